@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * weft/client.h - ask a Weft mesh. The one header of the SDK for people who send requests
+ * (libweft). People who serve them include weft/worker.h.
+ *
+ * Two layers. The core never blocks and owns no thread: give weft_client_fd() to any event loop,
+ * call weft_client_process() when it is readable or weft_client_timeout_ms() has passed, and get
+ * callbacks. weft_ask() on top of it sends one request and waits.
+ *
+ * Threads: one client belongs to one thread at a time. Any number of clients may exist.
+ * Errors: 0, a negative errno, or a code of weft/status.h; weft_status_text() says it in words.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <weft/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct weft_client weft_client_t;   /* a connection to one node of the mesh */
+typedef struct weft_request weft_request_t; /* one request on its way */
+
+/* How to reach the mesh. Zero-fill it, then set what you need; zero means the default. */
+typedef struct weft_client_opts {
+    const char *node;          /* "HOST[:PORT]" of any node, IPv4; needed. Port: 7400 */
+    uint64_t connect_tries;    /* datagrams without any answer before UNREACHABLE; 5 */
+    uint32_t stall_timeout_ms; /* silence of an accepted request before STALLED; 5,000 */
+} weft_client_opts_t;
+
+/* One message of a chat. Text is UTF-8, `len` bytes, need not end in zero. */
+typedef struct weft_message {
+    const char *role; /* "system", "user" or "assistant" */
+    const char *text;
+    size_t len;
+} weft_message_t;
+
+/*
+ * A request. Zero-fill it, then set model and either messages or text; zero means no limit or the
+ * default. Nothing is kept by reference after weft_submit() has returned.
+ */
+typedef struct weft_query {
+    const char *model;              /* name of the model */
+    const weft_message_t *messages; /* chat, put through the model's own template ... */
+    size_t message_count;
+    const char *text; /* ... or plain text to go on with, `text_len` bytes */
+    size_t text_len;
+
+    uint32_t max_tokens; /* new tokens at most; 256 */
+    float temperature;   /* 0 = greedy */
+    float top_p;         /* 0 or 1 = off */
+    float min_p;         /* 0 = off */
+    uint32_t top_k;      /* 0 = off */
+    uint64_t seed;       /* the same seed gives the same text */
+
+    uint32_t tier_min;  /* hardware tiers, 0..7 */
+    uint32_t tier_max;  /* 0 = 7 */
+    uint32_t radius_km; /* great circle around the position, at most 20,037; 0 = no limit */
+    uint32_t vram_mib;  /* free accelerator memory needed */
+    uint32_t budget_ms; /* time until the first token, or the last with `end_to_end`; 0 = none */
+    bool end_to_end;
+    const char *tags;  /* policy tags the node must all have: "eu,gdpr" */
+    bool has_position; /* if set, nearest means nearest to this place, not to the node asked */
+    double latitude_deg;
+    double longitude_deg;
+    uint32_t priority;   /* 0..15, 15 first */
+    const char *session; /* requests of one session prefer one node; any text */
+} weft_query_t;
+
+/* The account of a finished request. Text pointers live until the callback returns (async) or in
+ * the struct itself. */
+typedef struct weft_result {
+    int status;       /* 0 = complete; else why not */
+    int finish;       /* WEFT_FINISH_*: stop, length, cancelled, failed (weft/wire.h) */
+    char node[32];    /* who served; "" if nobody did */
+    char backend[16]; /* "cpu", "cuda", ... */
+    uint32_t tier;
+    uint32_t prompt_tokens;
+    uint32_t new_tokens;     /* tokens delivered, also when incomplete */
+    uint64_t total_us;       /* from weft_submit() to the end */
+    uint64_t first_token_us; /* from weft_submit() to the first token; 0 = none came */
+    uint64_t queue_us;       /* at the worker: wait, prompt, answer */
+    uint64_t prefill_us;
+    uint64_t decode_us;
+    uint64_t net_us;          /* the rest: everything that was not the worker */
+    int constraint;           /* refused: the constraint that bound (WEFT_C_*, weft/wire.h) */
+    uint32_t constraint_best; /* refused: best achievable figure of it */
+    uint32_t retry_after_ms;  /* refused: when to try again; 0 = no use */
+    uint32_t resends;         /* ranges asked for again, both ways */
+} weft_result_t;
+
+/* Called for each piece of text in order: `len` bytes of UTF-8 that may end inside a character.
+ * May call weft_cancel(), must not destroy the client. */
+typedef void (*weft_text_fn)(weft_request_t *req, const char *text, size_t len, void *user);
+
+/* Called exactly once per accepted weft_submit(); `req` is gone when it returns. */
+typedef void (*weft_done_fn)(weft_request_t *req, const weft_result_t *result, void *user);
+
+/* Opens a client: one UDP socket, one connection id. No packet is sent yet. Heap; free it with
+ * weft_client_destroy(). Returns 0, -EINVAL for a bad address, or a socket's -errno. */
+int weft_client_create(weft_client_t **client, const weft_client_opts_t *opts);
+
+/* Cancels what is still open (no callbacks) and frees. NULL is fine. */
+void weft_client_destroy(weft_client_t *client);
+
+/* The descriptor to wait on for reading. Owned by the client. */
+int weft_client_fd(const weft_client_t *client);
+
+/* Milliseconds until weft_client_process() must be called even if nothing arrives; -1 = never. */
+int weft_client_timeout_ms(const weft_client_t *client);
+
+/* Receives, sends, retransmits, runs callbacks; never blocks. Returns open requests, or -errno. */
+int weft_client_process(weft_client_t *client);
+
+/* Sends a request. `text` may be NULL. Returns 0 and sets *req (which may be NULL if the caller
+ * does not need it), -EINVAL for a query that cannot be put on the wire, -E2BIG beyond 16 MiB,
+ * -ENOMEM, or -EAGAIN beyond the limit of open requests (65,536). */
+int weft_submit(weft_client_t *client, const weft_query_t *query, weft_text_fn text,
+                weft_done_fn done, void *user, weft_request_t **req);
+
+/* Gives up on a request: the worker is told and `done` is called with WEFT_E_CANCELLED from
+ * weft_client_process() as soon as that is known to it, or after a second at most. */
+void weft_cancel(weft_request_t *req);
+
+/* Asks and waits; `text` may be NULL. Returns result->status. weft_ask_interrupt() ends it early.
+ */
+int weft_ask(weft_client_t *client, const weft_query_t *query, weft_text_fn text, void *user,
+             weft_result_t *result);
+
+/* Makes a running weft_ask() of this client cancel its request and return. Safe in a signal
+ * handler and from any thread. */
+void weft_ask_interrupt(weft_client_t *client);
+
+#ifdef __cplusplus
+}
+#endif

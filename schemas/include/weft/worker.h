@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * weft/worker.h - attach a model runtime to a node. The other half of libweft; weft/client.h is
+ * for those who ask.
+ *
+ * A worker connects to weftd's port socket, says what it can do, and gets jobs. libweft does the
+ * transport (fragments, grants, retransmission, at-most-once, cancellation); the runtime produces
+ * tokens. Nothing blocks: wait on weft_worker_fd(), call weft_worker_process(), get callbacks.
+ *
+ * Threads: one worker belongs to one thread at a time.
+ * Errors: 0, a negative errno, or a code of weft/status.h.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <weft/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct weft_worker weft_worker_t;
+typedef struct weft_job weft_job_t; /* one request being served; valid until weft_job_finish() */
+
+/* What a worker can do; sent when it attaches. Strings are copied. */
+typedef struct weft_worker_facts {
+    const char *model;           /* the name clients ask for */
+    const char *backend;         /* "cpu", "cuda", "upstream", ... */
+    uint32_t context_tokens;     /* prompt and answer together */
+    uint32_t prefill_per_second; /* tokens per second, measured */
+    uint32_t decode_per_second;  /* tokens per second of one stream, measured */
+} weft_worker_facts_t;
+
+/* Room now; kept current by the runtime with weft_worker_set_load(). */
+typedef struct weft_load {
+    uint32_t room;          /* further requests it would accept; 0 = full */
+    uint32_t queue_us;      /* predicted wait of a new request */
+    uint32_t free_vram_mib; /* accelerator memory free (main memory for a CPU backend) */
+} weft_load_t;
+
+/* One message of a chat, or the whole text of a plain prompt (role 0). Points into the job. */
+typedef struct weft_job_part {
+    uint32_t role; /* WEFT_ROLE_* of weft/wire.h; 0 = plain text */
+    const char *text;
+    size_t len;
+} weft_job_part_t;
+
+/* The request as it came. Points into the job; valid until weft_job_finish(). */
+typedef struct weft_job_view {
+    const weft_job_part_t *parts; /* chat messages, or one plain text; none if tokens are given */
+    size_t part_count;
+    const uint32_t *tokens; /* prompt as token ids, or NULL */
+    size_t token_count;
+    uint32_t max_tokens;
+    float temperature; /* 0 = greedy */
+    float top_p;       /* 1 = off */
+    float min_p;
+    uint32_t top_k;
+    uint64_t seed;
+    uint32_t priority;    /* 0..15, 15 first */
+    uint64_t deadline_ns; /* on CLOCK_MONOTONIC, until the first token (or the last); 0 = none */
+    int deadline_is_end_to_end;
+    uint64_t received_ns; /* on CLOCK_MONOTONIC: the prompt was complete */
+} weft_job_view_t;
+
+/* Account the runtime gives at the end. */
+typedef struct weft_job_report {
+    int status; /* 0 = complete; else a code of weft/status.h */
+    int finish; /* WEFT_FINISH_* of weft/wire.h */
+    uint32_t prompt_tokens;
+    uint32_t new_tokens;
+    uint64_t queue_us;
+    uint64_t prefill_us;
+    uint64_t decode_us;
+} weft_job_report_t;
+
+typedef struct weft_worker_callbacks {
+    /* A complete, valid request. Return 0 to take it (weft_job_finish() is then owed) or a status
+     * to refuse it (weft_job_finish() must not be called): WEFT_E_MESH_FULL, WEFT_E_TOO_LONG, ...
+     */
+    int (*on_job)(weft_worker_t *worker, weft_job_t *job, const weft_job_view_t *view, void *user);
+    /* The client has gone or no longer wants it: stop soon, then call weft_job_finish(). */
+    void (*on_cancel)(weft_worker_t *worker, weft_job_t *job, void *user);
+    void *user;
+} weft_worker_callbacks_t;
+
+/* What the node told about itself. */
+typedef struct weft_worker_node {
+    uint16_t id;
+    uint32_t tier;
+    char name[32];
+} weft_worker_node_t;
+
+/* Connects to weftd at `socket_path` and attaches; waits for the answer, 2 s at most. Heap; free
+ * with weft_worker_destroy(). Returns 0, -errno of connect (nobody listens: -ECONNREFUSED or
+ * -ENOENT), -ETIMEDOUT, -EPROTO if the other side is not weftd or of another version. */
+int weft_worker_attach(weft_worker_t **worker, const char *socket_path,
+                       const weft_worker_facts_t *facts, const weft_load_t *load,
+                       const weft_worker_callbacks_t *callbacks);
+
+/* Detaches; jobs still open are answered as WORKER_LOST by the node. NULL is fine. */
+void weft_worker_destroy(weft_worker_t *worker);
+
+const weft_worker_node_t *weft_worker_node(const weft_worker_t *worker);
+
+/* Descriptor to wait on for reading (an epoll set of the port's own). Owned by the worker. */
+int weft_worker_fd(const weft_worker_t *worker);
+
+/* Milliseconds until weft_worker_process() must be called even if nothing arrives; -1 = never. */
+int weft_worker_timeout_ms(const weft_worker_t *worker);
+
+/* Moves datagrams both ways and runs callbacks; never blocks. Cheap when there is nothing to do.
+ * Call it at least between any two model steps. Returns 0, or -EPIPE when weftd has gone (destroy
+ * the worker and attach again). */
+int weft_worker_process(weft_worker_t *worker);
+
+/* Publishes the load; goes out with every reply from now on. */
+void weft_worker_set_load(weft_worker_t *worker, const weft_load_t *load);
+
+/* Sends one token: its id and its bytes (may be part of a UTF-8 character, may be none).
+ * Returns 0 or -ENOBUFS if the reply has outgrown 16 MiB (finish the job then). */
+int weft_job_emit(weft_job_t *job, uint32_t token, const char *text, size_t len);
+
+/* Ends the stream with its account. The job must not be used any more. */
+void weft_job_finish(weft_job_t *job, const weft_job_report_t *report);
+
+/* A place for the runtime's own pointer. */
+void weft_job_set_user(weft_job_t *job, void *user);
+void *weft_job_user(const weft_job_t *job);
+
+#ifdef __cplusplus
+}
+#endif
