@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* core.c - the packet path's loop. Read core_run() first: it is the architecture. See core.h. */
+#include "dataplane/core.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <weft/status.h>
+
+#include "schemas/base/clock.h"
+#include "schemas/base/cpu.h"
+
+#define CORE_BURST 32u
+/* Empty polls before the lcore sleeps: long enough to catch the packets of one burst, short enough
+ * that idle nodes leave the CPU to their workers. */
+#define CORE_IDLE_POLLS 32u
+#define CORE_SLEEP_MS   1000 /* keys are changed at least this punctually */
+#define CORE_EVENTS     8
+
+int core_create(struct core **out, struct nic *nic, struct publish *tables,
+                const struct route_host *host)
+{
+    *out = NULL;
+    struct core *core = calloc(1, sizeof(*core));
+    if (core == NULL) {
+        return -ENOMEM;
+    }
+    core->nic = nic;
+    core->tables = tables;
+    core->sleep_ms = CORE_SLEEP_MS;
+    core->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    core->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = core->wake_fd};
+    int rc = core->epoll_fd < 0 || core->wake_fd < 0 ||
+                     epoll_ctl(core->epoll_fd, EPOLL_CTL_ADD, core->wake_fd, &event) != 0
+                 ? -errno
+                 : route_core_create(&core->route, host, clock_now_ns());
+    if (rc == 0 && nic_watch(nic, core->epoll_fd) == -ENOTSUP) {
+        core->sleep_ms = NIC_BLIND_SLEEP_MS;
+    }
+    if (rc != 0) {
+        core_destroy(core);
+        return rc;
+    }
+    *out = core;
+    return 0;
+}
+
+void core_destroy(struct core *core)
+{
+    if (core == NULL) {
+        return;
+    }
+    route_core_destroy(core->route);
+    if (core->wake_fd >= 0) {
+        close(core->wake_fd);
+    }
+    if (core->epoll_fd >= 0) {
+        close(core->epoll_fd);
+    }
+    free(core);
+}
+
+void core_wake(struct core *core)
+{
+    uint64_t one = 1;
+    ssize_t written = write(core->wake_fd, &one, sizeof(one));
+    (void)written; /* full counter: it is awake */
+}
+
+void core_stop(struct core *core)
+{
+    atomic_store(&core->stop, true);
+    core_wake(core);
+}
+
+int core_attach(struct core *core, struct port *port)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = port->wake_node_fd};
+    if (epoll_ctl(core->epoll_fd, EPOLL_CTL_ADD, port->wake_node_fd, &event) != 0) {
+        return -errno;
+    }
+    atomic_store_explicit(&core->incoming, port, memory_order_release);
+    core_wake(core);
+    return 0;
+}
+
+void core_detach(struct core *core, struct port *port)
+{
+    epoll_ctl(core->epoll_fd, EPOLL_CTL_DEL, port->wake_node_fd, NULL);
+}
+
+/* ---- the worker's side ---- */
+
+/* Its client gets an error, never silence: a refusal as if the worker itself had sent it. */
+static void compose_lost(const struct route_table *table, const struct inflight_entry *entry,
+                         struct route_packet *p)
+{
+    struct weft_rsp rsp = {
+        .h =
+            {
+                .ver_fmt = WEFT_VER_FMT,
+                .type = WEFT_T_REJECT,
+                .flags = WEFT_F_RELAYED,
+                .hdr_words = WEFT_RSP_WORDS,
+                .hops_left = WEFT_HOPS_MAX,
+                .conn_id = entry->conn_id,
+                .req_seq = entry->req_seq,
+                .origin = entry->origin,
+                .server = table->nodes[table->self].id,
+            },
+        .ret = entry->ret,
+    };
+    struct weft_reject reject = {.status = (uint16_t)-WEFT_E_WORKER_LOST};
+    memcpy(p->frame->weft.bytes, &rsp, sizeof(rsp));
+    memcpy(p->frame->weft.bytes + sizeof(rsp), &reject, sizeof(reject));
+    p->weft_len = sizeof(rsp) + sizeof(reject);
+}
+
+/* One datagram of the worker's into the packet. False: there is none. */
+static bool pop_reply(struct core *core, struct route_packet *p, uint64_t now_ns)
+{
+    uint32_t len = port_pop(core->port, p->frame->weft.bytes, WEFT_DATAGRAM_MAX);
+    if (len == 0) {
+        return false;
+    }
+    p->weft_len = (uint16_t)len;
+    if (len < sizeof(struct weft_rsp)) {
+        return true; /* stage_parse_worker() counts it */
+    }
+    struct weft_rsp *rsp = &p->frame->weft.rsp;
+    struct inflight_entry *entry =
+        inflight_find(&core->port->inflight, rsp->h.conn_id, rsp->h.req_seq);
+    if (entry == NULL || entry->state == INFLIGHT_FORWARDED) {
+        p->weft_len = 1; /* it answers what it was never asked */
+        return true;
+    }
+    entry->seen_ns = now_ns;
+    if (rsp->h.type == WEFT_T_REJECT ||
+        (rsp->h.type == WEFT_T_RESP && (rsp->h.flags & WEFT_F_LAST) != 0)) {
+        entry->state = INFLIGHT_FINISHED;
+    }
+    return true;
+}
+
+/* The worker has gone: what it still had in the ring goes out, then every open request is told. */
+static bool next_reply(struct core *core, const struct route_table *table, struct route_packet *p,
+                       uint64_t now_ns)
+{
+    if (pop_reply(core, p, now_ns)) {
+        return true;
+    }
+    if (!atomic_load_explicit(&core->port->lost, memory_order_acquire)) {
+        return false;
+    }
+    struct inflight_entry *entry =
+        table == NULL ? NULL
+                      : inflight_next_open(&core->port->inflight, &core->port->lost_cursor, now_ns);
+    if (entry == NULL) {
+        struct port *port = core->port;
+        core->port = NULL;
+        atomic_store_explicit(&port->released, true, memory_order_release);
+        return false;
+    }
+    compose_lost(table, entry, p);
+    return true;
+}
+
+static uint32_t poll_worker(struct core *core, const struct route_table *table,
+                            struct route_packet *packets, uint32_t max, uint64_t now_ns)
+{
+    if (core->port == NULL) {
+        core->port = atomic_exchange_explicit(&core->incoming, NULL, memory_order_acquire);
+    }
+    uint32_t count = 0;
+    while (core->port != NULL && count < max && nic_alloc(core->nic, &packets[count])) {
+        if (!next_reply(core, table, &packets[count], now_ns)) {
+            packets[count].action = ROUTE_LET_GO;
+            nic_tx(core->nic, &packets[count], 1); /* gives the buffer back */
+            break;
+        }
+        count++;
+    }
+    return count;
+}
+
+static void remember(struct inflight_entry *entry, const struct weft_req *req, uint64_t now_ns)
+{
+    entry->seen_ns = now_ns;
+    entry->origin = req->h.origin;
+    entry->ret = req->ret;
+}
+
+static void pass_on(struct core *core, const struct route_table *table, struct route_packet *p,
+                    enum route_drop why, int status, uint64_t now_ns)
+{
+    const struct weft_req_hdr *h = &p->frame->weft.req.h;
+    struct inflight *inflight = core->port != NULL ? &core->port->inflight : NULL;
+    uint64_t conn_id = h->conn_id;
+    uint32_t req_seq = h->req_seq;
+    stage_second_chance(core->route, table, p, why, status);
+    if (inflight == NULL || p->action != ROUTE_SEND || p->own ||
+        inflight_find(inflight, conn_id, req_seq) != NULL) {
+        return;
+    }
+    struct inflight_entry *entry =
+        inflight_add(inflight, conn_id, req_seq, INFLIGHT_FORWARDED, now_ns);
+    if (entry != NULL) {
+        entry->forwarded_to = h->target;
+    }
+}
+
+static void deliver_one(struct core *core, const struct route_table *table, struct route_packet *p,
+                        uint64_t now_ns)
+{
+    struct weft_req *req = &p->frame->weft.req;
+    struct port *port = core->port;
+    bool is_request = req->h.type == WEFT_T_REQ;
+    if (!packet_udp_ok(p->frame)) {
+        route_drop(core->route, p, ROUTE_DROP_bad_checksum);
+        return;
+    }
+    if (port == NULL || atomic_load_explicit(&port->lost, memory_order_relaxed)) {
+        pass_on(core, table, p, ROUTE_DROP_unknown_request, is_request ? WEFT_E_MESH_FULL : WEFT_OK,
+                now_ns);
+        return;
+    }
+    struct inflight_entry *entry = inflight_find(&port->inflight, req->h.conn_id, req->h.req_seq);
+    if (entry == NULL && !is_request) {
+        pass_on(core, table, p, ROUTE_DROP_unknown_request, WEFT_OK, now_ns);
+        return;
+    }
+    if (entry != NULL && entry->state == INFLIGHT_FORWARDED) {
+        packet_set(p->frame, &req->h.alt1, &entry->forwarded_to, sizeof(entry->forwarded_to));
+        pass_on(core, table, p, ROUTE_DROP_refused, WEFT_E_MESH_FULL, now_ns);
+        return;
+    }
+    if (entry == NULL) {
+        entry = port_take(port, now_ns) ? inflight_add(&port->inflight, req->h.conn_id,
+                                                       req->h.req_seq, INFLIGHT_OPEN, now_ns)
+                                        : NULL;
+        if (entry == NULL) {
+            pass_on(core, table, p, ROUTE_DROP_refused, WEFT_E_MESH_FULL, now_ns);
+            return;
+        }
+    }
+    remember(entry, req, now_ns);
+    if (!port_push(port, p->frame->weft.bytes, p->weft_len)) {
+        route_drop(core->route, p, ROUTE_DROP_ring_full); /* the sender repeats it */
+        return;
+    }
+    p->action = ROUTE_LET_GO;
+    route_count(&core->route->counters.delivered);
+}
+
+static void deliver(struct core *core, const struct route_table *table,
+                    struct route_packet *packets, uint32_t count, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (packets[i].action == ROUTE_DELIVER) {
+            deliver_one(core, table, &packets[i], now_ns);
+        }
+    }
+    if (core->port != NULL) {
+        port_flush(core->port);
+    }
+}
+
+/* ---- sleeping ---- */
+
+/* Empties an eventfd; the driver's own descriptors are left to the driver. */
+static void drain(int fd)
+{
+    uint64_t ignored;
+    ssize_t got = read(fd, &ignored, sizeof(ignored));
+    (void)got;
+}
+
+static void core_sleep(struct core *core)
+{
+    struct epoll_event events[CORE_EVENTS];
+    publish_offline(core->tables);
+    int count = epoll_wait(core->epoll_fd, events, CORE_EVENTS, core->sleep_ms);
+    publish_online(core->tables);
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.fd == core->wake_fd ||
+            (core->port != NULL && events[i].data.fd == core->port->wake_node_fd)) {
+            drain(events[i].data.fd);
+        }
+    }
+}
+
+/* Counts empty polls; arms the wakers, polls once more, then sleeps. Returns the new count. */
+static uint32_t idle_step(struct core *core, uint32_t idle)
+{
+    if (idle < CORE_IDLE_POLLS) {
+        cpu_pause();
+        return idle + 1;
+    }
+    if (idle == CORE_IDLE_POLLS) {
+        nic_sleep_begin(core->nic);
+        if (core->port == NULL || ring_sleep_begin(&core->port->to_node)) {
+            return idle + 1; /* armed: one more poll, then sleep */
+        }
+    } else {
+        core_sleep(core);
+    }
+    return 0;
+}
+
+static void idle_end(struct core *core, uint32_t idle)
+{
+    if (idle >= CORE_IDLE_POLLS) {
+        nic_sleep_end(core->nic);
+        if (core->port != NULL) {
+            ring_sleep_end(&core->port->to_node);
+        }
+    }
+}
+
+/* ---- the loop ---- */
+
+void core_run(struct core *core)
+{
+    struct route_core *route = core->route;
+    struct route_packet packets[2 * CORE_BURST];
+    uint32_t idle = 0;
+    publish_online(core->tables);
+    while (!atomic_load_explicit(&core->stop, memory_order_relaxed)) {
+        const struct route_table *table = publish_get(core->tables);
+        uint64_t now_ns = clock_now_ns();
+
+        uint32_t count = nic_rx(core->nic, packets, CORE_BURST);
+        stage_parse(route, packets, count);
+        uint32_t replies = poll_worker(core, table, packets + count, CORE_BURST, now_ns);
+        stage_parse_worker(route, packets + count, replies);
+        count += replies;
+
+        stage_classify(route, table, packets, count, now_ns);
+        stage_select(route, table, packets, count, now_ns);
+        deliver(core, table, packets, count, now_ns);
+        stage_rewrite(route, table, packets, count);
+        for (uint32_t lost = nic_tx(core->nic, packets, count); lost > 0; lost--) {
+            route_count(&route->counters.drops[ROUTE_DROP_tx_full]);
+        }
+
+        seal_tick(&route->seal, now_ns);
+        publish_quiescent(core->tables);
+        uint32_t was = idle;
+        idle = count != 0 ? 0 : idle_step(core, idle);
+        if (idle == 0) {
+            idle_end(core, was);
+        }
+    }
+    publish_offline(core->tables);
+}

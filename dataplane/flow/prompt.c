@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* prompt.c - see prompt.h. */
+#include "dataplane/flow/prompt.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "schemas/base/cursor.h"
+
+size_t prompt_size(const struct prompt_spec *spec)
+{
+    size_t size = sizeof(struct weft_prompt);
+    if (spec->token_count != 0) {
+        return spec->token_count > (WEFT_MESSAGE_MAX - size) / 4 ? 0 : size + spec->token_count * 4;
+    }
+    if (spec->part_count == 0) {
+        return spec->text_len > WEFT_MESSAGE_MAX - size ? 0 : size + spec->text_len;
+    }
+    for (size_t i = 0; i < spec->part_count; i++) {
+        size_t left = WEFT_MESSAGE_MAX - size;
+        if (left < sizeof(struct weft_part) ||
+            spec->parts[i].len > left - sizeof(struct weft_part)) {
+            return 0;
+        }
+        size += sizeof(struct weft_part) + spec->parts[i].len;
+    }
+    return size;
+}
+
+static uint8_t *prompt_put(uint8_t *out, const void *data, size_t len)
+{
+    if (len != 0) {
+        memcpy(out, data, len);
+    }
+    return out + len;
+}
+
+void prompt_write(const struct prompt_spec *spec, uint8_t *out)
+{
+    uint8_t kind = WEFT_PROMPT_TEXT;
+    if (spec->token_count != 0) {
+        kind = WEFT_PROMPT_TOKENS;
+    } else if (spec->part_count != 0) {
+        kind = WEFT_PROMPT_CHAT;
+    }
+    struct weft_prompt head = {
+        .kind = kind,
+        .hdr_len = sizeof(head),
+        .max_tokens = spec->max_tokens,
+        .seed = spec->seed,
+        .temperature = spec->temperature,
+        .top_p = spec->top_p,
+        .min_p = spec->min_p,
+        .top_k = spec->top_k,
+        .parts = kind == WEFT_PROMPT_CHAT ? (uint32_t)spec->part_count : 0,
+    };
+    out = prompt_put(out, &head, sizeof(head));
+    if (kind == WEFT_PROMPT_TOKENS) {
+        prompt_put(out, spec->tokens, spec->token_count * 4);
+    } else if (kind == WEFT_PROMPT_TEXT) {
+        prompt_put(out, spec->text, spec->text_len);
+    } else {
+        for (size_t i = 0; i < spec->part_count; i++) {
+            struct weft_part part = {spec->parts[i].role, (uint32_t)spec->parts[i].len};
+            out = prompt_put(out, &part, sizeof(part));
+            out = prompt_put(out, spec->parts[i].text, spec->parts[i].len);
+        }
+    }
+}
+
+static int prompt_sampling(const struct weft_prompt *head, weft_job_view_t *view)
+{
+    float temperature = head->temperature;
+    float top_p = head->top_p;
+    float min_p = head->min_p;
+    /* Written so that a NaN fails each comparison. */
+    if (!(temperature >= 0.0f && temperature <= PROMPT_TEMPERATURE_MAX) ||
+        !(top_p > 0.0f && top_p <= 1.0f) || !(min_p >= 0.0f && min_p <= 1.0f) ||
+        head->max_tokens == 0) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    view->max_tokens = head->max_tokens;
+    view->temperature = temperature;
+    view->top_p = top_p;
+    view->min_p = min_p;
+    view->top_k = head->top_k;
+    view->seed = head->seed;
+    return 0;
+}
+
+static int prompt_chat(struct cursor *c, uint32_t count, weft_job_view_t *view,
+                       weft_job_part_t **parts)
+{
+    if (count == 0 || count > PROMPT_PARTS_MAX ||
+        count > cursor_left(c) / sizeof(struct weft_part)) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    weft_job_part_t *list = calloc(count, sizeof(*list));
+    if (list == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct weft_part part;
+        cursor_read(c, &part, sizeof(part));
+        list[i].role = part.role;
+        list[i].len = part.len;
+        list[i].text = cursor_take(c, part.len);
+        if (c->failed || part.role < WEFT_ROLE_SYSTEM || part.role > WEFT_ROLE_ASSISTANT) {
+            free(list);
+            return WEFT_E_BAD_REQUEST;
+        }
+    }
+    if (cursor_left(c) != 0) {
+        free(list);
+        return WEFT_E_BAD_REQUEST;
+    }
+    *parts = list;
+    view->parts = list;
+    view->part_count = count;
+    return 0;
+}
+
+static int prompt_text(struct cursor *c, weft_job_view_t *view, weft_job_part_t **parts)
+{
+    weft_job_part_t *list = calloc(1, sizeof(*list));
+    if (list == NULL) {
+        return -ENOMEM;
+    }
+    list->len = cursor_left(c);
+    list->text = (const char *)c->at;
+    *parts = list;
+    view->parts = list;
+    view->part_count = 1;
+    return 0;
+}
+
+static int prompt_tokens(struct cursor *c, weft_job_view_t *view)
+{
+    size_t left = cursor_left(c);
+    if (left == 0 || left % 4 != 0) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    view->tokens = (const uint32_t *)(const void *)c->at;
+    view->token_count = left / 4;
+    return 0;
+}
+
+int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_job_part_t **parts)
+{
+    struct weft_prompt head;
+    memset(view, 0, sizeof(*view));
+    *parts = NULL;
+    if (len < sizeof(head) || len > WEFT_MESSAGE_MAX) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    memcpy(&head, body, sizeof(head));
+    if (head.hdr_len < sizeof(head) || head.hdr_len > len || head.hdr_len % 4 != 0) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    int rc = prompt_sampling(&head, view);
+    if (rc != 0) {
+        return rc;
+    }
+    struct cursor c;
+    cursor_init_const(&c, body + head.hdr_len, len - head.hdr_len);
+    switch (head.kind) {
+    case WEFT_PROMPT_TEXT:
+        return head.parts == 0 ? prompt_text(&c, view, parts) : WEFT_E_BAD_REQUEST;
+    case WEFT_PROMPT_CHAT:
+        return prompt_chat(&c, head.parts, view, parts);
+    case WEFT_PROMPT_TOKENS:
+        return head.parts == 0 ? prompt_tokens(&c, view) : WEFT_E_BAD_REQUEST;
+    default:
+        return WEFT_E_BAD_REQUEST;
+    }
+}

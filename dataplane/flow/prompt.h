@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * prompt.h - the body of a request: struct weft_prompt and what follows it. Written by clients
+ * (dataplane/client), checked and taken apart by workers (serve.c). UTF-8 is the runtime's concern.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <weft/wire.h>
+#include <weft/worker.h>
+
+#define PROMPT_PARTS_MAX       16384u
+#define PROMPT_TEMPERATURE_MAX 100.0f
+
+/* What to write; nothing is kept. The kind follows from what is set: tokens, parts, else text. */
+struct prompt_spec {
+    const weft_job_part_t *parts; /* chat messages with roles */
+    size_t part_count;
+    const char *text;
+    size_t text_len;
+    const uint32_t *tokens;
+    size_t token_count;
+    uint32_t max_tokens;
+    float temperature;
+    float top_p; /* 1 = off */
+    float min_p;
+    uint32_t top_k;
+    uint64_t seed;
+};
+
+/* Bytes of the body, or 0 if it would exceed WEFT_MESSAGE_MAX. */
+size_t prompt_size(const struct prompt_spec *spec);
+
+/* Writes prompt_size() bytes. */
+void prompt_write(const struct prompt_spec *spec, uint8_t *out);
+
+/*
+ * Checks a whole body and fills `view` (prompt and sampling fields only), whose texts and tokens
+ * point into `body`. `body` must be aligned to 4. `*parts` becomes a heap array the view refers to
+ * (NULL for tokens), the caller's to free. Returns 0, WEFT_E_BAD_REQUEST or -ENOMEM.
+ */
+int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_job_part_t **parts);

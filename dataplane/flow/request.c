@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* request.c - see request.h. Input, timers, and the frames of the reply; request_out.c makes the
+ * datagrams. */
+#include "dataplane/flow/request.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define NEVER UINT64_MAX
+
+void request_conn_init(struct request_conn *conn, uint64_t conn_id, uint32_t connect_tries,
+                       uint64_t stall_ns)
+{
+    memset(conn, 0, sizeof(*conn));
+    conn->conn_id = conn_id;
+    conn->connect_tries = connect_tries != 0 ? connect_tries : REQUEST_TRIES;
+    conn->stall_ns = stall_ns != 0 ? stall_ns : REQUEST_STALL_NS;
+}
+
+static uint64_t request_open_rto_ns(const struct request *r)
+{
+    uint64_t rto = REQUEST_OPEN_RTO_NS << (r->tries < 5 ? r->tries : 5);
+    return rto < RTT_RTO_CAP_NS ? rto : RTT_RTO_CAP_NS;
+}
+
+void request_init(struct request *r, const struct request_conn *conn,
+                  const struct weft_req_hdr *hdr, uint8_t *body, uint32_t body_len,
+                  uint64_t budget_ns, uint64_t now_ns)
+{
+    memset(r, 0, sizeof(*r));
+    r->hdr = *hdr;
+    r->hdr.ver_fmt = WEFT_VER_FMT;
+    r->hdr.hdr_words = WEFT_REQ_WORDS;
+    r->hdr.hops_left = WEFT_HOPS_MAX;
+    r->hdr.conn_id = conn->conn_id;
+    r->hdr.origin = WEFT_NODE_NONE;
+    r->hdr.alt1 = WEFT_NODE_NONE;
+    r->hdr.alt2 = WEFT_NODE_NONE;
+    r->body = body;
+    r->body_len = body_len;
+    r->server = WEFT_NODE_NONE;
+    r->stray = WEFT_NODE_NONE;
+    r->credit = FLOW_CREDIT_FIRST_BYTES;
+    r->ack_ns = NEVER;
+    r->start_ns = now_ns;
+    r->life_ns = now_ns;
+    r->deadline_ns = budget_ns != 0 ? now_ns + budget_ns : 0;
+    r->try_ns = now_ns + request_open_rto_ns(r);
+    r->probe_ns = NEVER;
+    reasm_init(&r->reply);
+}
+
+void request_deinit(struct request *r)
+{
+    free(r->body);
+    r->body = NULL;
+    reasm_deinit(&r->reply);
+}
+
+/* ---- endings ---- */
+
+static void request_end(struct request *r, int status, uint64_t now_ns)
+{
+    if (r->ended) {
+        return;
+    }
+    weft_result_t *res = &r->result;
+    r->ended = true;
+    res->status = status;
+    if (status != 0 && res->finish == 0) {
+        res->finish = status == WEFT_E_CANCELLED ? WEFT_FINISH_CANCELLED : WEFT_FINISH_FAILED;
+    }
+    res->total_us = (now_ns - r->start_ns) / NS_PER_US;
+    uint64_t worker_us = res->queue_us + res->prefill_us + res->decode_us;
+    res->net_us = res->total_us > worker_us ? res->total_us - worker_us : 0;
+}
+
+/* Ends for good; the worker need not be told anything but a final ACK. */
+static void request_close(struct request *r, int status, uint64_t now_ns)
+{
+    bool cancelled = r->state == REQUEST_CANCELLING && !r->ended;
+    request_end(r, cancelled ? WEFT_E_CANCELLED : status, now_ns);
+    r->state = REQUEST_CLOSED;
+    r->cancel_due = r->stray_due = r->ask_due = r->probe_due = r->first_due = false;
+    r->ack_ns = NEVER;
+    r->asked.end = 0;
+    r->lacks.end = r->lacks.begin;
+    r->sent_to = r->granted = 0;
+}
+
+static void request_begin_cancel(struct request *r, uint64_t now_ns)
+{
+    r->state = REQUEST_CANCELLING;
+    r->tries = 0;
+    r->try_ns = now_ns;
+    r->cancel_end_ns = now_ns + REQUEST_CANCEL_NS;
+    r->first_due = false;
+    r->lacks.end = r->lacks.begin;
+}
+
+void request_cancel(struct request *r, uint64_t now_ns)
+{
+    if (r->ended || r->state == REQUEST_CANCELLING || r->state == REQUEST_CLOSED) {
+        return;
+    }
+    request_begin_cancel(r, now_ns);
+}
+
+/* The user learns at once; the worker is told in the background. */
+static void request_abandon(struct request *r, int status, uint64_t now_ns)
+{
+    request_end(r, status, now_ns);
+    request_begin_cancel(r, now_ns);
+}
+
+void request_refused(struct request *r, uint64_t now_ns)
+{
+    if (r->server == WEFT_NODE_NONE && r->sent_to != 0) {
+        request_close(r, WEFT_E_UNREACHABLE, now_ns);
+    }
+}
+
+/* ---- input ---- */
+
+static uint64_t request_probe_gap_ns(const struct request *r, const struct request_conn *conn)
+{
+    uint64_t rto = rtt_rto_ns(&conn->rtt, 0);
+    rto = rto > REQUEST_LIFE_NS ? rto : REQUEST_LIFE_NS;
+    rto <<= r->probes < 3 ? r->probes : 3;
+    return rto < RTT_RTO_CAP_NS ? rto : RTT_RTO_CAP_NS;
+}
+
+static void request_alive(struct request *r, const struct request_conn *conn, uint64_t now_ns)
+{
+    r->life_ns = now_ns;
+    uint64_t gap = request_probe_gap_ns(r, conn);
+    r->probe_ns = now_ns + (gap < conn->stall_ns ? gap : conn->stall_ns);
+}
+
+/* A worker knows the request. False: it is not the one that serves it, leave the datagram. */
+static bool request_accept(struct request *r, struct request_conn *conn,
+                           const struct weft_rsp *rsp, uint64_t now_ns)
+{
+    if (r->server == WEFT_NODE_NONE) {
+        r->server = rsp->h.server;
+        if (r->state == REQUEST_OPENING) {
+            r->state = REQUEST_ACCEPTED;
+            r->tries = 0;
+        }
+        if (r->sample_ns != 0 && rsp->h.type == WEFT_T_GRANT) {
+            rtt_sample(&conn->rtt, now_ns - r->sample_ns);
+        }
+        r->sample_ns = 0;
+        r->first_due = false;
+    } else if (rsp->h.server != r->server) {
+        /* A fragment went astray and a second worker has begun: it must not go on. */
+        r->stray = rsp->h.server;
+        r->stray_due = true;
+        return false;
+    }
+    request_alive(r, conn, now_ns);
+    return true;
+}
+
+static void request_grant(struct request *r, uint32_t upto)
+{
+    upto = upto < r->body_len ? upto : r->body_len;
+    r->granted = upto > r->granted ? upto : r->granted;
+}
+
+static void request_ask(struct request *r, const struct request_conn *conn, uint32_t end,
+                        uint64_t now_ns)
+{
+    bool outstanding = r->asked.end > r->reply.cum;
+    if (outstanding && now_ns < r->ask_ns) {
+        return;
+    }
+    r->asks = outstanding ? r->asks + 1 : 0;
+    r->asked = (struct reasm_range){r->reply.cum, end};
+    r->ask_ns = now_ns + rtt_rto_ns(&conn->rtt, r->asks);
+    r->ask_due = true;
+    r->result.resends++;
+}
+
+/* A known gap is asked for at once, then each RTO. */
+static void request_check_gap(struct request *r, const struct request_conn *conn, uint64_t now_ns)
+{
+    struct reasm_range gap;
+    if (reasm_gap(&r->reply, &gap)) {
+        request_ask(r, conn, gap.end, now_ns);
+    } else if (r->reply.total != REASM_TOTAL_UNKNOWN && !reasm_complete(&r->reply)) {
+        request_ask(r, conn, r->reply.total, now_ns);
+    }
+}
+
+static void request_resp(struct request *r, struct request_conn *conn, const struct weft_rsp *rsp,
+                         struct datagram_payload payload, uint64_t now_ns)
+{
+    free(r->body); /* it answers, so it has the whole request */
+    r->body = NULL;
+    r->granted = r->sent_to = r->body_len;
+    r->lacks.end = r->lacks.begin;
+    uint64_t end = (uint64_t)rsp->h.offset + payload.len;
+    if (payload.len == 0 || end > WEFT_MESSAGE_MAX) {
+        return;
+    }
+    int fresh = reasm_insert(&r->reply, rsp->h.offset, payload.data, payload.len,
+                             r->credit - r->reply.cum);
+    if (fresh < 0) {
+        return;
+    }
+    if ((rsp->h.flags & WEFT_F_LAST) != 0 && rsp->h.msg_len == end) {
+        (void)reasm_set_total(&r->reply, rsp->h.msg_len);
+    }
+    if (fresh > 0) {
+        r->probes = 0;
+    }
+    request_alive(r, conn, now_ns);
+    r->unacked++;
+    if (r->unacked >= REQUEST_ACK_EVERY || fresh == 0) {
+        r->ack_ns = now_ns; /* a duplicate tells that the worker does not know how far we are */
+    } else if (r->ack_ns == NEVER) {
+        r->ack_ns = now_ns + REQUEST_ACK_DELAY_NS;
+    }
+    request_check_gap(r, conn, now_ns);
+}
+
+static void request_need_ack(struct request *r, const struct request_conn *conn,
+                             const struct weft_rsp *rsp, uint64_t now_ns)
+{
+    if (rsp->h.msg_len == 0 || rsp->h.msg_len > WEFT_MESSAGE_MAX) {
+        return;
+    }
+    (void)reasm_set_total(&r->reply, rsp->h.msg_len);
+    r->ack_ns = now_ns;
+    request_check_gap(r, conn, now_ns);
+}
+
+static void request_resend_req(struct request *r, struct datagram_payload payload)
+{
+    struct weft_range range;
+    if (payload.len < sizeof(range)) {
+        return;
+    }
+    memcpy(&range, payload.data, sizeof(range));
+    if (r->body == NULL || range.begin >= range.end || range.end > r->body_len) {
+        return;
+    }
+    request_grant(r, range.end);
+    r->lacks.begin = range.begin - range.begin % WEFT_REQ_PAYLOAD_SAFE;
+    r->lacks.end = range.end < r->sent_to ? range.end : r->sent_to;
+    r->result.resends++;
+}
+
+static void request_cookie(struct request *r, struct request_conn *conn,
+                           struct datagram_payload payload, uint64_t now_ns)
+{
+    uint64_t cookie;
+    if (payload.len < sizeof(cookie)) {
+        return;
+    }
+    memcpy(&cookie, payload.data, sizeof(cookie));
+    if (cookie == 0 || cookie == r->cookie_sent || r->cookies == REQUEST_COOKIES_MAX) {
+        return;
+    }
+    conn->cookie = cookie;
+    r->cookies++;
+    switch (r->state) {
+    case REQUEST_OPENING:
+        r->sent_to = 0;
+        r->tries = 0;
+        r->sample_ns = 0;
+        r->try_ns = now_ns + request_open_rto_ns(r);
+        break;
+    case REQUEST_ACCEPTED:
+        r->probe_ns = now_ns;
+        break;
+    case REQUEST_CANCELLING:
+        r->try_ns = now_ns;
+        break;
+    case REQUEST_CLOSED:
+        break;
+    }
+}
+
+static void request_reject(struct request *r, const struct weft_rsp *rsp,
+                           struct datagram_payload payload, uint64_t now_ns)
+{
+    struct weft_reject why;
+    if (payload.len < sizeof(why) || (r->stray != WEFT_NODE_NONE && rsp->h.server == r->stray)) {
+        return;
+    }
+    memcpy(&why, payload.data, sizeof(why));
+    if (!r->ended) {
+        r->result.constraint = why.constraint;
+        r->result.constraint_best = why.best;
+        r->result.retry_after_ms = why.retry_after_us / 1000 + (why.retry_after_us % 1000 != 0);
+    }
+    request_close(r, why.status != 0 ? -(int)why.status : WEFT_E_PROTOCOL, now_ns);
+}
+
+static void request_unknown(struct request *r, const struct request_conn *conn,
+                            const struct weft_rsp *rsp, uint64_t now_ns)
+{
+    if (r->stray != WEFT_NODE_NONE && rsp->h.server == r->stray) {
+        return;
+    }
+    if (r->state != REQUEST_OPENING) {
+        request_close(r, WEFT_E_WORKER_LOST, now_ns);
+        return;
+    }
+    if (++r->tries >= conn->connect_tries) {
+        request_close(r, WEFT_E_UNREACHABLE, now_ns);
+        return;
+    }
+    r->sent_to = 0;
+    r->sample_ns = 0;
+    r->try_ns = now_ns + request_open_rto_ns(r);
+}
+
+void request_input(struct request *r, struct request_conn *conn, const struct weft_rsp *rsp,
+                   struct datagram_payload payload, uint64_t now_ns)
+{
+    if (r->state == REQUEST_CLOSED) {
+        return;
+    }
+    switch (rsp->h.type) {
+    case WEFT_T_COOKIE:
+        request_cookie(r, conn, payload, now_ns);
+        return;
+    case WEFT_T_REJECT:
+        request_reject(r, rsp, payload, now_ns);
+        return;
+    case WEFT_T_UNKNOWN:
+        request_unknown(r, conn, rsp, now_ns);
+        return;
+    case WEFT_T_GRANT:
+    case WEFT_T_RESP:
+    case WEFT_T_RESEND_REQ:
+    case WEFT_T_BUSY:
+    case WEFT_T_NEED_ACK:
+        break;
+    default:
+        return;
+    }
+    if (!request_accept(r, conn, rsp, now_ns)) {
+        return;
+    }
+    if (rsp->h.type == WEFT_T_RESP) {
+        request_resp(r, conn, rsp, payload, now_ns);
+    } else if (rsp->h.type == WEFT_T_NEED_ACK) {
+        request_need_ack(r, conn, rsp, now_ns);
+    } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_GRANT) {
+        request_grant(r, rsp->h.arg);
+    } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_RESEND_REQ) {
+        request_resend_req(r, payload);
+    }
+}
+
+/* ---- time ---- */
+
+static bool request_budget_counts(const struct request *r)
+{
+    bool answered = r->result.first_token_us != 0 && (r->hdr.want & WEFT_WANT_E2E) == 0;
+    return r->deadline_ns != 0 && !answered && !r->ended;
+}
+
+static uint64_t request_min(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t request_due_ns(const struct request *r)
+{
+    if (r->state == REQUEST_CLOSED) {
+        return NEVER;
+    }
+    uint64_t due = request_budget_counts(r) ? r->deadline_ns : NEVER;
+    due = request_min(due, r->ack_ns);
+    if (r->asked.end > r->reply.cum) {
+        due = request_min(due, r->ask_ns);
+    }
+    if (r->state == REQUEST_ACCEPTED) {
+        /* A silence ends in STALLED at some probe: they come more often than stall_ns. */
+        return request_min(due, r->probe_ns);
+    }
+    due = request_min(due, r->try_ns);
+    return r->state == REQUEST_CANCELLING ? request_min(due, r->cancel_end_ns) : due;
+}
+
+static void request_tick_opening(struct request *r, const struct request_conn *conn,
+                                 uint64_t now_ns)
+{
+    if (now_ns < r->try_ns) {
+        return;
+    }
+    if (++r->tries >= conn->connect_tries) {
+        request_close(r, WEFT_E_UNREACHABLE, now_ns);
+        return;
+    }
+    r->try_ns = now_ns + request_open_rto_ns(r);
+    r->first_due = true;
+    r->sample_ns = 0;
+}
+
+static void request_tick_accepted(struct request *r, const struct request_conn *conn,
+                                  uint64_t now_ns)
+{
+    if (now_ns - r->life_ns >= conn->stall_ns) {
+        request_abandon(r, WEFT_E_STALLED, now_ns);
+        return;
+    }
+    if (now_ns >= r->probe_ns) {
+        r->probe_due = true;
+        r->probes++;
+        r->probe_ns = request_min(now_ns + request_probe_gap_ns(r, conn),
+                                  r->life_ns + conn->stall_ns);
+    }
+}
+
+static void request_tick_cancelling(struct request *r, const struct request_conn *conn,
+                                    uint64_t now_ns)
+{
+    if (now_ns >= r->cancel_end_ns) {
+        request_close(r, WEFT_E_CANCELLED, now_ns);
+    } else if (now_ns >= r->try_ns) {
+        r->cancel_due = true;
+        r->try_ns = now_ns + rtt_rto_ns(&conn->rtt, r->tries++);
+    }
+}
+
+void request_tick(struct request *r, struct request_conn *conn, uint64_t now_ns)
+{
+    if (request_budget_counts(r) && now_ns >= r->deadline_ns && r->state != REQUEST_CLOSED) {
+        if (r->state == REQUEST_CANCELLING) {
+            r->deadline_ns = 0;
+        } else {
+            request_abandon(r, WEFT_E_BUDGET_EXPIRED, now_ns);
+        }
+    }
+    if (r->asked.end > r->reply.cum && now_ns >= r->ask_ns) {
+        request_check_gap(r, conn, now_ns);
+        if (!r->ask_due) {
+            r->asked.end = 0; /* the gap has closed in another way */
+        }
+    }
+    switch (r->state) {
+    case REQUEST_OPENING:
+        request_tick_opening(r, conn, now_ns);
+        break;
+    case REQUEST_ACCEPTED:
+        request_tick_accepted(r, conn, now_ns);
+        break;
+    case REQUEST_CANCELLING:
+        request_tick_cancelling(r, conn, now_ns);
+        break;
+    case REQUEST_CLOSED:
+        break;
+    }
+}
+
+/* ---- the reply ---- */
+
+static void request_done_frame(struct request *r, const uint8_t *data, uint32_t len,
+                               uint64_t now_ns)
+{
+    struct weft_done done;
+    if (len < sizeof(done) || reasm_set_total(&r->reply, r->parsed) != 0) {
+        request_abandon(r, WEFT_E_CORRUPT, now_ns);
+        return;
+    }
+    memcpy(&done, data, sizeof(done));
+    if (!r->ended) {
+        weft_result_t *res = &r->result;
+        res->finish = done.finish;
+        res->tier = done.tier;
+        res->prompt_tokens = done.prompt_tokens;
+        res->new_tokens = done.status == 0 ? done.new_tokens : res->new_tokens;
+        res->queue_us = done.queue_us;
+        res->prefill_us = done.prefill_us;
+        res->decode_us = done.decode_us;
+        memcpy(res->node, done.node_name, sizeof(res->node) - 1);
+        memcpy(res->backend, done.backend, sizeof(res->backend) - 1);
+    }
+    request_close(r, -(int)done.status, now_ns);
+    r->ack_ns = now_ns; /* the final one */
+}
+
+bool request_event(struct request *r, struct request_text *text, uint64_t now_ns)
+{
+    while (r->state != REQUEST_CLOSED) {
+        struct weft_frame frame;
+        uint32_t have = r->reply.cum - r->parsed;
+        if (have < sizeof(frame)) {
+            break;
+        }
+        const uint8_t *at = r->reply.data + (r->parsed - r->reply.base);
+        memcpy(&frame, at, sizeof(frame));
+        if (have - sizeof(frame) < frame.len) {
+            break;
+        }
+        r->parsed += (uint32_t)sizeof(frame) + frame.len;
+        if (frame.kind == WEFT_FRAME_DONE) {
+            request_done_frame(r, at + sizeof(frame), frame.len, now_ns);
+        } else if (frame.kind == WEFT_FRAME_TEXT && r->state == REQUEST_ACCEPTED) {
+            if (r->result.new_tokens++ == 0) {
+                uint64_t us = (now_ns - r->start_ns) / NS_PER_US;
+                r->result.first_token_us = us != 0 ? us : 1;
+            }
+            *text = (struct request_text){frame.token, (const char *)at + sizeof(frame), frame.len};
+            return true;
+        }
+    }
+    if (r->state != REQUEST_CLOSED && reasm_complete(&r->reply)) {
+        request_abandon(r, WEFT_E_CORRUPT, now_ns); /* the end without a DONE frame */
+        request_close(r, WEFT_E_CORRUPT, now_ns);
+        r->ack_ns = now_ns;
+    }
+    reasm_consume(&r->reply, r->parsed);
+    return false;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request.h - the client's state machine for one request, from the first fragment to the last
+ * acknowledgement. dataplane/client drives it with sockets, the tests with a simulated network.
+ *
+ * Drive it so: request_input() for each datagram of this request and request_tick() when
+ * request_due_ns() has come; after either, request_event() until it returns false (texts in
+ * order), then request_output() until it returns 0. `ended` says that `result` is final;
+ * request_closed() that the machine may be freed. Every path ends: by DONE, a refusal, silence
+ * (connect_tries, stall_ns), the budget, or a second after CANCEL.
+ *
+ * Threads: none; all times are of one monotonic clock given by the caller.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <weft/client.h>
+#include <weft/wire.h>
+
+#include "dataplane/flow/datagram.h"
+#include "dataplane/flow/reasm.h"
+#include "dataplane/flow/rtt.h"
+
+#define REQUEST_OPEN_RTO_NS  (200 * NS_PER_MS) /* floor before the GRANT: a worker may be computing */
+#define REQUEST_LIFE_NS      (100 * NS_PER_MS) /* floor of the silence before a sign of life */
+#define REQUEST_ACK_DELAY_NS (20 * NS_PER_MS)
+#define REQUEST_ACK_EVERY    16u /* datagrams */
+#define REQUEST_CANCEL_NS    NS_PER_S
+#define REQUEST_COOKIES_MAX  4u /* restarts for a new cookie before they count as silence */
+#define REQUEST_TOMBS        1024u /* a power of two */
+#define REQUEST_TRIES        5u
+#define REQUEST_STALL_NS     (5 * NS_PER_S)
+#define REQUEST_OUT_MAX      WEFT_DATAGRAM_SAFE
+
+/* What is left of a closed request: enough to answer what still arrives for it. */
+struct request_tomb {
+    struct weft_req_hdr hdr; /* conn_id 0 = empty */
+    uint32_t cum;
+    bool complete; /* answer ACK, else CANCEL */
+};
+
+/* What the requests of one client share. */
+struct request_conn {
+    uint64_t conn_id;
+    uint64_t cookie; /* 0 = none yet */
+    struct rtt rtt;
+    uint32_t connect_tries;
+    uint64_t stall_ns;
+    struct request_tomb tombs[REQUEST_TOMBS]; /* by req_seq, later ones overwrite */
+};
+
+enum request_state {
+    REQUEST_OPENING,    /* no worker has answered */
+    REQUEST_ACCEPTED,   /* `server` is known */
+    REQUEST_CANCELLING, /* worker is being told to stop */
+    REQUEST_CLOSED,
+};
+
+struct request {
+    struct weft_req_hdr hdr; /* as filled by the caller; copied into each datagram */
+    uint8_t *body;           /* heap, owned; NULL once the worker has it all */
+    uint32_t body_len;
+    enum request_state state;
+    bool ended;
+    weft_result_t result;
+
+    uint16_t server;
+    uint16_t stray;          /* another node that answered: to be cancelled there */
+    bool stray_due;
+    uint64_t cookie_sent;    /* in the latest fragment */
+    uint32_t cookies;        /* restarts for a new one */
+    uint32_t tries;          /* datagrams in a row without an answer while opening */
+    uint64_t try_ns;         /* next try while opening; next CANCEL while cancelling */
+    uint64_t sample_ns;      /* when the first fragment went, if only once */
+    bool first_due;          /* first fragment to be sent again */
+    uint32_t sent_to;        /* fragments before it were sent */
+    uint32_t granted;
+    struct reasm_range lacks; /* what the worker asked for again */
+
+    struct reasm reply;
+    uint32_t parsed;     /* frames before it were handed out */
+    uint32_t credit;
+    uint32_t unacked;    /* RESPs since the last ACK */
+    uint64_t ack_ns;     /* when an ACK is due; UINT64_MAX = none */
+    struct reasm_range asked; /* RESEND outstanding if end > cum */
+    uint32_t asks;       /* repeats of it */
+    uint64_t ask_ns;     /* when to repeat it */
+    bool ask_due;
+    uint64_t life_ns;    /* last datagram that came */
+    uint64_t probe_ns;   /* next sign of life asked for */
+    uint32_t probes;     /* in a row without new data */
+    bool probe_due;
+
+    uint64_t start_ns;
+    uint64_t deadline_ns; /* 0 = none */
+    uint64_t cancel_end_ns;
+    bool cancel_due;
+};
+
+/* One piece of the answer. */
+struct request_text {
+    uint32_t token;
+    const char *data; /* until the next call for this request */
+    size_t len;
+};
+
+/* Zero tries or stall means the default. */
+void request_conn_init(struct request_conn *conn, uint64_t conn_id, uint32_t connect_tries,
+                       uint64_t stall_ns);
+
+/*
+ * Begins a request. Of `hdr` the caller fills req_seq, session, prio_mode, route block fields
+ * (model, req_tags, vram, radius, x, y, tiers, want, max_tokens); the rest is set here. `body`
+ * (heap, prompt.h) becomes the request's. `budget_ns` 0 = none.
+ */
+void request_init(struct request *r, const struct request_conn *conn,
+                  const struct weft_req_hdr *hdr, uint8_t *body, uint32_t body_len,
+                  uint64_t budget_ns, uint64_t now_ns);
+void request_deinit(struct request *r);
+
+/* A datagram that passed datagram_check() and carries this request's conn_id and req_seq. */
+void request_input(struct request *r, struct request_conn *conn, const struct weft_rsp *rsp,
+                   struct datagram_payload payload, uint64_t now_ns);
+void request_tick(struct request *r, struct request_conn *conn, uint64_t now_ns);
+
+/* When to call request_tick() at the latest; UINT64_MAX when closed. */
+uint64_t request_due_ns(const struct request *r);
+
+/* Next piece of text in order; false if there is none. Also notices the end. */
+bool request_event(struct request *r, struct request_text *text, uint64_t now_ns);
+
+/* Writes the next datagram to send; 0 = none. `out` has REQUEST_OUT_MAX bytes. */
+size_t request_output(struct request *r, const struct request_conn *conn, uint64_t now_ns,
+                      uint8_t *out);
+
+/* The user gives up: `result.status` will be WEFT_E_CANCELLED. request_tick() is due at once. */
+void request_cancel(struct request *r, uint64_t now_ns);
+
+/* The network says that nobody listens: ends a request that nobody has answered. */
+void request_refused(struct request *r, uint64_t now_ns);
+
+static inline bool request_closed(const struct request *r)
+{
+    return r->state == REQUEST_CLOSED && r->ack_ns == UINT64_MAX;
+}
+
+/* Remembers a closed request. */
+void request_bury(const struct request *r, struct request_conn *conn);
+
+/* Answers a datagram for a request that is no longer open; 0 = no answer is due. */
+size_t request_tomb_output(const struct request_conn *conn, const struct weft_rsp *rsp,
+                           uint8_t *out);

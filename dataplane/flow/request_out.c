@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* request_out.c - the datagrams of request.h's machine, one per call, most urgent first. */
+#include <string.h>
+
+#include "dataplane/flow/request.h"
+#include "dataplane/flow/window.h"
+
+static uint32_t request_budget_us(const struct request *r, uint64_t now_ns)
+{
+    bool answered = r->result.first_token_us != 0 && (r->hdr.want & WEFT_WANT_E2E) == 0;
+    if (r->deadline_ns == 0 || answered || r->ended || r->state == REQUEST_CANCELLING) {
+        return WEFT_BUDGET_NONE; /* what follows the end must not expire on its way */
+    }
+    uint64_t left_us = r->deadline_ns > now_ns ? (r->deadline_ns - now_ns) / NS_PER_US : 0;
+    left_us = left_us != 0 ? left_us : 1;
+    return left_us < WEFT_BUDGET_NONE ? (uint32_t)left_us : WEFT_BUDGET_NONE - 1;
+}
+
+/* Header and first-hop block; the payload goes behind. */
+static struct weft_req *request_stamp(const struct weft_req_hdr *hdr, uint64_t cookie,
+                                      uint8_t type, uint16_t target, uint8_t *out)
+{
+    struct weft_req *req = (struct weft_req *)(void *)out;
+    memset(req, 0, sizeof(*req));
+    req->h = *hdr;
+    req->h.type = type;
+    req->h.flags = 0;
+    req->h.target = target;
+    req->h.msg_len = 0;
+    req->h.offset = 0;
+    req->h.budget_us = WEFT_BUDGET_NONE;
+    req->first.cookie = cookie;
+    return req;
+}
+
+static size_t request_control(const struct request *r, const struct request_conn *conn,
+                              uint8_t type, const void *payload, size_t len, uint64_t now_ns,
+                              uint8_t *out)
+{
+    struct weft_req *req = request_stamp(&r->hdr, conn->cookie, type, r->server, out);
+    req->h.budget_us = request_budget_us(r, now_ns);
+    req->h.msg_len = (uint32_t)len;
+    if (len != 0) {
+        memcpy(out + sizeof(*req), payload, len);
+    }
+    return sizeof(*req) + len;
+}
+
+static size_t request_ack(struct request *r, const struct request_conn *conn, uint64_t now_ns,
+                          uint8_t *out)
+{
+    uint32_t credit = r->reply.cum + WINDOW_MAX_BYTES;
+    credit = credit < WEFT_MESSAGE_MAX ? credit : WEFT_MESSAGE_MAX;
+    r->credit = credit > r->credit ? credit : r->credit;
+    r->ack_ns = UINT64_MAX;
+    r->unacked = 0;
+    struct weft_ack ack = {r->reply.cum, r->credit};
+    return request_control(r, conn, WEFT_T_ACK, &ack, sizeof(ack), now_ns, out);
+}
+
+static size_t request_resend(struct request *r, const struct request_conn *conn, uint32_t end,
+                             uint64_t now_ns, uint8_t *out)
+{
+    uint32_t credit = r->reply.cum + FLOW_CREDIT_FIRST_BYTES;
+    r->credit = credit > r->credit ? credit : r->credit;
+    struct weft_range range = {r->reply.cum, end};
+    return request_control(r, conn, WEFT_T_RESEND, &range, sizeof(range), now_ns, out);
+}
+
+static size_t request_fragment(struct request *r, const struct request_conn *conn, uint32_t begin,
+                               uint8_t flags, uint64_t now_ns, uint8_t *out)
+{
+    uint32_t len = r->body_len - begin;
+    len = len < WEFT_REQ_PAYLOAD_SAFE ? len : WEFT_REQ_PAYLOAD_SAFE;
+    struct weft_req *req = request_stamp(&r->hdr, conn->cookie, WEFT_T_REQ, r->server, out);
+    req->h.flags = (uint8_t)(flags | (begin == 0 ? WEFT_F_FIRST : 0) |
+                             (begin + len == r->body_len ? WEFT_F_LAST : 0));
+    req->h.budget_us = request_budget_us(r, now_ns);
+    req->h.msg_len = r->body_len;
+    req->h.offset = begin;
+    memcpy(out + sizeof(*req), r->body + begin, len);
+    r->cookie_sent = conn->cookie;
+    return sizeof(*req) + len;
+}
+
+/* How far fragments may go. Without a cookie the first one is sure to come back with one, so the
+ * others wait. */
+static uint32_t request_limit(const struct request *r, const struct request_conn *conn)
+{
+    uint32_t limit = r->granted;
+    if (r->state == REQUEST_OPENING) {
+        limit = conn->cookie == 0 ? 1 : WEFT_UNSCHEDULED_MAX * WEFT_REQ_PAYLOAD_SAFE;
+    }
+    return limit < r->body_len ? limit : r->body_len;
+}
+
+static size_t request_output_body(struct request *r, const struct request_conn *conn,
+                                  uint64_t now_ns, uint8_t *out)
+{
+    if (r->body == NULL || (r->state != REQUEST_OPENING && r->state != REQUEST_ACCEPTED)) {
+        return 0;
+    }
+    if (r->first_due) {
+        r->first_due = false;
+        return request_fragment(r, conn, 0, WEFT_F_RETX, now_ns, out);
+    }
+    if (r->lacks.begin < r->lacks.end) {
+        uint32_t begin = r->lacks.begin;
+        r->lacks.begin += WEFT_REQ_PAYLOAD_SAFE;
+        return request_fragment(r, conn, begin, WEFT_F_RETX, now_ns, out);
+    }
+    if (r->sent_to < request_limit(r, conn)) {
+        uint32_t begin = r->sent_to;
+        if (begin == 0 && r->state == REQUEST_OPENING) {
+            r->sample_ns = now_ns;
+        }
+        size_t size = request_fragment(r, conn, begin, 0, now_ns, out);
+        r->sent_to += (uint32_t)(size - sizeof(struct weft_req));
+        return size;
+    }
+    return 0;
+}
+
+size_t request_output(struct request *r, const struct request_conn *conn, uint64_t now_ns,
+                      uint8_t *out)
+{
+    if (r->stray_due) {
+        r->stray_due = false;
+        request_stamp(&r->hdr, conn->cookie, WEFT_T_CANCEL, r->stray, out);
+        return sizeof(struct weft_req);
+    }
+    if (r->cancel_due) {
+        r->cancel_due = false;
+        return request_control(r, conn, WEFT_T_CANCEL, NULL, 0, now_ns, out);
+    }
+    if (r->ask_due) {
+        r->ask_due = false;
+        return request_resend(r, conn, r->asked.end, now_ns, out);
+    }
+    if (r->ack_ns <= now_ns) {
+        return request_ack(r, conn, now_ns, out);
+    }
+    if (r->probe_due) {
+        r->probe_due = false;
+        return request_resend(r, conn, r->reply.cum, now_ns, out);
+    }
+    return request_output_body(r, conn, now_ns, out);
+}
+
+void request_bury(const struct request *r, struct request_conn *conn)
+{
+    struct request_tomb *tomb = &conn->tombs[r->hdr.req_seq & (REQUEST_TOMBS - 1)];
+    tomb->hdr = r->hdr;
+    tomb->cum = r->reply.cum;
+    tomb->complete = reasm_complete(&r->reply);
+}
+
+size_t request_tomb_output(const struct request_conn *conn, const struct weft_rsp *rsp,
+                           uint8_t *out)
+{
+    const struct request_tomb *tomb = &conn->tombs[rsp->h.req_seq & (REQUEST_TOMBS - 1)];
+    if (rsp->h.type == WEFT_T_REJECT || rsp->h.type == WEFT_T_UNKNOWN ||
+        rsp->h.type == WEFT_T_COOKIE || tomb->hdr.conn_id != rsp->h.conn_id ||
+        tomb->hdr.req_seq != rsp->h.req_seq) {
+        return 0;
+    }
+    uint8_t type = tomb->complete ? WEFT_T_ACK : WEFT_T_CANCEL;
+    struct weft_req *req = request_stamp(&tomb->hdr, conn->cookie, type, rsp->h.server, out);
+    if (!tomb->complete) {
+        return sizeof(*req);
+    }
+    struct weft_ack ack = {tomb->cum, tomb->cum};
+    req->h.msg_len = sizeof(ack);
+    memcpy(out + sizeof(*req), &ack, sizeof(ack));
+    return sizeof(*req) + sizeof(ack);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * glue.h - where the two planes meet, on the control thread: builds routing tables from the
+ * members, lets workers attach, tells the members what the local worker can do, reports status.
+ * Made by weftd.c after core and before control, whose hooks are glue_hooks().
+ */
+#pragma once
+
+#include "controlplane/control.h"
+#include "dataplane/core.h"
+#include "schemas/config.h"
+
+struct glue;
+
+/* Opens the worker socket. Keeps pointers to all three. Returns 0 or -errno, logged. */
+int glue_create(struct glue **glue, const struct config *config, struct core *core,
+                struct publish *tables);
+
+/* Neither thread may run any more. NULL is fine. */
+void glue_destroy(struct glue *glue);
+
+struct control_hooks glue_hooks(struct glue *glue);
+
+/* Starts watching the worker socket. */
+int glue_start(struct glue *glue, struct control *control);

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * eal.c - see eal.h. Several nodes may run on one machine (each in its own network namespace), so
+ * nothing here may clash: own file prefix, no PCI scan, no shared files, and a single lcore that
+ * may float over all permitted CPUs.
+ */
+#include "dataplane/nic/eal.h"
+
+#include <errno.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_log.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "schemas/base/log.h"
+
+#define ARGS_MAX      16
+#define ARG_BYTES     192
+#define HUGEPAGE_MIB  2u
+#define HUGEPAGE_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+#define HUGEPAGE_DIR  "/dev/hugepages"
+
+struct args {
+    char text[ARGS_MAX][ARG_BYTES];
+    char *list[ARGS_MAX + 1];
+    int count;
+};
+
+static void args_add(struct args *args, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void args_add(struct args *args, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    vsnprintf(args->text[args->count], ARG_BYTES, format, list);
+    va_end(list);
+    args->list[args->count] = args->text[args->count];
+    args->count++;
+}
+
+/* "0@0-3,6": lcore 0 may run on every CPU this process may use. */
+static void lcore_argument(char *out, size_t size)
+{
+    cpu_set_t set;
+    size_t used = (size_t)snprintf(out, size, "0@(");
+    const char *comma = "";
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+        CPU_ZERO(&set);
+        CPU_SET(0, &set);
+    }
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && used + 16 < size; cpu++) {
+        if (!CPU_ISSET(cpu, &set)) {
+            continue;
+        }
+        size_t last = cpu;
+        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) {
+            last++;
+        }
+        used += (size_t)snprintf(out + used, size - used, "%s%zu-%zu", comma, cpu, last);
+        comma = ",";
+        cpu = last;
+    }
+    snprintf(out + used, size - used, ")");
+}
+
+static bool hugepages_free(uint32_t memory_mib)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen(HUGEPAGE_FREE, "re");
+    if (f != NULL) {
+        if (fscanf(f, "%lu", &pages) != 1) {
+            pages = 0;
+        }
+        fclose(f);
+    }
+    return pages * HUGEPAGE_MIB >= memory_mib && access(HUGEPAGE_DIR, W_OK) == 0;
+}
+
+int eal_start(const struct nic_options *options)
+{
+    struct args args = {.count = 0};
+    char lcores[ARG_BYTES - 16];
+    lcore_argument(lcores, sizeof(lcores));
+    bool huge = options->hugepages == NIC_HUGEPAGES_ON ||
+                (options->hugepages == NIC_HUGEPAGES_AUTO && hugepages_free(options->memory_mib));
+    args_add(&args, "weftd");
+    args_add(&args, "--lcores=%s", lcores);
+    args_add(&args, "--no-pci");
+    args_add(&args, "--no-telemetry");
+    args_add(&args, "--log-level=lib.*:warning");
+    args_add(&args, "--file-prefix=weft-%s-%d", options->name, (int)getpid());
+    if (huge) {
+        args_add(&args, "--in-memory");
+    } else {
+        args_add(&args, "--no-huge");
+        args_add(&args, "--no-shconf");
+    }
+    args_add(&args, "-m");
+    args_add(&args, "%u", options->memory_mib);
+    if (options->driver == NIC_AF_XDP) {
+        args_add(&args, "--vdev=" EAL_PORT_AF_XDP ",iface=%s", options->interface);
+    } else {
+        args_add(&args, "--vdev=" EAL_PORT_AF_PACKET ",iface=%s,qpairs=1", options->interface);
+    }
+    if (rte_eal_init(args.count, args.list) < 0) {
+        int error = rte_errno != 0 ? rte_errno : EINVAL;
+        LOG_ERROR("cannot start DPDK on interface %s: %s (needs root or CAP_NET_RAW and "
+                  "CAP_NET_ADMIN, and the interface must exist in this network namespace)",
+                  options->interface, rte_strerror(error));
+        return -error;
+    }
+    LOG_INFO("dpdk started memory=%s size_mib=%u", huge ? "hugepages" : "ordinary",
+             options->memory_mib);
+    return 0;
+}
+
+void eal_stop(void)
+{
+    rte_eal_cleanup();
+}

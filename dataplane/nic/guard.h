@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* guard.h - keeps the kernel quiet about the data port. */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdint.h>
+
+/*
+ * Drivers that sit on a kernel interface (af_packet) leave the kernel its own copy of each packet.
+ * Without a socket on the data port it would answer them with "port unreachable". This opens one
+ * whose filter lets nothing in. Returns the descriptor or -errno.
+ */
+int guard_open(struct in_addr address, uint16_t port);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * neighbour.h - link addresses of the other nodes, asked of the kernel (rtnetlink): ARP, routes and
+ * gateways stay the kernel's business, the packet path only copies the answer into its table.
+ * Control thread only. Needs traffic through the kernel to keep entries fresh; beacons are that.
+ */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct neighbours;
+
+struct neighbour {
+    struct in_addr address; /* in: of the node */
+    bool known;             /* out */
+    uint8_t mac[6];         /* out: of the next hop to it */
+};
+
+/* Heap; `interface` is the one packets leave by. Returns 0 or -errno. */
+int neighbours_create(struct neighbours **neighbours, const char *interface);
+void neighbours_destroy(struct neighbours *neighbours);
+
+/* Looks up all. Returns how many answers have changed, or -errno (the list is then as it was). */
+int neighbours_refresh(struct neighbours *neighbours, struct neighbour *list, uint32_t count);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * nic.h - the network port as the rest of weftd sees it: bursts of route_packet in and out, packet
+ * buffers, and a descriptor to sleep on. EAL and every rte_* type stay behind this header and
+ * publish.h. One port, one queue, one lcore; create and destroy on the main thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dataplane/route/packet.h"
+
+enum nic_driver { NIC_AF_PACKET, NIC_AF_XDP };
+enum nic_hugepages { NIC_HUGEPAGES_AUTO, NIC_HUGEPAGES_ON, NIC_HUGEPAGES_OFF };
+
+struct nic_options {
+    const char *name;      /* of the node; makes EAL's file prefix unique */
+    const char *interface; /* kernel interface the port sits on */
+    enum nic_driver driver;
+    enum nic_hugepages hugepages;
+    uint32_t memory_mib;
+};
+
+struct nic;
+
+/* Starts EAL and the port. Can be done once per process (EAL's own limit). Returns 0 or -errno;
+ * the reason is logged. */
+int nic_create(struct nic **nic, const struct nic_options *options);
+
+/* Stops the port and EAL. NULL is fine. */
+void nic_destroy(struct nic *nic);
+
+void nic_mac(const struct nic *nic, uint8_t mac[6]);
+
+/* Fills in frame, buffer and len of up to `max` packets. Returns how many. */
+uint32_t nic_rx(struct nic *nic, struct route_packet *packets, uint32_t max);
+
+/* A fresh buffer of ROUTE_FRAME_MAX bytes for a datagram of this node's own. */
+bool nic_alloc(struct nic *nic, struct route_packet *packet);
+
+/* Sends those with ROUTE_SEND and gives all buffers back. Returns how many the queue refused. */
+uint32_t nic_tx(struct nic *nic, struct route_packet *packets, uint32_t count);
+
+/* Packet buffers that are not in the pool: leaks show here. Any thread. */
+uint32_t nic_buffers_in_use(const struct nic *nic);
+
+/* ---- sleeping ---- */
+
+/* Adds what becomes readable when a packet arrives to an epoll set. Returns 0; or -ENOTSUP if the
+ * driver has neither socket nor interrupt: then the sleeper must use NIC_BLIND_SLEEP_MS. */
+#define NIC_BLIND_SLEEP_MS 1
+int nic_watch(struct nic *nic, int epoll_fd);
+
+/* Around a sleep: arms and disarms the receive interrupt where there is one. After
+ * nic_sleep_begin() poll once more before sleeping. */
+void nic_sleep_begin(struct nic *nic);
+void nic_sleep_end(struct nic *nic);

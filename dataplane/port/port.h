@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * port.h - weftd's end of one worker port (schemas/port.h has the contract,
+ * dataplane/client/worker.c the other end). The control thread opens and closes ports; the lcore
+ * owns the rings in between.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dataplane/port/inflight.h"
+#include "schemas/port.h"
+
+struct port {
+    /* Control thread. */
+    int socket_fd;
+    int memfd;
+    int wake_worker_fd;
+    int wake_node_fd; /* in the lcore's wait set */
+    struct port_hello facts;
+    /* Hand-over: the control thread sets `lost`, the lcore sets `released` when it is done. */
+    _Atomic bool lost;
+    _Atomic bool released;
+    /* The lcore. */
+    struct port_shm *shm;
+    struct ring_end to_worker;
+    struct ring_end to_node;
+    bool pushed;    /* something to wake the worker for */
+    uint32_t taken; /* new requests since the load word below was read */
+    uint64_t taken_word;
+    uint64_t taken_ns;
+    uint32_t lost_cursor; /* how far its open requests have been told of its loss */
+    struct inflight inflight;
+};
+
+/* What a node says of itself to its workers. */
+struct port_self {
+    uint16_t node_id;
+    uint8_t tier;
+    const char *node_name;
+};
+
+/* Reads the hello from a connected, non-blocking socket and answers it with memory, rings and wake
+ * descriptors. On success the port owns `socket_fd`. Returns 0, -EAGAIN (no hello yet), -EPROTO,
+ * -EPIPE (closed), or another -errno. */
+int port_open(struct port **port, int socket_fd, const struct port_self *self);
+
+/* Answers a hello with a refusal and closes the socket. */
+void port_refuse(int socket_fd, int status);
+
+/* Unmaps, closes, frees. NULL is fine. */
+void port_destroy(struct port *port);
+
+/* ---- the lcore's side ---- */
+
+/* Copies a datagram into the worker's ring. False: it is full. */
+bool port_push(struct port *port, const void *datagram, uint32_t len);
+
+/* Wakes the worker if it sleeps and something was pushed. */
+void port_flush(struct port *port);
+
+/* Copies the worker's next datagram out. Returns its length, 0 if there is none. A length beyond
+ * `max` or below a common header is returned as 1: garbage to be counted. */
+uint32_t port_pop(struct port *port, void *out, uint32_t max);
+
+/* The load as the worker last published it. */
+struct port_load port_load_now(const struct port *port);
+
+/* May a new request go to the worker? Counts it if so. The worker publishes its room only between
+ * two model steps; what was pushed meanwhile counts against it, for PORT_TAKEN_NS at most. */
+#define PORT_TAKEN_NS UINT64_C(20000000)
+bool port_take(struct port *port, uint64_t now_ns);

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* choose.c - see choose.h. */
+#include "dataplane/route/choose.h"
+
+#include <weft/status.h>
+
+/* Predictions saturate here: more than an hour is as good as never. */
+#define PREDICT_MAX_US 3600000000u
+/* A worker that has not measured itself yet is taken to be this slow (tokens per second). */
+#define PREFILL_UNKNOWN 50u
+#define DECODE_UNKNOWN  10u
+
+/* The place of the query, worked out once per choice. */
+struct origin {
+    uint16_t x, y;
+    double chord2_max;
+    struct geo_point at;
+};
+
+struct ranked {
+    uint32_t distance;
+    uint32_t predicted_us;
+    uint16_t node;
+};
+
+/* How far a candidate got, and its figure at the constraint that stopped it. */
+struct verdict {
+    uint16_t constraint; /* WEFT_C_NONE: passed all */
+    uint32_t figure;
+    uint32_t predicted_us;
+    uint32_t queue_us;
+};
+
+/* |int16(d)|: the shorter way around a ring of 65,536; the farthest point is 32,768 away. */
+static inline uint32_t ring_distance(uint16_t a, uint16_t b)
+{
+    uint16_t d = (uint16_t)(a - b);
+    return d > 32768u ? 65536u - d : d;
+}
+
+static struct origin origin_of(const struct route_table *table, const struct route_query *query)
+{
+    const struct route_node *self = &table->nodes[table->self];
+    struct origin o = {
+        .x = query->has_position ? query->x : self->x,
+        .y = query->has_position ? query->y : self->y,
+    };
+    if (query->radius_km != 0 && !table->abstract) {
+        o.at = geo_point_at(weft_cell_latitude(o.y), weft_cell_longitude(o.x));
+        o.chord2_max = geo_chord2_of_km(query->radius_km);
+    }
+    return o;
+}
+
+static uint32_t tier_distance(const struct route_table *table, uint8_t a, uint8_t b)
+{
+    uint32_t d = a > b ? (uint32_t)(a - b) : (uint32_t)(b - a);
+    uint32_t around = WEFT_TIER_MAX + 1u - d;
+    return table->abstract && around < d ? around : d;
+}
+
+static uint32_t distance_from(const struct route_table *table, const struct origin *o,
+                              const struct route_query *query, const struct route_node *node)
+{
+    return ring_distance(node->x, o->x) + ring_distance(node->y, o->y) +
+           ROUTE_TIER_CELLS * tier_distance(table, node->tier, query->tier_min);
+}
+
+uint32_t route_distance(const struct route_table *table, const struct route_query *query,
+                        const struct route_node *node)
+{
+    struct origin o = origin_of(table, query);
+    return distance_from(table, &o, query, node);
+}
+
+static bool within_radius(const struct route_table *table, const struct origin *o,
+                          const struct route_query *query, const struct route_node *node)
+{
+    if (query->radius_km == 0) {
+        return true;
+    }
+    if (table->abstract) {
+        return ring_distance(node->x, o->x) + ring_distance(node->y, o->y) <= query->radius_km;
+    }
+    return geo_chord2(o->at, node->at) <= o->chord2_max;
+}
+
+static uint32_t radius_figure(const struct route_table *table, const struct origin *o,
+                              const struct route_node *node)
+{
+    if (table->abstract) {
+        return ring_distance(node->x, o->x) + ring_distance(node->y, o->y);
+    }
+    return (uint32_t)geo_distance_km(o->at, node->at) + 1; /* rounded up: this radius would do */
+}
+
+struct route_load route_load_of(const struct route_node *node, const struct route_load *overlay)
+{
+    struct route_load load = {
+        .heard_ns = node->load_ns,
+        .queue_us = node->queue_us,
+        .room = node->room,
+        .free_vram_64mib = node->free_vram_64mib,
+    };
+    return overlay->heard_ns >= node->load_ns ? *overlay : load;
+}
+
+uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,
+                          uint32_t queue_us)
+{
+    uint64_t tokens = query->prompt_bytes / ROUTE_BYTES_PER_TOKEN + 1;
+    uint64_t prefill = node->prefill_per_second != 0 ? node->prefill_per_second : PREFILL_UNKNOWN;
+    uint64_t decode = node->decode_per_second != 0 ? node->decode_per_second : DECODE_UNKNOWN;
+    uint64_t us = (uint64_t)node->rtt_us + queue_us + tokens * 1000000u / prefill;
+    if (query->end_to_end) {
+        us += (uint64_t)query->max_tokens * 1000000u / decode;
+    }
+    return us < PREDICT_MAX_US ? (uint32_t)us : PREDICT_MAX_US;
+}
+
+/* Tags, tier and radius; the model is given by the candidate list. */
+static struct verdict judge_static(const struct route_table *table, const struct origin *o,
+                                   const struct route_query *query, const struct route_node *node)
+{
+    if ((node->tags & query->tags) != query->tags) {
+        return (struct verdict){.constraint = WEFT_C_TAGS};
+    }
+    if (node->tier < query->tier_min || node->tier > query->tier_max) {
+        return (struct verdict){.constraint = WEFT_C_TIER, .figure = node->tier};
+    }
+    if (!within_radius(table, o, query, node)) {
+        return (struct verdict){.constraint = WEFT_C_RADIUS,
+                                .figure = radius_figure(table, o, node)};
+    }
+    return (struct verdict){.constraint = WEFT_C_NONE};
+}
+
+static struct verdict judge(const struct route_table *table, const struct route_load *loads,
+                            const struct origin *o, const struct route_query *query,
+                            const struct route_node *node)
+{
+    struct verdict v = judge_static(table, o, query, node);
+    if (v.constraint != WEFT_C_NONE) {
+        return v;
+    }
+    struct route_load load = route_load_of(node, &loads[node->id]);
+    v.queue_us = load.queue_us;
+    v.predicted_us = route_predict_us(query, node, load.queue_us);
+    if (load.free_vram_64mib < query->vram_64mib) {
+        v.constraint = WEFT_C_VRAM;
+        v.figure = load.free_vram_64mib;
+    } else if (load.room <= load.assigned) {
+        v.constraint = WEFT_C_ROOM;
+        v.figure = load.queue_us;
+    } else if (v.predicted_us > query->budget_us) {
+        v.constraint = WEFT_C_BUDGET;
+        v.figure = v.predicted_us;
+    }
+    return v;
+}
+
+/* Tiers outside of the range: steps to the range, so that the closest tier is the best figure. */
+static uint32_t tier_gap(const struct route_query *query, uint32_t tier)
+{
+    return tier < query->tier_min ? query->tier_min - tier : tier - query->tier_max;
+}
+
+static bool figure_better(const struct route_query *query, uint16_t constraint, uint32_t a,
+                          uint32_t b)
+{
+    switch (constraint) {
+    case WEFT_C_TIER:
+        return tier_gap(query, a) < tier_gap(query, b);
+    case WEFT_C_VRAM:
+        return a > b;
+    default:
+        return a < b;
+    }
+}
+
+/* Of all refusals the one that got furthest binds: relaxing any earlier one would not help. */
+static void note_refusal(const struct route_query *query, const struct verdict *v,
+                         struct route_choice *choice)
+{
+    if (v->constraint > choice->constraint) {
+        choice->constraint = v->constraint;
+        choice->candidates = 0;
+        choice->best = v->figure;
+    }
+    if (v->constraint == choice->constraint) {
+        choice->candidates++;
+        if (figure_better(query, v->constraint, v->figure, choice->best)) {
+            choice->best = v->figure;
+        }
+    }
+}
+
+static bool ranks_before(const struct ranked *a, const struct ranked *b)
+{
+    return a->distance < b->distance || (a->distance == b->distance && a->node < b->node);
+}
+
+/* Keeps the k nearest, sorted. Node indexes rise with ids, so ties are broken by id. */
+static uint32_t insert_ranked(struct ranked *top, uint32_t count, struct ranked entry)
+{
+    if (count == ROUTE_TOP_K) {
+        if (!ranks_before(&entry, &top[count - 1])) {
+            return count;
+        }
+        count--;
+    }
+    uint32_t at = count;
+    for (; at > 0 && ranks_before(&entry, &top[at - 1]); at--) {
+        top[at] = top[at - 1];
+    }
+    top[at] = entry;
+    return count + 1;
+}
+
+/* The nearest whose prediction is close to the best one; alternates are the nearest others. */
+static void pick(const struct ranked *top, uint32_t count, struct route_choice *choice)
+{
+    uint32_t best_us = top[0].predicted_us;
+    for (uint32_t i = 1; i < count; i++) {
+        best_us = top[i].predicted_us < best_us ? top[i].predicted_us : best_us;
+    }
+    uint64_t limit_us = (uint64_t)best_us * ROUTE_SLACK_NUM / ROUTE_SLACK_DEN + ROUTE_SLACK_US;
+    uint32_t chosen = 0;
+    while (top[chosen].predicted_us > limit_us) {
+        chosen++; /* ends: the best one is within its own limit */
+    }
+    choice->node = top[chosen].node;
+    choice->predicted_us = top[chosen].predicted_us;
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < count && used < ROUTE_ALTERNATES; i++) {
+        if (i != chosen) {
+            choice->alternates[used++] = top[i].node;
+        }
+    }
+    choice->constraint = WEFT_C_NONE;
+}
+
+void route_choose(const struct route_table *table, const struct route_load *loads,
+                  const struct route_query *query, struct route_choice *choice)
+{
+    *choice = (struct route_choice){
+        .node = ROUTE_INDEX_NONE,
+        .alternates = {ROUTE_INDEX_NONE, ROUTE_INDEX_NONE},
+        .constraint = WEFT_C_MODEL,
+    };
+    const struct route_model *model = route_table_model(table, query->model);
+    if (model == NULL) {
+        return;
+    }
+    struct origin o = origin_of(table, query);
+    struct ranked top[ROUTE_TOP_K];
+    uint32_t count = 0;
+    uint32_t queue_min_us = UINT32_MAX;
+    for (uint32_t i = 0; i < model->count; i++) {
+        uint16_t index = table->candidates[model->first + i];
+        const struct route_node *node = &table->nodes[index];
+        struct verdict v = judge(table, loads, &o, query, node);
+        if (v.constraint == WEFT_C_NONE) {
+            struct ranked entry = {
+                .distance = distance_from(table, &o, query, node),
+                .predicted_us = v.predicted_us,
+                .node = index,
+            };
+            count = insert_ranked(top, count, entry);
+            continue;
+        }
+        note_refusal(query, &v, choice);
+        if (v.constraint >= WEFT_C_ROOM && v.queue_us < queue_min_us) {
+            queue_min_us = v.queue_us;
+        }
+    }
+    if (count != 0) {
+        pick(top, count, choice);
+        return;
+    }
+    if (queue_min_us != UINT32_MAX) {
+        choice->retry_after_us = queue_min_us != 0 ? queue_min_us : 1;
+    }
+}
+
+bool route_allows(const struct route_table *table, const struct route_query *query, uint16_t index)
+{
+    const struct route_node *node = &table->nodes[index];
+    bool has_model = false;
+    for (uint32_t i = 0; i < node->model_count; i++) {
+        has_model |= node->models[i] == query->model;
+    }
+    struct origin o = origin_of(table, query);
+    return has_model && judge_static(table, &o, query, node).constraint == WEFT_C_NONE;
+}
+
+int route_constraint_status(uint16_t constraint)
+{
+    switch (constraint) {
+    case WEFT_C_NONE:
+        return WEFT_OK;
+    case WEFT_C_MODEL:
+        return WEFT_E_UNKNOWN_MODEL;
+    case WEFT_C_ROOM:
+        return WEFT_E_MESH_FULL;
+    case WEFT_C_BUDGET:
+        return WEFT_E_BUDGET_INFEASIBLE;
+    default:
+        return WEFT_E_NO_CAPABLE_NODE;
+    }
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* seal.c - see seal.h. */
+#include "dataplane/route/seal.h"
+
+#include <sodium.h>
+#include <string.h>
+
+_Static_assert(crypto_shorthash_KEYBYTES == SEAL_KEY_BYTES, "SipHash key size");
+_Static_assert(crypto_shorthash_BYTES == sizeof(uint64_t), "SipHash output size");
+
+/* Keeps a cookie from ever being taken for a tag. */
+enum purpose { PURPOSE_COOKIE = 1, PURPOSE_RETURN = 2 };
+
+struct WEFT_PACKED cookie_input {
+    uint8_t purpose;
+    uint32_t addr;
+    uint16_t port_be;
+    uint64_t conn_id;
+};
+
+struct WEFT_PACKED return_input {
+    uint8_t purpose;
+    uint8_t block[offsetof(struct weft_return, tag)];
+    uint64_t conn_id;
+};
+
+void seal_init(struct seal *seal, uint64_t now_ns)
+{
+    randombytes_buf(seal->keys, sizeof(seal->keys));
+    seal->changed_ns = now_ns;
+}
+
+void seal_tick(struct seal *seal, uint64_t now_ns)
+{
+    if (now_ns - seal->changed_ns < SEAL_LIFE_NS) {
+        return;
+    }
+    memcpy(seal->keys[1], seal->keys[0], SEAL_KEY_BYTES);
+    randombytes_buf(seal->keys[0], SEAL_KEY_BYTES);
+    seal->changed_ns = now_ns;
+}
+
+static uint64_t hash(const uint8_t *key, const void *data, size_t size)
+{
+    uint64_t out;
+    crypto_shorthash((unsigned char *)&out, data, size, key);
+    return out;
+}
+
+static uint64_t cookie_under(const uint8_t *key, uint32_t addr, uint16_t port_be, uint64_t conn_id)
+{
+    struct cookie_input in = {PURPOSE_COOKIE, addr, port_be, conn_id};
+    uint64_t cookie = hash(key, &in, sizeof(in));
+    return cookie != 0 ? cookie : 1;
+}
+
+uint64_t seal_cookie(const struct seal *seal, uint32_t addr, uint16_t port_be, uint64_t conn_id)
+{
+    return cookie_under(seal->keys[0], addr, port_be, conn_id);
+}
+
+bool seal_cookie_ok(const struct seal *seal, uint32_t addr, uint16_t port_be, uint64_t conn_id,
+                    uint64_t cookie)
+{
+    return cookie == cookie_under(seal->keys[0], addr, port_be, conn_id) ||
+           cookie == cookie_under(seal->keys[1], addr, port_be, conn_id);
+}
+
+static uint64_t return_under(const uint8_t *key, const struct weft_return *block, uint64_t conn_id)
+{
+    struct return_input in = {.purpose = PURPOSE_RETURN, .conn_id = conn_id};
+    memcpy(in.block, block, sizeof(in.block));
+    return hash(key, &in, sizeof(in));
+}
+
+void seal_return(const struct seal *seal, struct weft_return *block, uint64_t conn_id)
+{
+    block->tag = return_under(seal->keys[0], block, conn_id);
+}
+
+bool seal_return_ok(const struct seal *seal, const struct weft_return *block, uint64_t conn_id)
+{
+    return block->tag == return_under(seal->keys[0], block, conn_id) ||
+           block->tag == return_under(seal->keys[1], block, conn_id);
+}

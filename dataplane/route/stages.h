@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stages.h - the packet path as functions over bursts: parse, classify, select, rewrite. Pure: they
+ * see packets, the core's own state, one table and the time; they touch no device. dataplane/core.c
+ * calls them in this order on every burst; between select and rewrite it hands ROUTE_DELIVER
+ * packets to the local worker and gives back those that it could not take to stage_second_chance().
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "dataplane/route/choose.h"
+#include "dataplane/route/packet.h"
+#include "dataplane/route/seal.h"
+
+#define ROUTE_PINS        4096u /* a power of two */
+#define ROUTE_PIN_LIFE_NS UINT64_C(30000000000)
+
+/* Keeps the fragments of one request, and its repetitions, on one node. Direct-mapped: a lost pin
+ * costs a second choice, nothing else. Node ids, so that a pin outlives tables. */
+struct route_pin {
+    uint64_t conn_id;
+    uint64_t made_ns;
+    uint32_t req_seq;
+    uint16_t node;
+    uint16_t alternates[ROUTE_ALTERNATES];
+};
+
+/* One writer (the lcore), any reader. */
+typedef _Atomic uint64_t route_counter;
+
+struct route_counters {
+    route_counter received;
+    route_counter from_clients; /* requests' datagrams taken in as ingress */
+    route_counter chosen;       /* new requests placed */
+    route_counter relayed;      /* datagrams sent on to another node */
+    route_counter delivered;    /* datagrams for the local worker */
+    route_counter returned;     /* datagrams sent to clients */
+    route_counter second_chance;
+    route_counter drops[ROUTE_DROP_COUNT];
+};
+
+/* What one lcore owns. */
+struct route_core {
+    struct route_host host;
+    struct seal seal;
+    struct route_load *loads; /* by node id, 65,536 entries */
+    struct route_pin *pins;   /* ROUTE_PINS entries */
+    struct route_counters counters;
+};
+
+/* Heap; returns 0 or -ENOMEM. Free with route_core_destroy(). */
+int route_core_create(struct route_core **core, const struct route_host *host, uint64_t now_ns);
+void route_core_destroy(struct route_core *core);
+
+static inline void route_count(route_counter *counter)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
+/* Frames from the network: lengths, headers, version and fields that contradict each other. */
+void stage_parse(struct route_core *core, struct route_packet *packets, uint32_t count);
+
+/* The same for datagrams out of the local worker's ring, which lie at ROUTE_WEFT_OFFSET. */
+void stage_parse_worker(struct route_core *core, struct route_packet *packets, uint32_t count);
+
+/* Who sent it, and may it come this way? Replies get their direction here. `table` may be NULL. */
+void stage_classify(struct route_core *core, const struct route_table *table,
+                    struct route_packet *packets, uint32_t count, uint64_t now_ns);
+
+/* Requests get a node, or their refusal. */
+void stage_select(struct route_core *core, const struct route_table *table,
+                  struct route_packet *packets, uint32_t count, uint64_t now_ns);
+
+/* The local worker could not take this packet (`why` is the reason to count if nobody can): sends
+ * it on to its next alternate, or turns it into a refusal. */
+void stage_second_chance(struct route_core *core, const struct route_table *table,
+                         struct route_packet *packet, enum route_drop why, int status);
+
+/* Addresses and checksums of everything to be sent. */
+void stage_rewrite(struct route_core *core, const struct route_table *table,
+                   struct route_packet *packets, uint32_t count);
+
+/* Turns the packet into an answer of `type` with `payload` (up to 16 bytes), sent back towards the
+ * client: straight to the sender on the first hop, else through the origin. */
+void route_answer(struct route_core *core, const struct route_table *table,
+                  struct route_packet *packet, enum weft_type type, const void *payload,
+                  uint32_t size);
+
+/* Lets go of the packet and counts it. */
+void route_drop(struct route_core *core, struct route_packet *packet, enum route_drop why);
+
+/* The request header in the units of the table. */
+struct route_query route_query_of(const struct weft_req_hdr *h);

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * table.h - the routing table: what one generation of membership means for the packet path.
+ * Immutable once built, one allocation, so that a pointer publishes it and one free() ends it.
+ * Built by weftd's control thread (dataplane/glue.c), read by choose.c and stages.c.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <weft/wire.h>
+
+#include "schemas/base/geo.h"
+
+#define ROUTE_NODES_MAX       4096u
+#define ROUTE_MODELS_PER_NODE 8u
+#define ROUTE_INDEX_NONE      0xffffu
+
+/* Cells per hardware tier on the z axis: 1,000 km. */
+#define ROUTE_TIER_CELLS 1638u
+
+struct route_node {
+    uint16_t id;
+    uint8_t tier;
+    bool alive;
+    bool reachable; /* link address of the next hop is known */
+    uint8_t mac[6]; /* of the next hop; meaningful if reachable */
+    uint16_t x, y;
+    uint32_t addr; /* IPv4, network order */
+    uint32_t tags;
+    struct geo_point at;
+    /* Load as last heard; the core's overlay may know better. */
+    uint64_t load_ns; /* when it was heard, local clock */
+    uint32_t queue_us;
+    uint16_t room;
+    uint16_t free_vram_64mib;
+    uint32_t rtt_us; /* from this node; 0 for itself */
+    uint32_t prefill_per_second;
+    uint32_t decode_per_second;
+    uint32_t model_count;
+    uint32_t models[ROUTE_MODELS_PER_NODE]; /* wire ids */
+};
+
+/* Candidates of one model: `count` node indexes from `first` in table->candidates. */
+struct route_model {
+    uint32_t id;
+    uint32_t first;
+    uint32_t count;
+};
+
+struct route_table {
+    uint16_t epoch;
+    uint16_t self; /* index of this node */
+    bool abstract; /* plain torus: full rings, radius in cells */
+    uint32_t node_count;
+    uint32_t model_count;
+    const struct route_node *nodes;   /* rising by id */
+    const struct route_model *models; /* rising by id */
+    const uint16_t *candidates;       /* alive nodes with the model, rising by id */
+    const uint16_t *by_addr;          /* node indexes, rising by addr */
+};
+
+/* Builds a table from `count` nodes in any order; they are copied. `self_id` must be among them.
+ * Returns 0, -EINVAL (duplicate id or address, self missing, too many), -ENOMEM. Free with
+ * route_table_destroy(). */
+int route_table_create(struct route_table **table, const struct route_node *nodes, uint32_t count,
+                       uint16_t self_id, uint16_t epoch, bool abstract);
+void route_table_destroy(struct route_table *table);
+
+/* Index of a node id, of an IPv4 address (network order); ROUTE_INDEX_NONE if not a member. */
+uint16_t route_table_find(const struct route_table *table, uint16_t node_id);
+uint16_t route_table_find_addr(const struct route_table *table, uint32_t addr);
+
+/* The model's candidates, or NULL if no node alive has it. */
+const struct route_model *route_table_model(const struct route_table *table, uint32_t model);

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * weftd.c - the node's daemon. What exists and in which order is the table `units`: brought up from
+ * first to last, torn down in reverse. The main thread then becomes the lcore (core.c); the control
+ * thread runs controlplane/control.c with the hooks of glue.c.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <weft/status.h>
+
+#include "controlplane/control.h"
+#include "dataplane/core.h"
+#include "dataplane/glue.h"
+#include "dataplane/nic/guard.h"
+#include "schemas/base/log.h"
+#include "schemas/config.h"
+
+struct weftd {
+    const char *config_path;
+    struct config *config;
+    int guard_fd;
+    struct nic *nic;
+    struct publish *tables;
+    struct core *core;
+    struct glue *glue;
+    struct control *control;
+    pthread_t control_thread;
+};
+
+/* For the signal handler only. */
+static struct core *_Atomic signalled_core;
+
+static const struct config_member *self_of(const struct weftd *d)
+{
+    return &d->config->members[d->config->self];
+}
+
+static void print_config_error(const char *path, unsigned line, const char *text, void *user)
+{
+    (void)user;
+    fprintf(stderr, "%s:%u: %s\n", path, line, text);
+}
+
+static int config_up(struct weftd *d)
+{
+    int rc = config_load(&d->config, d->config_path, print_config_error, NULL);
+    if (rc == 0) {
+        log_init(LOG_LEVEL_INFO, d->config->node);
+    }
+    return rc;
+}
+
+static void config_down(struct weftd *d)
+{
+    log_init(LOG_LEVEL_INFO, "");
+    config_destroy(d->config);
+}
+
+static int guard_up(struct weftd *d)
+{
+    d->guard_fd = guard_open(self_of(d)->address, (uint16_t)d->config->data_port);
+    if (d->guard_fd < 0) {
+        LOG_ERROR("cannot reserve this node's address and data port %u: %s (is the address set on "
+                  "%s, and no other weftd running here?)",
+                  d->config->data_port, strerror(-d->guard_fd), d->config->nic.interface);
+        return d->guard_fd;
+    }
+    return 0;
+}
+
+static void guard_down(struct weftd *d)
+{
+    close(d->guard_fd);
+}
+
+static int nic_up(struct weftd *d)
+{
+    struct nic_options options = {
+        .name = d->config->node,
+        .interface = d->config->nic.interface,
+        .driver = d->config->nic.driver == CONFIG_DRIVER_AF_XDP ? NIC_AF_XDP : NIC_AF_PACKET,
+        .hugepages = (enum nic_hugepages)d->config->nic.hugepages,
+        .memory_mib = d->config->nic.memory_mib,
+    };
+    return nic_create(&d->nic, &options);
+}
+
+static void nic_down(struct weftd *d)
+{
+    nic_destroy(d->nic);
+}
+
+static void table_free(void *table)
+{
+    route_table_destroy(table);
+}
+
+static int tables_up(struct weftd *d)
+{
+    return publish_create(&d->tables, table_free);
+}
+
+static void tables_down(struct weftd *d)
+{
+    publish_destroy(d->tables);
+}
+
+static int core_up(struct weftd *d)
+{
+    struct route_host host = {
+        .port_be = htons((uint16_t)d->config->data_port),
+        .addr = self_of(d)->address.s_addr,
+    };
+    nic_mac(d->nic, host.mac);
+    int rc = core_create(&d->core, d->nic, d->tables, &host);
+    if (rc == 0) {
+        atomic_store(&signalled_core, d->core);
+    }
+    return rc;
+}
+
+static void core_down(struct weftd *d)
+{
+    atomic_store(&signalled_core, NULL);
+    core_destroy(d->core);
+}
+
+static int glue_up(struct weftd *d)
+{
+    return glue_create(&d->glue, d->config, d->core, d->tables);
+}
+
+static void glue_down(struct weftd *d)
+{
+    glue_destroy(d->glue);
+}
+
+static int control_up(struct weftd *d)
+{
+    struct control_hooks hooks = glue_hooks(d->glue);
+    int rc = control_create(&d->control, d->config, &hooks);
+    if (rc == 0 && (rc = glue_start(d->glue, d->control)) != 0) {
+        control_destroy(d->control);
+    }
+    return rc;
+}
+
+static void control_down(struct weftd *d)
+{
+    control_destroy(d->control);
+}
+
+/* If the control thread cannot go on, neither can the node: it would route by a stale table. */
+static void *control_main(void *arg)
+{
+    struct weftd *d = arg;
+    int rc = control_run(d->control);
+    if (rc != 0) {
+        LOG_ERROR("control thread failed: %s; stopping", strerror(-rc));
+        core_stop(d->core);
+    }
+    return NULL;
+}
+
+/* Signals are for the main thread. */
+static int thread_up(struct weftd *d)
+{
+    sigset_t all;
+    sigset_t old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    int rc = pthread_create(&d->control_thread, NULL, control_main, d);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return -rc;
+}
+
+static void thread_down(struct weftd *d)
+{
+    control_stop(d->control);
+    pthread_join(d->control_thread, NULL);
+}
+
+static const struct unit {
+    const char *name;
+    int (*up)(struct weftd *d);
+    void (*down)(struct weftd *d);
+} units[] = {
+    {"config", config_up, config_down},
+    {"guard", guard_up, guard_down},    /* the kernel must not answer for the data port */
+    {"nic", nic_up, nic_down},          /* EAL, port, buffers */
+    {"tables", tables_up, tables_down}, /* the pointer between the planes */
+    {"core", core_up, core_down},
+    {"glue", glue_up, glue_down}, /* worker socket, neighbours */
+    {"control", control_up, control_down},
+    {"control thread", thread_up, thread_down},
+};
+#define UNITS (sizeof(units) / sizeof(units[0]))
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    struct core *core = atomic_load(&signalled_core);
+    if (core != NULL) {
+        core_stop(core);
+    }
+}
+
+static void catch_signals(void)
+{
+    struct sigaction stop = {.sa_handler = on_signal};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+static int weftd_run(struct weftd *d)
+{
+    size_t up = 0;
+    int rc = 0;
+    while (up < UNITS && (rc = units[up].up(d)) == 0) {
+        up++;
+    }
+    if (up == UNITS) {
+        LOG_INFO("ready data_port=%u members=%u", d->config->data_port, d->config->member_count);
+        core_run(d->core);
+        LOG_INFO("stopping");
+    } else {
+        fprintf(stderr, "weftd: could not start (%s): %s\n", units[up].name, weft_status_text(rc));
+    }
+    while (up > 0) {
+        units[--up].down(d);
+    }
+    return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static void usage(FILE *out)
+{
+    fputs(
+        "weftd - the node daemon of Weft: routes AI inference requests\n"
+        "\n"
+        "usage: weftd --config FILE\n"
+        "\n"
+        "  -c, --config FILE  the node's YAML configuration (check it with: weft conf-check FILE)\n"
+        "  -h, --help         this text\n"
+        "  -V, --version      version\n"
+        "\n"
+        "Runs in the foreground, logs to stderr, stops cleanly on SIGTERM or Ctrl-C.\n"
+        "Needs CAP_NET_RAW and CAP_NET_ADMIN (or root) for its network port.\n"
+        "\n"
+        "example:\n"
+        "  weftd --config /etc/weft/frankfurt.yaml\n",
+        out);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
+    };
+    struct weftd daemon = {.config_path = NULL, .guard_fd = -1};
+    int option;
+    while ((option = getopt_long(argc, argv, "c:hV", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            daemon.config_path = optarg;
+            break;
+        case 'h':
+            usage(stdout);
+            return EXIT_SUCCESS;
+        case 'V':
+            puts("weftd " WEFT_RELEASE);
+            return EXIT_SUCCESS;
+        default:
+            usage(stderr);
+            return 2;
+        }
+    }
+    if (daemon.config_path == NULL || optind != argc) {
+        fputs("weftd: --config FILE is needed\n\n", stderr);
+        usage(stderr);
+        return 2;
+    }
+    catch_signals();
+    return weftd_run(&daemon);
+}

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_choose.c - choose.c against a brute-force oracle on random tables, and its edges by hand. */
+#include <check.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <weft/status.h>
+
+#include "dataplane/route/choose.h"
+#include "schemas/base/rng.h"
+
+#define TABLES    100000
+#define NODES_MAX 24u
+#define MODEL_A   1000u
+
+static struct route_load loads[65536];
+
+/* ---- the oracle: no shared code with choose.c, no cleverness ---- */
+
+static double oracle_km(double lat1, double lon1, double lat2, double lon2)
+{
+    const double rad = acos(-1.0) / 180.0;
+    double a = pow(sin((lat2 - lat1) * rad / 2), 2) +
+               cos(lat1 * rad) * cos(lat2 * rad) * pow(sin((lon2 - lon1) * rad / 2), 2);
+    return 2 * 6371.0088 * asin(fmin(1.0, sqrt(a)));
+}
+
+static long wrap(long a, long b)
+{
+    long d = labs(a - b);
+    return d < 65536 - d ? d : 65536 - d;
+}
+
+struct oracle_node {
+    struct route_node n;
+    double lat, lon;
+};
+
+struct oracle_entry {
+    long distance;
+    uint16_t id;
+    double predicted;
+};
+
+static int oracle_compare(const void *a, const void *b)
+{
+    const struct oracle_entry *x = a;
+    const struct oracle_entry *y = b;
+    if (x->distance != y->distance) {
+        return x->distance < y->distance ? -1 : 1;
+    }
+    return x->id < y->id ? -1 : 1;
+}
+
+struct oracle_answer {
+    int node; /* id, -1 = refused */
+    int alt1, alt2;
+    unsigned constraint;
+};
+
+/* First constraint that the node fails, in the order of wire.def; fills in the entry if none. */
+static unsigned oracle_judge(const struct oracle_node *o, const struct oracle_node *self,
+                             const struct route_query *q, struct oracle_entry *entry)
+{
+    bool has_model = false;
+    for (uint32_t m = 0; m < o->n.model_count; m++) {
+        has_model = has_model || o->n.models[m] == q->model;
+    }
+    if (!o->n.alive || !has_model) {
+        return WEFT_C_MODEL;
+    }
+    uint16_t x = q->has_position ? q->x : self->n.x;
+    uint16_t y = q->has_position ? q->y : self->n.y;
+    const struct route_load *over = &loads[o->n.id];
+    bool fresher = over->heard_ns >= o->n.load_ns;
+    uint32_t room = fresher ? over->room : o->n.room;
+    uint32_t assigned = fresher ? over->assigned : 0;
+    uint32_t vram = fresher ? over->free_vram_64mib : o->n.free_vram_64mib;
+    double queue = fresher ? over->queue_us : o->n.queue_us;
+    if ((q->tags & ~o->n.tags) != 0) {
+        return WEFT_C_TAGS;
+    }
+    if (o->n.tier < q->tier_min || o->n.tier > q->tier_max) {
+        return WEFT_C_TIER;
+    }
+    if (q->radius_km != 0 &&
+        oracle_km(y / 32767.0 * 180 - 90, x / 65536.0 * 360 - 180, o->lat, o->lon) > q->radius_km) {
+        return WEFT_C_RADIUS;
+    }
+    if (vram < q->vram_64mib) {
+        return WEFT_C_VRAM;
+    }
+    if (room <= assigned) {
+        return WEFT_C_ROOM;
+    }
+    double tokens = floor(q->prompt_bytes / 4.0) + 1;
+    double predicted = o->n.rtt_us + queue + floor(tokens * 1e6 / o->n.prefill_per_second);
+    if (q->end_to_end) {
+        predicted += floor(q->max_tokens * 1e6 / o->n.decode_per_second);
+    }
+    if (predicted > q->budget_us) {
+        return WEFT_C_BUDGET;
+    }
+    *entry = (struct oracle_entry){
+        .distance = wrap(x, o->n.x) + wrap(y, o->n.y) + 1638 * labs((long)o->n.tier - q->tier_min),
+        .id = o->n.id,
+        .predicted = predicted,
+    };
+    return WEFT_C_NONE;
+}
+
+static struct oracle_answer oracle(const struct oracle_node *nodes, unsigned count, unsigned self,
+                                   const struct route_query *q)
+{
+    struct oracle_entry entries[NODES_MAX];
+    unsigned used = 0;
+    struct oracle_answer answer = {.node = -1, .alt1 = -1, .alt2 = -1, .constraint = WEFT_C_MODEL};
+    for (unsigned i = 0; i < count; i++) {
+        unsigned why = oracle_judge(&nodes[i], &nodes[self], q, &entries[used]);
+        used += why == WEFT_C_NONE;
+        answer.constraint = why > answer.constraint ? why : answer.constraint;
+    }
+    if (used == 0) {
+        return answer;
+    }
+    answer.constraint = WEFT_C_NONE;
+    qsort(entries, used, sizeof(entries[0]), oracle_compare);
+    used = used > 8 ? 8 : used;
+    double best = entries[0].predicted;
+    for (unsigned i = 1; i < used; i++) {
+        best = fmin(best, entries[i].predicted);
+    }
+    unsigned chosen = 0;
+    while (entries[chosen].predicted > floor(best * 1.5) + 10000) {
+        chosen++;
+    }
+    answer.node = entries[chosen].id;
+    for (unsigned i = 0; i < used; i++) {
+        if (i != chosen && answer.alt1 < 0) {
+            answer.alt1 = entries[i].id;
+        } else if (i != chosen && answer.alt2 < 0) {
+            answer.alt2 = entries[i].id;
+        }
+    }
+    return answer;
+}
+
+/* ---- random input ---- */
+
+static void random_node(struct rng *rng, struct oracle_node *o, uint16_t id)
+{
+    /* Whole cells, so that both sides see the same place; often the same few places: ties. */
+    uint16_t x =
+        (uint16_t)(rng_below(rng, 4) != 0 ? rng_below(rng, 65536) : rng_below(rng, 3) * 20000);
+    uint16_t y = (uint16_t)(rng_below(rng, 4) != 0 ? rng_below(rng, 32768) : 16000);
+    *o = (struct oracle_node){.lat = weft_cell_latitude(y), .lon = weft_cell_longitude(x)};
+    o->n = (struct route_node){
+        .id = id,
+        .tier = (uint8_t)rng_below(rng, 8),
+        .alive = rng_below(rng, 8) != 0,
+        .reachable = true,
+        .x = x,
+        .y = y,
+        .addr = id,
+        .tags = (uint32_t)rng_next(rng) | (uint32_t)rng_next(rng),
+        .at = geo_point_at(o->lat, o->lon),
+        .load_ns = rng_below(rng, 100),
+        .queue_us = rng_below(rng, 3) != 0 ? 0 : rng_below(rng, 500000),
+        .room = (uint16_t)rng_below(rng, 4),
+        .free_vram_64mib = (uint16_t)rng_below(rng, 300),
+        .rtt_us = rng_below(rng, 200000),
+        .prefill_per_second = 1 + rng_below(rng, 5000),
+        .decode_per_second = 1 + rng_below(rng, 200),
+        .model_count = rng_below(rng, 4),
+    };
+    for (uint32_t m = 0; m < o->n.model_count; m++) {
+        o->n.models[m] = MODEL_A + rng_below(rng, 3);
+    }
+    loads[id] = (struct route_load){
+        .heard_ns = rng_below(rng, 100),
+        .queue_us = rng_below(rng, 100000),
+        .room = (uint16_t)rng_below(rng, 5),
+        .free_vram_64mib = (uint16_t)rng_below(rng, 300),
+        .assigned = rng_below(rng, 4),
+    };
+}
+
+static struct route_query random_query(struct rng *rng)
+{
+    struct route_query q = {
+        .model = MODEL_A + rng_below(rng, 3),
+        .budget_us = WEFT_BUDGET_NONE,
+        .prompt_bytes = 1 + rng_below(rng, 4000),
+        .max_tokens = (uint16_t)rng_below(rng, 100),
+        .x = (uint16_t)rng_below(rng, 65536),
+        .y = (uint16_t)rng_below(rng, 32768),
+        .tier_max = WEFT_TIER_MAX,
+        .has_position = rng_below(rng, 4) != 0,
+        .end_to_end = rng_below(rng, 2) != 0,
+    };
+    if (rng_below(rng, 3) == 0) {
+        q.tags = UINT32_C(1) << rng_below(rng, 32);
+    }
+    if (rng_below(rng, 2) == 0) {
+        q.tier_min = (uint8_t)rng_below(rng, 8);
+        q.tier_max = (uint8_t)(q.tier_min + rng_below(rng, 8u - q.tier_min));
+    }
+    if (rng_below(rng, 3) == 0) {
+        q.radius_km = (uint16_t)(1 + rng_below(rng, 20000));
+    }
+    if (rng_below(rng, 4) == 0) {
+        q.vram_64mib = (uint16_t)rng_below(rng, 320);
+    }
+    if (rng_below(rng, 3) == 0) {
+        q.budget_us = 1 + rng_below(rng, 2000000);
+    }
+    return q;
+}
+
+static int id_or_none(const struct route_table *t, uint16_t index)
+{
+    return index == ROUTE_INDEX_NONE ? -1 : t->nodes[index].id;
+}
+
+START_TEST(choice_equals_brute_force)
+{
+    struct rng rng = {.state = 20260501};
+    unsigned refused = 0;
+    for (int t = 0; t < TABLES; t++) {
+        struct oracle_node nodes[NODES_MAX];
+        struct route_node plain[NODES_MAX];
+        unsigned count = 1 + rng_below(&rng, NODES_MAX);
+        for (unsigned i = 0; i < count; i++) {
+            random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
+        }
+        for (unsigned i = count - 1; i > 0; i--) { /* any order must do */
+            unsigned j = rng_below(&rng, i + 1);
+            struct oracle_node swap = nodes[i];
+            nodes[i] = nodes[j];
+            nodes[j] = swap;
+        }
+        for (unsigned i = 0; i < count; i++) {
+            plain[i] = nodes[i].n;
+        }
+        unsigned self = rng_below(&rng, count);
+        struct route_table *table;
+        ck_assert_int_eq(route_table_create(&table, plain, count, plain[self].id, 1, false), 0);
+        struct route_query q = random_query(&rng);
+        struct route_choice got;
+        route_choose(table, loads, &q, &got);
+        struct oracle_answer want = oracle(nodes, count, self, &q);
+        ck_assert_msg(id_or_none(table, got.node) == want.node &&
+                          id_or_none(table, got.alternates[0]) == want.alt1 &&
+                          id_or_none(table, got.alternates[1]) == want.alt2 &&
+                          got.constraint == want.constraint,
+                      "table %d: chose %d (%d, %d; %u), oracle %d (%d, %d; %u)", t,
+                      id_or_none(table, got.node), id_or_none(table, got.alternates[0]),
+                      id_or_none(table, got.alternates[1]), got.constraint, want.node, want.alt1,
+                      want.alt2, want.constraint);
+        refused += want.node < 0;
+        route_table_destroy(table);
+    }
+    /* The inputs must exercise both outcomes. */
+    ck_assert_uint_gt(refused, TABLES / 10);
+    ck_assert_uint_lt(refused, TABLES * 9 / 10);
+}
+END_TEST
+
+/* ---- by hand ---- */
+
+static struct route_node city(uint16_t id, double lat, double lon, uint8_t tier)
+{
+    return (struct route_node){
+        .id = id,
+        .tier = tier,
+        .alive = true,
+        .reachable = true,
+        .x = weft_cell_x(lon),
+        .y = weft_cell_y(lat),
+        .addr = id,
+        .at = geo_point_at(lat, lon),
+        .load_ns = 1,
+        .room = 1,
+        .free_vram_64mib = 128,
+        .prefill_per_second = 1000,
+        .decode_per_second = 100,
+        .model_count = 1,
+        .models = {MODEL_A},
+    };
+}
+
+static struct route_query any_query(void)
+{
+    return (struct route_query){
+        .model = MODEL_A,
+        .budget_us = WEFT_BUDGET_NONE,
+        .prompt_bytes = 100,
+        .tier_max = WEFT_TIER_MAX,
+        .has_position = true,
+        .x = weft_cell_x(8.0),
+        .y = weft_cell_y(50.0),
+    };
+}
+
+static void three_cities(struct route_node nodes[3])
+{
+    nodes[0] = city(1, 35.68, 139.69, 1);
+    nodes[1] = city(2, 50.11, 8.68, 3);
+    nodes[2] = city(3, 40.71, -74.01, 5);
+    for (int i = 0; i < 3; i++) {
+        loads[nodes[i].id] = (struct route_load){0};
+    }
+}
+
+static struct route_choice choose(struct route_node *nodes, uint32_t count,
+                                  const struct route_query *q, bool abstract)
+{
+    struct route_table *table;
+    struct route_choice choice;
+    ck_assert_int_eq(route_table_create(&table, nodes, count, nodes[0].id, 1, abstract), 0);
+    route_choose(table, loads, q, &choice);
+    choice.node = (uint16_t)id_or_none(table, choice.node);
+    route_table_destroy(table);
+    return choice;
+}
+
+START_TEST(refusals_name_the_binding_constraint)
+{
+    struct route_node nodes[3];
+    three_cities(nodes);
+    struct route_query q = any_query();
+    q.model = 77;
+    struct route_choice c = choose(nodes, 3, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_MODEL);
+    ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_UNKNOWN_MODEL);
+
+    q = any_query();
+    q.tier_min = 6;
+    q.tier_max = 7;
+    c = choose(nodes, 3, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_TIER);
+    ck_assert_uint_eq(c.best, 5);
+    ck_assert_uint_eq(c.candidates, 3);
+    ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_NO_CAPABLE_NODE);
+
+    q = any_query();
+    q.radius_km = 10;
+    c = choose(nodes, 3, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_RADIUS);
+    ck_assert_uint_ge(c.best, 49);
+    ck_assert_uint_le(c.best, 52);
+    q.radius_km = (uint16_t)c.best; /* the figure named must really do */
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+
+    q = any_query();
+    q.vram_64mib = 129;
+    c = choose(nodes, 3, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_VRAM);
+    ck_assert_uint_eq(c.best, 128);
+
+    q = any_query();
+    q.budget_us = 20000;
+    c = choose(nodes, 3, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_BUDGET);
+    ck_assert_uint_eq(c.best, 26000);
+    ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_BUDGET_INFEASIBLE);
+
+    q = any_query();
+    for (int i = 0; i < 3; i++) {
+        nodes[i].room = 0;
+        nodes[i].queue_us = 5000u + (uint32_t)i;
+    }
+    c = choose(nodes, 3, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_ROOM);
+    ck_assert_uint_eq(c.retry_after_us, 5000);
+    ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_MESH_FULL);
+}
+END_TEST
+
+START_TEST(the_far_side_of_the_ring_is_far)
+{
+    struct route_node nodes[3];
+    three_cities(nodes);
+    struct route_query q = any_query();
+    struct route_table *table;
+    ck_assert_int_eq(route_table_create(&table, nodes, 3, 1, 1, false), 0);
+    q.x = 0;
+    q.y = 0;
+    struct route_node at = nodes[0];
+    at.x = 32768;
+    at.y = 0;
+    at.tier = 0;
+    ck_assert_uint_eq(route_distance(table, &q, &at), 32768);
+    at.x = 65535;
+    ck_assert_uint_eq(route_distance(table, &q, &at), 1);
+    at.x = 0;
+    at.y = 32767; /* the other pole: no short cut */
+    ck_assert_uint_eq(route_distance(table, &q, &at), 32767);
+    at.y = 0;
+    at.tier = 7;
+    ck_assert_uint_eq(route_distance(table, &q, &at), 7 * 1638);
+    route_table_destroy(table);
+    ck_assert_int_eq(route_table_create(&table, nodes, 3, 1, 1, true), 0);
+    ck_assert_uint_eq(route_distance(table, &q, &at), 1638); /* plain torus: tier wraps */
+    route_table_destroy(table);
+}
+END_TEST
+
+START_TEST(near_wins_unless_clearly_slower)
+{
+    struct route_node nodes[3];
+    three_cities(nodes);
+    struct route_query q = any_query();
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    nodes[1].queue_us = 15000; /* 41 ms against 26 ms: within the slack */
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    nodes[1].queue_us = 90000;
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3); /* New York is next by distance */
+    nodes[2].alive = false;
+    nodes[1].alive = false;
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 1);
+}
+END_TEST
+
+START_TEST(room_is_counted_down_by_what_was_sent)
+{
+    struct route_node nodes[3];
+    three_cities(nodes);
+    struct route_query q = any_query();
+    loads[2] = (struct route_load){.heard_ns = 2, .room = 2, .free_vram_64mib = 1, .assigned = 1};
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    loads[2].assigned = 2;
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3);
+    nodes[1].load_ns = 3; /* a later beacon knows better than the overlay */
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    loads[2] = (struct route_load){0};
+}
+END_TEST
+
+START_TEST(tables_refuse_nonsense)
+{
+    struct route_node nodes[3];
+    struct route_table *table;
+    three_cities(nodes);
+    ck_assert_int_eq(route_table_create(&table, nodes, 0, 1, 1, false), -EINVAL);
+    ck_assert_int_eq(route_table_create(&table, nodes, 3, 9, 1, false), -EINVAL);
+    nodes[1].id = 1;
+    ck_assert_int_eq(route_table_create(&table, nodes, 3, 1, 1, false), -EINVAL);
+    nodes[1].id = 2;
+    nodes[1].addr = 3;
+    ck_assert_int_eq(route_table_create(&table, nodes, 3, 1, 1, false), -EINVAL);
+    ck_assert_ptr_null(table);
+    route_table_destroy(NULL);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("choose");
+    TCase *tc = tcase_create("choose");
+    tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, choice_equals_brute_force);
+    tcase_add_test(tc, refusals_name_the_binding_constraint);
+    tcase_add_test(tc, the_far_side_of_the_ring_is_far);
+    tcase_add_test(tc, near_wins_unless_clearly_slower);
+    tcase_add_test(tc, room_is_counted_down_by_what_was_sent);
+    tcase_add_test(tc, tables_refuse_nonsense);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
