@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <libgen.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -81,8 +82,11 @@ static void guard_down(struct weftd *d)
 
 static int nic_up(struct weftd *d)
 {
+    char runtime_dir[CONFIG_PATH_MAX];
+    memcpy(runtime_dir, d->config->sockets.port, sizeof(runtime_dir));
     struct nic_options options = {
         .name = d->config->node,
+        .runtime_dir = dirname(runtime_dir),
         .interface = d->config->nic.interface,
         .driver = d->config->nic.driver == CONFIG_DRIVER_AF_XDP ? NIC_AF_XDP : NIC_AF_PACKET,
         .hugepages = (enum nic_hugepages)d->config->nic.hugepages,

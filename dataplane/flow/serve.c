@@ -145,19 +145,23 @@ static void serve_extend_grant(struct serve *s, struct weft_job *job, uint64_t n
 }
 
 static void serve_progress(struct serve *s, struct weft_job *job, uint32_t offset,
-                           uint64_t now_ns)
+                           uint32_t cum_before, uint64_t now_ns)
 {
     if (job->granted_ns != 0 && offset >= job->granted_before) {
         rtt_sample(&job->rtt, now_ns - job->granted_ns);
         job->granted_ns = 0;
     }
-    if (job->asked.end <= job->body.cum) {
-        job->asks = 0;
-        job->ask_ns = now_ns + rtt_rto_ns(&job->rtt, 0);
-    }
     struct reasm_range gap;
-    if (reasm_gap(&job->body, &gap)) {
-        serve_job_ask(job, gap, now_ns);
+    bool gaps = reasm_gap(&job->body, &gap);
+    uint64_t rto_ns = rtt_rto_ns(&job->rtt, 0);
+    if (job->asked.end > job->body.cum) {
+        /* outstanding: its own timer runs */
+    } else if (!gaps) {
+        job->ask_ns = now_ns + rto_ns;
+    } else if (job->asked.end > cum_before) {
+        serve_job_ask(job, gap, now_ns); /* one gap closed: the next is as old as that one */
+    } else if (job->ask_ns > now_ns + rto_ns / SERVE_REORDER_SHARE) {
+        job->ask_ns = now_ns + rto_ns / SERVE_REORDER_SHARE;
     }
     serve_extend_grant(s, job, now_ns);
 }
@@ -167,6 +171,7 @@ static void serve_receive(struct serve *s, struct weft_job *job, const struct we
                           struct datagram_payload payload, bool first, uint64_t now_ns)
 {
     uint32_t before = job->body.capacity;
+    uint32_t cum_before = job->body.cum;
     int fresh = -1;
     if (req->h.msg_len == job->body.total) {
         fresh = reasm_insert(&job->body, req->h.offset, payload.data, payload.len,
@@ -185,7 +190,7 @@ static void serve_receive(struct serve *s, struct weft_job *job, const struct we
         serve_grant(s, job);
     }
     if (fresh > 0) {
-        serve_progress(s, job, req->h.offset, now_ns);
+        serve_progress(s, job, req->h.offset, cum_before, now_ns);
     }
     serve_job_update(job);
 }

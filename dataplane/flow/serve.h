@@ -34,6 +34,7 @@
 #define SERVE_CONTROLS_MAX      4096u        /* answers waiting to be sent; a power of two */
 #define SERVE_GIVE_UP_NS        (5 * NS_PER_S)  /* silence of an unfinished or finished exchange */
 #define SERVE_CLIENT_GONE_NS    (10 * NS_PER_S) /* silence during a job */
+#define SERVE_REORDER_SHARE     4u /* a gap may close by itself for this part of an RTO */
 #define SERVE_RETRY_MIN_US      1000u
 #define SERVE_OUT_MAX           WEFT_DATAGRAM_SAFE
 #define SERVE_RESEND_BURST      (WEFT_UNSCHEDULED_MAX * WEFT_RSP_PAYLOAD_SAFE)

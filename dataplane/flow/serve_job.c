@@ -215,7 +215,6 @@ void serve_job_ask(struct weft_job *job, struct reasm_range range, uint64_t now_
     job->asked = range;
     job->ask_ns = now_ns + rtt_rto_ns(&job->rtt, job->asks);
     job->granted_ns = 0; /* Karn: what comes now may be a repeat */
-    window_shrink(&job->window);
     struct weft_range wire = {range.begin, range.end};
     serve_control(job->serve, &job->last, WEFT_T_RESEND_REQ, job->granted, &wire, sizeof(wire));
 }
@@ -230,6 +229,7 @@ static void serve_tick_receiving(struct weft_job *job, uint64_t now_ns)
     if (now_ns >= job->ask_ns) {
         struct reasm_range gap = {job->body.cum, job->granted};
         (void)reasm_gap(&job->body, &gap);
+        window_shrink(&job->window);
         serve_job_ask(job, gap, now_ns);
     }
     serve_job_update(job);

@@ -7,12 +7,15 @@
 #include "dataplane/nic/eal.h"
 
 #include <errno.h>
+#include <libgen.h>
+#include <limits.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_log.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -83,6 +86,7 @@ static bool hugepages_free(uint32_t memory_mib)
 
 int eal_start(const struct nic_options *options)
 {
+    setenv("RUNTIME_DIRECTORY", options->runtime_dir, 0); /* systemd's own setting comes first */
     struct args args = {.count = 0};
     char lcores[ARG_BYTES - 16];
     lcore_argument(lcores, sizeof(lcores));
@@ -121,5 +125,11 @@ int eal_start(const struct nic_options *options)
 
 void eal_stop(void)
 {
+    char own[PATH_MAX];
+    char parent[PATH_MAX];
+    snprintf(own, sizeof(own), "%s", rte_eal_get_runtime_dir());
+    snprintf(parent, sizeof(parent), "%s", own);
     rte_eal_cleanup();
+    rmdir(own); /* EAL makes these two and leaves them; the parent may serve others still */
+    rmdir(dirname(parent));
 }
