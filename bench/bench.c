@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench.c - weft-bench: the command table. */
+#include "bench/bench.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *text;
+} commands[] = {
+    {"route", bench_route, "cost of the packet path's parts, in nanoseconds"},
+    {"load", bench_load, "requests through a running mesh"},
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *out)
+{
+    fputs("weft-bench - measures Weft\n\nusage: weft-bench COMMAND [OPTIONS]\n\n", out);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].text);
+    }
+    fputs("\nweft-bench COMMAND --help tells more.\n\n"
+          "examples:\n"
+          "  weft-bench route --json\n"
+          "  weft-bench load --node 10.77.0.1:7400 --requests 1000 --concurrency 1000\n",
+          out);
+}
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 1 && i < COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+    usage(help ? stdout : stderr);
+    return help ? EXIT_SUCCESS : 2;
+}

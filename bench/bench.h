@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench.h - commands of weft-bench (bench.c). Each parses its own arguments and returns the exit
+ * status. */
+#pragma once
+
+int bench_route(int argc, char **argv);
+int bench_load(int argc, char **argv);

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* route.c - weft-bench route: the packet path's pure functions in a loop. */
+#include <getopt.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench.h"
+#include "schemas/base/clock.h"
+#include "schemas/base/rng.h"
+#include "tests/unit/route/fixture.h"
+
+#define ROUNDS          64u /* calls per sample: the clock costs as much as one call */
+#define SAMPLES_DEFAULT 4000u
+#define MODEL_COUNT     1u
+
+struct scene {
+    struct route_core *core;
+    struct route_table *table;
+    struct rng rng;
+    struct route_query queries[ROUNDS];
+    struct route_frame frames[ROUNDS];
+    struct route_frame originals[ROUNDS];
+    struct route_packet packets[ROUNDS];
+    uint32_t len;
+    uint64_t now_ns;
+};
+
+struct figure {
+    const char *name;
+    double median_ns, p99_ns;
+    uint32_t samples;
+};
+
+/* A mesh of `count` nodes at random places, all with the model. */
+static struct route_table *random_table(struct rng *rng, uint32_t count)
+{
+    struct route_node *nodes = calloc(count, sizeof(*nodes));
+    struct route_table *table = NULL;
+    for (uint32_t i = 0; nodes != NULL && i < count; i++) {
+        double lat = rng_unit(rng) * 140 - 60;
+        double lon = rng_unit(rng) * 360 - 180;
+        nodes[i] = fixture_node((uint16_t)(i + 1), lat, lon, (uint8_t)rng_below(rng, 8));
+        nodes[i].model_count = 1;
+        nodes[i].models[0] = MODEL_A;
+        nodes[i].room = UINT16_MAX;
+        nodes[i].rtt_us = 1000 + rng_below(rng, 100000);
+        nodes[i].queue_us = rng_below(rng, 20000);
+    }
+    if (nodes != NULL) {
+        (void)route_table_create(&table, nodes, count, 1, 1, false);
+    }
+    free(nodes);
+    return table;
+}
+
+/* ---- what is measured: ROUNDS calls each ---- */
+
+static volatile uint32_t sink;
+
+static void run_floor(struct scene *s)
+{
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        sink = s->queries[i].model;
+    }
+}
+
+static void run_choose(struct scene *s)
+{
+    struct route_choice choice;
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        route_choose(s->table, s->core->loads, &s->queries[i], &choice);
+        sink = choice.node;
+    }
+}
+
+static void run_packets(struct scene *s)
+{
+    for (uint32_t i = 0; i < ROUNDS; i += 32) {
+        struct route_packet *burst = &s->packets[i];
+        stage_parse(s->core, burst, 32);
+        stage_classify(s->core, s->table, burst, 32, s->now_ns);
+        stage_select(s->core, s->table, burst, 32, s->now_ns);
+        stage_rewrite(s->core, s->table, burst, 32);
+    }
+}
+
+/* ---- preparing a sample: not measured ---- */
+
+static void prepare_none(struct scene *s)
+{
+    (void)s;
+}
+
+static void restore_frames(struct scene *s)
+{
+    s->now_ns += 1000;
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        memcpy(&s->frames[i], &s->originals[i], s->len);
+        s->packets[i] = (struct route_packet){.frame = &s->frames[i], .len = s->len};
+    }
+}
+
+/* New requests: no pin may fit, so every sample has its own numbers. */
+static void prepare_new(struct scene *s)
+{
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        uint32_t seq = (uint32_t)rng_next(&s->rng);
+        packet_set(&s->originals[i], &s->originals[i].weft.req.h.req_seq, &seq, sizeof(seq));
+    }
+    restore_frames(s);
+}
+
+static int compare_double(const void *a, const void *b)
+{
+    const double *x = a;
+    const double *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static struct figure measure(struct scene *s, const char *name, uint32_t samples,
+                             void (*prepare)(struct scene *), void (*run)(struct scene *))
+{
+    double *ns = calloc(samples, sizeof(*ns));
+    struct figure figure = {.name = name, .samples = samples};
+    if (ns == NULL) {
+        return figure;
+    }
+    for (uint32_t i = 0; i < samples; i++) {
+        prepare(s);
+        uint64_t begin_ns = clock_now_ns();
+        run(s);
+        ns[i] = (double)(clock_now_ns() - begin_ns) / ROUNDS;
+    }
+    qsort(ns, samples, sizeof(*ns), compare_double);
+    figure.median_ns = ns[samples / 2];
+    figure.p99_ns = ns[(size_t)((double)samples * 0.99)];
+    free(ns);
+    return figure;
+}
+
+static struct scene *scene_create(uint32_t nodes)
+{
+    struct scene *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return NULL;
+    }
+    s->rng.state = 42;
+    s->now_ns = 1000000;
+    s->core = fixture_core(1);
+    s->table = random_table(&s->rng, nodes);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        s->queries[i] = (struct route_query){
+            .model = MODEL_A,
+            .budget_us = WEFT_BUDGET_NONE,
+            .prompt_bytes = 1 + rng_below(&s->rng, 4000),
+            .tier_max = WEFT_TIER_MAX,
+            .has_position = true,
+            .x = (uint16_t)rng_next(&s->rng),
+            .y = (uint16_t)(rng_next(&s->rng) & 0x7fff),
+        };
+    }
+    return s;
+}
+
+static void scene_destroy(struct scene *s)
+{
+    if (s != NULL) {
+        route_core_destroy(s->core);
+        route_table_destroy(s->table);
+        free(s);
+    }
+}
+
+static void fill_frames(struct scene *s, bool with_cookie)
+{
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        fixture_request(&s->packets[i], &s->originals[i], 1, 256);
+        s->len = s->packets[i].len;
+        s->originals[i].weft.req.h.req_seq = i;
+        s->originals[i].weft.req.h.x = s->queries[i].x;
+        s->originals[i].weft.req.h.y = s->queries[i].y;
+        if (with_cookie) {
+            fixture_cookie(s->core, &s->originals[i]);
+        }
+    }
+}
+
+/* Replies of node 2 on their way back to clients of this node. */
+static void fill_replies(struct scene *s)
+{
+    struct route_host from = {.addr = node_addr(2), .port_be = htons(PORT_DATA)};
+    struct route_hop to = {.addr = node_addr(1), .port_be = htons(PORT_DATA)};
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        struct weft_req request = {.h = {.conn_id = CONN, .req_seq = i, .origin = 1}};
+        uint32_t addr = client_addr();
+        memcpy(request.ret.addr + 12, &addr, sizeof(addr));
+        request.ret.port = CLIENT_PORT;
+        seal_return(&s->core->seal, &request.ret, CONN);
+        fixture_reply(&s->packets[i], &s->originals[i], &request, 2, WEFT_T_RESP);
+        s->len = packet_compose(&s->originals[i], s->packets[i].weft_len, &from, &to);
+    }
+}
+
+static uint32_t measure_all(struct figure *out, uint32_t samples)
+{
+    static const struct {
+        const char *name;
+        uint32_t nodes;
+    } sizes[] = {{"choose, 3 candidates", 3},
+                 {"choose, 64 candidates", 64},
+                 {"choose, 128 candidates", 128},
+                 {"choose, 1024 candidates", 1024}};
+    uint32_t used = 0;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct scene *s = scene_create(sizes[i].nodes);
+        if (i == 0) {
+            out[used++] =
+                measure(s, "floor: the loop around nothing", samples, prepare_none, run_floor);
+        }
+        out[used++] = measure(s, sizes[i].name, samples, prepare_none, run_choose);
+        scene_destroy(s);
+    }
+    struct scene *s = scene_create(64);
+    fill_frames(s, false);
+    out[used++] =
+        measure(s, "packet: unproven client, cookie", samples, restore_frames, run_packets);
+    fill_frames(s, true);
+    out[used++] =
+        measure(s, "packet: new request, 64 candidates", samples, prepare_new, run_packets);
+    fill_frames(s, true);
+    restore_frames(s);
+    run_packets(s);
+    out[used++] =
+        measure(s, "packet: later fragment, pinned", samples, restore_frames, run_packets);
+    fill_replies(s);
+    out[used++] =
+        measure(s, "packet: reply through the ingress", samples, restore_frames, run_packets);
+    scene_destroy(s);
+    return used;
+}
+
+static void print_json(const struct figure *figures, uint32_t count)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < count; i++) {
+        json_array_append_new(list, json_pack("{s:s, s:f, s:f, s:i, s:i}", "name", figures[i].name,
+                                              "median_ns", figures[i].median_ns, "p99_ns",
+                                              figures[i].p99_ns, "samples", (int)figures[i].samples,
+                                              "calls_per_sample", (int)ROUNDS));
+    }
+    json_dumpf(list, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(list);
+}
+
+static void usage(FILE *out)
+{
+    fputs("weft-bench route - cost of the packet path's parts, in nanoseconds per call\n\n"
+          "usage: weft-bench route [--samples N] [--json]\n\n"
+          "  --samples N  samples of 64 calls for each figure; default 4000\n"
+          "  --json       for machines\n",
+          out);
+}
+
+int bench_route(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"samples", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    uint32_t samples = SAMPLES_DEFAULT;
+    bool json = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case 's':
+            samples = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'j':
+            json = true;
+            break;
+        case 'h':
+            usage(stdout);
+            return EXIT_SUCCESS;
+        default:
+            usage(stderr);
+            return 2;
+        }
+    }
+    if (samples < 100) {
+        fputs("weft-bench route: --samples must be at least 100\n", stderr);
+        return 2;
+    }
+    struct figure figures[16];
+    uint32_t count = measure_all(figures, samples);
+    if (json) {
+        print_json(figures, count);
+        return EXIT_SUCCESS;
+    }
+    printf("%-36s %10s %10s   (%u samples of %u calls each)\n", "nanoseconds per call", "median",
+           "p99", samples, ROUNDS);
+    for (uint32_t i = 0; i < count; i++) {
+        printf("%-36s %10.1f %10.1f\n", figures[i].name, figures[i].median_ns, figures[i].p99_ns);
+    }
+    return EXIT_SUCCESS;
+}
