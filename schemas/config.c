@@ -724,8 +724,6 @@ static int config_take(struct reader *r, struct config *config)
     return rc == 0 && r->errors > 0 ? WEFT_E_CONFIG : rc;
 }
 
-/* ---- API ---- */
-
 int config_parse(struct config **out, const void *data, size_t size, const char *path,
                  config_error_fn fn, void *user)
 {
@@ -740,9 +738,7 @@ int config_parse(struct config **out, const void *data, size_t size, const char 
         return -ENOMEM;
     }
     int rc = tree_read(&r, data, size);
-    if (rc == 0) {
-        rc = config_take(&r, config);
-    }
+    rc = rc == 0 ? config_take(&r, config) : rc;
     tree_free(&r);
     if (rc != 0) {
         config_destroy(config);

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin.c - see admin.h. */
+#include "controlplane/admin/admin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "schemas/base/log.h"
+
+#define BACKLOG 16
+
+struct client {
+    struct admin *admin;
+    int fd; /* -1 = free */
+    uint64_t until_ns;
+    size_t used; /* bytes of request */
+    char request[ADMIN_REQUEST_MAX + 1];
+    char *answer; /* NULL while the request is being read */
+    size_t answer_len;
+    size_t answer_sent;
+};
+
+struct admin {
+    struct loop *loop;
+    admin_answer_fn fn;
+    void *user;
+    int fd;
+    int timer;
+    bool bound;
+    dev_t device; /* of the socket file, to know it again */
+    ino_t inode;
+    struct sockaddr_un address;
+    struct client clients[ADMIN_CLIENTS_MAX];
+};
+
+/* ---- clients ---- */
+
+static void client_close(struct client *client)
+{
+    loop_unwatch(client->admin->loop, client->fd);
+    close(client->fd);
+    free(client->answer);
+    client->answer = NULL;
+    client->fd = -1;
+}
+
+static void client_write(int fd, void *user)
+{
+    struct client *client = user;
+    ssize_t sent = send(fd, client->answer + client->answer_sent,
+                        client->answer_len - client->answer_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (sent > 0) {
+        client->answer_sent += (size_t)sent;
+    }
+    if (sent <= 0 || client->answer_sent == client->answer_len) {
+        client_close(client);
+    }
+}
+
+/* `answer` is taken over. */
+static void client_answer(struct client *client, json_t *answer)
+{
+    struct loop *loop = client->admin->loop;
+    client->answer =
+        answer != NULL ? json_dumps(answer, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(answer);
+    if (client->answer == NULL) {
+        client_close(client);
+        return;
+    }
+    client->answer_len = strlen(client->answer);
+    client->answer[client->answer_len++] = '\n'; /* in place of the zero: lengths from here on */
+    loop_unwatch(loop, client->fd);
+    if (loop_watch(loop, client->fd, POLLOUT, client_write, client) < 0) {
+        client_close(client);
+    }
+}
+
+static void client_fail(struct client *client, const char *text)
+{
+    client_answer(client, json_pack("{s:s}", "error", text));
+}
+
+/* The line is complete and ends in zero. */
+static void client_ask(struct client *client)
+{
+    struct admin *admin = client->admin;
+    char *line = client->request;
+    line[strcspn(line, "\r\n")] = '\0';
+    json_t *object = line[0] == '{' ? json_loads(line, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    const char *command = line[0] == '{' ? json_string_value(json_object_get(object, "cmd")) : line;
+    json_t *answer = command != NULL ? admin->fn(command, admin->user) : NULL;
+    json_decref(object);
+    if (answer != NULL) {
+        client_answer(client, answer);
+    } else {
+        client_fail(client, "unknown command; try: status");
+    }
+}
+
+static void client_read(int fd, void *user)
+{
+    struct client *client = user;
+    ssize_t got =
+        recv(fd, client->request + client->used, ADMIN_REQUEST_MAX - client->used, MSG_DONTWAIT);
+    if (got < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+            client_close(client);
+        }
+        return;
+    }
+    client->used += (size_t)got;
+    client->request[client->used] = '\0';
+    bool whole = memchr(client->request, '\n', client->used) != NULL;
+    if (got == 0 && client->used == 0) {
+        client_close(client);
+    } else if (whole || got == 0) {
+        client_ask(client);
+    } else if (client->used == ADMIN_REQUEST_MAX) {
+        client_fail(client, "request too long");
+    }
+}
+
+/* Closes clients that took too long; armed while there are any. */
+static void clients_expire(uint64_t now_ns, void *user)
+{
+    struct admin *admin = user;
+    uint64_t next_ns = UINT64_MAX;
+    for (unsigned i = 0; i < ADMIN_CLIENTS_MAX; i++) {
+        struct client *client = &admin->clients[i];
+        if (client->fd >= 0 && client->until_ns <= now_ns) {
+            client_close(client);
+        }
+        if (client->fd >= 0 && client->until_ns < next_ns) {
+            next_ns = client->until_ns;
+        }
+    }
+    if (next_ns != UINT64_MAX) {
+        loop_timer_arm(admin->loop, admin->timer, next_ns, 0);
+    }
+}
+
+static struct client *client_free_find(struct admin *admin)
+{
+    for (unsigned i = 0; i < ADMIN_CLIENTS_MAX; i++) {
+        if (admin->clients[i].fd < 0) {
+            return &admin->clients[i];
+        }
+    }
+    return NULL;
+}
+
+static void admin_accept(int fd, void *user)
+{
+    struct admin *admin = user;
+    uint64_t now_ns = clock_now_ns();
+    int client_fd = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (client_fd < 0) {
+        return;
+    }
+    struct client *client = client_free_find(admin);
+    if (client == NULL || loop_watch(admin->loop, client_fd, POLLIN, client_read, client) < 0) {
+        close(client_fd); /* full: turned away at once rather than left waiting */
+        return;
+    }
+    client->fd = client_fd;
+    client->until_ns = now_ns + ADMIN_TIME_NS;
+    client->used = 0;
+    client->answer_sent = 0;
+    clients_expire(now_ns, admin);
+}
+
+/* ---- the socket ---- */
+
+/* Removes a socket file that nobody listens on. Returns 0 if the way is free. */
+static int stale_remove(const struct sockaddr_un *address)
+{
+    struct stat st;
+    if (lstat(address->sun_path, &st) < 0) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    if (!S_ISSOCK(st.st_mode)) {
+        return -EEXIST;
+    }
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (probe < 0) {
+        return -errno;
+    }
+    int rc = 0;
+    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+        errno == EAGAIN) {
+        rc = -EADDRINUSE;
+    } else if (errno != ECONNREFUSED) {
+        rc = -errno;
+    } else if (unlink(address->sun_path) < 0) {
+        rc = -errno;
+    }
+    close(probe);
+    return rc;
+}
+
+static int admin_listen(struct admin *admin)
+{
+    struct stat st;
+    int rc = stale_remove(&admin->address);
+    if (rc < 0) {
+        return rc;
+    }
+    admin->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (admin->fd < 0) {
+        return -errno;
+    }
+    if (bind(admin->fd, (struct sockaddr *)&admin->address, sizeof(admin->address)) < 0) {
+        return -errno;
+    }
+    /* Nobody can connect between bind and listen, so the mode is right before anyone gets in. */
+    if (lstat(admin->address.sun_path, &st) < 0) {
+        return -errno;
+    }
+    admin->bound = true;
+    admin->device = st.st_dev;
+    admin->inode = st.st_ino;
+    if (chmod(admin->address.sun_path, ADMIN_MODE) < 0 || listen(admin->fd, BACKLOG) < 0) {
+        return -errno;
+    }
+    return loop_watch(admin->loop, admin->fd, POLLIN, admin_accept, admin);
+}
+
+int admin_create(struct admin **out, struct loop *loop, const char *path, admin_answer_fn fn,
+                 void *user)
+{
+    *out = NULL;
+    struct admin *admin = calloc(1, sizeof(*admin));
+    if (admin == NULL) {
+        return -ENOMEM;
+    }
+    admin->loop = loop;
+    admin->fn = fn;
+    admin->user = user;
+    admin->fd = -1;
+    admin->timer = -1;
+    for (unsigned i = 0; i < ADMIN_CLIENTS_MAX; i++) {
+        admin->clients[i] = (struct client){.admin = admin, .fd = -1};
+    }
+    admin->address.sun_family = AF_UNIX;
+    int rc = strlen(path) < sizeof(admin->address.sun_path) ? 0 : -ENAMETOOLONG;
+    if (rc == 0) {
+        strcpy(admin->address.sun_path, path);
+        admin->timer = loop_timer_add(loop, clients_expire, admin);
+        rc = admin->timer < 0 ? admin->timer : admin_listen(admin);
+    }
+    if (rc < 0) {
+        LOG_ERROR("admin socket cannot be opened path=%s error=\"%s\"", path,
+                  rc == -EADDRINUSE ? "another node listens there"
+                  : rc == -EEXIST   ? "something that is not a socket is there"
+                                    : strerror(-rc));
+        admin_destroy(admin);
+        return rc;
+    }
+    *out = admin;
+    return 0;
+}
+
+void admin_destroy(struct admin *admin)
+{
+    struct stat st;
+    if (admin == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < ADMIN_CLIENTS_MAX; i++) {
+        if (admin->clients[i].fd >= 0) {
+            client_close(&admin->clients[i]);
+        }
+    }
+    if (admin->bound && lstat(admin->address.sun_path, &st) == 0 && st.st_dev == admin->device &&
+        st.st_ino == admin->inode) {
+        unlink(admin->address.sun_path);
+    }
+    if (admin->fd >= 0) {
+        loop_unwatch(admin->loop, admin->fd);
+        close(admin->fd);
+    }
+    loop_timer_remove(admin->loop, admin->timer);
+    free(admin);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admin.h - the node's local question-and-answer socket: one request line in, one JSON value out,
+ * closed. `weft status` is its client; control.c gives the answers.
+ *
+ * A request is a line of at most ADMIN_REQUEST_MAX bytes: a bare command (`status`) or
+ * {"cmd":"status"}. Errors are answered as {"error": "..."}. At most ADMIN_CLIENTS_MAX clients are
+ * served at once, each for at most ADMIN_TIME_NS; none can hold up the loop.
+ *
+ * Threads: the loop's.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "controlplane/loop/loop.h"
+#include "schemas/base/clock.h"
+
+#define ADMIN_CLIENTS_MAX 8u
+#define ADMIN_REQUEST_MAX 1024u
+#define ADMIN_TIME_NS     (2 * NS_PER_S)
+#define ADMIN_MODE        0660
+
+struct admin;
+
+/* The answer to a command, a new reference; NULL: no such command. */
+typedef json_t *(*admin_answer_fn)(const char *command, void *user);
+
+/* Listens at `path`. A socket file left behind is replaced, one that somebody listens on is not
+ * (-EADDRINUSE), nor is anything that is no socket. Heap. Returns 0 or -errno. */
+int admin_create(struct admin **admin, struct loop *loop, const char *path, admin_answer_fn fn,
+                 void *user);
+
+/* Closes all and removes the socket file if it is still ours. NULL is fine. */
+void admin_destroy(struct admin *admin);

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_run.c - `weft run`: one prompt to a mesh through the SDK. The text goes to stdout as it
+ * comes, what it took to stderr (report.c), so that stdout is the text alone.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <weft/client.h>
+#include <weft/wire.h>
+
+#include "controlplane/cli/cli.h"
+#include "controlplane/cli/report.h"
+#include "schemas/base/geo.h"
+
+#define DEFAULT_MODEL "smollm2-135m-instruct"
+#define TAGS_MAX      256
+
+const char cmd_run_usage[] =
+    "[OPTION]... [PROMPT | -]\n"
+    "\n"
+    "Sends PROMPT as one user message; `-`, or no PROMPT and a pipe, reads it from stdin\n"
+    "(at most 16 MiB). The answer goes to stdout, an account of the request to stderr.\n"
+    "\n"
+    "  --node HOST[:PORT]   any node of the mesh; else the environment's WEFT_NODE\n"
+    "  --model NAME         default " DEFAULT_MODEL "\n"
+    "  --system TEXT        a system message before the prompt\n"
+    "  --raw                the prompt is plain text to go on with, not a chat message\n"
+    "  --json               one JSON object at the end instead of text\n"
+    " where it may run\n"
+    "  --near LAT,LON       nearest to this place, in degrees; else to the node asked\n"
+    "  --radius-km N        within N km of that place\n"
+    "  --tier A-B           hardware tiers, 0 to 7\n"
+    "  --vram-mib N         with so much accelerator memory free\n"
+    "  --tags A,B           policy tags that the node must all have\n"
+    "  --budget-ms N        refuse unless the first token can come in time\n"
+    "  --e2e                the budget covers the whole answer\n"
+    "  --priority N         0 to 15, 15 first\n"
+    " sampling\n"
+    "  --max-tokens N       default 256\n"
+    "  --temperature T      default 0: always the likeliest token\n"
+    "  --top-p P, --min-p P, --top-k K, --seed N\n"
+    "\n"
+    "exit: 0 complete, 1 error or incomplete, 2 wrong usage, 3 refused, 130 interrupted\n";
+
+struct run {
+    weft_client_opts_t opts;
+    weft_query_t query;
+    weft_message_t messages[2];
+    const char *system;
+    const char *prompt; /* as on the command line */
+    char *read;         /* from stdin, owned */
+    bool raw;
+    bool json;
+    bool terminal; /* stdout is one */
+    char *text;    /* for --json, owned */
+    size_t text_len;
+    size_t text_room;
+    bool out_failed;
+    char last; /* byte put out */
+};
+
+/* ---- options ---- */
+
+enum option_id {
+    OPT_NODE = 256,
+    OPT_MODEL,
+    OPT_SYSTEM,
+    OPT_RAW,
+    OPT_JSON,
+    OPT_NEAR,
+    OPT_RADIUS,
+    OPT_TIER,
+    OPT_VRAM,
+    OPT_TAGS,
+    OPT_BUDGET,
+    OPT_E2E,
+    OPT_PRIORITY,
+    OPT_MAX_TOKENS,
+    OPT_TEMPERATURE,
+    OPT_TOP_P,
+    OPT_MIN_P,
+    OPT_TOP_K,
+    OPT_SEED,
+};
+
+static const struct option options[] = {
+    {"node", required_argument, NULL, OPT_NODE},
+    {"model", required_argument, NULL, OPT_MODEL},
+    {"system", required_argument, NULL, OPT_SYSTEM},
+    {"raw", no_argument, NULL, OPT_RAW},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"near", required_argument, NULL, OPT_NEAR},
+    {"radius-km", required_argument, NULL, OPT_RADIUS},
+    {"tier", required_argument, NULL, OPT_TIER},
+    {"vram-mib", required_argument, NULL, OPT_VRAM},
+    {"tags", required_argument, NULL, OPT_TAGS},
+    {"budget-ms", required_argument, NULL, OPT_BUDGET},
+    {"e2e", no_argument, NULL, OPT_E2E},
+    {"priority", required_argument, NULL, OPT_PRIORITY},
+    {"max-tokens", required_argument, NULL, OPT_MAX_TOKENS},
+    {"temperature", required_argument, NULL, OPT_TEMPERATURE},
+    {"top-p", required_argument, NULL, OPT_TOP_P},
+    {"min-p", required_argument, NULL, OPT_MIN_P},
+    {"top-k", required_argument, NULL, OPT_TOP_K},
+    {"seed", required_argument, NULL, OPT_SEED},
+    {NULL, 0, NULL, 0},
+};
+
+static bool u32_take(const char *text, uint32_t min, uint32_t max, uint32_t *out)
+{
+    uint64_t value;
+    if (!cli_number(text, min, max, &value)) {
+        return false;
+    }
+    *out = (uint32_t)value;
+    return true;
+}
+
+static bool float_take(const char *text, double min, double max, float *out)
+{
+    double value;
+    if (!cli_real(text, min, max, &value)) {
+        return false;
+    }
+    *out = (float)value;
+    return true;
+}
+
+static bool near_take(const char *text, weft_query_t *query)
+{
+    char latitude[32];
+    const char *comma = strchr(text, ',');
+    if (comma == NULL || (size_t)(comma - text) >= sizeof(latitude)) {
+        return false;
+    }
+    memcpy(latitude, text, (size_t)(comma - text));
+    latitude[comma - text] = '\0';
+    query->has_position = true;
+    return cli_real(latitude, -90, 90, &query->latitude_deg) &&
+           cli_real(comma + 1, -180, 180, &query->longitude_deg);
+}
+
+/* Names are checked here: the mesh only sees bits. */
+static bool tags_take(const char *text, weft_query_t *query)
+{
+    char copy[TAGS_MAX];
+    char *rest = NULL;
+    if (strlen(text) >= sizeof(copy)) {
+        return false;
+    }
+    strcpy(copy, text);
+    for (char *tag = strtok_r(copy, ",", &rest); tag != NULL; tag = strtok_r(NULL, ",", &rest)) {
+        if (weft_tag_mask(tag) == 0) {
+            return false;
+        }
+    }
+    query->tags = text;
+    return true;
+}
+
+static bool place_option_take(struct run *run, int option, const char *value)
+{
+    weft_query_t *query = &run->query;
+    switch (option) {
+    case OPT_NEAR:
+        return near_take(value, query);
+    case OPT_RADIUS:
+        return u32_take(value, 1, GEO_HALF_TURN_KM, &query->radius_km);
+    case OPT_TIER:
+        /* Highest tier 0 means "any" in a query, so tier 0 alone cannot be asked for. */
+        return cli_range(value, WEFT_TIER_MAX, &query->tier_min, &query->tier_max) &&
+               query->tier_max > 0;
+    case OPT_VRAM:
+        return u32_take(value, 1, UINT16_MAX * WEFT_VRAM_UNIT_MIB, &query->vram_mib);
+    case OPT_TAGS:
+        return tags_take(value, query);
+    case OPT_BUDGET:
+        return u32_take(value, 1, (WEFT_BUDGET_NONE - 1) / 1000, &query->budget_ms);
+    case OPT_E2E:
+        query->end_to_end = true;
+        return true;
+    case OPT_PRIORITY:
+        return u32_take(value, 0, 15, &query->priority);
+    default:
+        return false;
+    }
+}
+
+static bool option_take(struct run *run, int option, const char *value)
+{
+    weft_query_t *query = &run->query;
+    switch (option) {
+    case OPT_NODE:
+        run->opts.node = value;
+        return true;
+    case OPT_MODEL:
+        query->model = value;
+        return value[0] != '\0' && strlen(value) < WEFT_MODEL_NAME_MAX;
+    case OPT_SYSTEM:
+        run->system = value;
+        return true;
+    case OPT_RAW:
+        run->raw = true;
+        return true;
+    case OPT_JSON:
+        run->json = true;
+        return true;
+    case OPT_MAX_TOKENS:
+        return u32_take(value, 1, UINT32_MAX, &query->max_tokens);
+    case OPT_TEMPERATURE:
+        return float_take(value, 0, 100, &query->temperature);
+    case OPT_TOP_P:
+        return float_take(value, 0, 1, &query->top_p);
+    case OPT_MIN_P:
+        return float_take(value, 0, 1, &query->min_p);
+    case OPT_TOP_K:
+        return u32_take(value, 0, UINT32_MAX, &query->top_k);
+    case OPT_SEED:
+        return cli_number(value, 0, UINT64_MAX, &query->seed);
+    default:
+        return place_option_take(run, option, value);
+    }
+}
+
+/* Returns CLI_OK or CLI_USAGE. */
+static int options_read(struct run *run, int argc, char **argv)
+{
+    int index = 0;
+    opterr = 0; /* own words */
+    run->query.model = DEFAULT_MODEL;
+    run->opts.node = getenv("WEFT_NODE");
+    for (int c; (c = getopt_long(argc, argv, "", options, &index)) != -1;) {
+        if (c == '?') {
+            return cli_usage_error("run", "%s is no option, or lacks its value", argv[optind - 1]);
+        }
+        if (!option_take(run, c, optarg)) {
+            return cli_usage_error("run", "--%s cannot be %s", options[index].name,
+                                   optarg != NULL ? optarg : "given");
+        }
+    }
+    if (argc - optind > 1) {
+        return cli_usage_error("run", "one prompt at a time; put it in quotes");
+    }
+    run->prompt = optind < argc ? argv[optind] : NULL;
+    if (run->opts.node == NULL || run->opts.node[0] == '\0') {
+        return cli_usage_error("run", "no node; give --node HOST[:PORT] or set WEFT_NODE");
+    }
+    if (run->raw && run->system != NULL) {
+        return cli_usage_error("run", "--system and --raw exclude each other");
+    }
+    if (run->query.end_to_end && run->query.budget_ms == 0) {
+        return cli_usage_error("run", "--e2e needs --budget-ms");
+    }
+    return CLI_OK;
+}
+
+/* ---- the prompt ---- */
+
+/* All of stdin. Returns CLI_OK or CLI_ERROR. */
+static int stdin_read(struct run *run, size_t *len)
+{
+    size_t room = 0;
+    *len = 0;
+    for (;;) {
+        if (*len == room) {
+            room = room == 0 ? 65536 : room * 2;
+            char *grown = realloc(run->read, room);
+            if (grown == NULL) {
+                fprintf(stderr, "weft run: out of memory\n");
+                return CLI_ERROR;
+            }
+            run->read = grown;
+        }
+        size_t got = fread(run->read + *len, 1, room - *len, stdin);
+        *len += got;
+        if (*len > WEFT_MESSAGE_MAX) {
+            fprintf(stderr, "weft run: the prompt is longer than 16 MiB\n");
+            return CLI_ERROR;
+        }
+        if (got == 0) {
+            break;
+        }
+    }
+    if (ferror(stdin)) {
+        fprintf(stderr, "weft run: stdin cannot be read\n");
+        return CLI_ERROR;
+    }
+    return CLI_OK;
+}
+
+static int prompt_read(struct run *run)
+{
+    const char *text = run->prompt;
+    size_t len = text != NULL ? strlen(text) : 0;
+    if (text == NULL && isatty(STDIN_FILENO)) {
+        return cli_usage_error("run", "no prompt");
+    }
+    if (text == NULL || strcmp(text, "-") == 0) {
+        int rc = stdin_read(run, &len);
+        if (rc != CLI_OK) {
+            return rc;
+        }
+        text = run->read;
+    }
+    if (len == 0) {
+        return cli_usage_error("run", "the prompt is empty");
+    }
+    if (run->raw) {
+        run->query.text = text;
+        run->query.text_len = len;
+        return CLI_OK;
+    }
+    weft_message_t *next = run->messages;
+    if (run->system != NULL) {
+        *next++ = (weft_message_t){"system", run->system, strlen(run->system)};
+    }
+    *next++ = (weft_message_t){"user", text, len};
+    run->query.messages = run->messages;
+    run->query.message_count = (size_t)(next - run->messages);
+    return CLI_OK;
+}
+
+/* ---- the answer ---- */
+
+static bool text_keep(struct run *run, const char *text, size_t len)
+{
+    if (len > run->text_room - run->text_len) {
+        size_t room = (run->text_len + len) * 2;
+        char *grown = realloc(run->text, room);
+        if (grown == NULL) {
+            return false;
+        }
+        run->text = grown;
+        run->text_room = room;
+    }
+    memcpy(run->text + run->text_len, text, len);
+    run->text_len += len;
+    return true;
+}
+
+static bool text_print(struct run *run, const char *text, size_t len)
+{
+    if (!run->terminal) {
+        return fwrite(text, 1, len, stdout) == len && fflush(stdout) == 0;
+    }
+    /* A model's text must not steer the terminal. */
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool control = (c < ' ' && c != '\n' && c != '\t') || c == 0x7f;
+        putchar(control ? '?' : c);
+    }
+    return fflush(stdout) == 0;
+}
+
+static void text_came(weft_request_t *req, const char *text, size_t len, void *user)
+{
+    struct run *run = user;
+    if (len == 0 || run->out_failed) {
+        return;
+    }
+    run->last = text[len - 1];
+    if (!(run->json ? text_keep(run, text, len) : text_print(run, text, len))) {
+        run->out_failed = true; /* nobody reads on: no need to let the model go on */
+        weft_cancel(req);
+    }
+}
+
+/* ---- interruption ---- */
+
+static _Atomic(weft_client_t *) interrupted_client;
+
+static void interrupt(int number)
+{
+    (void)number;
+    weft_client_t *client = atomic_load(&interrupted_client);
+    if (client != NULL) {
+        weft_ask_interrupt(client);
+    }
+}
+
+/* The second Ctrl-C ends the program as usual. */
+static void interrupts_catch(weft_client_t *client)
+{
+    struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
+    atomic_store(&interrupted_client, client);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- the end ---- */
+
+static void account_print(struct run *run, const weft_result_t *result)
+{
+    char sentence[512];
+    if (run->json) {
+        json_t *json = report_json(result, run->text, run->text_len);
+        if (json == NULL || json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) < 0 ||
+            putchar('\n') == EOF || fflush(stdout) == EOF) {
+            run->out_failed = true;
+        }
+        json_decref(json);
+        return;
+    }
+    if (run->terminal && run->last != '\0' && run->last != '\n') {
+        putchar('\n');
+        fflush(stdout);
+    }
+    report_sentence(result, sentence, sizeof(sentence));
+    fprintf(stderr, "%s\n", sentence);
+}
+
+static int exit_code(const struct run *run, int status)
+{
+    if (run->out_failed) {
+        return CLI_ERROR;
+    }
+    if (status == WEFT_E_CANCELLED) {
+        return CLI_INTERRUPTED;
+    }
+    if (report_is_refusal(status)) {
+        return CLI_REFUSED;
+    }
+    return status == 0 ? CLI_OK : CLI_ERROR;
+}
+
+static int ask(struct run *run)
+{
+    weft_client_t *client = NULL;
+    weft_result_t result;
+    memset(&result, 0, sizeof(result));
+    int rc = weft_client_create(&client, &run->opts);
+    if (rc < 0) {
+        fprintf(stderr, "weft run: node %s: %s\n", run->opts.node, weft_status_text(rc));
+        return rc == -EINVAL ? CLI_USAGE : CLI_ERROR;
+    }
+    interrupts_catch(client);
+    int status = weft_ask(client, &run->query, text_came, run, &result);
+    atomic_store(&interrupted_client, NULL);
+    result.status = status; /* a query that was never sent has no result of its own */
+    account_print(run, &result);
+    weft_client_destroy(client);
+    return exit_code(run, status);
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct run run;
+    memset(&run, 0, sizeof(run));
+    run.terminal = isatty(STDOUT_FILENO) == 1;
+    int rc = options_read(&run, argc, argv);
+    if (rc == CLI_OK) {
+        rc = prompt_read(&run);
+    }
+    if (rc == CLI_OK) {
+        rc = ask(&run);
+    }
+    free(run.read);
+    free(run.text);
+    return rc;
+}

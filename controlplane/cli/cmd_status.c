@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_status.c - `weft status`: asks a node's admin socket and shows the answer as a table. */
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "controlplane/cli/cli.h"
+
+#define ANSWER_MAX (16u << 20)
+#define WAIT_MS    3000
+
+const char cmd_status_usage[] = "--socket ADMIN.sock [--json]\n"
+                                "\n"
+                                "  --socket PATH   the node's sockets.admin\n"
+                                "  --json          the node's answer as it is\n"
+                                "\n"
+                                "exit: 0 answered, 1 no answer, 2 wrong usage\n";
+
+/* ---- asking ---- */
+
+static int socket_connect(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return -ENAMETOOLONG;
+    }
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        send(fd, "status\n", 7, MSG_NOSIGNAL) != 7) {
+        int rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* Everything up to the end of the stream. Returns the bytes read or -errno. */
+static ssize_t answer_read(int fd, char *out, size_t room)
+{
+    size_t used = 0;
+    while (used < room) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        int ready = poll(&wait, 1, WAIT_MS);
+        if (ready == 0) {
+            return -ETIMEDOUT;
+        }
+        ssize_t got = ready > 0 ? recv(fd, out + used, room - used, 0) : -1;
+        if (got == 0) {
+            return (ssize_t)used;
+        }
+        if (got < 0 && errno != EINTR) {
+            return -errno;
+        }
+        used += got > 0 ? (size_t)got : 0;
+    }
+    return -EMSGSIZE;
+}
+
+static json_t *status_ask(const char *path)
+{
+    json_t *status = NULL;
+    json_error_t error;
+    char *answer = malloc(ANSWER_MAX);
+    int fd = socket_connect(path);
+    ssize_t len = fd < 0 ? fd : answer != NULL ? answer_read(fd, answer, ANSWER_MAX) : -ENOMEM;
+    if (len < 0) {
+        fprintf(stderr, "weft status: %s: %s%s\n", path, strerror((int)-len),
+                len == -ENOENT || len == -ECONNREFUSED ? "; is weftd running?" : "");
+    } else {
+        status = json_loadb(answer, (size_t)len, 0, &error);
+        if (!json_is_object(status)) {
+            fprintf(stderr, "weft status: %s: the answer is not an object\n", path);
+            json_decref(status);
+            status = NULL;
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(answer);
+    return status;
+}
+
+/* ---- showing ---- */
+
+static const char *text_of(const json_t *object, const char *key, const char *none)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL && text[0] != '\0' ? text : none;
+}
+
+static void member_print(const json_t *member, bool self)
+{
+    char rtt[32] = "-";
+    json_t *rtt_us = json_object_get(member, "rtt_us");
+    if (json_is_number(rtt_us)) {
+        snprintf(rtt, sizeof(rtt), "%.2f", json_number_value(rtt_us) / 1e3);
+    }
+    printf("  %-20s %5lld  %4lld  %-5s %8s %5lld %9.1f  %-8s ", text_of(member, "name", "?"),
+           (long long)json_integer_value(json_object_get(member, "id")),
+           (long long)json_integer_value(json_object_get(member, "tier")),
+           self                                             ? "self"
+           : json_is_true(json_object_get(member, "alive")) ? "up"
+                                                            : "down",
+           rtt, (long long)json_integer_value(json_object_get(member, "room")),
+           json_number_value(json_object_get(member, "queue_us")) / 1e3,
+           text_of(member, "backend", "-"));
+    const json_t *models = json_object_get(member, "models");
+    for (size_t i = 0; i < json_array_size(models); i++) {
+        printf("%s%s", i > 0 ? "," : "", json_string_value(json_array_get(models, i)));
+    }
+    printf("%s\n", json_array_size(models) == 0 ? "-" : "");
+}
+
+/* The scalars of an object and of the objects within it, one a line; zeros can be left out. */
+static void scalars_print(json_t *object, const char *prefix, bool zeros)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value)
+    {
+        char name[128];
+        snprintf(name, sizeof(name), "%s%s%s", prefix, prefix[0] != '\0' ? "." : "", key);
+        if (json_is_object(value)) {
+            scalars_print(value, name, zeros);
+        } else if (json_is_string(value)) {
+            printf("  %-32s %s\n", name, json_string_value(value));
+        } else if (json_is_boolean(value)) {
+            printf("  %-32s %s\n", name, json_is_true(value) ? "yes" : "no");
+        } else if (json_is_number(value) && (zeros || json_number_value(value) != 0)) {
+            printf("  %-32s %.*f\n", name, json_is_real(value) ? 3 : 0, json_number_value(value));
+        }
+    }
+}
+
+static void status_print(json_t *status)
+{
+    static const char *const shown[] = {
+        "node", "id", "version", "uptime_s", "members_version", "members", "worker", "counters"};
+    const char *node = text_of(status, "node", "?");
+    json_t *members = json_object_get(status, "members");
+    size_t up = 0;
+    for (size_t i = 0; i < json_array_size(members); i++) {
+        up += json_is_true(json_object_get(json_array_get(members, i), "alive")) ? 1 : 0;
+    }
+    printf("node %s, version %s, up %.0f s\n", node, text_of(status, "version", "?"),
+           json_number_value(json_object_get(status, "uptime_s")));
+    printf("members: %zu of %zu up\n", up, json_array_size(members));
+    printf("  %-20s %5s  %4s  %-5s %8s %5s %9s  %-8s %s\n", "name", "id", "tier", "state", "rtt ms",
+           "room", "queue ms", "backend", "models");
+    for (size_t i = 0; i < json_array_size(members); i++) {
+        json_t *member = json_array_get(members, i);
+        member_print(member, strcmp(text_of(member, "name", ""), node) == 0);
+    }
+    printf("worker:%s\n", json_object_size(json_object_get(status, "worker")) > 0 ? "" : " none");
+    scalars_print(json_object_get(status, "worker"), "", true);
+    printf("counters that are not zero:\n");
+    scalars_print(json_object_get(status, "counters"), "", false);
+    for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
+        json_object_del(status, shown[i]);
+    }
+    if (json_object_size(status) > 0) {
+        printf("further:\n");
+        scalars_print(status, "", true);
+    }
+}
+
+int cmd_status(int argc, char **argv)
+{
+    static const struct option options[] = {{"socket", required_argument, NULL, 's'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {NULL, 0, NULL, 0}};
+    const char *path = NULL;
+    bool json = false;
+    opterr = 0; /* own words */
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 's') {
+            path = optarg;
+        } else if (c == 'j') {
+            json = true;
+        } else {
+            return cli_usage_error("status", "%s is no option, or lacks its value",
+                                   argv[optind - 1]);
+        }
+    }
+    if (path == NULL || optind != argc) {
+        return cli_usage_error("status", "needs --socket PATH and nothing else");
+    }
+    json_t *status = status_ask(path);
+    if (status == NULL) {
+        return CLI_ERROR;
+    }
+    if (json) {
+        json_dumpf(status, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        printf("\n");
+    } else {
+        status_print(status);
+    }
+    json_decref(status);
+    return CLI_OK;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - `weft`: finds the sub-command in a table and runs it. See cli.h. */
+#include <stdio.h>
+#include <string.h>
+#include <weft/wire.h>
+
+#include "controlplane/cli/cli.h"
+
+static int cmd_help(int argc, char **argv);
+static int cmd_version(int argc, char **argv);
+
+static const struct cli_command commands[] = {
+    {"run", cmd_run, "ask a mesh and print the answer as it comes", cmd_run_usage},
+    {"status", cmd_status, "show what a node on this machine knows", cmd_status_usage},
+    {"conf-check", cmd_conf_check, "check a node's configuration file", cmd_conf_check_usage},
+    {"version", cmd_version, "print the version", "\n"},
+    {"help", cmd_help, "explain a command", "[COMMAND]\n"},
+};
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static const struct cli_command *command_find(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+static void commands_print(FILE *file)
+{
+    fprintf(file, "usage: weft COMMAND ...\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        fprintf(file, "  %-12s%s\n", commands[i].name, commands[i].summary);
+    }
+    fprintf(file, "\n`weft help COMMAND` explains one.\n");
+}
+
+static int cmd_help(int argc, char **argv)
+{
+    if (argc < 2) {
+        commands_print(stdout);
+        return CLI_OK;
+    }
+    const struct cli_command *command = command_find(argv[1]);
+    if (command == NULL) {
+        return cli_usage_error("help", "there is no command %s", argv[1]);
+    }
+    printf("weft %s - %s\n\nusage: weft %s %s", command->name, command->summary, command->name,
+           command->usage);
+    return CLI_OK;
+}
+
+static int cmd_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    printf("weft %s (wire protocol %u)\n", WEFT_RELEASE, WEFT_VERSION);
+    return CLI_OK;
+}
+
+static bool help_wanted(int argc, char **argv)
+{
+    return argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        commands_print(stderr);
+        return CLI_USAGE;
+    }
+    if (help_wanted(argc, argv)) {
+        commands_print(stdout);
+        return CLI_OK;
+    }
+    const struct cli_command *command =
+        strcmp(argv[1], "--version") == 0 ? command_find("version") : command_find(argv[1]);
+    if (command == NULL) {
+        fprintf(stderr, "weft: there is no command %s; `weft help` lists them\n", argv[1]);
+        return CLI_USAGE;
+    }
+    argc--;
+    argv++;
+    if (help_wanted(argc, argv)) {
+        char *help[] = {argv[0], argv[0], NULL};
+        return cmd_help(2, help);
+    }
+    return command->run(argc, argv);
+}

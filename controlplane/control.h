@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control.h - weftd's control thread: event loop, members and admin socket tied together. weftd.c
+ * starts it and joins it to the packet path by the hooks; neither plane includes the other.
+ *
+ * Threads: control_create() and control_destroy() by one thread while control_run() is not running;
+ * hooks are called by the thread in control_run(); control_watch(), control_unwatch() and
+ * control_touch() by that thread (from hooks and callbacks) or before it runs; control_stop() by
+ * any thread and by signal handlers.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "controlplane/maps/members.h"
+#include "schemas/base/clock.h"
+#include "schemas/config.h"
+
+#define CONTROL_PUBLISH_NS (20 * NS_PER_MS) /* between two on_members, and two early beacons */
+#define CONTROL_TICK_NS    (100 * NS_PER_MS)
+
+/* Any hook may be NULL. */
+struct control_hooks {
+    /* Routing facts changed (at most every CONTROL_PUBLISH_NS; the first time at the start of
+     * control_run()): build and publish a snapshot from `members`. */
+    void (*on_members)(const struct members *members, uint64_t now_ns, void *user);
+    /* Before beacons and at each tick: fill in the node's own load and models; zero-filled. */
+    void (*local_facts)(struct members_facts *facts, void *user);
+    /* Adds the packet path's part to the status answer: an object that has `node`, `members` and
+     * an object `counters` already; more counters go in there. */
+    void (*add_status)(json_t *status, void *user);
+    /* Every CONTROL_TICK_NS. */
+    void (*on_tick)(uint64_t now_ns, void *user);
+    void *user;
+};
+
+struct control;
+
+/* Opens the control port and the admin socket. `config` must outlive it, hooks are copied. Heap.
+ * Returns 0 or -errno, logged with what to do. */
+int control_create(struct control **control, const struct config *config,
+                   const struct control_hooks *hooks);
+
+/* Runs in the calling thread until control_stop(). Returns 0 or -errno of the event loop. */
+int control_run(struct control *control);
+
+void control_stop(struct control *control);
+
+/* Removes the admin socket. NULL is fine. */
+void control_destroy(struct control *control);
+
+/* Calls `fn` while `fd` is readable or hung up; level-triggered, `fn` may unwatch and close it.
+ * Returns 0, -EEXIST, -ENOSPC or -EBADF. */
+int control_watch(struct control *control, int fd, void (*fn)(int fd, void *user), void *user);
+void control_unwatch(struct control *control, int fd);
+
+/* Local facts changed: they are asked for and sent soon, at most every CONTROL_PUBLISH_NS. */
+void control_touch(struct control *control);
+
+const struct members *control_members(const struct control *control);

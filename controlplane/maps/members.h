@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * members.h - who is there and what each can do: the configured members plus what their beacons
+ * say. Sans-I/O: no socket, no clock. control.c feeds it datagrams and time; the routing table is
+ * built from it.
+ *
+ * Every node sends every other one a beacon each MEMBERS_PERIOD_NS. A member is up with the first
+ * beacon heard and down after MEMBERS_SILENCE_NS without one. Round-trip time: a beacon returns the
+ * peer's own send time and how long it was held, so that rtt = now - echo - hold needs no common
+ * clock; smoothed as RFC 6298 does (SRTT 1/8, RTTVAR 1/4).
+ *
+ * The configuration is the authority on policy: tags of a beacon count only if the configuration
+ * gives them too.
+ *
+ * Threads: none of its own; all calls from one thread. Errors: negative errno.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "controlplane/maps/beacon.def"
+#include "schemas/base/clock.h"
+#include "schemas/config.h"
+
+#define MEMBERS_PERIOD_NS  (250 * NS_PER_MS)
+#define MEMBERS_SILENCE_NS (1 * NS_PER_S)   /* four beacons missed */
+#define MEMBERS_PACE_NS    (25 * NS_PER_MS) /* beacons leave on this raster, to wake rarely */
+#define MEMBERS_BURST_MAX  64u              /* members that may all be sent to at once */
+#define MEMBERS_RTT_MAX_NS (10 * NS_PER_S)
+#define MEMBERS_MODELS_MAX 16u
+#define MEMBERS_BEACON_MAX 1232u
+
+#define BEACON_MAGIC   0x31434257u /* "WBC1" */
+#define BEACON_VERSION 1u
+
+#define BEACON_DECLARE_FIELD_(off, type, name, text)        type name;
+#define BEACON_DECLARE_ARRAY_(off, type, name, count, text) type name[count];
+struct WEFT_PACKED beacon {
+    BEACON_FIELDS(BEACON_DECLARE_FIELD_, BEACON_DECLARE_ARRAY_)
+};
+struct WEFT_PACKED beacon_model {
+    BEACON_MODEL_FIELDS(BEACON_DECLARE_ARRAY_)
+};
+#define BEACON_CHECK_FIELD_(off, type, name, text)                                                 \
+    WEFT_ASSERT(offsetof(struct beacon, name) == (off), #name " is misplaced");
+#define BEACON_CHECK_ARRAY_(off, type, name, count, text)                                          \
+    WEFT_ASSERT(offsetof(struct beacon, name) == (off), #name " is misplaced");
+BEACON_FIELDS(BEACON_CHECK_FIELD_, BEACON_CHECK_ARRAY_)
+WEFT_ASSERT(sizeof(struct beacon) == 96, "beacon header is 96 bytes");
+WEFT_ASSERT(sizeof(struct beacon_model) == WEFT_MODEL_NAME_MAX, "a model is its name");
+WEFT_ASSERT(sizeof(struct beacon) + MEMBERS_MODELS_MAX * sizeof(struct beacon_model) <=
+                MEMBERS_BEACON_MAX,
+            "a full beacon fits a datagram");
+
+struct members_model {
+    uint32_t id; /* weft_model_id(name) */
+    char name[WEFT_MODEL_NAME_MAX];
+};
+
+/* What a node says of itself. */
+struct members_facts {
+    uint16_t room; /* requests it would still accept */
+    uint32_t queue_us;
+    uint32_t free_vram_mib;
+    uint32_t prefill_tps; /* tokens per second */
+    uint32_t decode_tps;
+    uint32_t context_tokens;
+    char backend[WEFT_BACKEND_MAX]; /* "" = no worker */
+    uint32_t model_count;
+    struct members_model models[MEMBERS_MODELS_MAX];
+};
+
+struct member {
+    char name[WEFT_NAME_MAX];
+    uint16_t id;
+    struct in_addr address;
+    double latitude_deg;
+    double longitude_deg;
+    char jurisdiction[3];
+    uint32_t config_tags;
+
+    bool alive;                 /* the node itself: always */
+    uint32_t tier;              /* configured, then what its beacons say */
+    uint32_t tags;              /* never more than config_tags */
+    struct members_facts facts; /* last heard; not cleared when it goes down */
+    uint64_t heard_ns;          /* when its last beacon came; 0 = never */
+    uint64_t changed_ns;        /* when it last came up or went down */
+    uint64_t srtt_ns;           /* 0 = not measured yet */
+    uint64_t rttvar_ns;
+
+    /* Private to members.c. */
+    uint64_t incarnation;
+    uint64_t sequence_heard;
+    uint64_t sequence_sent;
+    uint64_t peer_sent_ns; /* to be echoed; 0 = none */
+    uint64_t due_ns;       /* of the next beacon to it */
+    uint64_t srtt_told_ns; /* SRTT when the version was last raised for it */
+};
+
+struct members_counters {
+#define MEMBERS_COUNTER_DECLARE_(name, text) uint64_t name;
+    MEMBERS_COUNTERS(MEMBERS_COUNTER_DECLARE_)
+#undef MEMBERS_COUNTER_DECLARE_
+};
+
+/* A beacon to be sent. */
+struct members_out {
+    struct in_addr address;
+    uint16_t port; /* host byte order */
+    uint16_t len;
+    uint8_t *data; /* room of MEMBERS_BEACON_MAX, the caller's */
+};
+
+struct members;
+
+/* Heap; copies what it needs of `config`. `incarnation` must be larger at each start of the node:
+ * wall-clock nanoseconds. Returns 0 or -ENOMEM. */
+int members_create(struct members **members, const struct config *config, uint64_t incarnation,
+                   uint64_t now_ns);
+
+/* NULL is fine. */
+void members_destroy(struct members *members);
+
+/* Publishes this node's load and models from now on. Models beyond the limit, without a name or
+ * clashing with another's id are left out. */
+void members_set_local(struct members *members, const struct members_facts *facts);
+
+/* Takes one datagram from the control port. Whatever it holds: counted, and ignored if it is not a
+ * valid beacon of a member at that member's address and control port. */
+void members_receive(struct members *members, const void *data, size_t size, struct in_addr from,
+                     uint16_t port, uint64_t now_ns);
+
+/* Marks members down that were silent too long and writes the beacons that are due, at most `room`.
+ * Returns how many; if it is `room`, call again. */
+unsigned members_tick(struct members *members, struct members_out *out, unsigned room,
+                      uint64_t now_ns);
+
+/* When members_tick() has something to do next. */
+uint64_t members_next_ns(const struct members *members);
+
+/* Local facts have changed: beacons to all are due at once. With more than MEMBERS_BURST_MAX
+ * members it does nothing; they learn within a period. */
+void members_touch(struct members *members, uint64_t now_ns);
+
+/* Rises whenever something a router must know has changed: a member up or down, models, tier, tags,
+ * load, or an SRTT that moved by more than an eighth and 50 us. */
+uint64_t members_version(const struct members *members);
+
+uint32_t members_count(const struct members *members);
+uint32_t members_self(const struct members *members); /* index */
+const struct member *members_at(const struct members *members, uint32_t index);
+
+/* The member with that id, NULL if there is none. */
+const struct member *members_find(const struct members *members, uint16_t id);
+
+const struct members_counters *members_counters(const struct members *members);

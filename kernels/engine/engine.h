@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.h - serves many requests with one backend: queue, slots, continuous batching, chunked
+ * prefill, sampling, ends. Below it exec.h, above it worker.c, which does the talking.
+ *
+ * Sans-I/O: submit and cancel at any time between two steps; engine_step() runs one batch and
+ * returns what happened. No thread, socket or allocation after creation; time comes from the
+ * caller. Each batch holds one row for every stream that is decoding, so none of them ever waits
+ * for another's prompt longer than a step, and pieces of prompts in the rest.
+ *
+ * Order of admission: priority (15 first), raised by one level for each `aging_us` waited so that
+ * none starves; within a level the earlier deadline; then first come. What is sampled for a request
+ * does not depend on its neighbours: same prompt, parameters and seed, same tokens.
+ *
+ * Threads: one engine belongs to one thread at a time. Errors: 0, negative errno, weft/status.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/exec.h"
+#include "kernels/model/sampler.h"
+#include "kernels/model/tokenizer.h"
+
+#define ENGINE_PRIORITY_MAX 15u
+
+typedef struct engine engine_t;
+
+/* Monotonic nanoseconds. */
+typedef uint64_t (*engine_clock_fn)(void *user);
+
+struct engine_options {
+    uint32_t queue_max;      /* requests waiting for a slot; 0 = 4 per slot */
+    uint32_t step_target_us; /* length of a step while streams are decoding; 0 = 100,000 */
+    uint32_t aging_us;       /* wait that is worth a level of priority; 0 = 2,000,000 */
+    engine_clock_fn clock;   /* to measure steps with; NULL: `now` of the next call counts */
+    void *clock_user;
+};
+
+struct engine_request {
+    uint64_t id;            /* the caller's, unique among open requests */
+    const uint32_t *tokens; /* the prompt; copied */
+    size_t token_count;
+    struct sampler_params sampling;
+    uint32_t max_tokens;
+    uint64_t deadline_ns;        /* 0 = none */
+    bool deadline_is_end_to_end; /* else it ends with the first token */
+    uint32_t priority;           /* 0..ENGINE_PRIORITY_MAX */
+};
+
+enum engine_event_kind { ENGINE_TOKEN = 1, ENGINE_DONE = 2 };
+
+enum engine_finish {
+    ENGINE_STOP = 1,      /* the model ended its answer */
+    ENGINE_LENGTH = 2,    /* max_tokens reached */
+    ENGINE_CANCELLED = 3, /* engine_cancel() */
+    ENGINE_DEADLINE = 4,  /* too late */
+    ENGINE_ERROR = 5,     /* the backend failed, or gave no usable logits */
+};
+
+struct engine_event {
+    enum engine_event_kind kind;
+    uint64_t id;
+    /* TOKEN. The token that ends an answer is not reported. */
+    uint32_t token;
+    const char *bytes; /* valid as long as the tokenizer; may be part of a character */
+    size_t byte_count;
+    /* DONE */
+    enum engine_finish finish;
+    uint32_t prompt_tokens;
+    uint32_t new_tokens;
+    uint64_t queue_us;   /* from submit to the first step */
+    uint64_t prefill_us; /* from there to the first token */
+    uint64_t decode_us;  /* from there to the end */
+};
+
+struct engine_load {
+    uint32_t room;     /* further requests it would accept now */
+    uint64_t queue_us; /* predicted wait of a new request for its first step */
+    uint32_t free_mib; /* memory, as far as the backend knows */
+    uint32_t active;   /* requests in slots */
+    uint32_t queued;
+    double prefill_tps; /* measured, tokens per second */
+    double decode_tps;  /* measured, of one stream alone */
+};
+
+/* The backend must outlive the engine and belongs to it meanwhile; so does the tokenizer, which may
+ * be NULL: then tokens have no bytes and only max_tokens ends an answer. */
+int engine_create(engine_t **out, exec_t *exec, const tokenizer_t *tokenizer,
+                  const struct engine_options *options);
+
+/* Open requests end without an event. NULL is fine. */
+void engine_destroy(engine_t *engine);
+
+/* Measures prefill and decode for at most about `budget_us` (at least one step of each) with the
+ * clock of the options, before anything was submitted. Returns 0, -EINVAL without a clock, -EBUSY,
+ * or the backend's error. */
+int engine_benchmark(engine_t *engine, uint64_t budget_us);
+
+/* Takes a request. Returns 0, WEFT_E_MESH_FULL if the queue is, WEFT_E_TOO_LONG if prompt and
+ * answer exceed the context, WEFT_E_BUDGET_EXPIRED if the deadline has passed, -EEXIST for an open
+ * id, -EINVAL for an empty prompt, no tokens asked for, or a token outside the vocabulary. */
+int engine_submit(engine_t *engine, const struct engine_request *request, uint64_t now_ns);
+
+/* The request ends with a DONE in the next step's events. Returns 0 or -ENOENT. */
+int engine_cancel(engine_t *engine, uint64_t id);
+void engine_cancel_all(engine_t *engine);
+
+/* Is there anything to do? If not, engine_step() returns at once. */
+bool engine_busy(const engine_t *engine);
+
+/* Events a step can give: the capacity engine_step() needs. */
+size_t engine_events_max(const engine_t *engine);
+
+/* Runs one batch. `events` has room for engine_events_max(). Returns the number of events, or
+ * -ENOBUFS. A failing backend ends the requests of the batch with ENGINE_ERROR. */
+int engine_step(engine_t *engine, uint64_t now_ns, struct engine_event *events, size_t capacity);
+
+void engine_load(engine_t *engine, uint64_t now_ns, struct engine_load *out);

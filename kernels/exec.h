@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exec.h - what a backend is: something that runs batches of rows through a model and keeps a KV
+ * cache per slot. Implemented by kernels/cpu; used by kernels/engine. Plain C: no type of any
+ * accelerator's toolkit occurs here.
+ *
+ * A row is one token of one sequence. Rows of several sequences, and several neighbouring rows of
+ * one (a piece of a prompt), go through together, so that continuous batching and chunked prefill
+ * are nothing special. The logits of a row do not depend on what else is in its batch, not in a
+ * single bit: a stream that moves between batches or nodes of one kind goes on unchanged.
+ *
+ * Threads: one backend belongs to one thread at a time; it may use threads of its own inside
+ * exec_forward(), which returns when all is done.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One token at its place. Rows of the same slot follow each other in a batch with positions rising
+ * by one, the first at most one beyond the last position the slot has seen. An earlier position
+ * forgets all from there on: slots are reused by beginning at 0. */
+struct exec_row {
+    uint32_t slot;
+    uint32_t position;
+    uint32_t token;
+    bool want_logits;
+};
+
+struct exec_info {
+    const char *backend; /* "cpu", ...; static */
+    const char *detail;  /* "avx2", ...; static */
+    uint32_t slots;
+    uint32_t context;   /* positions of a slot */
+    uint32_t batch_max; /* rows of a batch */
+    uint32_t vocab;
+    size_t weight_bytes; /* read once per batch */
+    size_t kv_bytes;     /* KV cache of all slots when full */
+    size_t work_bytes;   /* everything else allocated */
+    size_t free_bytes;   /* memory of the device still free, as far as known; else 0 */
+};
+
+typedef struct exec exec_t;
+
+/* A backend's functions. `self` is the first member of the backend's own struct. */
+struct exec_ops {
+    int (*forward)(exec_t *self, const struct exec_row *rows, size_t count, float *logits);
+    void (*info)(const exec_t *self, struct exec_info *out);
+    void (*destroy)(exec_t *self);
+};
+
+struct exec {
+    const struct exec_ops *ops;
+};
+
+/* Runs the rows. `logits` gets `vocab` floats for each row that wants them, in the rows' order.
+ * Returns 0, -EINVAL (nothing has run) for rows that break the rules above, or a backend's -errno.
+ */
+static inline int exec_forward(exec_t *exec, const struct exec_row *rows, size_t count,
+                               float *logits)
+{
+    return exec->ops->forward(exec, rows, count, logits);
+}
+
+static inline void exec_info(const exec_t *exec, struct exec_info *out)
+{
+    exec->ops->info(exec, out);
+}
+
+/* NULL is fine. */
+static inline void exec_destroy(exec_t *exec)
+{
+    if (exec)
+        exec->ops->destroy(exec);
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Glue between jobs and the engine; decides sizes from the model and the memory there is. */
+#include "kernels/host.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <weft/wire.h>
+
+#include "kernels/cpu/cpu.h"
+#include "schemas/base/clock.h"
+
+#define SLOTS_DEFAULT     4u
+#define CONTEXT_DEFAULT   4096u
+#define BATCH_ROWS        64u
+#define BENCHMARK_US      300000u
+#define CHAT_MESSAGES_MAX 1024u
+
+static uint64_t host_clock(void *user)
+{
+    (void)user;
+    return clock_now_ns();
+}
+
+static size_t memory_bytes(const struct host_options *options)
+{
+    if (options->memory_mib)
+        return (size_t)options->memory_mib << 20;
+    const long pages = sysconf(_SC_AVPHYS_PAGES);
+    const long page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page / 2 : SIZE_MAX;
+}
+
+/* Slots and context that fit the memory, or a sentence about what would. */
+static int find_sizes(const struct host *host, const struct host_options *options,
+                      struct cpu_options *out, char *why, size_t why_size)
+{
+    const size_t memory = memory_bytes(options);
+    uint32_t context = options->context ? options->context : CONTEXT_DEFAULT;
+    if (context > host->model->context) {
+        if (options->context) {
+            (void)snprintf(why, why_size, "the model's context is %u tokens, %u were asked for",
+                           host->model->context, context);
+            return -EINVAL;
+        }
+        context = host->model->context;
+    }
+    const size_t slot = cpu_kv_slot_bytes(host->model, context);
+    const size_t fit = memory / slot;
+    uint32_t slots = options->slots;
+    if (slots == 0)
+        slots = fit < SLOTS_DEFAULT ? (uint32_t)fit : SLOTS_DEFAULT;
+    if (slots == 0 || slots > fit) {
+        (void)snprintf(why, why_size,
+                       "a slot of %u tokens takes %zu MiB of KV cache and %zu MiB may be used: "
+                       "%zu slots fit. Use fewer slots, a shorter context or more memory",
+                       context, (slot >> 20) + 1, memory >> 20, fit);
+        return -ENOMEM;
+    }
+    const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    *out = (struct cpu_options){
+        .threads = options->threads ? options->threads
+                   : cpus > 3       ? (uint32_t)cpus / 2
+                                    : 1,
+        .slots = slots,
+        .context = context,
+        .batch_max = slots < BATCH_ROWS ? BATCH_ROWS : slots * 2,
+    };
+    return 0;
+}
+
+/* A model without a tokenizer or a template known here still serves what needs none. */
+static int open_text(struct host *host, char *why, size_t why_size)
+{
+    host->chat = (struct chat){.begin = TOKENIZER_NONE};
+    int rc = tokenizer_create(&host->tokenizer, host->model->file, why, why_size);
+    if (rc == -ENOTSUP)
+        return 0;
+    if (rc)
+        return rc;
+    if (tokenizer_vocab(host->tokenizer) != host->model->vocab) {
+        (void)snprintf(why, why_size, "the tokenizer has %u tokens, the network %u",
+                       tokenizer_vocab(host->tokenizer), host->model->vocab);
+        return -EINVAL;
+    }
+    if (chat_init(&host->chat, host->model->file, host->tokenizer, why, why_size))
+        host->chat.begin = TOKENIZER_NONE;
+    return 0;
+}
+
+int host_open(struct host *host, const struct host_options *options, char *why, size_t why_size)
+{
+    struct cpu_options cpu;
+    memset(host, 0, sizeof(*host));
+    why[0] = 0;
+    int rc = model_open(&host->model, options->model_path, why, why_size);
+    if (rc == 0)
+        rc = open_text(host, why, why_size);
+    if (rc == 0)
+        rc = find_sizes(host, options, &cpu, why, why_size);
+    if (rc == 0)
+        rc = cpu_create(&host->exec, host->model, &cpu);
+    if (rc)
+        return rc;
+    const struct engine_options engine = {.queue_max = options->queue, .clock = host_clock};
+    rc = engine_create(&host->engine, host->exec, host->tokenizer, &engine);
+    if (rc)
+        return rc;
+    exec_info(host->exec, &host->info);
+    host->prompt = calloc(host->info.context, sizeof(*host->prompt));
+    if (!host->prompt)
+        return -ENOMEM;
+    return engine_benchmark(host->engine, BENCHMARK_US);
+}
+
+void host_close(struct host *host)
+{
+    engine_destroy(host->engine);
+    exec_destroy(host->exec);
+    tokenizer_destroy(host->tokenizer);
+    model_destroy(host->model);
+    free(host->prompt);
+    memset(host, 0, sizeof(*host));
+}
+
+static int encode_text(struct host *host, const weft_job_part_t *part, size_t *count)
+{
+    const uint32_t bos = tokenizer_bos(host->tokenizer);
+    const size_t begin = bos == TOKENIZER_NONE ? 0 : 1;
+    if (begin)
+        host->prompt[0] = bos;
+    int rc = tokenizer_encode(host->tokenizer, part->text, part->len, 0, host->prompt + begin,
+                              host->info.context - begin, count);
+    *count += begin;
+    return rc;
+}
+
+static int encode_chat(struct host *host, const weft_job_view_t *view, size_t *count)
+{
+    if (host->chat.begin == TOKENIZER_NONE || view->part_count > CHAT_MESSAGES_MAX)
+        return -ENOTSUP;
+    struct chat_message *messages = calloc(view->part_count, sizeof(*messages));
+    if (!messages)
+        return -ENOMEM;
+    for (size_t i = 0; i < view->part_count; i++)
+        messages[i] =
+            (struct chat_message){view->parts[i].role, view->parts[i].text, view->parts[i].len};
+    int rc = chat_encode(&host->chat, messages, view->part_count, host->prompt, host->info.context,
+                         count);
+    free(messages);
+    return rc;
+}
+
+int host_submit(struct host *host, uint64_t id, const weft_job_view_t *view, uint64_t now_ns)
+{
+    struct engine_request request = {
+        .id = id,
+        .tokens = host->prompt,
+        .sampling = {.temperature = view->temperature,
+                     .top_p = view->top_p,
+                     .min_p = view->min_p,
+                     .top_k = view->top_k,
+                     .seed = view->seed},
+        .max_tokens = view->max_tokens,
+        .deadline_ns = view->deadline_ns,
+        .deadline_is_end_to_end = view->deadline_is_end_to_end != 0,
+        .priority = view->priority,
+    };
+    int rc = 0;
+    if (view->tokens) {
+        request.tokens = view->tokens;
+        request.token_count = view->token_count;
+    } else if (!host->tokenizer || view->part_count == 0) {
+        rc = -EINVAL;
+    } else if (view->part_count == 1 && view->parts[0].role == 0) {
+        rc = encode_text(host, &view->parts[0], &request.token_count);
+    } else {
+        rc = encode_chat(host, view, &request.token_count);
+    }
+    if (rc == 0)
+        rc = engine_submit(host->engine, &request, now_ns);
+    if (rc == -ENOBUFS)
+        return WEFT_E_TOO_LONG;
+    if (rc == -EINVAL || rc == -ENOTSUP)
+        return WEFT_E_BAD_REQUEST;
+    return rc == -ENOMEM ? WEFT_E_WORKER_FAILED : rc;
+}
+
+weft_job_report_t host_report(const struct engine_event *event)
+{
+    weft_job_report_t report = {
+        .status = 0,
+        .finish = WEFT_FINISH_STOP,
+        .prompt_tokens = event->prompt_tokens,
+        .new_tokens = event->new_tokens,
+        .queue_us = event->queue_us,
+        .prefill_us = event->prefill_us,
+        .decode_us = event->decode_us,
+    };
+    switch (event->finish) {
+    case ENGINE_STOP:
+        break;
+    case ENGINE_LENGTH:
+        report.finish = WEFT_FINISH_LENGTH;
+        break;
+    case ENGINE_CANCELLED:
+        report.status = WEFT_E_CANCELLED;
+        report.finish = WEFT_FINISH_CANCELLED;
+        break;
+    case ENGINE_DEADLINE:
+        report.status = WEFT_E_BUDGET_EXPIRED;
+        report.finish = WEFT_FINISH_FAILED;
+        break;
+    case ENGINE_ERROR:
+        report.status = WEFT_E_WORKER_FAILED;
+        report.finish = WEFT_FINISH_FAILED;
+        break;
+    }
+    return report;
+}
+
+weft_load_t host_load(struct host *host, uint64_t now_ns)
+{
+    struct engine_load load;
+    engine_load(host->engine, now_ns, &load);
+    return (weft_load_t){
+        .room = load.room,
+        .queue_us = load.queue_us < UINT32_MAX ? (uint32_t)load.queue_us : UINT32_MAX,
+        .free_vram_mib = load.free_mib,
+    };
+}

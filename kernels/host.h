@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * host.h - everything between a job of weft/worker.h and the engine: opening a model with its
+ * tokenizer, backend and engine; a job's parts to a prompt; an end to an account. worker.c adds the
+ * port, the loop and the signals.
+ *
+ * Threads: as engine.h. Errors: 0, negative errno, weft/status.h.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <weft/worker.h>
+
+#include "kernels/engine/engine.h"
+#include "kernels/exec.h"
+#include "kernels/model/chat.h"
+#include "kernels/model/model.h"
+
+struct host_options {
+    const char *model_path;
+    uint32_t threads;    /* 0 = half the processors */
+    uint32_t slots;      /* 0 = as many as fit the memory, 4 at most */
+    uint32_t queue;      /* 0 = the engine's default */
+    uint32_t context;    /* 0 = the model's, 4,096 at most */
+    uint32_t memory_mib; /* of the KV cache; 0 = half of what is free */
+};
+
+struct host {
+    struct model *model;
+    tokenizer_t *tokenizer; /* NULL if the file has none known here: jobs must bring token ids */
+    struct chat chat;       /* begin is TOKENIZER_NONE without a known template */
+    exec_t *exec;
+    engine_t *engine;
+    struct exec_info info;
+    uint32_t *prompt; /* scratch of one prompt: a context long */
+};
+
+/* Opens and measures. `why` gets a sentence when it fails. host_close() in either case. */
+int host_open(struct host *host, const struct host_options *options, char *why, size_t why_size);
+
+void host_close(struct host *host);
+
+/* Submits a job under `id`. Returns as engine_submit(), and WEFT_E_BAD_REQUEST for a prompt this
+ * model cannot read, WEFT_E_TOO_LONG for one that does not fit. */
+int host_submit(struct host *host, uint64_t id, const weft_job_view_t *view, uint64_t now_ns);
+
+/* The account of a DONE event. */
+weft_job_report_t host_report(const struct engine_event *event);
+
+/* The engine's load in the port's words. */
+weft_load_t host_load(struct host *host, uint64_t now_ns);

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sampling. With top-k or top-p only the best candidates are ordered, by taking them off a heap; a
+ * full sort of the vocabulary is never needed. */
+#include "kernels/model/sampler.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+void sampler_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+{
+    uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]};
+    uint32_t k[2] = {key[0], key[1]};
+    for (int round = 0; round < 10; round++) {
+        const uint64_t a = (uint64_t)c[0] * 0xd2511f53u;
+        const uint64_t b = (uint64_t)c[2] * 0xcd9e8d57u;
+        c[0] = (uint32_t)(b >> 32) ^ c[1] ^ k[0];
+        c[2] = (uint32_t)(a >> 32) ^ c[3] ^ k[1];
+        c[1] = (uint32_t)b;
+        c[3] = (uint32_t)a;
+        k[0] += 0x9e3779b9u;
+        k[1] += 0xbb67ae85u;
+    }
+    for (int i = 0; i < 4; i++)
+        out[i] = c[i];
+}
+
+double sampler_uniform(uint64_t seed, uint64_t position)
+{
+    const uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32), 0, 0};
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t r[4];
+    sampler_philox(counter, key, r);
+    return (double)(((uint64_t)r[0] << 32 | r[1]) >> 11) * 0x1p-53;
+}
+
+static uint32_t pick_greedy(const float *logits, size_t count)
+{
+    uint32_t best = UINT32_MAX;
+    float best_logit = -INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        if (logits[i] > best_logit) { /* never true of NaN */
+            best_logit = logits[i];
+            best = (uint32_t)i;
+        }
+    }
+    return best;
+}
+
+static bool better(struct sampler_candidate a, struct sampler_candidate b)
+{
+    return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
+}
+
+static void sift_down(struct sampler_candidate *heap, size_t count, size_t i)
+{
+    const struct sampler_candidate moved = heap[i];
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= count)
+            break;
+        if (child + 1 < count && better(heap[child + 1], heap[child]))
+            child++;
+        if (!better(heap[child], moved))
+            break;
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = moved;
+}
+
+/* Candidates with their weight: exp((logit - max) / temperature), the probability but for the
+ * common factor. Impossible ones are left out. */
+static size_t gather(const float *logits, size_t count, float max, float temperature,
+                     struct sampler_candidate *out)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        /* At the maximum, which may be infinite, the difference counts as 0. */
+        const float below = logits[i] < max ? (logits[i] - max) / temperature : 0.0f;
+        if (logits[i] > -INFINITY)
+            out[kept++] = (struct sampler_candidate){expf(below), (uint32_t)i};
+    }
+    return kept;
+}
+
+/* Draws from `count` candidates in their order; stops at the first whose running sum exceeds the
+ * draw. */
+static uint32_t draw(const struct sampler_candidate *c, size_t count, float least, double uniform)
+{
+    double total = 0.0;
+    double sum = 0.0;
+    uint32_t last = c[0].id;
+    for (size_t i = 0; i < count; i++)
+        total += c[i].weight >= least ? (double)c[i].weight : 0.0;
+    for (size_t i = 0; i < count; i++) {
+        if (c[i].weight < least || c[i].weight <= 0.0f)
+            continue;
+        sum += (double)c[i].weight;
+        last = c[i].id;
+        if (sum > uniform * total)
+            break;
+    }
+    return last;
+}
+
+/* Takes the best candidate off the heap to behind its end. Returns its weight. */
+static double take_one(struct sampler_candidate *heap, size_t count)
+{
+    const struct sampler_candidate best = heap[0];
+    heap[0] = heap[count - 1];
+    if (count > 1)
+        sift_down(heap, count - 1, 0);
+    heap[count - 1] = best;
+    return (double)best.weight;
+}
+
+/* Moves the best candidates to the end of the array, best last, until top-k or top-p is met.
+ * Returns how many. Top-p counts within what top-k leaves. */
+static size_t take_best(const struct sampler_params *params, struct sampler_candidate *heap,
+                        size_t count)
+{
+    const bool nucleus = params->top_p > 0.0f && params->top_p < 1.0f;
+    const bool limited = params->top_k && params->top_k < count;
+    const size_t wanted = limited ? params->top_k : count;
+    size_t taken = 0;
+    double total = 0.0;
+    double sum = 0.0;
+    for (size_t i = 0; nucleus && !limited && i < count; i++)
+        total += (double)heap[i].weight;
+    for (size_t i = count / 2; i-- > 0;)
+        sift_down(heap, count, i);
+    if (!limited) {
+        while (taken < wanted && sum < (double)params->top_p * total)
+            sum += take_one(heap, count - taken++);
+        return taken;
+    }
+    while (taken < wanted)
+        total += take_one(heap, count - taken++);
+    if (!nucleus)
+        return taken;
+    size_t kept = 0;
+    while (kept < taken && sum < (double)params->top_p * total)
+        sum += (double)heap[count - ++kept].weight;
+    /* Only the best `kept` count: they are the last of the array. */
+    return kept;
+}
+
+uint32_t sampler_pick(const struct sampler_params *params, uint64_t position, const float *logits,
+                      size_t count, struct sampler_candidate *scratch)
+{
+    const uint32_t greedy = pick_greedy(logits, count);
+    if (!(params->temperature > 0.0f) || !scratch || greedy == UINT32_MAX)
+        return greedy;
+    const float least = params->min_p > 0.0f && params->min_p <= 1.0f ? params->min_p : 0.0f;
+    const double uniform = sampler_uniform(params->seed, position);
+    const size_t kept = gather(logits, count, logits[greedy], params->temperature, scratch);
+    const bool nucleus = params->top_p > 0.0f && params->top_p < 1.0f;
+    if (!nucleus && (params->top_k == 0 || params->top_k >= kept))
+        return draw(scratch, kept, least, uniform);
+    const size_t taken = take_best(params, scratch, kept);
+    return draw(scratch + kept - taken, taken, least, uniform);
+}

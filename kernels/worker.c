@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.c - weft-worker: serves one model to the node on this machine. One thread goes round
+ * between the port (weft/worker.h) and the engine (host.h), and sleeps on the port when there is
+ * nothing to do. If the node goes away it stops what it did for it and attaches again.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <libgen.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <weft/worker.h>
+
+#include "kernels/host.h"
+#include "schemas/base/clock.h"
+#include "schemas/base/log.h"
+
+#define RETRY_FIRST_MS   100u
+#define RETRY_LAST_MS    5000u
+#define DRAIN_TIMEOUT_NS (30 * NS_PER_S)
+#define NAME_MAX_BYTES   63u
+
+static const char usage[] =
+    "Usage: weft-worker --port SOCKET --model FILE [options]\n"
+    "Serves a GGUF model to the Weft node on this machine.\n"
+    "\n"
+    "  --port SOCKET     the node's port socket\n"
+    "  --model FILE      the model, GGUF\n"
+    "  --name NAME       what clients call it; default: the file's name without .gguf\n"
+    "  --threads N       processor threads; default: half the processors\n"
+    "  --slots N         requests answered at the same time; default: 4, fewer if memory is short\n"
+    "  --queue N         requests that may wait; default: 4 per slot\n"
+    "  --context N       tokens of prompt and answer together; default: the model's, 4096 at most\n"
+    "  --memory-mib N    memory for the KV cache; default: half of what is free\n"
+    "  --help            this text\n"
+    "\n"
+    "Examples:\n"
+    "  weft-worker --port /run/weft/port.sock --model SmolLM2-135M-Instruct.Q4_1.gguf\n"
+    "  weft-worker --port /run/weft/port.sock --model m.gguf --name small --slots 8 --context "
+    "1024\n";
+
+struct worker {
+    const char *socket_path;
+    const char *name;
+    struct host_options options;
+    struct host host;
+    weft_worker_t *port;
+    struct engine_event *events;
+    size_t event_capacity;
+    bool draining;
+    uint64_t drain_begin_ns;
+};
+
+static volatile sig_atomic_t signals_seen;
+
+static void on_signal(int number)
+{
+    (void)number;
+    signals_seen = signals_seen + 1;
+}
+
+/* A job's address is its id: unique while the job is open. */
+static uint64_t job_id(const weft_job_t *job)
+{
+    return (uint64_t)(uintptr_t)job;
+}
+
+static int on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *view, void *user)
+{
+    struct worker *w = user;
+    (void)port;
+    if (w->draining)
+        return WEFT_E_DRAINING;
+    const int rc = host_submit(&w->host, job_id(job), view, clock_now_ns());
+    if (rc)
+        LOG_DEBUG("job refused status=%d", rc);
+    return rc;
+}
+
+static void on_cancel(weft_worker_t *port, weft_job_t *job, void *user)
+{
+    struct worker *w = user;
+    (void)port;
+    (void)engine_cancel(w->host.engine, job_id(job));
+}
+
+/* Without a port (the node has gone) the events are of nobody's interest. */
+static void hand_out(struct worker *w, const struct engine_event *event)
+{
+    weft_job_t *job = (weft_job_t *)(uintptr_t)event->id;
+    if (!w->port)
+        return;
+    if (event->kind == ENGINE_TOKEN) {
+        if (weft_job_emit(job, event->token, event->bytes, event->byte_count))
+            (void)engine_cancel(w->host.engine, event->id);
+        return;
+    }
+    const weft_job_report_t report = host_report(event);
+    weft_job_finish(job, &report);
+}
+
+static void step(struct worker *w)
+{
+    const int count = engine_step(w->host.engine, clock_now_ns(), w->events, w->event_capacity);
+    for (int i = 0; i < count; i++)
+        hand_out(w, &w->events[i]);
+}
+
+static weft_load_t current_load(struct worker *w)
+{
+    weft_load_t load = host_load(&w->host, clock_now_ns());
+    if (w->draining)
+        load.room = 0;
+    return load;
+}
+
+static int attach(struct worker *w)
+{
+    struct engine_load load;
+    engine_load(w->host.engine, clock_now_ns(), &load);
+    const weft_worker_facts_t facts = {
+        .model = w->name,
+        .backend = w->host.info.backend,
+        .context_tokens = w->host.info.context,
+        .prefill_per_second = (uint32_t)load.prefill_tps,
+        .decode_per_second = (uint32_t)load.decode_tps,
+    };
+    const weft_load_t now = current_load(w);
+    const weft_worker_callbacks_t callbacks = {on_job, on_cancel, w};
+    return weft_worker_attach(&w->port, w->socket_path, &facts, &now, &callbacks);
+}
+
+static void detach(struct worker *w)
+{
+    weft_worker_destroy(w->port);
+    w->port = NULL;
+    engine_cancel_all(w->host.engine);
+    while (engine_busy(w->host.engine))
+        step(w);
+}
+
+/* Sleeps until the port has something, the time is over, or a signal comes. The signals are blocked
+ * everywhere else, so none slips in between the look and the sleep. */
+static void wait_ms(int fd, int timeout_ms)
+{
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    const struct timespec ts = {.tv_sec = timeout_ms / 1000,
+                                .tv_nsec = (timeout_ms % 1000) * 1000000L};
+    sigset_t none;
+    sigemptyset(&none);
+    (void)ppoll(&pfd, 1, timeout_ms < 0 ? NULL : &ts, &none);
+}
+
+/* Lets a pending signal in without sleeping. */
+static void check_signals(struct worker *w)
+{
+    sigset_t pending;
+    if (sigpending(&pending) == 0 &&
+        (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1))
+        wait_ms(-1, 0);
+    if (signals_seen && !w->draining) {
+        w->draining = true;
+        w->drain_begin_ns = clock_now_ns();
+        LOG_INFO("stopping: finishing what is open; a second signal stops at once");
+    }
+}
+
+static bool is_over(const struct worker *w)
+{
+    if (!w->draining)
+        return false;
+    return signals_seen > 1 || !w->port || !engine_busy(w->host.engine) ||
+           clock_now_ns() - w->drain_begin_ns > DRAIN_TIMEOUT_NS;
+}
+
+static void serve_port(struct worker *w)
+{
+    for (;;) {
+        check_signals(w);
+        const int rc = weft_worker_process(w->port);
+        if (rc) {
+            LOG_WARN("the node has gone: %s", weft_status_text(rc));
+            return;
+        }
+        if (is_over(w))
+            return;
+        if (engine_busy(w->host.engine)) {
+            step(w);
+            const weft_load_t load = current_load(w);
+            weft_worker_set_load(w->port, &load);
+        } else {
+            const weft_load_t load = current_load(w);
+            weft_worker_set_load(w->port, &load);
+            wait_ms(weft_worker_fd(w->port), weft_worker_timeout_ms(w->port));
+        }
+    }
+}
+
+static void run(struct worker *w)
+{
+    uint32_t retry_ms = RETRY_FIRST_MS;
+    int last = 0;
+    for (check_signals(w); !is_over(w); check_signals(w)) {
+        const int rc = attach(w);
+        if (rc) {
+            if (rc != last)
+                LOG_WARN("cannot attach to %s: %s; trying on", w->socket_path,
+                         weft_status_text(rc));
+            last = rc;
+            wait_ms(-1, (int)retry_ms);
+            retry_ms = retry_ms * 2 < RETRY_LAST_MS ? retry_ms * 2 : RETRY_LAST_MS;
+            continue;
+        }
+        LOG_INFO("attached to node %s model=%s", weft_worker_node(w->port)->name, w->name);
+        last = 0;
+        retry_ms = RETRY_FIRST_MS;
+        serve_port(w);
+        const bool over = is_over(w);
+        detach(w);
+        if (over)
+            return;
+        wait_ms(-1, (int)retry_ms); /* a node that refuses at once must not be hammered */
+    }
+}
+
+static int parse_number(const char *option, const char *text, uint32_t *out)
+{
+    char *end;
+    errno = 0;
+    const unsigned long value = strtoul(text, &end, 10);
+    if (errno || *end || end == text || text[0] == '-' || value == 0 || value > 1u << 30) {
+        fprintf(stderr, "weft-worker: --%s needs a number from 1, not '%s'\n", option, text);
+        return -EINVAL;
+    }
+    *out = (uint32_t)value;
+    return 0;
+}
+
+/* Returns 0 to go on, 1 when done (--help), -EINVAL after a message. */
+static int parse_options(struct worker *w, int argc, char **argv)
+{
+    enum { PORT = 1, MODEL, NAME, THREADS, SLOTS, QUEUE, CONTEXT, MEMORY, HELP };
+    static const struct option options[] = {
+        {"port", required_argument, NULL, PORT},
+        {"model", required_argument, NULL, MODEL},
+        {"name", required_argument, NULL, NAME},
+        {"threads", required_argument, NULL, THREADS},
+        {"slots", required_argument, NULL, SLOTS},
+        {"queue", required_argument, NULL, QUEUE},
+        {"context", required_argument, NULL, CONTEXT},
+        {"memory-mib", required_argument, NULL, MEMORY},
+        {"help", no_argument, NULL, HELP},
+        {NULL, 0, NULL, 0},
+    };
+    uint32_t *const numbers[] = {[THREADS] = &w->options.threads,
+                                 [SLOTS] = &w->options.slots,
+                                 [QUEUE] = &w->options.queue,
+                                 [CONTEXT] = &w->options.context,
+                                 [MEMORY] = &w->options.memory_mib};
+    int option;
+    int index = 0;
+    while ((option = getopt_long(argc, argv, "", options, &index)) != -1) {
+        if (option == HELP) {
+            fputs(usage, stdout);
+            return 1;
+        }
+        if (option == PORT)
+            w->socket_path = optarg;
+        else if (option == MODEL)
+            w->options.model_path = optarg;
+        else if (option == NAME)
+            w->name = optarg;
+        else if (option < THREADS || option > MEMORY ||
+                 parse_number(options[index].name, optarg, numbers[option]))
+            return -EINVAL;
+    }
+    if (!w->socket_path || !w->options.model_path || optind < argc) {
+        fprintf(stderr, "weft-worker: --port and --model are needed; see weft-worker --help\n");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* "dir/name.gguf" to "name", in place. */
+static const char *name_of(char *path)
+{
+    char *name = basename(path);
+    const size_t len = strlen(name);
+    if (len > 5 && strcmp(name + len - 5, ".gguf") == 0)
+        name[len - 5] = 0;
+    return name;
+}
+
+static void catch_signals(void)
+{
+    const struct sigaction action = {.sa_handler = on_signal};
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGTERM);
+    sigaddset(&blocked, SIGINT);
+    sigprocmask(SIG_BLOCK, &blocked, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int open_model(struct worker *w)
+{
+    char why[256];
+    int rc = host_open(&w->host, &w->options, why, sizeof(why));
+    if (rc) {
+        fprintf(stderr, "weft-worker: cannot serve %s: %s\n", w->options.model_path,
+                why[0] ? why : weft_status_text(rc));
+        return rc;
+    }
+    if (!w->host.tokenizer || w->host.chat.begin == TOKENIZER_NONE)
+        LOG_WARN("%s; such requests are refused", why);
+    w->event_capacity = engine_events_max(w->host.engine);
+    w->events = calloc(w->event_capacity, sizeof(*w->events));
+    if (!w->events)
+        return -ENOMEM;
+    struct engine_load load;
+    engine_load(w->host.engine, clock_now_ns(), &load);
+    LOG_INFO("model=%s backend=%s/%s slots=%u context=%u weights_mib=%zu kv_mib=%zu "
+             "prefill_tps=%.0f decode_tps=%.0f",
+             w->name, w->host.info.backend, w->host.info.detail, w->host.info.slots,
+             w->host.info.context, w->host.info.weight_bytes >> 20, w->host.info.kv_bytes >> 20,
+             load.prefill_tps, load.decode_tps);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct worker w = {0};
+    int rc = parse_options(&w, argc, argv);
+    if (rc)
+        return rc < 0 ? 2 : 0;
+    char *path = strdup(w.options.model_path);
+    if (!path)
+        return 1;
+    if (!w.name)
+        w.name = name_of(path);
+    if (strlen(w.name) > NAME_MAX_BYTES || w.name[0] == 0) {
+        fprintf(stderr, "weft-worker: the name must have 1 to %u bytes; use --name\n",
+                NAME_MAX_BYTES);
+        free(path);
+        return 2;
+    }
+    log_init(LOG_LEVEL_INFO, "weft-worker");
+    catch_signals();
+    rc = open_model(&w);
+    if (rc == 0)
+        run(&w);
+    host_close(&w.host);
+    free(w.events);
+    free(path);
+    return rc ? 1 : 0;
+}

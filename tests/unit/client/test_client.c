@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_client.c - client.c over real sockets against the node of tiny_node.h. */
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <weft/client.h>
+#include <weft/wire.h>
+
+#include "schemas/base/clock.h"
+#include "tests/unit/client/tiny_node.h"
+
+#define FLOOD 2000u
+
+struct gather {
+    char *text;
+    size_t len;
+    uint32_t pieces;
+    int done;
+    weft_result_t result;
+    weft_client_t *interrupt; /* after the first piece */
+    bool cancel;
+};
+
+static void on_text(weft_request_t *req, const char *text, size_t len, void *user)
+{
+    struct gather *g = user;
+    g->text = realloc(g->text, g->len + len + 1);
+    memcpy(g->text + g->len, text, len);
+    g->len += len;
+    g->pieces++;
+    if (g->interrupt != NULL) {
+        weft_ask_interrupt(g->interrupt);
+    }
+    if (g->cancel) {
+        weft_cancel(req);
+    }
+}
+
+static void on_done(weft_request_t *req, const weft_result_t *result, void *user)
+{
+    (void)req;
+    struct gather *g = user;
+    g->done++;
+    g->result = *result;
+}
+
+static weft_client_t *connect_to(const struct tiny_node *n)
+{
+    char address[32];
+    tiny_node_address(n, address);
+    weft_client_opts_t opts = {.node = address};
+    weft_client_t *c;
+    ck_assert_int_eq(weft_client_create(&c, &opts), 0);
+    return c;
+}
+
+static void run_until(weft_client_t *c, int open)
+{
+    int left;
+    do {
+        struct pollfd pfd = {.fd = weft_client_fd(c), .events = POLLIN};
+        (void)poll(&pfd, 1, weft_client_timeout_ms(c));
+        left = weft_client_process(c);
+        ck_assert_int_ge(left, 0);
+    } while (left > open);
+}
+
+static weft_query_t text_query(const char *text)
+{
+    return (weft_query_t){.model = "m", .text = text, .text_len = strlen(text)};
+}
+
+START_TEST(ask_streams)
+{
+    struct tiny_node *n = tiny_node_start(true);
+    weft_client_t *c = connect_to(n);
+    for (int i = 0; i < 3; i++) {
+        struct gather g = {0};
+        weft_query_t q = text_query("what goes in comes out again");
+        weft_result_t r;
+        ck_assert_int_eq(weft_ask(c, &q, on_text, &g, &r), 0);
+        ck_assert_uint_eq(g.len, q.text_len);
+        ck_assert_int_eq(memcmp(g.text, q.text, g.len), 0);
+        ck_assert_uint_eq(g.pieces, 4);
+        ck_assert_uint_eq(r.new_tokens, 4);
+        ck_assert_str_eq(r.node, "tiny");
+        ck_assert_str_eq(r.backend, "echo");
+        ck_assert_uint_eq(r.tier, 3);
+        ck_assert_uint_ne(r.first_token_us, 0);
+        ck_assert_uint_le(r.net_us, r.total_us);
+        free(g.text);
+    }
+    ck_assert_uint_eq(atomic_load(&n->cookies), 1); /* proven once, remembered */
+    ck_assert_uint_eq(atomic_load(&n->started), 3);
+    weft_client_destroy(c);
+    tiny_node_stop(n);
+}
+END_TEST
+
+START_TEST(chat_and_long_prompt_with_loss)
+{
+    struct tiny_node *n = tiny_node_start(true);
+    weft_client_t *c = connect_to(n);
+    atomic_store(&n->loss_permille, 30);
+    size_t len = 60000;
+    char *text = malloc(len);
+    for (size_t i = 0; i < len; i++) {
+        text[i] = (char)('a' + i % 23);
+    }
+    weft_message_t messages[2] = {{"system", "be brief", 8}, {"user", text, len}};
+    weft_query_t q = {.model = "m", .messages = messages, .message_count = 2};
+    struct gather g = {0};
+    weft_result_t r;
+    ck_assert_int_eq(weft_ask(c, &q, on_text, &g, &r), 0);
+    ck_assert_uint_eq(g.len, len);
+    ck_assert_int_eq(memcmp(g.text, text, len), 0);
+    ck_assert_uint_eq(atomic_load(&n->started), 1);
+    free(g.text);
+    free(text);
+    weft_client_destroy(c);
+    tiny_node_stop(n);
+}
+END_TEST
+
+START_TEST(thousands_at_once)
+{
+    struct tiny_node *n = tiny_node_start(true);
+    atomic_store(&n->room, TINY_JOBS_MAX);
+    usleep(50000);
+    weft_client_t *c = connect_to(n);
+    struct gather *all = calloc(FLOOD, sizeof(*all));
+    char (*text)[48] = calloc(FLOOD, sizeof(*text));
+    for (uint32_t i = 0; i < FLOOD; i++) {
+        snprintf(text[i], sizeof(text[i]), "request number %u of many, with its own text", i);
+        weft_query_t q = text_query(text[i]);
+        ck_assert_int_eq(weft_submit(c, &q, on_text, on_done, &all[i], NULL), 0);
+    }
+    run_until(c, 0);
+    for (uint32_t i = 0; i < FLOOD; i++) {
+        ck_assert_int_eq(all[i].done, 1);
+        ck_assert_msg(all[i].result.status == 0, "%u: %d", i, all[i].result.status);
+        ck_assert_uint_eq(all[i].len, strlen(text[i]));
+        ck_assert_int_eq(memcmp(all[i].text, text[i], all[i].len), 0);
+        free(all[i].text);
+    }
+    ck_assert_uint_eq(atomic_load(&n->started), FLOOD);
+    free(all);
+    free(text);
+    weft_client_destroy(c);
+    tiny_node_stop(n);
+}
+END_TEST
+
+START_TEST(cancel_and_interrupt)
+{
+    struct tiny_node *n = tiny_node_start(true);
+    atomic_store(&n->step_us, 2000);
+    weft_client_t *c = connect_to(n);
+    char text[6000];
+    memset(text, 'x', sizeof(text));
+    weft_query_t q = {.model = "m", .text = text, .text_len = sizeof(text)};
+    struct gather g = {.interrupt = c};
+    weft_result_t r;
+    ck_assert_int_eq(weft_ask(c, &q, on_text, &g, &r), WEFT_E_CANCELLED);
+    ck_assert_uint_lt(g.len, sizeof(text));
+    ck_assert_int_eq(r.finish, WEFT_FINISH_CANCELLED);
+    ck_assert_uint_eq(atomic_load(&n->cancelled), 1);
+    free(g.text);
+
+    struct gather h = {.cancel = true}; /* from inside the callback */
+    ck_assert_int_eq(weft_ask(c, &q, on_text, &h, &r), WEFT_E_CANCELLED);
+    ck_assert_uint_eq(atomic_load(&n->cancelled), 2);
+    free(h.text);
+
+    weft_ask_interrupt(c); /* with nothing to interrupt: does not hit the next one */
+    struct gather k = {0};
+    weft_query_t small = text_query("small");
+    ck_assert_int_eq(weft_ask(c, &small, on_text, &k, &r), 0);
+    free(k.text);
+    weft_client_destroy(c);
+    tiny_node_stop(n);
+}
+END_TEST
+
+START_TEST(closed_port_is_unreachable_at_once)
+{
+    struct tiny_node *n = tiny_node_start(false);
+    weft_client_t *c = connect_to(n);
+    tiny_node_stop(n);
+    weft_query_t q = text_query("anybody?");
+    weft_result_t r;
+    uint64_t start_ns = clock_now_ns();
+    ck_assert_int_eq(weft_ask(c, &q, NULL, NULL, &r), WEFT_E_UNREACHABLE);
+    ck_assert_uint_lt(clock_now_ns() - start_ns, 5 * NS_PER_S); /* not by the tries, which need 5 s */
+    weft_client_destroy(c);
+}
+END_TEST
+
+START_TEST(silent_node_is_unreachable)
+{
+    struct tiny_node *n = tiny_node_start(false);
+    atomic_store(&n->mute, true);
+    char address[32];
+    tiny_node_address(n, address);
+    weft_client_opts_t opts = {.node = address, .connect_tries = 2};
+    weft_client_t *c;
+    ck_assert_int_eq(weft_client_create(&c, &opts), 0);
+    weft_query_t q = text_query("anybody?");
+    weft_result_t r;
+    ck_assert_int_eq(weft_ask(c, &q, NULL, NULL, &r), WEFT_E_UNREACHABLE);
+    q.budget_ms = 50;
+    ck_assert_int_eq(weft_ask(c, &q, NULL, NULL, &r), WEFT_E_BUDGET_EXPIRED);
+    weft_client_destroy(c);
+    tiny_node_stop(n);
+}
+END_TEST
+
+START_TEST(loss_of_worker_and_silence_are_told)
+{
+    struct tiny_node *n = tiny_node_start(true);
+    atomic_store(&n->step_us, 2000);
+    char address[32];
+    tiny_node_address(n, address);
+    weft_client_opts_t opts = {.node = address, .stall_timeout_ms = 400};
+    weft_client_t *c;
+    ck_assert_int_eq(weft_client_create(&c, &opts), 0);
+    char text[60000];
+    memset(text, 'x', sizeof(text));
+    weft_query_t q = {.model = "m", .text = text, .text_len = sizeof(text)};
+    struct gather g = {0};
+    ck_assert_int_eq(weft_submit(c, &q, on_text, on_done, &g, NULL), 0);
+    while (g.len == 0) {
+        weft_client_process(c);
+    }
+    atomic_store(&n->mute, true);
+    run_until(c, 0);
+    ck_assert_int_eq(g.done, 1);
+    ck_assert_int_eq(g.result.status, WEFT_E_STALLED);
+    ck_assert_uint_eq(g.result.new_tokens, g.pieces);
+    free(g.text);
+
+    atomic_store(&n->mute, false);
+    struct gather h = {0};
+    ck_assert_int_eq(weft_submit(c, &q, on_text, on_done, &h, NULL), 0);
+    while (h.len == 0) {
+        weft_client_process(c);
+    }
+    atomic_store(&n->cut_port, true);
+    run_until(c, 0);
+    ck_assert_int_eq(h.result.status, WEFT_E_WORKER_LOST);
+    free(h.text);
+    weft_client_destroy(c);
+    tiny_node_stop(n);
+}
+END_TEST
+
+START_TEST(limits_and_destroy_with_open_requests)
+{
+    struct tiny_node *n = tiny_node_start(false);
+    atomic_store(&n->mute, true);
+    weft_client_t *c = connect_to(n);
+    weft_query_t q = text_query("one of many");
+    struct gather g = {0};
+    for (uint32_t i = 0; i < 65536; i++) {
+        ck_assert_int_eq(weft_submit(c, &q, NULL, on_done, &g, NULL), 0);
+    }
+    ck_assert_int_eq(weft_submit(c, &q, NULL, on_done, &g, NULL), -EAGAIN);
+    ck_assert_int_eq(weft_submit(c, &q, NULL, NULL, &g, NULL), -EINVAL);
+    weft_client_destroy(c);
+    ck_assert_int_eq(g.done, 0);
+    weft_client_destroy(NULL);
+    tiny_node_stop(n);
+}
+END_TEST
+
+START_TEST(addresses)
+{
+    const char *bad[] = {"", ":7400", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:http", "1.2.3.4:x",
+                         "127.0.0.1:123456789"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        weft_client_opts_t opts = {.node = bad[i]};
+        weft_client_t *c = NULL;
+        ck_assert_msg(weft_client_create(&c, &opts) == -EINVAL, "%s", bad[i]);
+        ck_assert_ptr_null(c);
+    }
+    weft_client_opts_t opts = {.node = "127.0.0.1"};
+    weft_client_t *c = NULL;
+    ck_assert_int_eq(weft_client_create(&c, &opts), 0);
+    ck_assert_int_eq(weft_client_timeout_ms(c), -1);
+    weft_client_destroy(c);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("client/ask");
+    TCase *t = tcase_create("ask");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, ask_streams);
+    tcase_add_test(t, chat_and_long_prompt_with_loss);
+    tcase_add_test(t, thousands_at_once);
+    tcase_add_test(t, cancel_and_interrupt);
+    tcase_add_test(t, closed_port_is_unreachable_at_once);
+    tcase_add_test(t, silent_node_is_unreachable);
+    tcase_add_test(t, loss_of_worker_and_silence_are_told);
+    tcase_add_test(t, limits_and_destroy_with_open_requests);
+    tcase_add_test(t, addresses);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

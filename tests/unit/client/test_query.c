@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_query.c - query.c: what each field of a query becomes on the wire, and what is refused. */
+#include <check.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dataplane/client/client_impl.h"
+
+static int encode(const weft_query_t *q, struct weft_req_hdr *hdr)
+{
+    uint8_t *body = NULL;
+    uint32_t len = 0;
+    int rc = query_encode(q, hdr, &body, &len);
+    ck_assert(rc == 0 || body == NULL);
+    free(body);
+    return rc;
+}
+
+static weft_query_t base_query(void)
+{
+    return (weft_query_t){.model = "m", .text = "t", .text_len = 1};
+}
+
+START_TEST(fields)
+{
+    weft_query_t q = base_query();
+    struct weft_req_hdr h;
+    ck_assert_int_eq(encode(&q, &h), 0);
+    ck_assert_uint_eq(h.model, weft_model_id("m"));
+    ck_assert_uint_eq(h.tiers, 0x07);
+    ck_assert_uint_eq(h.max_tokens, 256);
+    ck_assert_uint_eq(h.session, 0);
+    ck_assert_uint_eq(h.want, 0);
+    q.tags = "eu,gdpr";
+    q.tier_min = 2;
+    q.tier_max = 5;
+    q.vram_mib = 65;
+    q.radius_km = 50;
+    q.priority = 15;
+    q.session = "s";
+    q.end_to_end = true;
+    q.has_position = true;
+    q.latitude_deg = 48.2;
+    q.longitude_deg = 16.4;
+    q.max_tokens = 100000;
+    ck_assert_int_eq(encode(&q, &h), 0);
+    ck_assert_uint_eq(h.req_tags, weft_tag_mask("eu") | weft_tag_mask("gdpr"));
+    ck_assert_uint_eq(h.tiers, 0x25);
+    ck_assert_uint_eq(h.vram_64mib, 2); /* rounded up */
+    ck_assert_uint_eq(h.radius_km, 50);
+    ck_assert_uint_eq(h.prio_mode, 0xf0);
+    ck_assert_uint_ne(h.session, 0);
+    ck_assert_uint_eq(h.want, WEFT_WANT_E2E | WEFT_WANT_POSITION);
+    ck_assert_uint_eq(h.x, weft_cell_x(16.4));
+    ck_assert_uint_eq(h.y, weft_cell_y(48.2));
+    ck_assert_uint_eq(h.max_tokens, 65535);
+}
+END_TEST
+
+START_TEST(refusals)
+{
+    weft_message_t odd = {"wizard", "x", 1};
+    weft_message_t null = {"user", NULL, 1};
+    char name[65];
+    memset(name, 'm', sizeof(name));
+    name[64] = '\0';
+    weft_query_t bad[17];
+    for (size_t i = 0; i < 17; i++) {
+        bad[i] = base_query();
+    }
+    bad[0].model = NULL;
+    bad[1].model = "";
+    bad[2].model = name;
+    bad[3].text = NULL;
+    bad[4].tags = "eu,nowhere";
+    bad[5].tags = "eu,,us";
+    bad[6].tier_min = 8;
+    bad[7].tier_max = 8;
+    bad[8].radius_km = 20038;
+    bad[9].vram_mib = UINT32_MAX;
+    bad[10].priority = 16;
+    bad[11].temperature = NAN;
+    bad[12].top_p = 1.5f;
+    bad[13].min_p = -1.0f;
+    bad[14].messages = &odd;
+    bad[14].message_count = 1;
+    bad[15].messages = &null;
+    bad[15].message_count = 1;
+    bad[16].has_position = true;
+    bad[16].latitude_deg = INFINITY;
+    struct weft_req_hdr h;
+    for (size_t i = 0; i < 17; i++) {
+        ck_assert_msg(encode(&bad[i], &h) == -EINVAL, "query %zu", i);
+    }
+    weft_query_t big = base_query();
+    big.text_len = WEFT_MESSAGE_MAX;
+    ck_assert_int_eq(encode(&big, &h), -E2BIG);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("client/query");
+    TCase *t = tcase_create("query");
+    tcase_add_test(t, fields);
+    tcase_add_test(t, refusals);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

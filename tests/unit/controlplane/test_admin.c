@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_admin.c - controlplane/admin over a real socket: answers, limits, clients that misbehave,
+ * and what happens to the socket file. */
+#include "controlplane/admin/admin.h"
+
+#include <check.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static char folder[64];
+static char path[96];
+static struct loop *loop;
+static struct admin *admin;
+static pthread_t thread;
+static _Atomic size_t answer_bytes; /* extra text of an answer */
+
+/* Runs in the loop's thread. */
+static json_t *answer(const char *command, void *user)
+{
+    (void)user;
+    if (strcmp(command, "status") != 0) {
+        return NULL;
+    }
+    size_t len = answer_bytes;
+    char *text = malloc(len + 1);
+    memset(text, 'x', len);
+    text[len] = '\0';
+    json_t *json = json_pack("{s:s, s:s}", "node", "a", "text", text);
+    free(text);
+    return json;
+}
+
+static void *loop_thread(void *user)
+{
+    (void)user;
+    loop_run(loop);
+    return NULL;
+}
+
+static void setup(void)
+{
+    strcpy(folder, "/tmp/weft-admin-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/admin.sock", folder);
+    answer_bytes = 0;
+    ck_assert_int_eq(loop_create(&loop), 0);
+}
+
+static void start(void)
+{
+    ck_assert_int_eq(admin_create(&admin, loop, path, answer, NULL), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, loop_thread, NULL), 0);
+}
+
+static void stop(void)
+{
+    loop_stop(loop);
+    pthread_join(thread, NULL);
+    admin_destroy(admin);
+}
+
+static void teardown(void)
+{
+    loop_destroy(loop);
+    unlink(path);
+    rmdir(folder);
+}
+
+static int client_open(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    return fd;
+}
+
+static void client_put(int fd, const void *data, size_t len)
+{
+    ck_assert_int_eq(send(fd, data, len, MSG_NOSIGNAL), (ssize_t)len);
+}
+
+/* Everything until the other side closes, as JSON; NULL if nothing came. */
+static json_t *client_get(int fd)
+{
+    size_t room = 4u << 20;
+    size_t used = 0;
+    char *data = malloc(room);
+    ck_assert_ptr_nonnull(data);
+    for (;;) {
+        ssize_t got = recv(fd, data + used, room - used, 0);
+        if (got <= 0) {
+            break;
+        }
+        used += (size_t)got;
+    }
+    close(fd);
+    json_t *json = json_loadb(data, used, 0, NULL);
+    free(data);
+    return json;
+}
+
+static json_t *ask(const char *request)
+{
+    int fd = client_open();
+    client_put(fd, request, strlen(request));
+    return client_get(fd);
+}
+
+static void assert_answered(json_t *json)
+{
+    ck_assert_ptr_nonnull(json);
+    ck_assert_str_eq(json_string_value(json_object_get(json, "node")), "a");
+    json_decref(json);
+}
+
+static void assert_error(json_t *json, const char *part)
+{
+    ck_assert_ptr_nonnull(json);
+    const char *text = json_string_value(json_object_get(json, "error"));
+    ck_assert_ptr_nonnull(text);
+    ck_assert_ptr_nonnull(strstr(text, part));
+    json_decref(json);
+}
+
+START_TEST(answers)
+{
+    start();
+    assert_answered(ask("status\n"));
+    assert_answered(ask("status\r\n"));
+    assert_answered(ask("{\"cmd\":\"status\"}\n"));
+    assert_answered(ask("status\nrubbish after it"));
+    assert_error(ask("reboot\n"), "unknown command");
+    assert_error(ask("\n"), "unknown command");
+    assert_error(ask("{\"cmd\":3}\n"), "unknown command");
+    assert_error(ask("{\"cmd\":\n"), "unknown command");
+    assert_error(ask("{}\n"), "unknown command");
+    assert_error(ask("[[[[[[[[\n"), "unknown command");
+    stop();
+}
+END_TEST
+
+START_TEST(request_in_pieces)
+{
+    start();
+    int fd = client_open();
+    for (const char *c = "status"; *c != '\0'; c++) {
+        client_put(fd, c, 1);
+        usleep(2000);
+    }
+    shutdown(fd, SHUT_WR); /* the end of the stream ends the line too */
+    assert_answered(client_get(fd));
+    stop();
+}
+END_TEST
+
+START_TEST(oversized_request)
+{
+    char request[ADMIN_REQUEST_MAX];
+    start();
+    memset(request, 'x', sizeof(request));
+    int fd = client_open();
+    client_put(fd, request, sizeof(request));
+    assert_error(client_get(fd), "too long");
+    /* At the limit, with its end, it is read. */
+    request[sizeof(request) - 1] = '\n';
+    fd = client_open();
+    client_put(fd, request, sizeof(request));
+    assert_error(client_get(fd), "unknown command");
+    assert_answered(ask("status\n"));
+    stop();
+}
+END_TEST
+
+/* An answer far beyond the socket's buffer, read only after a while: the others are served. */
+START_TEST(slow_reader)
+{
+    answer_bytes = 2u << 20;
+    start();
+    int slow = client_open();
+    client_put(slow, "status\n", 7);
+    usleep(50000);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_answered(ask("status\n"));
+    }
+    json_t *json = client_get(slow);
+    ck_assert_ptr_nonnull(json);
+    ck_assert_uint_eq(json_string_length(json_object_get(json, "text")), answer_bytes);
+    json_decref(json);
+    stop();
+}
+END_TEST
+
+START_TEST(gone_before_the_answer)
+{
+    answer_bytes = 2u << 20;
+    start();
+    for (unsigned i = 0; i < 50; i++) {
+        int fd = client_open();
+        client_put(fd, "status\n", 7);
+        close(fd);
+    }
+    for (unsigned i = 0; i < 20; i++) {
+        close(client_open());
+    }
+    answer_bytes = 0;
+    usleep(100000);
+    assert_answered(ask("status\n"));
+    stop();
+}
+END_TEST
+
+/* Silent clients take all places: further ones are turned away, and time frees the places. */
+START_TEST(silent_clients)
+{
+    int fds[ADMIN_CLIENTS_MAX];
+    char byte;
+    start();
+    for (unsigned i = 0; i < ADMIN_CLIENTS_MAX; i++) {
+        fds[i] = client_open();
+    }
+    usleep(50000);
+    int late = client_open();
+    ck_assert_int_eq(recv(late, &byte, 1, 0), 0);
+    close(late);
+    for (unsigned i = 0; i < ADMIN_CLIENTS_MAX; i++) {
+        ck_assert_int_eq(recv(fds[i], &byte, 1, 0), 0); /* closed by the time limit */
+        close(fds[i]);
+    }
+    assert_answered(ask("status\n"));
+    stop();
+}
+END_TEST
+
+START_TEST(socket_file)
+{
+    struct stat st;
+    struct loop *other_loop;
+    struct admin *other;
+    start();
+    ck_assert_int_eq(lstat(path, &st), 0);
+    ck_assert(S_ISSOCK(st.st_mode));
+    ck_assert_uint_eq(st.st_mode & 0777, ADMIN_MODE);
+    /* Somebody listens: left alone, also by the failed one's end. */
+    ck_assert_int_eq(loop_create(&other_loop), 0);
+    ck_assert_int_eq(admin_create(&other, other_loop, path, answer, NULL), -EADDRINUSE);
+    ck_assert_ptr_null(other);
+    assert_answered(ask("status\n"));
+    stop();
+    ck_assert_int_eq(lstat(path, &st), -1);
+    /* Left behind by a crash: replaced. */
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    close(fd);
+    start();
+    assert_answered(ask("status\n"));
+    /* Replaced under us: not ours to remove. */
+    unlink(path);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    fclose(file);
+    stop();
+    ck_assert_int_eq(lstat(path, &st), 0);
+    /* No socket: not touched. */
+    ck_assert_int_eq(admin_create(&other, other_loop, path, answer, NULL), -EEXIST);
+    ck_assert_int_eq(lstat(path, &st), 0);
+    ck_assert_int_eq(admin_create(&other, other_loop, "/nonexistent/a.sock", answer, NULL),
+                     -ENOENT);
+    loop_destroy(other_loop);
+    admin_destroy(NULL);
+}
+END_TEST
+
+int main(void)
+{
+    struct loop *probe;
+    int rc = loop_create(&probe);
+    if (rc == -EPERM || rc == -ENOSYS) {
+        return 77; /* io_uring is not permitted here */
+    }
+    loop_destroy(probe);
+    Suite *suite = suite_create("admin");
+    TCase *tcase = tcase_create("admin");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, answers);
+    tcase_add_test(tcase, request_in_pieces);
+    tcase_add_test(tcase, oversized_request);
+    tcase_add_test(tcase, slow_reader);
+    tcase_add_test(tcase, gone_before_the_answer);
+    tcase_add_test(tcase, silent_clients);
+    tcase_add_test(tcase, socket_file);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}

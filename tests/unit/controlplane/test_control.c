@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_control.c - controlplane/control.c: two control threads on loopback addresses find each
+ * other, tell each other their facts, answer `status`, and notice when the other stops. */
+#include "controlplane/control.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "controlplane/loop/loop.h"
+
+#define NODES   2u
+#define WAIT_MS 20000u /* far more than needed: a slow machine is no failure */
+
+struct node {
+    struct config config;
+    struct control *control;
+    pthread_t thread;
+    _Atomic unsigned room;      /* published by local_facts */
+    _Atomic unsigned published; /* calls of on_members */
+    _Atomic unsigned ticks;
+    _Atomic unsigned peers_up; /* as of the last on_members */
+    _Atomic unsigned peer_room;
+    _Atomic uint64_t peer_rtt_ns;
+    _Atomic uint64_t last_ns;
+    _Atomic bool too_often;
+    bool touch_each_tick;
+};
+
+static char folder[64];
+static struct config_member members[NODES];
+static struct node nodes[NODES];
+
+static void on_members(const struct members *table, uint64_t now_ns, void *user)
+{
+    struct node *node = user;
+    const struct member *peer = members_at(table, 1 - members_self(table));
+    if (node->last_ns != 0 && now_ns - node->last_ns < CONTROL_PUBLISH_NS) {
+        node->too_often = true;
+    }
+    node->last_ns = now_ns;
+    node->peers_up = peer->alive;
+    node->peer_room = peer->facts.room;
+    node->peer_rtt_ns = peer->srtt_ns;
+    node->published++;
+}
+
+static void local_facts(struct members_facts *facts, void *user)
+{
+    struct node *node = user;
+    facts->room = (uint16_t)node->room;
+    strcpy(facts->backend, "cpu");
+    facts->model_count = 1;
+    strcpy(facts->models[0].name, "smollm2-135m-instruct");
+}
+
+static void add_status(json_t *status, void *user)
+{
+    (void)user;
+    json_object_set_new(status, "mbufs_in_use", json_integer(7));
+}
+
+static void on_tick(uint64_t now_ns, void *user)
+{
+    struct node *node = user;
+    (void)now_ns;
+    node->ticks++;
+    if (node->touch_each_tick) {
+        control_touch(node->control);
+    }
+}
+
+static void *control_thread(void *user)
+{
+    struct node *node = user;
+    ck_assert_int_eq(control_run(node->control), 0);
+    return NULL;
+}
+
+/* A port whose successor is free too, or as good as: the kernel's choice for an odd one out. */
+static uint32_t free_port(void)
+{
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(own);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&own, sizeof(own)), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&own, &len), 0);
+    close(fd);
+    return ntohs(own.sin_port) - 1u;
+}
+
+static void setup(void)
+{
+    uint32_t port = free_port();
+    strcpy(folder, "/tmp/weft-control-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    memset(nodes, 0, sizeof(nodes));
+    memset(members, 0, sizeof(members));
+    for (uint32_t i = 0; i < NODES; i++) {
+        struct config *config = &nodes[i].config;
+        members[i].id = 1 + i;
+        snprintf(members[i].name, sizeof(members[i].name), "node%u", i);
+        members[i].address.s_addr = htonl(INADDR_LOOPBACK + i);
+        members[i].tier = i;
+        strcpy(config->node, members[i].name);
+        config->data_port = port;
+        config->members = members;
+        config->member_count = NODES;
+        config->self = i;
+        snprintf(config->sockets.admin, sizeof(config->sockets.admin), "%s/%u.sock", folder, i);
+    }
+}
+
+static void teardown(void)
+{
+    rmdir(folder);
+}
+
+static void node_create(uint32_t i)
+{
+    struct control_hooks hooks = {.on_members = on_members,
+                                  .local_facts = local_facts,
+                                  .add_status = add_status,
+                                  .on_tick = on_tick,
+                                  .user = &nodes[i]};
+    ck_assert_int_eq(control_create(&nodes[i].control, &nodes[i].config, &hooks), 0);
+}
+
+static void node_start(uint32_t i)
+{
+    node_create(i);
+    ck_assert_int_eq(pthread_create(&nodes[i].thread, NULL, control_thread, &nodes[i]), 0);
+}
+
+static void node_stop(uint32_t i)
+{
+    control_stop(nodes[i].control);
+    pthread_join(nodes[i].thread, NULL);
+    control_destroy(nodes[i].control);
+    nodes[i].control = NULL;
+}
+
+#define WAIT_UNTIL(condition)                                                                      \
+    do {                                                                                           \
+        unsigned waited_ms = 0;                                                                    \
+        while (!(condition)) {                                                                     \
+            ck_assert_msg(waited_ms < WAIT_MS, "waited in vain for " #condition);                  \
+            usleep(1000);                                                                          \
+            waited_ms++;                                                                           \
+        }                                                                                          \
+    } while (0)
+
+static json_t *status_of(uint32_t i)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    static char data[65536];
+    size_t used = 0;
+    strcpy(address.sun_path, nodes[i].config.sockets.admin);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(send(fd, "status\n", 7, 0), 7);
+    for (ssize_t got; (got = recv(fd, data + used, sizeof(data) - used, 0)) > 0;) {
+        used += (size_t)got;
+    }
+    close(fd);
+    return json_loadb(data, used, 0, NULL);
+}
+
+START_TEST(two_nodes)
+{
+    nodes[0].room = 5;
+    nodes[1].room = 6;
+    node_start(0);
+    node_start(1);
+    WAIT_UNTIL(nodes[0].peers_up && nodes[1].peers_up);
+    WAIT_UNTIL(nodes[0].peer_room == 6 && nodes[1].peer_room == 5);
+    WAIT_UNTIL(nodes[0].peer_rtt_ns > 0 && nodes[1].peer_rtt_ns > 0);
+    WAIT_UNTIL(nodes[0].ticks > 2);
+    json_t *status = status_of(0);
+    ck_assert_ptr_nonnull(status);
+    ck_assert_str_eq(json_string_value(json_object_get(status, "node")), "node0");
+    ck_assert_int_eq(json_integer_value(json_object_get(status, "mbufs_in_use")), 7);
+    json_t *peer = json_array_get(json_object_get(status, "members"), 1);
+    ck_assert_str_eq(json_string_value(json_object_get(peer, "name")), "node1");
+    ck_assert_str_eq(json_string_value(json_object_get(peer, "address")), "127.0.0.2");
+    ck_assert(json_is_true(json_object_get(peer, "alive")));
+    ck_assert_int_eq(json_integer_value(json_object_get(peer, "room")), 6);
+    ck_assert(json_real_value(json_object_get(peer, "rtt_us")) > 0);
+    json_t *models = json_object_get(peer, "models");
+    ck_assert_str_eq(json_string_value(json_array_get(models, 0)), "smollm2-135m-instruct");
+    json_decref(status);
+    node_stop(1);
+    WAIT_UNTIL(!nodes[0].peers_up);
+    /* Back, with a sequence that begins anew. */
+    node_start(1);
+    WAIT_UNTIL(nodes[0].peers_up);
+    ck_assert(!nodes[0].too_often);
+    node_stop(1);
+    node_stop(0);
+    ck_assert_int_eq(access(nodes[0].config.sockets.admin, F_OK), -1);
+}
+END_TEST
+
+struct poke {
+    struct control *control;
+    struct node *node;
+    unsigned calls;
+};
+
+/* As the worker port does it: something readable, facts change, a touch. */
+static void poked(int fd, void *user)
+{
+    struct poke *poke = user;
+    uint64_t count;
+    ck_assert_int_eq(read(fd, &count, sizeof(count)), sizeof(count));
+    poke->calls++;
+    poke->node->room = 9;
+    control_touch(poke->control);
+    control_touch(poke->control);
+    control_unwatch(poke->control, fd);
+    close(fd);
+}
+
+START_TEST(watch_and_touch)
+{
+    struct poke poke = {.node = &nodes[0]};
+    int fd = eventfd(1, EFD_NONBLOCK);
+    node_create(0);
+    poke.control = nodes[0].control;
+    ck_assert_int_eq(control_watch(poke.control, fd, poked, &poke), 0);
+    ck_assert_int_eq(control_watch(poke.control, fd, poked, &poke), -EEXIST);
+    node_start(1);
+    ck_assert_int_eq(pthread_create(&nodes[0].thread, NULL, control_thread, &nodes[0]), 0);
+    WAIT_UNTIL(nodes[1].peer_room == 9);
+    node_stop(0);
+    node_stop(1);
+    ck_assert_uint_eq(poke.calls, 1);
+}
+END_TEST
+
+/* Ticks come 2.5 times as often as beacons: only touching makes a beacon for each of them. */
+START_TEST(touch_sends_early)
+{
+    nodes[0].touch_each_tick = true;
+    node_start(0);
+    WAIT_UNTIL(nodes[0].ticks >= 20);
+    control_stop(nodes[0].control);
+    pthread_join(nodes[0].thread, NULL);
+    const struct members *table = control_members(nodes[0].control);
+    ck_assert_uint_ge(members_counters(table)->beacons_sent + 2, nodes[0].ticks);
+    control_destroy(nodes[0].control);
+}
+END_TEST
+
+START_TEST(create_fails_cleanly)
+{
+    struct control *control;
+    struct control_hooks hooks = {0};
+    node_start(0);
+    ck_assert_int_eq(control_create(&control, &nodes[0].config, &hooks), -EADDRINUSE);
+    ck_assert_ptr_null(control);
+    node_stop(0);
+    members[0].address.s_addr = htonl(0xc6336401); /* 198.51.100.1: no machine has it */
+    ck_assert_int_eq(control_create(&control, &nodes[0].config, &hooks), -EADDRNOTAVAIL);
+    control_destroy(NULL);
+}
+END_TEST
+
+int main(void)
+{
+    struct loop *probe;
+    int rc = loop_create(&probe);
+    if (rc == -EPERM || rc == -ENOSYS) {
+        return 77; /* io_uring is not permitted here */
+    }
+    loop_destroy(probe);
+    Suite *suite = suite_create("control");
+    TCase *tcase = tcase_create("control");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, two_nodes);
+    tcase_add_test(tcase, watch_and_touch);
+    tcase_add_test(tcase, touch_sends_early);
+    tcase_add_test(tcase, create_fails_cleanly);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}

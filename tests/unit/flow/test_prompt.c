@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_prompt.c - prompt.h: what is written is read back, everything else is refused. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dataplane/flow/prompt.h"
+
+static struct prompt_spec base_spec(void)
+{
+    return (struct prompt_spec){
+        .text = "hello", .text_len = 5, .max_tokens = 10, .top_p = 1.0f, .seed = 7};
+}
+
+static int parse_copy(const uint8_t *body, size_t len, weft_job_view_t *view)
+{
+    uint8_t *copy = malloc(len != 0 ? len : 1); /* exact size: the sanitizer sees overruns */
+    memcpy(copy, body, len);
+    weft_job_part_t *parts;
+    int rc = prompt_parse(copy, len, view, &parts);
+    for (size_t i = 0; rc == 0 && i < view->part_count; i++) {
+        ck_assert(parts[i].len == 0 || (const uint8_t *)parts[i].text + parts[i].len <= copy + len);
+    }
+    free(parts);
+    free(copy);
+    return rc;
+}
+
+START_TEST(round_trip)
+{
+    weft_job_part_t parts[2] = {{WEFT_ROLE_SYSTEM, "be brief", 8}, {WEFT_ROLE_USER, "", 0}};
+    uint32_t tokens[3] = {1, 2, 70000};
+    _Alignas(8) uint8_t body[256];
+    weft_job_view_t view;
+    weft_job_part_t *list;
+
+    struct prompt_spec spec = base_spec();
+    prompt_write(&spec, body);
+    ck_assert_int_eq(prompt_parse(body, prompt_size(&spec), &view, &list), 0);
+    ck_assert_uint_eq(view.part_count, 1);
+    ck_assert_uint_eq(view.parts[0].role, 0);
+    ck_assert_int_eq(memcmp(view.parts[0].text, "hello", 5), 0);
+    ck_assert_uint_eq(view.max_tokens, 10);
+    ck_assert_uint_eq(view.seed, 7);
+    free(list);
+
+    spec.parts = parts;
+    spec.part_count = 2;
+    prompt_write(&spec, body);
+    ck_assert_int_eq(prompt_parse(body, prompt_size(&spec), &view, &list), 0);
+    ck_assert_uint_eq(view.part_count, 2);
+    ck_assert_uint_eq(view.parts[0].role, WEFT_ROLE_SYSTEM);
+    ck_assert_uint_eq(view.parts[1].len, 0);
+    free(list);
+
+    spec.tokens = tokens;
+    spec.token_count = 3;
+    prompt_write(&spec, body);
+    ck_assert_int_eq(prompt_parse(body, prompt_size(&spec), &view, &list), 0);
+    ck_assert_ptr_null(list);
+    ck_assert_uint_eq(view.token_count, 3);
+    ck_assert_uint_eq(view.tokens[2], 70000);
+}
+END_TEST
+
+START_TEST(size_limit)
+{
+    struct prompt_spec spec = base_spec();
+    spec.text_len = WEFT_MESSAGE_MAX - sizeof(struct weft_prompt);
+    ck_assert_uint_eq(prompt_size(&spec), WEFT_MESSAGE_MAX);
+    spec.text_len++;
+    ck_assert_uint_eq(prompt_size(&spec), 0);
+    spec.text_len = SIZE_MAX;
+    ck_assert_uint_eq(prompt_size(&spec), 0);
+    weft_job_part_t parts[2] = {{1, "", SIZE_MAX - 4}, {1, "", SIZE_MAX}};
+    spec.parts = parts;
+    spec.part_count = 2;
+    ck_assert_uint_eq(prompt_size(&spec), 0);
+    spec.tokens = (const uint32_t[]){1};
+    spec.token_count = SIZE_MAX / 4 + 2;
+    ck_assert_uint_eq(prompt_size(&spec), 0);
+}
+END_TEST
+
+START_TEST(sampling_out_of_range_is_refused)
+{
+    const float bad[][3] = {{NAN, 1, 0},   {-1, 1, 0}, {INFINITY, 1, 0}, {101, 1, 0}, {0, NAN, 0},
+                            {0, 0, 0},     {0, 2, 0},  {0, -1, 0},       {0, 1, NAN}, {0, 1, 2},
+                            {0, 1, -0.5f}};
+    weft_job_view_t view;
+    uint8_t body[128];
+    struct prompt_spec spec = base_spec();
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        spec.temperature = bad[i][0];
+        spec.top_p = bad[i][1];
+        spec.min_p = bad[i][2];
+        prompt_write(&spec, body);
+        ck_assert_int_eq(parse_copy(body, prompt_size(&spec), &view), WEFT_E_BAD_REQUEST);
+    }
+    spec = base_spec();
+    spec.max_tokens = 0;
+    prompt_write(&spec, body);
+    ck_assert_int_eq(parse_copy(body, prompt_size(&spec), &view), WEFT_E_BAD_REQUEST);
+}
+END_TEST
+
+START_TEST(every_cut_and_lie_is_refused)
+{
+    weft_job_part_t parts[2] = {{WEFT_ROLE_SYSTEM, "be brief", 8}, {WEFT_ROLE_USER, "why?", 4}};
+    struct prompt_spec spec = base_spec();
+    spec.parts = parts;
+    spec.part_count = 2;
+    uint8_t body[128];
+    prompt_write(&spec, body);
+    size_t len = prompt_size(&spec);
+    weft_job_view_t view;
+    ck_assert_int_eq(parse_copy(body, len, &view), 0);
+    for (size_t cut = 0; cut < len; cut++) {
+        ck_assert_int_eq(parse_copy(body, cut, &view), WEFT_E_BAD_REQUEST);
+    }
+    ck_assert_int_eq(parse_copy(body, len + 1, &view), WEFT_E_BAD_REQUEST); /* a byte too many */
+    struct weft_prompt *head = (struct weft_prompt *)(void *)body;
+    const struct weft_prompt good = *head;
+    const uint32_t counts[] = {0, 1, 3, PROMPT_PARTS_MAX + 1, UINT32_MAX};
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        head->parts = counts[i];
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    }
+    *head = good;
+    head->kind = 9;
+    ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    *head = good;
+    const uint16_t lens[] = {0, 39, 41, 42, 200, UINT16_MAX};
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        head->hdr_len = lens[i];
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    }
+    *head = good;
+    struct weft_part *part = (struct weft_part *)(void *)(head + 1);
+    part->role = 4;
+    ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    part->role = WEFT_ROLE_USER;
+    part->len = UINT32_MAX;
+    ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("flow/prompt");
+    TCase *t = tcase_create("prompt");
+    tcase_add_test(t, round_trip);
+    tcase_add_test(t, size_limit);
+    tcase_add_test(t, sampling_out_of_range_is_refused);
+    tcase_add_test(t, every_cut_and_lie_is_refused);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

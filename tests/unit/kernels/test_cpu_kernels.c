@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of kernels/cpu/kernels_*.c: every table against float64, for every type of weight and for
+ * sizes that no tile divides; and the promise that a product does not depend on its neighbours. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/kernels.h"
+#include "reference.h"
+#include "tiny_model.h"
+
+#define COLUMNS_MAX 9u
+#define ROUNDS      40u
+
+static const uint32_t types[] = {GGUF_TENSOR_F32,  GGUF_TENSOR_F16,  GGUF_TENSOR_Q4_0,
+                                 GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q8_0, GGUF_TENSOR_Q6_K};
+#define TYPES (sizeof(types) / sizeof(types[0]))
+
+static const struct cpu_kernels *table_at(int which)
+{
+    return which ? cpu_kernels_avx2() : &cpu_kernels_portable;
+}
+
+/* Allocations of exactly what the interface asks for, so that a sanitizer sees reads beyond. */
+static float *random_floats(uint64_t *rng, size_t count)
+{
+    float *p = malloc(count * sizeof(*p));
+    ck_assert_ptr_nonnull(p);
+    for (size_t i = 0; i < count; i++)
+        p[i] = tiny_random_float(rng);
+    return p;
+}
+
+static struct model_tensor random_tensor(uint64_t *rng, uint32_t type, uint32_t rows, uint32_t cols)
+{
+    uint32_t elements;
+    uint32_t bytes;
+    ck_assert(gguf_tensor_block(type, &elements, &bytes));
+    cols = (cols + elements - 1) / elements * elements;
+    struct model_tensor t = {.type = type, .rows = rows, .cols = cols};
+    t.row_bytes = (size_t)cols / elements * bytes;
+    uint8_t *data = malloc(t.row_bytes * rows);
+    ck_assert_ptr_nonnull(data);
+    for (size_t i = 0; i < t.row_bytes * rows; i++)
+        data[i] = (uint8_t)tiny_random(rng);
+    for (size_t at = 0; at < t.row_bytes * rows; at += bytes) {
+        /* Halves must be ordinary numbers: bits 0x2400..0x3bff, about 2^-6..1. */
+        const uint16_t half = (uint16_t)(0x2400 + tiny_random(rng) % 0x1800);
+        const uint16_t min = (uint16_t)(half ^ 0x8000u);
+        const float value = tiny_random_float(rng);
+        if (type == GGUF_TENSOR_F32)
+            memcpy(data + at, &value, sizeof(value));
+        else
+            memcpy(data + at + (type == GGUF_TENSOR_Q6_K ? 208 : 0), &half, sizeof(half));
+        if (type == GGUF_TENSOR_Q4_1)
+            memcpy(data + at + 2, &min, sizeof(min));
+    }
+    t.data = data;
+    return t;
+}
+
+static void check_product(const struct cpu_kernels *k, const struct model_tensor *w, size_t count,
+                          uint64_t *rng)
+{
+    const size_t y_stride = w->rows + 3;
+    float *x = random_floats(rng, count * w->cols);
+    float *y = random_floats(rng, count * y_stride);
+    float *alone = random_floats(rng, y_stride);
+    float *scratch = malloc(CPU_TILE_ROWS * w->cols * sizeof(*scratch));
+    float *row = malloc(w->cols * sizeof(*row));
+    const uint32_t split = (uint32_t)(tiny_random(rng) % (w->rows + 1)) / 4 * 4;
+    k->matmul(w, 0, split, x, w->cols, count, y, y_stride, scratch);
+    k->matmul(w, split, w->rows, x, w->cols, count, y, y_stride, scratch);
+    for (size_t c = 0; c < count; c++) {
+        /* The same column alone and unsplit: the same bits. */
+        k->matmul(w, 0, w->rows, x + c * w->cols, w->cols, 1, alone, y_stride, scratch);
+        ck_assert_mem_eq(alone, y + c * y_stride, w->rows * sizeof(*y));
+    }
+    for (uint32_t r = 0; r < w->rows; r++) {
+        reference_expand(w->type, w->data + r * w->row_bytes, w->cols, row);
+        for (size_t c = 0; c < count; c++) {
+            double sum = 0;
+            double size = 0;
+            for (size_t i = 0; i < w->cols; i++) {
+                const double term = (double)row[i] * (double)x[c * w->cols + i];
+                sum += term;
+                size += fabs(term);
+            }
+            ck_assert_double_eq_tol((double)y[c * y_stride + r], sum, size * 1e-6 + 1e-9);
+        }
+    }
+    free(x);
+    free(y);
+    free(alone);
+    free(scratch);
+    free(row);
+}
+
+START_TEST(test_products)
+{
+    const struct cpu_kernels *k = table_at(_i);
+    uint64_t rng = 5;
+    if (!k)
+        return;
+    for (size_t t = 0; t < TYPES; t++) {
+        for (unsigned n = 0; n < ROUNDS; n++) {
+            const uint32_t rows = 1 + (uint32_t)(tiny_random(&rng) % 23);
+            const uint32_t cols = 1 + (uint32_t)(tiny_random(&rng) % 700);
+            struct model_tensor w = random_tensor(&rng, types[t], rows, cols);
+            check_product(k, &w, 1 + tiny_random(&rng) % COLUMNS_MAX, &rng);
+            free((void *)(uintptr_t)w.data);
+        }
+    }
+}
+END_TEST
+
+START_TEST(test_expand)
+{
+    const struct cpu_kernels *k = table_at(_i);
+    uint64_t rng = 6;
+    if (!k)
+        return;
+    for (size_t t = 0; t < TYPES; t++) {
+        struct model_tensor w = random_tensor(&rng, types[t], 1, 1031);
+        float *got = malloc(w.cols * sizeof(*got));
+        float *wanted = malloc(w.cols * sizeof(*wanted));
+        k->expand(w.type, w.data, w.cols, got);
+        reference_expand(w.type, w.data, w.cols, wanted);
+        for (size_t i = 0; i < w.cols; i++)
+            ck_assert_float_eq_tol(got[i], wanted[i], fabsf(wanted[i]) * 1e-6f + 1e-6f);
+        free(got);
+        free(wanted);
+        free((void *)(uintptr_t)w.data);
+    }
+}
+END_TEST
+
+START_TEST(test_half)
+{
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        const uint8_t bytes[2] = {(uint8_t)bits, (uint8_t)(bits >> 8)};
+        const float got = cpu_half_to_float((uint16_t)bits);
+        float wanted;
+        reference_expand(GGUF_TENSOR_F16, bytes, 1, &wanted);
+        if (isnan(wanted))
+            ck_assert(isnan(got));
+        else
+            ck_assert_mem_eq(&got, &wanted, sizeof(got));
+    }
+}
+END_TEST
+
+START_TEST(test_norm_and_gate)
+{
+    const struct cpu_kernels *k = table_at(_i);
+    uint64_t rng = 8;
+    if (!k)
+        return;
+    for (size_t n = 1; n < 70; n++) {
+        float *x = random_floats(&rng, n);
+        float *w = random_floats(&rng, n);
+        float *out = random_floats(&rng, n);
+        double sum = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += (double)x[i] * (double)x[i];
+        k->rms_norm(x, w, n, 1e-5f, out);
+        for (size_t i = 0; i < n; i++)
+            ck_assert_double_eq_tol(
+                (double)out[i], (double)x[i] * (double)w[i] / sqrt(sum / (double)n + 1e-5), 2e-6);
+        for (size_t i = 0; i < n; i++)
+            out[i] = x[i] *= i % 5 ? 10.0f : 300.0f; /* far into both tails of exp */
+        k->swiglu(out, w, n);
+        for (size_t i = 0; i < n; i++) {
+            const double wanted = (double)x[i] / (1.0 + exp(-(double)x[i])) * (double)w[i];
+            ck_assert_double_eq_tol((double)out[i], wanted, fabs(wanted) * 2e-6 + 1e-30);
+        }
+        free(x);
+        free(w);
+        free(out);
+    }
+}
+END_TEST
+
+static void check_attention(const struct cpu_kernels *k, size_t count, size_t width, uint64_t *rng)
+{
+    float *q = random_floats(rng, width);
+    float *keys = random_floats(rng, count * width);
+    float *values = random_floats(rng, count * width);
+    float *scores = malloc((count + 7) / 8 * 8 * sizeof(*scores));
+    float *out = malloc(width * sizeof(*out));
+    double *p = malloc(count * sizeof(*p));
+    double sum = 0;
+    const float scale = 4.0f;
+    k->attend(q, keys, values, count, width, scale, scores, out);
+    for (size_t j = 0; j < count; j++) {
+        p[j] = 0;
+        for (size_t i = 0; i < width; i++)
+            p[j] += (double)q[i] * (double)keys[j * width + i] * (double)scale;
+        sum += p[j] = exp(p[j]);
+    }
+    for (size_t i = 0; i < width; i++) {
+        double wanted = 0;
+        for (size_t j = 0; j < count; j++)
+            wanted += p[j] / sum * (double)values[j * width + i];
+        ck_assert_double_eq_tol((double)out[i], wanted, 2e-5);
+    }
+    free(q);
+    free(keys);
+    free(values);
+    free(scores);
+    free(out);
+    free(p);
+}
+
+START_TEST(test_attention)
+{
+    static const size_t widths[] = {2, 8, 10, 64, 80, 128, 131};
+    const struct cpu_kernels *k = table_at(_i);
+    uint64_t rng = 9;
+    if (!k)
+        return;
+    for (size_t w = 0; w < sizeof(widths) / sizeof(widths[0]); w++)
+        for (size_t count = 1; count < 60; count += 1 + count / 8)
+            check_attention(k, count, widths[w], &rng);
+}
+END_TEST
+
+START_TEST(test_select)
+{
+    ck_assert_ptr_eq(cpu_kernels_select(1), &cpu_kernels_portable);
+    setenv("WEFT_CPU", "portable", 1);
+    ck_assert_ptr_eq(cpu_kernels_select(0), &cpu_kernels_portable);
+    unsetenv("WEFT_CPU");
+    if (cpu_kernels_avx2())
+        ck_assert_ptr_eq(cpu_kernels_select(0), cpu_kernels_avx2());
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("cpu_kernels");
+    TCase *tcase = tcase_create("core");
+    tcase_add_loop_test(tcase, test_products, 0, 2);
+    tcase_add_loop_test(tcase, test_expand, 0, 2);
+    tcase_add_test(tcase, test_half);
+    tcase_add_loop_test(tcase, test_norm_and_gate, 0, 2);
+    tcase_add_loop_test(tcase, test_attention, 0, 2);
+    tcase_add_test(tcase, test_select);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of kernels/model/sampler.c. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/model/sampler.h"
+#include "tiny_model.h"
+
+#define COUNT 1000u
+#define DRAWS 4000u
+
+static float logits[COUNT];
+static struct sampler_candidate scratch[COUNT];
+
+static void setup(void)
+{
+    uint64_t rng = 3;
+    for (size_t i = 0; i < COUNT; i++)
+        logits[i] = tiny_random_float(&rng) * 5.0f;
+}
+
+/* Known answers published with Random123 (kat_vectors, philox4x32 with 10 rounds). */
+START_TEST(test_philox)
+{
+    static const struct {
+        uint32_t counter[4];
+        uint32_t key[2];
+        uint32_t out[4];
+    } known[] = {
+        {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        uint32_t out[4];
+        sampler_philox(known[i].counter, known[i].key, out);
+        ck_assert_mem_eq(out, known[i].out, sizeof(out));
+    }
+}
+END_TEST
+
+START_TEST(test_uniform)
+{
+    double sum = 0;
+    for (uint64_t p = 0; p < DRAWS; p++) {
+        const double u = sampler_uniform(11, p);
+        ck_assert(u >= 0.0 && u < 1.0);
+        sum += u;
+    }
+    ck_assert_double_eq_tol(sum / DRAWS, 0.5, 0.03);
+    ck_assert_double_ne(sampler_uniform(11, 5), sampler_uniform(12, 5));
+    ck_assert_double_ne(sampler_uniform(UINT64_C(1) << 40, 5), sampler_uniform(0, 5));
+}
+END_TEST
+
+START_TEST(test_greedy)
+{
+    const struct sampler_params params = {.temperature = 0.0f, .seed = 1};
+    logits[17] = 9.0f;
+    logits[18] = 9.0f;
+    ck_assert_uint_eq(sampler_pick(&params, 0, logits, COUNT, NULL), 17);
+    logits[3] = NAN;
+    logits[4] = INFINITY;
+    ck_assert_uint_eq(sampler_pick(&params, 0, logits, COUNT, NULL), 4);
+}
+END_TEST
+
+START_TEST(test_not_numbers)
+{
+    struct sampler_params params = {.temperature = 1.0f, .top_p = 0.9f, .top_k = 40, .seed = 1};
+    for (size_t i = 0; i < COUNT; i++)
+        logits[i] = i % 3 ? NAN : -INFINITY;
+    ck_assert_uint_eq(sampler_pick(&params, 0, logits, COUNT, scratch), UINT32_MAX);
+    logits[500] = -3.0f;
+    logits[501] = INFINITY;
+    for (uint64_t p = 0; p < 100; p++)
+        ck_assert_uint_eq(sampler_pick(&params, p, logits, COUNT, scratch), 501);
+    logits[501] = NAN;
+    params.temperature = NAN;
+    ck_assert_uint_eq(sampler_pick(&params, 0, logits, COUNT, scratch), 500);
+    params = (struct sampler_params){.temperature = 1e-30f, .top_p = NAN, .min_p = NAN};
+    ck_assert_uint_eq(sampler_pick(&params, 0, logits, COUNT, scratch), 500);
+}
+END_TEST
+
+/* The same seed and position give the same token whatever was drawn before. */
+START_TEST(test_resumable)
+{
+    const struct sampler_params params = {.temperature = 0.9f, .top_p = 0.95f, .seed = 99};
+    uint32_t first[64];
+    for (uint64_t p = 0; p < 64; p++)
+        first[p] = sampler_pick(&params, p, logits, COUNT, scratch);
+    for (uint64_t p = 64; p-- > 0;)
+        ck_assert_uint_eq(sampler_pick(&params, p, logits, COUNT, scratch), first[p]);
+    struct sampler_params other = params;
+    other.seed = 100;
+    size_t same = 0;
+    for (uint64_t p = 0; p < 64; p++)
+        same += sampler_pick(&other, p, logits, COUNT, scratch) == first[p];
+    ck_assert_uint_lt(same, 16);
+}
+END_TEST
+
+/* The k-th best logit, by counting. */
+static size_t rank_of(uint32_t id)
+{
+    size_t better = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        better += logits[i] > logits[id] || (logits[i] == logits[id] && i < id);
+    return better;
+}
+
+START_TEST(test_top_k)
+{
+    const struct sampler_params params = {.temperature = 5.0f, .top_k = 7, .seed = 5};
+    unsigned seen = 0;
+    for (uint64_t p = 0; p < DRAWS; p++) {
+        const size_t rank = rank_of(sampler_pick(&params, p, logits, COUNT, scratch));
+        ck_assert_uint_lt(rank, 7);
+        seen |= 1u << rank;
+    }
+    ck_assert_uint_eq(seen, 0x7f);
+}
+END_TEST
+
+START_TEST(test_top_p)
+{
+    const struct sampler_params params = {.temperature = 1.0f, .top_p = 0.5f, .seed = 5};
+    double total = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        total += exp((double)logits[i]);
+    for (uint64_t p = 0; p < 500; p++) {
+        const uint32_t id = sampler_pick(&params, p, logits, COUNT, scratch);
+        double above = 0; /* mass of everything better: must not have reached top_p yet */
+        for (size_t i = 0; i < COUNT; i++)
+            above += rank_of((uint32_t)i) < rank_of(id) ? exp((double)logits[i]) : 0;
+        ck_assert_double_lt(above, 0.5 * total * 1.0001);
+    }
+}
+END_TEST
+
+START_TEST(test_top_k_then_p)
+{
+    /* Weights 8 4 2 1 ...: of the best three (14), 0.6 is 8.4, which the first two reach. */
+    const struct sampler_params params = {
+        .temperature = 1.0f, .top_k = 3, .top_p = 0.6f, .seed = 5};
+    unsigned seen = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        logits[i] = -20.0f;
+    for (size_t i = 0; i < 6; i++)
+        logits[100 + i] = (float)log(8.0 / (double)(1u << i));
+    for (uint64_t p = 0; p < DRAWS; p++)
+        seen |= 1u << (sampler_pick(&params, p, logits, COUNT, scratch) - 100);
+    ck_assert_uint_eq(seen, 3);
+}
+END_TEST
+
+START_TEST(test_min_p)
+{
+    const struct sampler_params params = {.temperature = 1.0f, .min_p = 0.2f, .seed = 5};
+    float best = -INFINITY;
+    for (size_t i = 0; i < COUNT; i++)
+        best = logits[i] > best ? logits[i] : best;
+    for (uint64_t p = 0; p < DRAWS; p++) {
+        const uint32_t id = sampler_pick(&params, p, logits, COUNT, scratch);
+        ck_assert(exp((double)(logits[id] - best)) >= 0.1999);
+    }
+}
+END_TEST
+
+/* Chi-squared over eight outcomes: 7 degrees of freedom, 24.3 is the 0.999 quantile. */
+START_TEST(test_distribution)
+{
+    const struct sampler_params plain = {.temperature = 0.7f, .seed = 21};
+    const struct sampler_params cut = {.temperature = 0.7f, .top_k = 8, .seed = 22};
+    double p[8];
+    for (int which = 0; which < 2; which++) {
+        double counts[8] = {0};
+        double total = 0;
+        double chi = 0;
+        for (size_t i = 0; i < 8; i++)
+            total += p[i] = exp((double)logits[i] / 5.0 / 0.7);
+        float few[8];
+        for (size_t i = 0; i < 8; i++)
+            few[i] = logits[i] / 5.0f;
+        for (uint64_t n = 0; n < DRAWS; n++)
+            counts[sampler_pick(which ? &cut : &plain, n, few, 8, scratch)] += 1;
+        for (size_t i = 0; i < 8; i++) {
+            const double expected = DRAWS * p[i] / total;
+            chi += (counts[i] - expected) * (counts[i] - expected) / expected;
+        }
+        ck_assert_double_lt(chi, 24.3);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("sampler");
+    TCase *tcase = tcase_create("core");
+    tcase_add_checked_fixture(tcase, setup, NULL);
+    tcase_add_test(tcase, test_philox);
+    tcase_add_test(tcase, test_uniform);
+    tcase_add_test(tcase, test_greedy);
+    tcase_add_test(tcase, test_not_numbers);
+    tcase_add_test(tcase, test_resumable);
+    tcase_add_test(tcase, test_top_k);
+    tcase_add_test(tcase, test_top_p);
+    tcase_add_test(tcase, test_top_k_then_p);
+    tcase_add_test(tcase, test_min_p);
+    tcase_add_test(tcase, test_distribution);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of kernels/model/tokenizer.c, bpe.c and chat.c over a small vocabulary. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/model/chat.h"
+#include "kernels/model/tokenizer.h"
+#include "tiny_model.h"
+
+#define HE    256u
+#define HELLO 259u
+#define T     260u /* " t" */
+#define THE   262u /* " the" */
+#define AAAA  264u
+
+static uint8_t *data;
+static gguf_t *file;
+static tokenizer_t *tokenizer;
+
+static void setup(void)
+{
+    size_t size;
+    char why[128] = "";
+    data = tiny_write(&tiny_default, &size);
+    ck_assert_int_eq(gguf_open_memory(&file, data, size, why, sizeof(why)), 0);
+    ck_assert_msg(tokenizer_create(&tokenizer, file, why, sizeof(why)) == 0, "%s", why);
+}
+
+static void teardown(void)
+{
+    tokenizer_destroy(tokenizer);
+    gguf_close(file);
+    free(data);
+}
+
+static void expect(const char *text, unsigned flags, const uint32_t *ids, size_t count)
+{
+    uint32_t out[64];
+    size_t got;
+    ck_assert_int_eq(tokenizer_encode(tokenizer, text, strlen(text), flags, out, 64, &got), 0);
+    ck_assert_uint_eq(got, count);
+    ck_assert_mem_eq(out, ids, count * sizeof(*ids));
+}
+
+START_TEST(test_merges)
+{
+    expect("hello", 0, (const uint32_t[]){HELLO}, 1);
+    expect("hell", 0, (const uint32_t[]){258}, 1);
+    expect("he the", 0, (const uint32_t[]){HE, THE}, 2);
+    expect("aaaaaaa", 0, (const uint32_t[]){AAAA, 263, 'a'}, 3); /* leftmost first */
+    expect("", 0, NULL, 0);
+}
+END_TEST
+
+/* Digits stand alone, and the space before one does too; a space joins a word that follows. */
+START_TEST(test_pieces)
+{
+    expect(" 12", 0, (const uint32_t[]){' ', '1', '2'}, 3);
+    expect("t  t", 0, (const uint32_t[]){'t', ' ', T}, 3);
+    expect("t \n", 0, (const uint32_t[]){'t', ' ', '\n'}, 3);
+}
+END_TEST
+
+START_TEST(test_specials)
+{
+    expect("<|im_end|>t", TOKENIZER_PARSE_SPECIAL, (const uint32_t[]){TINY_IM_END, 't'}, 2);
+    expect("he<|im_start|>", TOKENIZER_PARSE_SPECIAL, (const uint32_t[]){HE, TINY_IM_START}, 2);
+    uint32_t out[64];
+    size_t count;
+    ck_assert_int_eq(tokenizer_encode(tokenizer, "<|im_end|>", 10, 0, out, 64, &count), 0);
+    ck_assert_uint_eq(count, 10); /* plain text: byte by byte */
+    for (size_t i = 0; i < count; i++)
+        ck_assert_uint_lt(out[i], 256);
+    ck_assert_uint_eq(tokenizer_special(tokenizer, "<|im_end|>"), TINY_IM_END);
+    ck_assert_uint_eq(tokenizer_special(tokenizer, "hello"), TOKENIZER_NONE);
+    ck_assert(tokenizer_is_stop(tokenizer, TINY_IM_END));
+    ck_assert(tokenizer_is_stop(tokenizer, TINY_END));
+    ck_assert(!tokenizer_is_stop(tokenizer, TINY_IM_START));
+    ck_assert_uint_eq(tokenizer_token_bytes(tokenizer, TINY_IM_END).len, 0);
+    ck_assert_uint_eq(tokenizer_token_bytes(tokenizer, 1u << 30).len, 0);
+}
+END_TEST
+
+START_TEST(test_round_trip)
+{
+    static const char alphabet[] = "helo tawr \n12'<|\xc3\xa9\xff\xe2\x82\xac";
+    uint64_t rng = 4;
+    for (unsigned n = 0; n < 3000; n++) {
+        char text[200];
+        char back[200];
+        uint32_t ids[200];
+        size_t count;
+        const size_t len = tiny_random(&rng) % sizeof(text);
+        for (size_t i = 0; i < len; i++)
+            text[i] = n & 1 ? (char)tiny_random(&rng)
+                            : alphabet[tiny_random(&rng) % (sizeof(alphabet) - 1)];
+        ck_assert_int_eq(tokenizer_encode(tokenizer, text, len, 0, ids, 200, &count), 0);
+        ck_assert_uint_eq(tokenizer_decode(tokenizer, ids, count, back, sizeof(back)), len);
+        ck_assert_mem_eq(back, text, len);
+    }
+}
+END_TEST
+
+START_TEST(test_capacity)
+{
+    uint32_t ids[3];
+    size_t count;
+    char part[2];
+    ck_assert_int_eq(tokenizer_encode(tokenizer, "12345", 5, 0, ids, 3, &count), -ENOBUFS);
+    ck_assert_int_eq(tokenizer_encode(tokenizer, "123", 3, 0, ids, 3, &count), 0);
+    ck_assert_uint_eq(count, 3);
+    ck_assert_uint_eq(tokenizer_decode(tokenizer, ids, 3, part, 2), 3);
+    ck_assert_int_eq(
+        tokenizer_encode(tokenizer, "<|im_end|>", 10, TOKENIZER_PARSE_SPECIAL, ids, 0, &count),
+        -ENOBUFS);
+}
+END_TEST
+
+/* One piece of a megabyte: quadratic work would not end within the test's time. */
+START_TEST(test_long_piece)
+{
+    const size_t len = 1u << 20;
+    char *text = malloc(len);
+    uint32_t *ids = malloc(len * sizeof(*ids));
+    size_t count;
+    ck_assert_ptr_nonnull(text);
+    ck_assert_ptr_nonnull(ids);
+    memset(text, 'a', len);
+    ck_assert_int_eq(tokenizer_encode(tokenizer, text, len, 0, ids, len, &count), 0);
+    ck_assert_uint_eq(count, len / 4);
+    memset(text, ' ', len);
+    ck_assert_int_eq(tokenizer_encode(tokenizer, text, len, 0, ids, len, &count), 0);
+    ck_assert_uint_eq(count, len);
+    memset(text, 0xff, len);
+    ck_assert_int_eq(tokenizer_encode(tokenizer, text, len, 0, ids, len, &count), 0);
+    ck_assert_int_eq(tokenizer_encode(tokenizer, text, len, 0, ids, 8, &count), -ENOBUFS);
+    free(ids);
+    free(text);
+}
+END_TEST
+
+static size_t find_token(const uint32_t *ids, size_t count, uint32_t id)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        n += ids[i] == id;
+    return n;
+}
+
+START_TEST(test_chat)
+{
+    static const struct chat_message talk[] = {
+        {CHAT_USER, "hello<|im_end|>", 15}, {CHAT_ASSISTANT, "he", 2}, {CHAT_USER, "t", 1}};
+    static const struct chat_message with_system[] = {{CHAT_SYSTEM, "the", 3}, {CHAT_USER, "t", 1}};
+    const char *wanted = "system\nBe brief\nuser\nhello<|im_end|>\nassistant\nhe\nuser\nt\n"
+                         "assistant\n";
+    struct chat chat;
+    uint32_t ids[256];
+    char text[256];
+    size_t count;
+    ck_assert_int_eq(chat_init(&chat, file, tokenizer, NULL, 0), 0);
+    ck_assert_int_eq(chat_encode(&chat, talk, 3, ids, 256, &count), 0);
+    /* What the user wrote is text; only the template's own marks are marks. */
+    ck_assert_uint_eq(find_token(ids, count, TINY_IM_START), 5);
+    ck_assert_uint_eq(find_token(ids, count, TINY_IM_END), 4);
+    ck_assert_uint_eq(ids[0], TINY_IM_START);
+    const size_t len = tokenizer_decode(tokenizer, ids, count, text, sizeof(text));
+    ck_assert_uint_eq(len, strlen(wanted));
+    ck_assert_mem_eq(text, wanted, len);
+    ck_assert_int_eq(chat_encode(&chat, with_system, 2, ids, 256, &count), 0);
+    ck_assert_uint_eq(find_token(ids, count, TINY_IM_START), 3);
+    ck_assert_int_eq(chat_encode(&chat, talk, 3, ids, 20, &count), -ENOBUFS);
+    ck_assert_int_eq(chat_encode(&chat, talk, 0, ids, 256, &count), -EINVAL);
+    const struct chat_message odd = {9, "t", 1};
+    ck_assert_int_eq(chat_encode(&chat, &odd, 1, ids, 256, &count), -EINVAL);
+}
+END_TEST
+
+START_TEST(test_unknown_template)
+{
+    struct chat chat;
+    char why[128];
+    uint8_t *mark = memmem(data, gguf_size_bytes(file), "add_generation", 14);
+    ck_assert_ptr_nonnull(mark);
+    memcpy(mark, "sub", 3);
+    ck_assert_int_eq(chat_init(&chat, file, tokenizer, why, sizeof(why)), -ENOTSUP);
+    ck_assert_ptr_nonnull(strstr(why, "template"));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("tokenizer");
+    TCase *tcase = tcase_create("core");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, test_merges);
+    tcase_add_test(tcase, test_pieces);
+    tcase_add_test(tcase, test_specials);
+    tcase_add_test(tcase, test_round_trip);
+    tcase_add_test(tcase, test_capacity);
+    tcase_add_test(tcase, test_long_piece);
+    tcase_add_test(tcase, test_chat);
+    tcase_add_test(tcase, test_unknown_template);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A GGUF writer that knows one family and nothing else. */
+#include "tiny_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/model/gguf.h"
+
+#define ALIGNMENT  32u
+#define MODEL_FILE "weft/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+const struct tiny_shape tiny_default = {
+    .seed = 1,
+    .type = GGUF_TENSOR_Q4_1,
+    .embedding_type = GGUF_TENSOR_Q8_0,
+    .layers = 2,
+    .heads = 6,
+    .kv_heads = 2,
+    .head_width = 16,
+    .ffn_width = 160,
+    .context = 128,
+};
+
+/* In GPT-2's spelling, in which a space is U+0120. */
+static const char *const merges[] = {"h e",          "l l", "he ll", "hell o", "\xc4\xa0 t", "e r",
+                                     "\xc4\xa0t he", "a a", "aa aa", "o r",    "\xc4\xa0 w"};
+#define MERGES (sizeof(merges) / sizeof(merges[0]))
+static const char *const specials[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+static const char chat_template[] =
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nBe brief<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + "
+    "message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+struct writer {
+    uint8_t *data;
+    size_t size;
+    size_t capacity;
+    size_t header_size;
+    uint64_t rng;
+};
+
+uint64_t tiny_random(uint64_t *state)
+{
+    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+float tiny_random_float(uint64_t *state)
+{
+    return (float)(tiny_random(state) >> 40) * 0x1p-23f - 1.0f;
+}
+
+static void put(struct writer *w, const void *data, size_t size)
+{
+    if (w->size + size > w->capacity) {
+        w->capacity = (w->size + size) * 2;
+        w->data = realloc(w->data, w->capacity);
+        if (!w->data)
+            abort();
+    }
+    memcpy(w->data + w->size, data, size);
+    w->size += size;
+}
+
+static void put_u32(struct writer *w, uint32_t v)
+{
+    put(w, &v, sizeof(v));
+}
+
+static void put_u64(struct writer *w, uint64_t v)
+{
+    put(w, &v, sizeof(v));
+}
+
+static void put_bytes(struct writer *w, const char *text, size_t len)
+{
+    put_u64(w, len);
+    put(w, text, len);
+}
+
+static void put_str(struct writer *w, const char *text)
+{
+    put_bytes(w, text, strlen(text));
+}
+
+static void pad(struct writer *w)
+{
+    static const uint8_t zeros[ALIGNMENT];
+    put(w, zeros, (ALIGNMENT - w->size % ALIGNMENT) % ALIGNMENT);
+}
+
+static void kv_u32(struct writer *w, const char *key, uint32_t v)
+{
+    put_str(w, key);
+    put_u32(w, GGUF_U32);
+    put_u32(w, v);
+}
+
+static void kv_f32(struct writer *w, const char *key, float v)
+{
+    put_str(w, key);
+    put_u32(w, GGUF_F32);
+    put(w, &v, sizeof(v));
+}
+
+static void kv_str(struct writer *w, const char *key, const char *text)
+{
+    put_str(w, key);
+    put_u32(w, GGUF_STRING);
+    put_str(w, text);
+}
+
+static void kv_array(struct writer *w, const char *key, uint32_t type, uint64_t count)
+{
+    put_str(w, key);
+    put_u32(w, GGUF_ARRAY);
+    put_u32(w, type);
+    put_u64(w, count);
+}
+
+/* The n-th character of GPT-2's byte alphabet, as UTF-8. */
+static size_t byte_char(uint32_t byte, char out[2])
+{
+    uint32_t next = 256;
+    uint32_t c = byte;
+    for (uint32_t b = 0; b <= byte; b++) {
+        const int plain = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
+        if (b == byte && !plain)
+            c = next;
+        next += plain ? 0 : 1;
+    }
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    out[0] = (char)(0xc0 | c >> 6);
+    out[1] = (char)(0x80 | (c & 0x3f));
+    return 2;
+}
+
+static void put_vocabulary(struct writer *w)
+{
+    kv_str(w, "tokenizer.ggml.model", "gpt2");
+    kv_str(w, "tokenizer.ggml.pre", "smollm");
+    kv_array(w, "tokenizer.ggml.tokens", GGUF_STRING, TINY_VOCAB);
+    for (uint32_t b = 0; b < 256; b++) {
+        char c[2];
+        put_bytes(w, c, byte_char(b, c));
+    }
+    for (size_t i = 0; i < MERGES; i++) {
+        const char *space = strchr(merges[i], ' ');
+        const size_t left = (size_t)(space - merges[i]);
+        put_u64(w, strlen(merges[i]) - 1);
+        put(w, merges[i], left);
+        put(w, space + 1, strlen(space + 1));
+    }
+    for (size_t i = 0; i < 3; i++)
+        put_str(w, specials[i]);
+    kv_array(w, "tokenizer.ggml.token_type", GGUF_I32, TINY_VOCAB);
+    for (uint32_t i = 0; i < TINY_VOCAB; i++)
+        put_u32(w, i < TINY_END ? 1 : 3);
+    kv_array(w, "tokenizer.ggml.merges", GGUF_STRING, MERGES);
+    for (size_t i = 0; i < MERGES; i++)
+        put_str(w, merges[i]);
+    kv_u32(w, "tokenizer.ggml.eos_token_id", TINY_IM_END);
+    kv_str(w, "tokenizer.chat_template", chat_template);
+}
+#define VOCABULARY_KVS 7u
+
+static void put_sizes(struct writer *w, const struct tiny_shape *s)
+{
+    kv_str(w, "general.architecture", "llama");
+    kv_u32(w, "llama.block_count", s->layers);
+    kv_u32(w, "llama.context_length", s->context);
+    kv_u32(w, "llama.embedding_length", s->heads * s->head_width);
+    kv_u32(w, "llama.feed_forward_length", s->ffn_width);
+    kv_u32(w, "llama.attention.head_count", s->heads);
+    kv_u32(w, "llama.attention.head_count_kv", s->kv_heads);
+    kv_f32(w, "llama.rope.freq_base", 10000.0f);
+    kv_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+}
+#define SIZE_KVS 9u
+
+struct entry {
+    char name[48];
+    uint32_t type;
+    uint32_t cols;
+    uint32_t rows;
+};
+
+static struct entry entry(const char *name, uint32_t type, uint32_t cols, uint32_t rows)
+{
+    struct entry e = {"", type, cols, rows};
+    (void)snprintf(e.name, sizeof(e.name), "%s.weight", name);
+    return e;
+}
+
+static size_t list_tensors(const struct tiny_shape *s, struct entry *out)
+{
+    const uint32_t width = s->heads * s->head_width;
+    const uint32_t kv = s->kv_heads * s->head_width;
+    size_t n = 0;
+    out[n++] = entry("token_embd", s->embedding_type, width, TINY_VOCAB);
+    out[n++] = entry("output_norm", GGUF_TENSOR_F32, width, 1);
+    if (s->untied)
+        out[n++] = entry("output", s->type, width, TINY_VOCAB);
+    for (uint32_t l = 0; l < s->layers; l++) {
+        const struct entry layer[] = {
+            {"attn_norm", GGUF_TENSOR_F32, width, 1},
+            {"attn_q", s->type, width, width},
+            {"attn_k", s->type, width, kv},
+            {"attn_v", s->type, width, kv},
+            {"attn_output", s->type, width, width},
+            {"ffn_norm", GGUF_TENSOR_F32, width, 1},
+            {"ffn_gate", s->type, width, s->ffn_width},
+            {"ffn_up", s->type, width, s->ffn_width},
+            {"ffn_down", s->type, s->ffn_width, width},
+        };
+        for (size_t i = 0; i < sizeof(layer) / sizeof(layer[0]); i++) {
+            char name[40];
+            (void)snprintf(name, sizeof(name), "blk.%u.%.16s", l, layer[i].name);
+            out[n++] = entry(name, layer[i].type, layer[i].cols, layer[i].rows);
+        }
+    }
+    return n;
+}
+
+static size_t entry_size(const struct entry *e)
+{
+    uint32_t elements;
+    uint32_t bytes;
+    if (!gguf_tensor_block(e->type, &elements, &bytes) || e->cols % elements)
+        abort();
+    return (size_t)e->cols / elements * bytes * e->rows;
+}
+
+/* Half floats of about 2^-5, either sign if wanted. */
+static uint16_t random_half(struct writer *w, int is_signed)
+{
+    const uint64_t r = tiny_random(&w->rng);
+    const uint32_t exponent = 8 + (uint32_t)(r & 1);
+    return (uint16_t)((is_signed ? (r & 0x10000) >> 1 : 0) | exponent << 10 | ((r >> 20) & 0x3ff));
+}
+
+/* Random blocks whose halves are numbers and whose weights are of about the same size everywhere.
+ */
+static void put_tensor(struct writer *w, const struct entry *e)
+{
+    const size_t begin = w->size;
+    const size_t size = entry_size(e);
+    uint32_t elements;
+    uint32_t bytes;
+    (void)gguf_tensor_block(e->type, &elements, &bytes);
+    for (size_t i = 0; i < size; i++) {
+        const uint8_t byte = (uint8_t)tiny_random(&w->rng);
+        put(w, &byte, 1);
+    }
+    for (size_t at = 0; at < size; at += bytes) {
+        uint8_t *block = w->data + begin + at;
+        uint16_t half = random_half(w, e->type != GGUF_TENSOR_Q4_1);
+        float value = tiny_random_float(&w->rng) * 0.2f + (e->rows == 1 ? 1.0f : 0.0f);
+        if (e->type == GGUF_TENSOR_F32) {
+            memcpy(block, &value, sizeof(value));
+        } else if (e->type == GGUF_TENSOR_Q4_1) {
+            const uint16_t min = (uint16_t)(0x8000u | (half + (3u << 10))); /* -8 scales */
+            memcpy(block, &half, sizeof(half));
+            memcpy(block + 2, &min, sizeof(min));
+        } else if (e->type == GGUF_TENSOR_Q6_K) {
+            half = (uint16_t)(half - (7u << 10)); /* the block has scales of up to 127 besides */
+            memcpy(block + 208, &half, sizeof(half));
+        } else {
+            if (e->type == GGUF_TENSOR_Q8_0)
+                half = (uint16_t)(half - (4u << 10));
+            memcpy(block, &half, sizeof(half));
+        }
+    }
+    pad(w);
+}
+
+static void write_all(struct writer *w, const struct tiny_shape *s)
+{
+    struct entry *entries = calloc(16 + 9 * (size_t)s->layers, sizeof(*entries));
+    uint64_t offset = 0;
+    if (!entries)
+        abort();
+    const size_t count = list_tensors(s, entries);
+    put(w, "GGUF", 4);
+    put_u32(w, 3);
+    put_u64(w, count);
+    put_u64(w, SIZE_KVS + VOCABULARY_KVS);
+    put_sizes(w, s);
+    put_vocabulary(w);
+    for (size_t i = 0; i < count; i++) {
+        put_str(w, entries[i].name);
+        put_u32(w, entries[i].rows == 1 ? 1 : 2);
+        put_u64(w, entries[i].cols);
+        if (entries[i].rows > 1)
+            put_u64(w, entries[i].rows);
+        put_u32(w, entries[i].type);
+        put_u64(w, offset);
+        offset += (entry_size(&entries[i]) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
+    pad(w);
+    w->header_size = w->size;
+    for (size_t i = 0; i < count; i++)
+        put_tensor(w, &entries[i]);
+    free(entries);
+}
+
+uint8_t *tiny_write(const struct tiny_shape *shape, size_t *size)
+{
+    struct writer w = {.rng = shape->seed};
+    write_all(&w, shape);
+    *size = w.size;
+    return w.data;
+}
+
+size_t tiny_header_size(const struct tiny_shape *shape)
+{
+    struct writer w = {.rng = shape->seed};
+    write_all(&w, shape);
+    free(w.data);
+    return w.header_size;
+}
+
+const char *tiny_real_model(void)
+{
+    static char path[4096];
+    const char *given = getenv("WEFT_MODEL");
+    const char *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    if (given && given[0])
+        return access(given, R_OK) == 0 ? given : NULL;
+    if (cache && cache[0])
+        (void)snprintf(path, sizeof(path), "%s/%s", cache, MODEL_FILE);
+    else
+        (void)snprintf(path, sizeof(path), "%s/.cache/%s", home ? home : "", MODEL_FILE);
+    return access(path, R_OK) == 0 ? path : NULL;
+}
