@@ -270,7 +270,9 @@ void route_choose(const struct route_table *table, const struct route_load *load
             continue;
         }
         note_refusal(query, &v, choice);
-        if (v.constraint >= WEFT_C_ROOM && v.queue_us < queue_min_us) {
+        /* Waiting helps where only the queue was in the way. */
+        if (v.constraint >= WEFT_C_ROOM && v.queue_us < queue_min_us &&
+            v.predicted_us - v.queue_us <= query->budget_us) {
             queue_min_us = v.queue_us;
         }
     }

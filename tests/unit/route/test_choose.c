@@ -199,7 +199,7 @@ static struct route_query random_query(struct rng *rng)
         .end_to_end = rng_below(rng, 2) != 0,
     };
     if (rng_below(rng, 3) == 0) {
-        q.tags = UINT32_C(1) << rng_below(rng, 32);
+        q.tags = UINT32_C(1) << rng_below(rng, 32) | UINT32_C(1) << rng_below(rng, 32);
     }
     if (rng_below(rng, 2) == 0) {
         q.tier_min = (uint8_t)rng_below(rng, 8);
@@ -363,6 +363,15 @@ START_TEST(refusals_name_the_binding_constraint)
     c = choose(nodes, 3, &q, false);
     ck_assert_uint_eq(c.constraint, WEFT_C_BUDGET);
     ck_assert_uint_eq(c.best, 26000);
+    ck_assert_uint_eq(c.retry_after_us, 0); /* no queue: waiting is of no use */
+    q.budget_us = 26000;                    /* just enough is enough */
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    nodes[1].queue_us = 9000;
+    q.budget_us = 30000;
+    c = choose(&nodes[1], 1, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_BUDGET);
+    ck_assert_uint_eq(c.retry_after_us, 9000);
+    nodes[1].queue_us = 0;
     ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_BUDGET_INFEASIBLE);
 
     q = any_query();
@@ -414,6 +423,10 @@ START_TEST(near_wins_unless_clearly_slower)
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
     nodes[1].queue_us = 15000; /* 41 ms against 26 ms: within the slack */
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    nodes[1].queue_us = 23000; /* 1.5 times 26 ms and 10 ms: the limit */
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    nodes[1].queue_us = 23001;
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3);
     nodes[1].queue_us = 90000;
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3); /* New York is next by distance */
     nodes[2].alive = false;

@@ -382,6 +382,11 @@ static void spoil_offset(struct route_packet *p, struct route_frame *f)
     (void)p;
     f->weft.common.offset = 0xffffffffu;
 }
+static void spoil_range(struct route_packet *p, struct route_frame *f)
+{
+    (void)p;
+    f->weft.common.offset = 1; /* one byte past the end of the message */
+}
 static void spoil_message(struct route_packet *p, struct route_frame *f)
 {
     (void)p;
@@ -415,10 +420,10 @@ START_TEST(malformed_frames_are_counted_by_reason)
         {spoil_words, ROUTE_DROP_truncated},      {spoil_words_low, ROUTE_DROP_truncated},
         {spoil_tiers, ROUTE_DROP_bad_header},     {spoil_offset, ROUTE_DROP_bad_length},
         {spoil_message, ROUTE_DROP_bad_length},   {spoil_ack, ROUTE_DROP_bad_length},
-        {spoil_tiny, ROUTE_DROP_truncated},
+        {spoil_tiny, ROUTE_DROP_truncated},       {spoil_range, ROUTE_DROP_bad_length},
     };
     uint64_t before = dropped(tokyo, cases[_i].why);
-    ck_assert_uint_eq(sizeof(cases) / sizeof(cases[0]), 17);
+    ck_assert_uint_eq(sizeof(cases) / sizeof(cases[0]), 18);
     fixture_request(&a, &frame_a, 1, 100);
     fixture_cookie(tokyo, &frame_a);
     cases[_i].spoil(&a, &frame_a);
@@ -488,7 +493,7 @@ int main(void)
     tcase_add_test(tc, budget_shrinks_by_the_way);
     tcase_add_test(tc, second_chance_goes_to_the_alternate);
     tcase_add_test(tc, hops_run_out);
-    tcase_add_loop_test(tc, malformed_frames_are_counted_by_reason, 0, 17);
+    tcase_add_loop_test(tc, malformed_frames_are_counted_by_reason, 0, 18);
     tcase_add_test(tc, worker_garbage_is_counted);
     tcase_add_test(tc, nothing_is_routed_before_a_table);
     tcase_add_test(tc, random_frames_do_no_harm);

@@ -66,6 +66,8 @@ START_TEST(cells_cover_the_globe)
     ck_assert_uint_eq(weft_cell_x(180.0), 0); /* the same meridian */
     ck_assert_uint_eq(weft_cell_x(0.0), 32768);
     ck_assert_uint_eq(weft_cell_x(179.9999), 0);
+    ck_assert_uint_eq(weft_cell_x(-190.0), weft_cell_x(170.0));
+    ck_assert_uint_eq(weft_cell_x(550.0), weft_cell_x(-170.0));
     ck_assert_uint_eq(weft_cell_y(-90.0), 0);
     ck_assert_uint_eq(weft_cell_y(90.0), 32767);
     ck_assert_uint_eq(weft_cell_y(500.0), 32767);
