@@ -252,8 +252,9 @@ static void local_facts(struct members_facts *facts, void *user)
     facts->room = load.room;
     facts->queue_us = load.queue_us;
     facts->free_vram_mib = load.free_vram_64mib * WEFT_VRAM_UNIT_MIB;
-    facts->prefill_tps = hello->prefill_per_second;
-    facts->decode_tps = hello->decode_per_second;
+    struct port_rates rates = port_rates_now(g->port);
+    facts->prefill_tps = rates.prefill_per_second;
+    facts->decode_tps = rates.decode_per_second;
     facts->context_tokens = hello->context_tokens;
     memcpy(facts->backend, hello->backend, sizeof(facts->backend));
     facts->model_count = 1;

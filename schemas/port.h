@@ -61,9 +61,17 @@ struct port_welcome {
 };
 WEFT_ASSERT(sizeof(struct port_welcome) == 52, "welcome is 52 bytes");
 
-/* The shared memory. The worker writes `load` (one relaxed store of the word). */
+/* Measured speeds, kept current as the worker learns; one word too. 0 = as in the hello. */
+struct port_rates {
+    uint32_t prefill_per_second;
+    uint32_t decode_per_second;
+};
+WEFT_ASSERT(sizeof(struct port_rates) == 8, "rates are one word");
+
+/* The shared memory. The worker writes `load` and `rates` (one relaxed store of each word). */
 struct port_shm {
     _Alignas(64) _Atomic uint64_t load; /* struct port_load as a word */
+    _Atomic uint64_t rates;             /* struct port_rates as a word */
     _Alignas(64) struct ring to_worker;
     struct ring to_node;
     struct ring_slot to_worker_slots[PORT_SLOTS];

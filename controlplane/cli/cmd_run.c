@@ -173,9 +173,8 @@ static bool place_option_take(struct run *run, int option, const char *value)
     case OPT_RADIUS:
         return u32_take(value, 1, GEO_HALF_TURN_KM, &query->radius_km);
     case OPT_TIER:
-        /* Highest tier 0 means "any" in a query, so tier 0 alone cannot be asked for. */
-        return cli_range(value, WEFT_TIER_MAX, &query->tier_min, &query->tier_max) &&
-               query->tier_max > 0;
+        query->has_tiers = true;
+        return cli_range(value, WEFT_TIER_MAX, &query->tier_min, &query->tier_max);
     case OPT_VRAM:
         return u32_take(value, 1, UINT16_MAX * WEFT_VRAM_UNIT_MIB, &query->vram_mib);
     case OPT_TAGS:
@@ -408,7 +407,7 @@ static void account_print(struct run *run, const weft_result_t *result)
         json_decref(json);
         return;
     }
-    if (run->terminal && run->last != '\0' && run->last != '\n') {
+    if (run->last != '\0' && run->last != '\n') {
         putchar('\n');
         fflush(stdout);
     }

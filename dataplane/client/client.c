@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client.c - weft/client.h over the state machine of dataplane/flow/request.h: opens requests, keeps
- * their time, runs callbacks. client_io.c has the socket. */
+/* client.c - weft/client.h over the state machine of dataplane/flow/request.h: opens requests,
+ * keeps their time, runs callbacks. client_io.c has the socket. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>

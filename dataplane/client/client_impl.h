@@ -19,8 +19,8 @@
 
 #define CLIENT_OPEN_MAX     65536u
 #define CLIENT_BATCH        64u
-#define CLIENT_ROUNDS       32u        /* batches received per weft_client_process() */
-#define CLIENT_SOCKET_BYTES (4 << 20)  /* asked of the kernel; what it gives is enough too */
+#define CLIENT_ROUNDS       32u       /* batches received per weft_client_process() */
+#define CLIENT_SOCKET_BYTES (4 << 20) /* asked of the kernel; what it gives is enough too */
 
 struct weft_request {
     struct table_node node; /* first member */

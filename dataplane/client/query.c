@@ -34,11 +34,12 @@ static int query_tags(const char *text, uint32_t *mask)
 
 static int query_header(const weft_query_t *q, struct weft_req_hdr *hdr)
 {
-    uint32_t tier_max = q->tier_max != 0 ? q->tier_max : WEFT_TIER_MAX;
+    uint32_t tier_min = q->has_tiers ? q->tier_min : 0;
+    uint32_t tier_max = q->has_tiers ? q->tier_max : WEFT_TIER_MAX;
     uint32_t units = q->vram_mib / WEFT_VRAM_UNIT_MIB + (q->vram_mib % WEFT_VRAM_UNIT_MIB != 0);
     uint32_t tags;
     if (q->model == NULL || q->model[0] == '\0' || strlen(q->model) >= WEFT_MODEL_NAME_MAX ||
-        q->tier_min > tier_max || tier_max > WEFT_TIER_MAX || q->priority > 15 ||
+        tier_min > tier_max || tier_max > WEFT_TIER_MAX || q->priority > 15 ||
         q->radius_km > QUERY_RADIUS_MAX || units > UINT16_MAX || query_tags(q->tags, &tags) != 0) {
         return -EINVAL;
     }
@@ -52,7 +53,7 @@ static int query_header(const weft_query_t *q, struct weft_req_hdr *hdr)
     hdr->req_tags = tags;
     hdr->vram_64mib = (uint16_t)units;
     hdr->radius_km = (uint16_t)q->radius_km;
-    hdr->tiers = (uint8_t)(q->tier_min << 4 | tier_max);
+    hdr->tiers = (uint8_t)(tier_min << 4 | tier_max);
     hdr->max_tokens = tokens < UINT16_MAX ? (uint16_t)tokens : UINT16_MAX;
     hdr->want = q->end_to_end ? WEFT_WANT_E2E : 0;
     if (q->has_position) {

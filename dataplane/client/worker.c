@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker.c - weft/worker.h over the state machine of dataplane/flow/serve.h: moves datagrams between
- * it and the rings of the port. worker_attach.c has the handshake. */
+/* worker.c - weft/worker.h over the state machine of dataplane/flow/serve.h: moves datagrams
+ * between it and the rings of the port. worker_attach.c has the handshake. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -241,6 +241,10 @@ void weft_worker_set_load(weft_worker_t *w, const weft_load_t *load)
 {
     serve_set_load(w->serve, load);
     worker_publish_load(w);
+    struct port_rates rates = {load->prefill_per_second, load->decode_per_second};
+    uint64_t word;
+    memcpy(&word, &rates, sizeof(word));
+    atomic_store_explicit(&w->shm->rates, word, memory_order_relaxed);
 }
 
 int weft_job_emit(weft_job_t *job, uint32_t token, const char *text, size_t len)

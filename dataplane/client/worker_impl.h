@@ -13,7 +13,7 @@
 #include "schemas/port.h"
 
 #define WORKER_ATTACH_MS   2000
-#define WORKER_BATCH       64u /* entries between two looks at the replies */
+#define WORKER_BATCH       64u   /* entries between two looks at the replies */
 #define WORKER_ENTRIES_MAX 4096u /* per weft_worker_process() */
 
 struct weft_worker {
@@ -37,5 +37,6 @@ struct weft_worker {
 };
 
 /* worker_attach.c: connects, shakes hands, maps; fills descriptors, rings, node. */
-int worker_port_open(struct weft_worker *w, const char *socket_path, const struct port_hello *hello);
+int worker_port_open(struct weft_worker *w, const char *socket_path,
+                     const struct port_hello *hello);
 void worker_port_close(struct weft_worker *w);

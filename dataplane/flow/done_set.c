@@ -34,8 +34,7 @@ static uint32_t *done_set_bucket(const struct done_set *s, uint64_t conn_id, uin
     return &s->buckets[table_hash(s->key, conn_id, req_seq) & (DONE_SET_MAX - 1)];
 }
 
-const struct done_entry *done_set_find(const struct done_set *s, uint64_t conn_id,
-                                       uint32_t req_seq)
+const struct done_entry *done_set_find(const struct done_set *s, uint64_t conn_id, uint32_t req_seq)
 {
     uint32_t at = *done_set_bucket(s, conn_id, req_seq);
     while (at != 0) {

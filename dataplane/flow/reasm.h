@@ -4,8 +4,8 @@
  * for replies by request.c, which takes finished bytes off the front while more arrive.
  *
  * Memory follows what has been received: the buffer holds [base, furthest byte received), a byte
- * further than `window` past the gap-free part is refused, and the message's own claim of its length
- * allocates nothing. Where ranges overlap, the first received wins.
+ * further than `window` past the gap-free part is refused, and the message's own claim of its
+ * length allocates nothing. Where ranges overlap, the first received wins.
  */
 #pragma once
 

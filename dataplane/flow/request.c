@@ -138,14 +138,16 @@ static void request_alive(struct request *r, const struct request_conn *conn, ui
 }
 
 /* A worker knows the request. False: it is not the one that serves it, leave the datagram. */
-static bool request_accept(struct request *r, struct request_conn *conn,
-                           const struct weft_rsp *rsp, uint64_t now_ns)
+static bool request_accept(struct request *r, struct request_conn *conn, const struct weft_rsp *rsp,
+                           uint64_t now_ns)
 {
     if (r->server == WEFT_NODE_NONE) {
         r->server = rsp->h.server;
         if (r->state == REQUEST_OPENING) {
             r->state = REQUEST_ACCEPTED;
             r->tries = 0;
+        } else if (r->state == REQUEST_CANCELLING) {
+            r->try_ns = now_ns; /* now the CANCEL has an address */
         }
         if (r->sample_ns != 0 && rsp->h.type == WEFT_T_GRANT) {
             rtt_sample(&conn->rtt, now_ns - r->sample_ns);
@@ -204,8 +206,8 @@ static void request_resp(struct request *r, struct request_conn *conn, const str
     if (payload.len == 0 || end > WEFT_MESSAGE_MAX) {
         return;
     }
-    int fresh = reasm_insert(&r->reply, rsp->h.offset, payload.data, payload.len,
-                             r->credit - r->reply.cum);
+    int fresh =
+        reasm_insert(&r->reply, rsp->h.offset, payload.data, payload.len, r->credit - r->reply.cum);
     if (fresh < 0) {
         return;
     }
@@ -413,8 +415,8 @@ static void request_tick_accepted(struct request *r, const struct request_conn *
     if (now_ns >= r->probe_ns) {
         r->probe_due = true;
         r->probes++;
-        r->probe_ns = request_min(now_ns + request_probe_gap_ns(r, conn),
-                                  r->life_ns + conn->stall_ns);
+        r->probe_ns =
+            request_min(now_ns + request_probe_gap_ns(r, conn), r->life_ns + conn->stall_ns);
     }
 }
 

@@ -23,12 +23,13 @@
 #include "dataplane/flow/reasm.h"
 #include "dataplane/flow/rtt.h"
 
-#define REQUEST_OPEN_RTO_NS  (200 * NS_PER_MS) /* floor before the GRANT: a worker may be computing */
+#define REQUEST_OPEN_RTO_NS                                                                        \
+    (200 * NS_PER_MS) /* floor before the GRANT: a worker may be computing */
 #define REQUEST_LIFE_NS      (100 * NS_PER_MS) /* floor of the silence before a sign of life */
 #define REQUEST_ACK_DELAY_NS (20 * NS_PER_MS)
 #define REQUEST_ACK_EVERY    16u /* datagrams */
 #define REQUEST_CANCEL_NS    NS_PER_S
-#define REQUEST_COOKIES_MAX  4u /* restarts for a new cookie before they count as silence */
+#define REQUEST_COOKIES_MAX  4u    /* restarts for a new cookie before they count as silence */
 #define REQUEST_TOMBS        1024u /* a power of two */
 #define REQUEST_TRIES        5u
 #define REQUEST_STALL_NS     (5 * NS_PER_S)
@@ -67,30 +68,30 @@ struct request {
     weft_result_t result;
 
     uint16_t server;
-    uint16_t stray;          /* another node that answered: to be cancelled there */
+    uint16_t stray; /* another node that answered: to be cancelled there */
     bool stray_due;
-    uint64_t cookie_sent;    /* in the latest fragment */
-    uint32_t cookies;        /* restarts for a new one */
-    uint32_t tries;          /* datagrams in a row without an answer while opening */
-    uint64_t try_ns;         /* next try while opening; next CANCEL while cancelling */
-    uint64_t sample_ns;      /* when the first fragment went, if only once */
-    bool first_due;          /* first fragment to be sent again */
-    uint32_t sent_to;        /* fragments before it were sent */
+    uint64_t cookie_sent; /* in the latest fragment */
+    uint32_t cookies;     /* restarts for a new one */
+    uint32_t tries;       /* datagrams in a row without an answer while opening */
+    uint64_t try_ns;      /* next try while opening; next CANCEL while cancelling */
+    uint64_t sample_ns;   /* when the first fragment went, if only once */
+    bool first_due;       /* first fragment to be sent again */
+    uint32_t sent_to;     /* fragments before it were sent */
     uint32_t granted;
     struct reasm_range lacks; /* what the worker asked for again */
 
     struct reasm reply;
-    uint32_t parsed;     /* frames before it were handed out */
+    uint32_t parsed; /* frames before it were handed out */
     uint32_t credit;
-    uint32_t unacked;    /* RESPs since the last ACK */
-    uint64_t ack_ns;     /* when an ACK is due; UINT64_MAX = none */
+    uint32_t unacked;         /* RESPs since the last ACK */
+    uint64_t ack_ns;          /* when an ACK is due; UINT64_MAX = none */
     struct reasm_range asked; /* RESEND outstanding if end > cum */
-    uint32_t asks;       /* repeats of it */
-    uint64_t ask_ns;     /* when to repeat it */
+    uint32_t asks;            /* repeats of it */
+    uint64_t ask_ns;          /* when to repeat it */
     bool ask_due;
-    uint64_t life_ns;    /* last datagram that came */
-    uint64_t probe_ns;   /* next sign of life asked for */
-    uint32_t probes;     /* in a row without new data */
+    uint64_t life_ns;  /* last datagram that came */
+    uint64_t probe_ns; /* next sign of life asked for */
+    uint32_t probes;   /* in a row without new data */
     bool probe_due;
 
     uint64_t start_ns;

@@ -17,8 +17,8 @@ static uint32_t request_budget_us(const struct request *r, uint64_t now_ns)
 }
 
 /* Header and first-hop block; the payload goes behind. */
-static struct weft_req *request_stamp(const struct weft_req_hdr *hdr, uint64_t cookie,
-                                      uint8_t type, uint16_t target, uint8_t *out)
+static struct weft_req *request_stamp(const struct weft_req_hdr *hdr, uint64_t cookie, uint8_t type,
+                                      uint16_t target, uint8_t *out)
 {
     struct weft_req *req = (struct weft_req *)(void *)out;
     memset(req, 0, sizeof(*req));

@@ -30,8 +30,7 @@ static inline void rtt_sample(struct rtt *r, uint64_t sample_ns)
         r->var_ns = sample_ns / 2;
         return;
     }
-    uint64_t err =
-        sample_ns > r->srtt_ns ? sample_ns - r->srtt_ns : r->srtt_ns - sample_ns;
+    uint64_t err = sample_ns > r->srtt_ns ? sample_ns - r->srtt_ns : r->srtt_ns - sample_ns;
     r->var_ns = r->var_ns - r->var_ns / 4 + err / 4;
     r->srtt_ns = r->srtt_ns - r->srtt_ns / 8 + sample_ns / 8;
 }

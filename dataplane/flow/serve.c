@@ -84,8 +84,7 @@ struct weft_job *serve_find(const struct serve *s, const struct weft_req *req)
 static void serve_refuse(struct serve *s, const struct weft_req *req, int status,
                          unsigned constraint)
 {
-    done_set_add(&s->done, req->h.conn_id, req->h.req_seq, (uint16_t)-status,
-                 (uint16_t)constraint);
+    done_set_add(&s->done, req->h.conn_id, req->h.req_seq, (uint16_t)-status, (uint16_t)constraint);
     serve_reject(s, req, status, constraint);
 }
 
@@ -312,8 +311,7 @@ void serve_input(struct serve *s, const uint8_t *data, size_t len, uint64_t now_
         serve_req(s, job, req, payload, now_ns);
         return;
     }
-    if (req->h.type != WEFT_T_ACK && req->h.type != WEFT_T_RESEND &&
-        req->h.type != WEFT_T_CANCEL) {
+    if (req->h.type != WEFT_T_ACK && req->h.type != WEFT_T_RESEND && req->h.type != WEFT_T_CANCEL) {
         s->stats.malformed++;
         return;
     }
@@ -342,8 +340,8 @@ void serve_tick(struct serve *s, uint64_t now_ns)
 {
     while (timers_due_ns(&s->timers) <= now_ns) {
         struct timer *timer = timers_first(&s->timers);
-        serve_job_tick((struct weft_job *)(void *)((char *)timer - offsetof(struct weft_job, timer)),
-                       now_ns);
+        serve_job_tick(
+            (struct weft_job *)(void *)((char *)timer - offsetof(struct weft_job, timer)), now_ns);
     }
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * serve.h - the worker's state machine for all its requests: reassembly, grants, at-most-once
- * start, reply streams kept until acknowledged. dataplane/client/worker.c drives it over a port, the
- * tests with a simulated network.
+ * start, reply streams kept until acknowledged. dataplane/client/worker.c drives it over a port,
+ * the tests with a simulated network.
  *
  * Drive it so: serve_input() for each struct weft_req + payload (untrusted), serve_tick() when
  * serve_due_ns() has come, and after either serve_output() until it returns 0. Callbacks run inside
@@ -29,9 +29,9 @@
 #include "dataplane/flow/window.h"
 
 #define SERVE_REQUESTS_MAX      4096u
-#define SERVE_PARTIAL_BYTES_MAX (64u << 20)  /* of all requests not complete yet */
-#define SERVE_REPLY_BYTES_MAX   (256u << 20) /* of all replies not acknowledged yet */
-#define SERVE_CONTROLS_MAX      4096u        /* answers waiting to be sent; a power of two */
+#define SERVE_PARTIAL_BYTES_MAX (64u << 20)     /* of all requests not complete yet */
+#define SERVE_REPLY_BYTES_MAX   (256u << 20)    /* of all replies not acknowledged yet */
+#define SERVE_CONTROLS_MAX      4096u           /* answers waiting to be sent; a power of two */
 #define SERVE_GIVE_UP_NS        (5 * NS_PER_S)  /* silence of an unfinished or finished exchange */
 #define SERVE_CLIENT_GONE_NS    (10 * NS_PER_S) /* silence during a job */
 #define SERVE_REORDER_SHARE     4u /* a gap may close by itself for this part of an RTO */
@@ -113,12 +113,12 @@ struct serve_control {
 };
 
 struct serve_stats {
-    uint64_t malformed;       /* datagrams that fail a check */
-    uint64_t controls_lost;   /* answers for which there was no place */
-    uint64_t jobs;            /* handed to the runtime */
-    uint64_t refused;         /* answered REJECT */
-    uint64_t resent;          /* RESP datagrams sent again */
-    uint64_t gone;            /* clients that fell silent */
+    uint64_t malformed;     /* datagrams that fail a check */
+    uint64_t controls_lost; /* answers for which there was no place */
+    uint64_t jobs;          /* handed to the runtime */
+    uint64_t refused;       /* answered REJECT */
+    uint64_t resent;        /* RESP datagrams sent again */
+    uint64_t gone;          /* clients that fell silent */
 };
 
 struct serve {

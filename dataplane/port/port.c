@@ -206,6 +206,20 @@ struct port_load port_load_now(const struct port *port)
     return load;
 }
 
+struct port_rates port_rates_now(const struct port *port)
+{
+    uint64_t word = atomic_load_explicit(&port->shm->rates, memory_order_relaxed);
+    struct port_rates rates;
+    memcpy(&rates, &word, sizeof(rates));
+    if (rates.prefill_per_second == 0) {
+        rates.prefill_per_second = port->facts.prefill_per_second;
+    }
+    if (rates.decode_per_second == 0) {
+        rates.decode_per_second = port->facts.decode_per_second;
+    }
+    return rates;
+}
+
 bool port_take(struct port *port, uint64_t now_ns)
 {
     uint64_t word = atomic_load_explicit(&port->shm->load, memory_order_relaxed);

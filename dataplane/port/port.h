@@ -68,6 +68,9 @@ uint32_t port_pop(struct port *port, void *out, uint32_t max);
 /* The load as the worker last published it. */
 struct port_load port_load_now(const struct port *port);
 
+/* Its measured speeds: as last published, or as it said when it attached. */
+struct port_rates port_rates_now(const struct port *port);
+
 /* May a new request go to the worker? Counts it if so. The worker publishes its room only between
  * two model steps; what was pushed meanwhile counts against it, for PORT_TAKEN_NS at most. */
 #define PORT_TAKEN_NS UINT64_C(20000000)

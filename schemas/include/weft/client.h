@@ -56,8 +56,9 @@ typedef struct weft_query {
     uint32_t top_k;      /* 0 = off */
     uint64_t seed;       /* the same seed gives the same text */
 
-    uint32_t tier_min;  /* hardware tiers, 0..7 */
-    uint32_t tier_max;  /* 0 = 7 */
+    bool has_tiers; /* if set, only hardware tiers from tier_min to tier_max, 0..7 */
+    uint32_t tier_min;
+    uint32_t tier_max;
     uint32_t radius_km; /* great circle around the position, at most 20,037; 0 = no limit */
     uint32_t vram_mib;  /* free accelerator memory needed */
     uint32_t budget_ms; /* time until the first token, or the last with `end_to_end`; 0 = none */

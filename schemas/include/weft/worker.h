@@ -37,6 +37,9 @@ typedef struct weft_load {
     uint32_t room;          /* further requests it would accept; 0 = full */
     uint32_t queue_us;      /* predicted wait of a new request */
     uint32_t free_vram_mib; /* accelerator memory free (main memory for a CPU backend) */
+    /* Measured speeds as they are now, tokens per second; 0 = unchanged. */
+    uint32_t prefill_per_second;
+    uint32_t decode_per_second;
 } weft_load_t;
 
 /* One message of a chat, or the whole text of a plain prompt (role 0). Points into the job. */

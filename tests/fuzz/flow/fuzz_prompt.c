@@ -24,8 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 abort();
             }
         }
-        if (view.token_count != 0 &&
-            (const char *)(view.tokens + view.token_count) != end) {
+        if (view.token_count != 0 && (const char *)(view.tokens + view.token_count) != end) {
             abort();
         }
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_serve.c - a row of datagrams into the worker's machine: [steps of 10 ms][length][bytes] each.
- * The runtime answers one token and ends. Whatever comes, bytes and requests stay bounded and all
- * of it is forgotten after a while of silence. */
+/* fuzz_serve.c - a row of datagrams into the worker's machine: [steps of 10 ms][length][bytes]
+ * each. The runtime answers one token and ends. Whatever comes, bytes and requests stay bounded and
+ * all of it is forgotten after a while of silence. */
 #include <stdlib.h>
 #include <string.h>
 

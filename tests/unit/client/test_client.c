@@ -134,7 +134,7 @@ START_TEST(thousands_at_once)
     usleep(50000);
     weft_client_t *c = connect_to(n);
     struct gather *all = calloc(FLOOD, sizeof(*all));
-    char (*text)[48] = calloc(FLOOD, sizeof(*text));
+    char(*text)[48] = calloc(FLOOD, sizeof(*text));
     for (uint32_t i = 0; i < FLOOD; i++) {
         snprintf(text[i], sizeof(text[i]), "request number %u of many, with its own text", i);
         weft_query_t q = text_query(text[i]);
@@ -196,7 +196,8 @@ START_TEST(closed_port_is_unreachable_at_once)
     weft_result_t r;
     uint64_t start_ns = clock_now_ns();
     ck_assert_int_eq(weft_ask(c, &q, NULL, NULL, &r), WEFT_E_UNREACHABLE);
-    ck_assert_uint_lt(clock_now_ns() - start_ns, 5 * NS_PER_S); /* not by the tries, which need 5 s */
+    ck_assert_uint_lt(clock_now_ns() - start_ns,
+                      5 * NS_PER_S); /* not by the tries, which need 5 s */
     weft_client_destroy(c);
 }
 END_TEST
@@ -280,7 +281,12 @@ END_TEST
 
 START_TEST(addresses)
 {
-    const char *bad[] = {"", ":7400", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:http", "1.2.3.4:x",
+    const char *bad[] = {"",
+                         ":7400",
+                         "127.0.0.1:",
+                         "127.0.0.1:0",
+                         "127.0.0.1:http",
+                         "1.2.3.4:x",
                          "127.0.0.1:123456789"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         weft_client_opts_t opts = {.node = bad[i]};

@@ -36,6 +36,7 @@ START_TEST(fields)
     q.tags = "eu,gdpr";
     q.tier_min = 2;
     q.tier_max = 5;
+    q.has_tiers = true;
     q.vram_mib = 65;
     q.radius_km = 50;
     q.priority = 15;
@@ -56,6 +57,13 @@ START_TEST(fields)
     ck_assert_uint_eq(h.x, weft_cell_x(16.4));
     ck_assert_uint_eq(h.y, weft_cell_y(48.2));
     ck_assert_uint_eq(h.max_tokens, 65535);
+    q.tier_min = q.tier_max = 0; /* tier 0 alone */
+    ck_assert_int_eq(encode(&q, &h), 0);
+    ck_assert_uint_eq(h.tiers, 0);
+    q.has_tiers = false;
+    q.tier_min = 9; /* not looked at */
+    ck_assert_int_eq(encode(&q, &h), 0);
+    ck_assert_uint_eq(h.tiers, 0x07);
 }
 END_TEST
 
@@ -76,7 +84,9 @@ START_TEST(refusals)
     bad[3].text = NULL;
     bad[4].tags = "eu,nowhere";
     bad[5].tags = "eu,,us";
-    bad[6].tier_min = 8;
+    bad[6].has_tiers = true;
+    bad[6].tier_min = 1; /* above tier_max */
+    bad[7].has_tiers = true;
     bad[7].tier_max = 8;
     bad[8].radius_km = 20038;
     bad[9].vram_mib = UINT32_MAX;

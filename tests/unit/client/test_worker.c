@@ -166,7 +166,8 @@ START_TEST(full_ring_loses_nothing)
     uint32_t grants = 0;
     for (uint32_t seq = 1; seq <= 2 * PORT_SLOTS - 100; seq++) {
         if (!port_push(p.port, data, make_req(data, seq))) {
-            ck_assert_int_eq(weft_worker_process(p.worker), 0); /* the answers fill the other ring */
+            ck_assert_int_eq(weft_worker_process(p.worker),
+                             0); /* the answers fill the other ring */
             ck_assert(port_push(p.port, data, make_req(data, seq)));
         }
     }
@@ -192,14 +193,16 @@ START_TEST(hostile_node)
     weft_load_t load = {.room = 65535};
     weft_worker_set_load(p.worker, &load);
     for (uint32_t step = 0; step < 20000; step++) {
-        struct ring_slot *slot = &p.port->shm->to_worker_slots[rng_below(&rng, PORT_SLOTS)];
+        uint32_t tail = atomic_load(&p.port->shm->to_worker.tail);
+        uint32_t at = (tail + rng_below(&rng, 40)) & (PORT_SLOTS - 1);
+        struct ring_slot *slot = &p.port->shm->to_worker_slots[at];
         slot->len = rng_below(&rng, 2) == 0 ? (uint32_t)rng_next(&rng) : rng_below(&rng, 1600);
         slot->data[rng_below(&rng, 200)] = (uint8_t)rng_next(&rng);
         if (rng_below(&rng, 3) == 0) {
-            (void)make_req(slot->data, rng_below(&rng, 100));
+            slot->len = make_req(slot->data, rng_below(&rng, 1000));
         }
-        uint32_t head = rng_below(&rng, 50) == 0 ? (uint32_t)rng_next(&rng)
-                                                 : p.port->to_worker.index + rng_below(&rng, 40);
+        uint32_t head =
+            rng_below(&rng, 50) == 0 ? (uint32_t)rng_next(&rng) : tail + rng_below(&rng, 40);
         atomic_store(&p.port->shm->to_worker.head, head);
         atomic_store(&p.port->shm->to_node.tail, (uint32_t)rng_next(&rng));
         ck_assert_int_eq(weft_worker_process(p.worker), 0);

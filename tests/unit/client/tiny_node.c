@@ -47,8 +47,8 @@ static void node_up(struct tiny_node *n)
         uint8_t data[WEFT_DATAGRAM_MAX];
         struct sockaddr_in from;
         socklen_t from_len = sizeof(from);
-        ssize_t got = recvfrom(n->udp, data, sizeof(data), MSG_DONTWAIT, (struct sockaddr *)&from,
-                               &from_len);
+        ssize_t got =
+            recvfrom(n->udp, data, sizeof(data), MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
         if (got < 0) {
             return;
         }
@@ -122,9 +122,9 @@ static void *node_main(void *arg)
             port_flush(n->port);
             asleep = ring_sleep_begin(&n->port->to_node);
         }
-        struct pollfd fds[2] = {{.fd = n->udp, .events = POLLIN},
-                                {.fd = n->port != NULL ? n->port->wake_node_fd : -1,
-                                 .events = POLLIN}};
+        struct pollfd fds[2] = {
+            {.fd = n->udp, .events = POLLIN},
+            {.fd = n->port != NULL ? n->port->wake_node_fd : -1, .events = POLLIN}};
         (void)poll(fds, 2, asleep ? 5 : 0);
         if (n->port != NULL && (fds[1].revents & POLLIN) != 0) {
             uint64_t count;
@@ -199,10 +199,10 @@ static bool runtime_step(struct tiny_job *t)
         t->at += part;
         return true;
     }
-    weft_job_report_t report = {
-        .finish = WEFT_FINISH_STOP,
-        .prompt_tokens = (uint32_t)t->len,
-        .new_tokens = (uint32_t)((t->at + TINY_TOKEN_BYTES - 1) / TINY_TOKEN_BYTES)};
+    weft_job_report_t report = {.finish = WEFT_FINISH_STOP,
+                                .prompt_tokens = (uint32_t)t->len,
+                                .new_tokens =
+                                    (uint32_t)((t->at + TINY_TOKEN_BYTES - 1) / TINY_TOKEN_BYTES)};
     weft_job_finish(t->job, &report);
     free(t->text);
     return false;

@@ -36,17 +36,17 @@ struct tiny_node {
     pthread_t thread;
     pthread_t runtime;
     atomic_bool stop;
-    atomic_bool mute;       /* drop everything, both ways */
-    atomic_bool cut_port;   /* close the worker's port */
+    atomic_bool mute;     /* drop everything, both ways */
+    atomic_bool cut_port; /* close the worker's port */
     atomic_uint loss_permille;
-    atomic_uint cookies;    /* sent */
+    atomic_uint cookies; /* sent */
     /* The runtime. */
     weft_worker_t *worker;
     atomic_uint room;
-    atomic_uint step_us;    /* pause between two steps */
+    atomic_uint step_us; /* pause between two steps */
     atomic_uint started;
     atomic_uint cancelled;
-    atomic_int process_rc;  /* what weft_worker_process() last said */
+    atomic_int process_rc; /* what weft_worker_process() last said */
     atomic_bool runtime_stop;
     bool runtime_on;
     struct tiny_job jobs[TINY_JOBS_MAX];

@@ -85,9 +85,9 @@ END_TEST
 
 START_TEST(sampling_out_of_range_is_refused)
 {
-    const float bad[][3] = {{NAN, 1, 0},   {-1, 1, 0}, {INFINITY, 1, 0}, {101, 1, 0}, {0, NAN, 0},
-                            {0, 0, 0},     {0, 2, 0},  {0, -1, 0},       {0, 1, NAN}, {0, 1, 2},
-                            {0, 1, -0.5f}};
+    const float bad[][3] = {{NAN, 1, 0}, {-1, 1, 0}, {INFINITY, 1, 0}, {101, 1, 0},
+                            {0, NAN, 0}, {0, 0, 0},  {0, 2, 0},        {0, -1, 0},
+                            {0, 1, NAN}, {0, 1, 2},  {0, 1, -0.5f}};
     weft_job_view_t view;
     uint8_t body[128];
     struct prompt_spec spec = base_spec();

@@ -319,6 +319,30 @@ START_TEST(credit_and_resend)
 }
 END_TEST
 
+/* A RESEND for bytes that an ACK then frees: what is gone must not be read. */
+START_TEST(ack_overtakes_resend)
+{
+    struct fixture f;
+    fixture_open(&f, 10);
+    put_req(&f, 1, T0);
+    char *text = calloc(1, 60000);
+    ck_assert_int_eq(serve_job_emit(f.job, 1, text, 60000), 0);
+    while (next(&f, T0)->h.type != 0) {
+    }
+    struct weft_range range = {0, 1000};
+    put(&f, WEFT_T_RESEND, 1, &range, sizeof(range), T0);
+    struct weft_ack ack = {50000, WEFT_MESSAGE_MAX};
+    put(&f, WEFT_T_ACK, 1, &ack, sizeof(ack), T0);
+    ck_assert_int_eq(serve_job_emit(f.job, 1, text, 20000), 0); /* moves the buffer's front */
+    ck_assert_uint_eq(f.job->reply.base, 50000);
+    const struct weft_rsp *rsp = next(&f, T0);
+    ck_assert_int_eq(rsp->h.type, WEFT_T_RESP);
+    ck_assert_uint_ge(rsp->h.offset, 50000);
+    free(text);
+    serve_destroy(f.s);
+}
+END_TEST
+
 START_TEST(finished_reply_is_asked_for_and_given_up)
 {
     struct fixture f;
@@ -359,10 +383,11 @@ START_TEST(hostile_datagrams)
             for (size_t i = 0; i < sizeof(payload); i++) {
                 payload[i] = rng_below(&rng, 3) == 0 ? (uint8_t)rng_next(&rng) : 0;
             }
-            static const uint8_t types[] = {WEFT_T_REQ, WEFT_T_ACK, WEFT_T_CANCEL, WEFT_T_RESEND,
-                                            WEFT_T_RESP, 0x7f};
+            static const uint8_t types[] = {WEFT_T_REQ,    WEFT_T_ACK,  WEFT_T_CANCEL,
+                                            WEFT_T_RESEND, WEFT_T_RESP, 0x7f};
             uint32_t offset = rng_below(&rng, 2) == 0 ? 0 : (uint32_t)rng_next(&rng);
-            uint32_t total = rng_below(&rng, 2) == 0 ? rng_below(&rng, 2000) : (uint32_t)rng_next(&rng);
+            uint32_t total =
+                rng_below(&rng, 2) == 0 ? rng_below(&rng, 2000) : (uint32_t)rng_next(&rng);
             size_t len = make(data, types[rng_below(&rng, 6)], rng_below(&rng, 20), total,
                               rng_below(&rng, 2) == 0 ? offset % 2000 : offset, payload,
                               rng_below(&rng, sizeof(payload)));
@@ -407,6 +432,7 @@ int main(void)
     tcase_add_test(t, requests_are_bounded);
     tcase_add_test(t, replies_are_bounded);
     tcase_add_test(t, credit_and_resend);
+    tcase_add_test(t, ack_overtakes_resend);
     tcase_add_test(t, finished_reply_is_asked_for_and_given_up);
     tcase_add_test(t, hostile_datagrams);
     suite_add_tcase(s, t);

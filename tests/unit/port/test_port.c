@@ -30,6 +30,8 @@ static struct port_hello good_hello(void)
         .magic = PORT_MAGIC,
         .version = PORT_VERSION,
         .size = sizeof(hello),
+        .prefill_per_second = 400,
+        .decode_per_second = 40,
         .load = {.room = 2, .queue_us = 9},
         .model = "tiny",
         .backend = "cpu",
@@ -80,6 +82,13 @@ START_TEST(worker_attaches_and_exchanges)
     ck_assert_str_eq(peer.welcome.node_name, "frankfurt");
     ck_assert_uint_eq(peer.welcome.tier, 3);
     ck_assert_uint_eq(port_load_now(port).queue_us, 9);
+    ck_assert_uint_eq(port_rates_now(port).decode_per_second, 40); /* of the hello */
+    struct port_rates rates = {.decode_per_second = 50};
+    uint64_t word;
+    memcpy(&word, &rates, sizeof(word));
+    atomic_store(&peer.shm->rates, word);
+    ck_assert_uint_eq(port_rates_now(port).decode_per_second, 50);
+    ck_assert_uint_eq(port_rates_now(port).prefill_per_second, 400);
     ck_assert(port_push(port, "0123456789012345678901234567890123456789", 40));
     struct ring_slot *slot = ring_peek(&peer.from_node);
     ck_assert_ptr_nonnull(slot);
