@@ -88,7 +88,6 @@ static int nic_up(struct weftd *d)
         .name = d->config->node,
         .runtime_dir = dirname(runtime_dir),
         .interface = d->config->nic.interface,
-        .driver = d->config->nic.driver == CONFIG_DRIVER_AF_XDP ? NIC_AF_XDP : NIC_AF_PACKET,
         .hugepages = (enum nic_hugepages)d->config->nic.hugepages,
         .memory_mib = d->config->nic.memory_mib,
     };

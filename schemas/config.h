@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.h - a node's YAML configuration: keys in config.def, reader in config.c. Read by weftd
- * at start and by `weft conf-check`.
+ * config.h - a node's YAML configuration: keys in config.def, checks in config.c. Read by weftd at
+ * start and by `weft conf-check`.
  *
- * The reader takes libyaml's events itself instead of mapping the file with libcyaml, which stops
- * at the first error and keeps no line of a value: here every error of a file is reported in one
- * go, each with its line. Anchors, aliases and YAML tags are refused, sizes and depth are bounded,
- * so a hostile file costs no more than its own length.
+ * A file is read in three steps. One pass of libyaml, libcyaml's own parser, bounds size, depth and
+ * count, refuses anchors, aliases, YAML tags and further documents, and notes the line of every
+ * value; so a hostile file costs no more than its own length. Then libcyaml maps the file by a
+ * schema made of config.def. Then the values are checked and stored.
+ *
+ * Errors come with their lines. Reported in one go are unknown and missing keys, bad values and
+ * members that clash. A file of the wrong shape (not YAML, a list in place of a word, a key given
+ * twice, too many members) ends the reading at the first such error: mend it and check again.
  *
  * Threads: none; the result is plain memory that nobody changes.
  */
@@ -27,7 +31,7 @@
 
 /* Same order as in the `choices` of config.def. */
 enum config_geometry { CONFIG_GEOMETRY_GEO, CONFIG_GEOMETRY_ABSTRACT };
-enum config_driver { CONFIG_DRIVER_AF_PACKET, CONFIG_DRIVER_AF_XDP };
+enum config_driver { CONFIG_DRIVER_AF_PACKET };
 enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_ON, CONFIG_HUGEPAGES_OFF };
 
 struct config_member {

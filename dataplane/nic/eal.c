@@ -106,11 +106,7 @@ int eal_start(const struct nic_options *options)
     }
     args_add(&args, "-m");
     args_add(&args, "%u", options->memory_mib);
-    if (options->driver == NIC_AF_XDP) {
-        args_add(&args, "--vdev=" EAL_PORT_AF_XDP ",iface=%s", options->interface);
-    } else {
-        args_add(&args, "--vdev=" EAL_PORT_AF_PACKET ",iface=%s,qpairs=1", options->interface);
-    }
+    args_add(&args, "--vdev=" EAL_PORT ",iface=%s,qpairs=1", options->interface);
     if (rte_eal_init(args.count, args.list) < 0) {
         int error = rte_errno != 0 ? rte_errno : EINVAL;
         LOG_ERROR("cannot start DPDK on interface %s: %s (needs root or CAP_NET_RAW and "

@@ -5,8 +5,7 @@
 #include "dataplane/nic/nic.h"
 
 /* Name of the virtual device that eal_start() creates. */
-#define EAL_PORT_AF_PACKET "net_af_packet0"
-#define EAL_PORT_AF_XDP    "net_af_xdp0"
+#define EAL_PORT "net_af_packet0"
 
 /* Returns 0 or -errno, logged. */
 int eal_start(const struct nic_options *options);

@@ -32,8 +32,8 @@ struct nic {
     uint32_t socket_count;
 };
 
-/* Kernel-socket drivers (af_packet, af_xdp) have no receive interrupt, but a readable socket is
- * one. DPDK does not tell its descriptor, so: which packet sockets did this process gain? */
+/* The af_packet driver has no receive interrupt, but a readable socket is one. DPDK does not tell
+ * its descriptor, so: which packet sockets did this process gain? */
 static uint32_t packet_sockets(int *fds, uint32_t max)
 {
     uint32_t count = 0;
@@ -44,7 +44,7 @@ static uint32_t packet_sockets(int *fds, uint32_t max)
         socklen_t size = sizeof(domain);
         int fd = atoi(entry->d_name);
         if (entry->d_name[0] != '.' && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-            (domain == AF_PACKET || domain == AF_XDP) && count < max) {
+            domain == AF_PACKET && count < max) {
             fds[count++] = fd;
         }
     }
@@ -93,7 +93,7 @@ int nic_create(struct nic **out, const struct nic_options *options)
         eal_stop();
         return -ENOMEM;
     }
-    const char *device = options->driver == NIC_AF_XDP ? EAL_PORT_AF_XDP : EAL_PORT_AF_PACKET;
+    const char *device = EAL_PORT;
     rc = rte_eth_dev_get_port_by_name(device, &nic->port);
     if (rc == 0) {
         nic->pool = rte_pktmbuf_pool_create("weft", BUFFERS, BUFFER_CACHE, 0,

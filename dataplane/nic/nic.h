@@ -11,14 +11,12 @@
 
 #include "dataplane/route/packet.h"
 
-enum nic_driver { NIC_AF_PACKET, NIC_AF_XDP };
 enum nic_hugepages { NIC_HUGEPAGES_AUTO, NIC_HUGEPAGES_ON, NIC_HUGEPAGES_OFF };
 
 struct nic_options {
     const char *name;        /* of the node; makes EAL's file prefix unique */
     const char *runtime_dir; /* where EAL may keep files while it runs; it leaves none */
     const char *interface;   /* kernel interface the port sits on */
-    enum nic_driver driver;
     enum nic_hugepages hugepages;
     uint32_t memory_mib;
 };

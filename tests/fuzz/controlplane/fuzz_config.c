@@ -8,25 +8,39 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void error_count(const char *path, unsigned line, const char *text, void *user)
+struct seen {
+    unsigned errors;
+    size_t size; /* of the file */
+};
+
+/* An error is printable whatever the file holds, and its line is one of the file's. */
+static void error_see(const char *path, unsigned line, const char *text, void *user)
 {
-    unsigned *errors = user;
-    (void)line;
-    *errors += path[0] != '\0' && text[0] != '\0' ? 1 : 0;
+    struct seen *seen = user;
+    seen->errors++;
+    if (path[0] == '\0' || text[0] == '\0' || line > seen->size + 1) {
+        abort();
+    }
+    for (; *text != '\0'; text++) {
+        if (*text < ' ' || *text > '~') {
+            abort();
+        }
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config *config;
-    unsigned errors = 0;
-    int rc = config_parse(&config, data, size, "fuzz.yaml", error_count, &errors);
+    struct seen seen = {.size = size};
+    int rc = config_parse(&config, data, size, "fuzz.yaml", error_see, &seen);
     if (rc != 0) {
-        if (config != NULL || (rc == WEFT_E_CONFIG) != (errors > 0) || errors > CONFIG_ERRORS_MAX) {
+        if (config != NULL || (rc == WEFT_E_CONFIG) != (seen.errors > 0) ||
+            seen.errors > CONFIG_ERRORS_MAX) {
             abort();
         }
         return 0;
     }
-    if (errors != 0 || config->self >= config->member_count ||
+    if (seen.errors != 0 || config->self >= config->member_count ||
         strcmp(config->members[config->self].name, config->node) != 0) {
         abort();
     }

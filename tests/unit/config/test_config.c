@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_config.c - schemas/config.c: a good file, every class of error with its line, hostile YAML.
- */
+/* test_config.c - schemas/config*.c: a good file, every class of error with its line, hostile YAML,
+ * and what libyaml and libcyaml by themselves would let pass. */
 #include "schemas/config.h"
 
 #include <arpa/inet.h>
@@ -57,7 +57,7 @@ static const char good[] = "# a node\n"                                        /
                            "node: frankfurt\n"                                 /* 2 */
                            "geometry: geo\n"                                   /* 3 */
                            "data_port: 7400\n"                                 /* 4 */
-                           "nic: {driver: af_xdp, interface: veth0,\n"         /* 5 */
+                           "nic: {driver: af_packet, interface: veth0,\n"      /* 5 */
                            "  hugepages: off, memory_mib: 128}\n"              /* 6 */
                            "sockets:\n"                                        /* 7 */
                            "  admin: /run/weft/admin.sock\n"                   /* 8 */
@@ -83,7 +83,7 @@ START_TEST(good_file)
     ck_assert_uint_eq(config->geometry, CONFIG_GEOMETRY_GEO);
     ck_assert_uint_eq(config->data_port, 7400);
     ck_assert_uint_eq(config_control_port(config), 7401);
-    ck_assert_uint_eq(config->nic.driver, CONFIG_DRIVER_AF_XDP);
+    ck_assert_uint_eq(config->nic.driver, CONFIG_DRIVER_AF_PACKET);
     ck_assert_str_eq(config->nic.interface, "veth0");
     ck_assert_uint_eq(config->nic.hugepages, CONFIG_HUGEPAGES_OFF);
     ck_assert_uint_eq(config->nic.memory_mib, 128);
@@ -157,8 +157,8 @@ static const struct edit edits[] = {
     {"latitude: 50.11", "latitude: 1e999", 16, "latitude is 1e999"},
     {"longitude: -3.7", "longitude: -180.5", 12, "must be a number from -180 to 180"},
     {"[eu, gdpr]", "[eu,\n      gpdr]", 21, "tag gpdr is not known"},
-    {"[eu, gdpr]", "[eu, [us]]", 20, "tag of a nested list is not known"},
-    {"[eu, gdpr]", "eu", 20, "tags is eu; must be a list of tags"},
+    {"[eu, gdpr]", "[eu, [us]]", 20, "a tag is a list; must be a word"},
+    {"[eu, gdpr]", "eu", 20, "tags is a single value; must be a list of tags"},
     {"jurisdiction: DE", "jurisdiction: de", 19, "two capital letters"},
     {"jurisdiction: DE", "jurisdiction: DEU", 19, "two capital letters"},
     {"node: frankfurt", "node: berlin", 2, "node berlin is not one of the members"},
@@ -170,7 +170,7 @@ static const struct edit edits[] = {
     {"data_port: 7400", "data_port: 65535", 4, "data_port is 65535; must be 1 to 65534"},
     {"data_port: 7400", "data_port: 0", 4, "must be 1 to 65534"},
     {"data_port: 7400", "data_prot: 7400", 4, "key data_prot is not known here; known are node"},
-    {"af_xdp", "mlx5", 5, "driver is mlx5; must be af_packet or af_xdp"},
+    {"driver: af_packet", "driver: mlx5", 5, "driver is mlx5; must be af_packet"},
     {"veth0", "averyveryverylong", 5, "interface is averyveryverylong; must be 1 to 15"},
     {"veth0", "../etc", 5, "interface is ../etc"},
     {"hugepages: off", "hugepages: maybe", 6, "must be auto or on or off"},
@@ -196,6 +196,40 @@ static const struct edit edits[] = {
     {"    tags: [eu, gdpr]\n", "  - hello\n", 20, "a member must be a map"},
     {"    tags: [eu, gdpr]\n", "    tags: [[[[[[1]]]]]]\n", 20, "nested too deeply"},
     {"    tags: [eu, gdpr]\n", "    [a]: 1\n", 20, "a key must be a word"},
+    /* libcyaml's own integers would take these for 3, 8, 1 and 3. */
+    {"tier: 3", "tier: 3abc", 18, "tier is 3abc; must be 0 to 7"},
+    {"tier: 3", "tier: 010", 18, "tier is 010"},
+    {"tier: 3", "tier: -18446744073709551615", 18, "tier is -18446744073709551615"},
+    {"tier: 3", "tier: \" 3\"", 18, "tier is  3"},
+    {"tier: 3", "tier: 3.0", 18, "tier is 3.0"},
+    {"latitude: 50.11", "latitude: 50.11N", 16, "latitude is 50.11N"},
+    {"latitude: 50.11", "latitude: 0x12", 16, "latitude is 0x12"},
+    {"latitude: 50.11", "latitude: .inf", 16, "latitude is .inf"},
+    {"hugepages: off", "hugepages: 0", 6, "hugepages is 0; must be auto or on or off"},
+    {"[eu, gdpr]", "[1]", 20, "tag 1 is not known"},
+    {"[eu, gdpr]", "[EU]", 20, "tag EU is not known"},
+    {"[eu, gdpr]", "[eu, \"\"]", 20, "tag empty is not known"},
+    {"[eu, gdpr]", "", 20, "tags is empty; must be a list of tags"},
+    {"[eu, gdpr]", "{eu: gdpr}", 20, "tags is a map; must be a list of tags"},
+    /* Nulls are texts like any other. */
+    {"tier: 3", "tier: ~", 18, "tier is ~; must be 0 to 7"},
+    {"tier: 3", "tier: null", 18, "tier is null"},
+    {"address: 10.77.0.2", "address: ~", 15, "address is ~"},
+    {"jurisdiction: DE", "jurisdiction:", 19, "jurisdiction is empty"},
+    {"  - name: frankfurt\n", "  -\n  - name: frankfurt\n", 13,
+     "a member must be a map: {name: ..., id: ..., ...}; this is empty"},
+    /* Given twice: the line of the second, though libcyaml tells that of the value before. */
+    {"sockets:\n", "nic:\n  driver: af_packet\nsockets:\n", 7,
+     "nic is given twice, first on line 5"},
+    {"    tags: [eu, gdpr]\n", "members: []\n", 20, "members is given twice, first on line 10"},
+    {"  hugepages: off,", "\n\n  driver: af_packet,", 8, "driver is given twice, first on line 5"},
+    {"tier: 0}", "tier: 0,\n     name: x}", 13, "name is given twice, first on line 11"},
+    /* A value on a line of its own, a key behind nested lists. */
+    {"tier: 3", "tier:\n\n      9", 20, "tier is 9"},
+    {"    tags: [eu, gdpr]\n", "    tags:\n    - eu\n    - gdpr\n    last: 1\n", 23,
+     "key last is not known here"},
+    {"tier: 3", "\ttier: 3", 18, "not valid YAML"},
+    {"tier: 3", "tier: |\n      9", 18, "tier is 9"},
 };
 
 START_TEST(one_error)
@@ -243,6 +277,124 @@ START_TEST(all_errors_at_once)
     ck_assert(error_is(6, 6, "tier is 8"));
     /* Not also "oslo is not one of the members": its entry is only broken. */
     ck_assert(error_is(7, 9, "same id as b on line 7"));
+}
+END_TEST
+
+/* A section that is not of its kind, in a file that is good apart from that. */
+START_TEST(wrong_shapes)
+{
+    static const struct {
+        const char *nic;
+        const char *sockets;
+        const char *members;
+        unsigned line;
+        const char *error;
+    } cases[] = {
+        {"3", NULL, NULL, 2, "nic is a single value; must be a map of keys"},
+        {"", NULL, NULL, 2, "nic is empty; must be a map of keys"},
+        {"[]", NULL, NULL, 2, "nic is a list; must be a map of keys"},
+        {NULL, "~", NULL, 3, "sockets is a single value; must be a map of keys"},
+        {NULL, "[{admin: /a, port: /b}]", NULL, 3, "sockets is a list; must be a map of keys"},
+        {NULL, NULL, "", 4, "members is empty; must be a list of maps"},
+        {NULL, NULL, "~", 4, "members is a single value; must be a list of maps"},
+        {NULL, NULL, "{name: a}", 4, "members is a map; must be a list of maps"},
+        {NULL, NULL, "[]", 4, "members is empty; list at least this node"},
+        {NULL, NULL, "[[a]]", 4,
+         "a member must be a map: {name: ..., id: ..., ...}; this is a list"},
+        {NULL, NULL, "[{name: [a]}]", 4, "name is a list; must be 1 to 31 of letters"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[1024];
+        struct config *config;
+        snprintf(text, sizeof(text), "node: a\nnic: %s\nsockets: %s\nmembers: %s\n",
+                 cases[i].nic != NULL ? cases[i].nic : "{interface: e}",
+                 cases[i].sockets != NULL ? cases[i].sockets : "{admin: /a, port: /b}",
+                 cases[i].members != NULL ? cases[i].members
+                                          : "[{name: a, id: 0, address: 127.0.0.1, latitude: 0, "
+                                            "longitude: 0, tier: 7}]");
+        int rc = parse(text, &config);
+        if (!error_is(0, cases[i].line, cases[i].error)) {
+            errors_print(text);
+        }
+        ck_assert_int_eq(rc, WEFT_E_CONFIG);
+        ck_assert_ptr_null(config);
+        ck_assert_uint_eq(errors.count, 1);
+        ck_assert(error_is(0, cases[i].line, cases[i].error));
+    }
+}
+END_TEST
+
+/* libcyaml stops at the first unknown key; all of them are named, and the checks go on. */
+START_TEST(unknown_keys_at_once)
+{
+    static const char text[] = "colour: {nic: [1, 2], node: {x: y}}\n"
+                               "nic: {interface: e, speed: 10}\n"
+                               "node: a\n"
+                               "colour: again\n"
+                               "sockets: {admin: /a, port: /b, third: /c}\n"
+                               "members:\n"
+                               "  - {name: a, id: 0, address: 127.0.0.1, latitude: 0,\n"
+                               "     longitude: 0, tier: 8, owner: {name: x}}\n";
+    struct config *config;
+    ck_assert_int_eq(parse(text, &config), WEFT_E_CONFIG);
+    ck_assert_uint_eq(errors.count, 6);
+    ck_assert(error_is(0, 1, "key colour is not known here; known are node, geometry"));
+    ck_assert(error_is(1, 2, "key speed is not known here; known are driver"));
+    ck_assert(error_is(2, 4, "key colour"));
+    ck_assert(error_is(3, 5, "key third is not known here; known are admin, port"));
+    ck_assert(error_is(4, 8, "key owner is not known here; known are name"));
+    ck_assert(error_is(5, 8, "tier is 8"));
+    /* Together with an error of shape, which ends the reading. */
+    ck_assert_int_eq(parse("x: 1\nnic: 3\nnode: [a]\ny: 2\n", &config), WEFT_E_CONFIG);
+    ck_assert_uint_eq(errors.count, 3);
+    ck_assert(error_is(0, 1, "key x"));
+    ck_assert(error_is(1, 4, "key y"));
+    ck_assert(error_is(2, 2, "nic is a single value"));
+}
+END_TEST
+
+/* What is unusual and still right. */
+START_TEST(good_oddities)
+{
+    static const char text[] =
+        "\xef\xbb\xbf%YAML 1.1\n--- # the one document\r\n"
+        "? node\n: \"a\"\nnic: {interface: 'e', memory_mib: 0064}\n"
+        "sockets: {admin: /a, port: /b}\n"
+        "members: [{name: a, id: 0, address: 127.0.0.1, latitude: 1e1, longitude: -.5,\n"
+        "  tier: 7, tags: []}]\n...\n";
+    struct config *config;
+    int rc = parse(text, &config);
+    if (rc != 0) {
+        errors_print(text);
+    }
+    ck_assert_int_eq(rc, 0);
+    ck_assert_str_eq(config->node, "a");
+    ck_assert_uint_eq(config->nic.memory_mib, 64); /* not octal */
+    ck_assert_double_eq_tol(config->members[0].latitude_deg, 10, 1e-12);
+    ck_assert_double_eq_tol(config->members[0].longitude_deg, -0.5, 1e-12);
+    config_destroy(config);
+}
+END_TEST
+
+START_TEST(tag_limit)
+{
+    char text[4096];
+    struct config *config;
+    for (unsigned count = 32; count <= 33; count++) {
+        size_t used =
+            (size_t)snprintf(text, sizeof(text),
+                             "node: a\nnic: {interface: e}\nsockets: {admin: /a, port: /b}\n"
+                             "members:\n- {name: a, id: 0, address: 127.0.0.1, latitude: 0,\n"
+                             "  longitude: 0, tier: 7, tags: [\n");
+        for (unsigned i = 0; i < count; i++) {
+            used += (size_t)snprintf(text + used, sizeof(text) - used, "    eu,\n");
+        }
+        snprintf(text + used, sizeof(text) - used, "  ]}\n");
+        int rc = parse(text, &config);
+        ck_assert_int_eq(rc, count == 32 ? 0 : WEFT_E_CONFIG);
+        ck_assert(count == 32 || error_is(0, 7 + 32, "one tag too many; at most 32"));
+        config_destroy(config);
+    }
 }
 END_TEST
 
@@ -340,6 +492,17 @@ START_TEST(hostile_files)
         "\xff\xfe\x00\x01",
         "node: \"\\uD800\"\n",
         "<<: {node: a}\n",
+        "~",
+        "---\n---\n---\n",
+        "node: a\n...\n---\nnode: a\n",
+        "node: a\n\tnic: x\n",
+        "? {node: a}\n: b\n",
+        "node: &a\n",
+        "members: &m [{name: a}]\nnic: *m\n",
+        "!!map {node: a}\n",
+        "? |\n  a\n  b\n: c\n",
+        "\"%s%n%s%n\": '%n'\n",
+        "node: \"it's in sequence entry '9\"\nmembers: [{name: [']\"]}]\n",
     };
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         struct config *config;
@@ -370,6 +533,28 @@ START_TEST(large_files)
     }
     memset(&errors, 0, sizeof(errors));
     ck_assert_int_eq(config_parse(&config, text, used, "t", error_keep, &errors), WEFT_E_CONFIG);
+    ck_assert_uint_eq(errors.count, CONFIG_ERRORS_MAX);
+    /* One key, one text and one number as long as the file. */
+    for (unsigned i = 0; i < 3; i++) {
+        used = (size_t)snprintf(text, size, "%s", i == 0 ? "" : i == 1 ? "node: " : "data_port: ");
+        memset(text + used, '7', size - 1 - used);
+        memset(&errors, 0, sizeof(errors));
+        ck_assert_int_eq(config_parse(&config, text, size - 1, "t", error_keep, &errors),
+                         WEFT_E_CONFIG);
+        ck_assert_uint_ge(errors.count, 1);
+    }
+    /* More values than any file needs, deep in an unknown key. */
+    used = (size_t)snprintf(text, size, "x: [");
+    memset(text + used, ' ', size - used);
+    for (; used + 2 < size; used += 2) {
+        memcpy(text + used, "1,", 2);
+    }
+    memset(&errors, 0, sizeof(errors));
+    ck_assert_int_eq(config_parse(&config, text, size - 1, "t", error_keep, &errors),
+                     WEFT_E_CONFIG);
+    ck_assert(error_is(0, 1, "too many entries"));
+    memset(&errors, 0, sizeof(errors));
+    ck_assert_int_eq(config_parse(&config, text, 0, "t", error_keep, &errors), WEFT_E_CONFIG);
     free(text);
 }
 END_TEST
@@ -420,6 +605,10 @@ int main(void)
     tcase_add_test(tcase, defaults);
     tcase_add_loop_test(tcase, one_error, 0, (int)(sizeof(edits) / sizeof(edits[0])));
     tcase_add_test(tcase, all_errors_at_once);
+    tcase_add_test(tcase, wrong_shapes);
+    tcase_add_test(tcase, unknown_keys_at_once);
+    tcase_add_test(tcase, good_oddities);
+    tcase_add_test(tcase, tag_limit);
     tcase_add_test(tcase, socket_paths_at_the_limit);
     tcase_add_test(tcase, member_limit);
     tcase_add_test(tcase, error_limit);

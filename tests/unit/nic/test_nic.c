@@ -245,7 +245,6 @@ int main(void)
         .name = "test",
         .runtime_dir = "/tmp",
         .interface = "w0",
-        .driver = NIC_AF_PACKET,
         .hugepages = NIC_HUGEPAGES_OFF,
         .memory_mib = 64,
     };

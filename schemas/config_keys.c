@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_keys.c - the key table made of config.def, and how a text of the file becomes the value of
+ * a key. config.c applies it to a whole file; config_load.c takes its words for errors.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "schemas/config_impl.h"
+
+/* ---- the key table ---- */
+
+#define OWNER_TOP     struct config
+#define OWNER_NIC     struct config
+#define OWNER_SOCKETS struct config
+#define OWNER_MEMBER  struct config_member
+#define YAML_TOP      struct config_yaml
+#define YAML_NIC      struct config_yaml_nic
+#define YAML_SOCKETS  struct config_yaml_sockets
+#define YAML_MEMBER   struct config_yaml_member
+#define KEY_ROW(place_, key_, type_, field_, default_, min_, max_, choices_, text_)                \
+    {PLACE_##place_,                                                                               \
+     TYPE_##type_,                                                                                 \
+     #key_,                                                                                        \
+     default_,                                                                                     \
+     (double)(min_),                                                                               \
+     (double)(max_),                                                                               \
+     choices_,                                                                                     \
+     text_,                                                                                        \
+     offsetof(OWNER_##place_, field_),                                                             \
+     offsetof(YAML_##place_, key_)},
+const struct config_key config_keys[CONFIG_KEY_COUNT] = {WEFT_CONFIG_KEYS(KEY_ROW)};
+
+const char *const config_place_names[] = {"", "nic", "sockets", "members"};
+
+const struct config_key *config_key_find(enum config_place place, const char *name)
+{
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+        if (config_keys[i].place == place && strcmp(config_keys[i].name, name) == 0) {
+            return &config_keys[i];
+        }
+    }
+    return NULL;
+}
+
+void config_keys_list(enum config_place place, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < CONFIG_KEY_COUNT && used < size; i++) {
+        if (config_keys[i].place == place) {
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? ", " : "",
+                                     config_keys[i].name);
+        }
+    }
+}
+
+void config_key_expects(const struct config_key *key, char *out, size_t size)
+{
+    switch (key->type) {
+    case TYPE_NAME:
+        snprintf(out, size, "1 to %.0f of letters, digits, '.', '_' and '-'", key->max);
+        break;
+    case TYPE_WORD: {
+        size_t used = 0;
+        for (const char *c = key->choices; *c != '\0' && used + 5 < size; c++) {
+            used += (size_t)snprintf(out + used, size - used, *c == '|' ? " or " : "%c", *c);
+        }
+        break;
+    }
+    case TYPE_INT:
+        snprintf(out, size, "%.0f to %.0f", key->min, key->max);
+        break;
+    case TYPE_REAL:
+        snprintf(out, size, "a number from %.0f to %.0f", key->min, key->max);
+        break;
+    case TYPE_PATH:
+        snprintf(out, size, "a path from / on, at most %.0f bytes", key->max);
+        break;
+    case TYPE_ADDRESS:
+        snprintf(out, size, "a node's IPv4 address, such as 10.0.0.1");
+        break;
+    case TYPE_TAGS:
+        snprintf(out, size, "a list of tags, such as [eu, gdpr]");
+        break;
+    case TYPE_COUNTRY:
+        snprintf(out, size, "two capital letters, such as DE");
+        break;
+    }
+}
+
+/* ---- values ---- */
+
+static bool name_read(const struct config_key *key, const char *value, char *out)
+{
+    size_t len = strlen(value);
+    if (len < (size_t)key->min || len > (size_t)key->max ||
+        strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != len) {
+        return false;
+    }
+    memcpy(out, value, len + 1);
+    return true;
+}
+
+static bool word_read(const struct config_key *key, const char *value, uint32_t *out)
+{
+    size_t len = strlen(value);
+    const char *choice = key->choices;
+    for (uint32_t i = 0;; i++) {
+        size_t choice_len = strcspn(choice, "|");
+        if (choice_len == len && memcmp(choice, value, len) == 0) {
+            *out = i;
+            return true;
+        }
+        if (choice[choice_len] == '\0') {
+            return false;
+        }
+        choice += choice_len + 1;
+    }
+}
+
+static bool int_read(const struct config_key *key, const char *value, uint32_t *out)
+{
+    size_t len = strlen(value);
+    if (len == 0 || len > 9 || strspn(value, "0123456789") != len) {
+        return false;
+    }
+    unsigned long number = strtoul(value, NULL, 10);
+    if ((double)number < key->min || (double)number > key->max) {
+        return false;
+    }
+    *out = (uint32_t)number;
+    return true;
+}
+
+static bool real_read(const struct config_key *key, const char *value, double *out)
+{
+    size_t len = strlen(value);
+    char *end = NULL;
+    if (len == 0 || len > 32 || strspn(value, "0123456789+-.eE") != len) {
+        return false; /* strtod alone would take "nan", "inf" and hexadecimal */
+    }
+    double number = strtod(value, &end);
+    if (*end != '\0' || !isfinite(number) || number < key->min || number > key->max) {
+        return false;
+    }
+    *out = number;
+    return true;
+}
+
+static bool path_read(const struct config_key *key, const char *value, char *out)
+{
+    size_t len = strlen(value);
+    if (value[0] != '/' || len < (size_t)key->min || len > (size_t)key->max) {
+        return false;
+    }
+    memcpy(out, value, len + 1);
+    return true;
+}
+
+/* One host: not "any", not a group, not broadcast. */
+static bool address_read(const char *value, struct in_addr *out)
+{
+    if (inet_pton(AF_INET, value, out) != 1) {
+        return false;
+    }
+    uint32_t host = ntohl(out->s_addr);
+    return (host >> 24) != 0 && host < UINT32_C(0xe0000000);
+}
+
+static bool country_read(const char *value, char out[static 3])
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (value[i] < 'A' || value[i] > 'Z') {
+            return false;
+        }
+    }
+    if (value[2] != '\0') {
+        return false;
+    }
+    memcpy(out, value, 3);
+    return true;
+}
+
+bool config_key_read(const struct config_key *key, const char *value, void *field)
+{
+    switch (key->type) {
+    case TYPE_NAME:
+        return name_read(key, value, field);
+    case TYPE_WORD:
+        return word_read(key, value, field);
+    case TYPE_INT:
+        return int_read(key, value, field);
+    case TYPE_REAL:
+        return real_read(key, value, field);
+    case TYPE_PATH:
+        return path_read(key, value, field);
+    case TYPE_ADDRESS:
+        return address_read(value, field);
+    case TYPE_COUNTRY:
+        return country_read(value, field);
+    case TYPE_TAGS:
+        break;
+    }
+    return false;
+}
+
+/* ---- listings ---- */
+
+int config_key_describe(size_t index, struct config_key_info *info)
+{
+    if (index >= CONFIG_KEY_COUNT) {
+        return -ENOENT;
+    }
+    const struct config_key *key = &config_keys[index];
+    *info = (struct config_key_info){
+        .place = config_place_names[key->place],
+        .key = key->name,
+        .default_value = key->default_value,
+        .text = key->text,
+    };
+    config_key_expects(key, info->expects, sizeof(info->expects));
+    return 0;
+}
