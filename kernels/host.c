@@ -229,5 +229,7 @@ weft_load_t host_load(struct host *host, uint64_t now_ns)
         .room = load.room,
         .queue_us = load.queue_us < UINT32_MAX ? (uint32_t)load.queue_us : UINT32_MAX,
         .free_vram_mib = load.free_mib,
+        .prefill_per_second = (uint32_t)load.prefill_tps,
+        .decode_per_second = (uint32_t)load.decode_tps,
     };
 }

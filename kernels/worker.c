@@ -317,8 +317,10 @@ static int open_model(struct worker *w)
                 why[0] ? why : weft_status_text(rc));
         return rc;
     }
-    if (!w->host.tokenizer || w->host.chat.begin == TOKENIZER_NONE)
-        LOG_WARN("%s; such requests are refused", why);
+    if (!w->host.tokenizer)
+        LOG_WARN("%s: only prompts of token ids are served", why);
+    else if (w->host.chat.begin == TOKENIZER_NONE)
+        LOG_WARN("%s: no chat, only plain text and token ids are served", why);
     w->event_capacity = engine_events_max(w->host.engine);
     w->events = calloc(w->event_capacity, sizeof(*w->events));
     if (!w->events)

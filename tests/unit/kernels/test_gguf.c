@@ -183,6 +183,13 @@ START_TEST(test_unknown_tensor)
     ck_assert_int_eq(gguf_open_memory(&file, data, size, why, sizeof(why)), 0);
     ck_assert_int_eq(model_create(&model, file, why, sizeof(why)), -ENOENT);
     ck_assert_ptr_nonnull(strstr(why, "blk.1.attn_q.weight"));
+    memcpy(name, "blk.1.attn_k.weight", 19); /* twice, then */
+    ck_assert_int_eq(gguf_open_memory(&file, data, size, why, sizeof(why)), -EINVAL);
+    memcpy(name, "blk.1.attn_q.weight", 19);
+    uint8_t *layers = memmem(data, size, "block_count", 11);
+    layers[11 + 4] = 1; /* behind the key and the type: one layer, tensors of two */
+    ck_assert_int_eq(gguf_open_memory(&file, data, size, why, sizeof(why)), 0);
+    ck_assert_int_eq(model_create(&model, file, why, sizeof(why)), -ENOTSUP);
     free(data);
 }
 END_TEST

@@ -26,7 +26,8 @@ const struct tiny_shape tiny_default = {
 
 /* In GPT-2's spelling, in which a space is U+0120. */
 static const char *const merges[] = {"h e",          "l l", "he ll", "hell o", "\xc4\xa0 t", "e r",
-                                     "\xc4\xa0t he", "a a", "aa aa", "o r",    "\xc4\xa0 w"};
+                                     "\xc4\xa0t he", "a a", "aa aa", "o r",    "\xc4\xa0 w", "1 2",
+                                     "y z",          "x y", "yz w",  "x yz"};
 #define MERGES (sizeof(merges) / sizeof(merges[0]))
 static const char *const specials[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
 static const char chat_template[] =

@@ -23,10 +23,10 @@ struct tiny_shape {
 extern const struct tiny_shape tiny_default;
 
 /* Names of the vocabulary: 256 bytes (id = GPT-2 order), merges, then specials. */
-#define TINY_VOCAB    270u
-#define TINY_END      267u /* <|endoftext|> */
-#define TINY_IM_START 268u
-#define TINY_IM_END   269u
+#define TINY_VOCAB    275u
+#define TINY_END      272u /* <|endoftext|> */
+#define TINY_IM_START 273u
+#define TINY_IM_END   274u
 
 /* The file's bytes; malloc()ed. */
 uint8_t *tiny_write(const struct tiny_shape *shape, size_t *size);

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of kernels/engine/engine.c over the CPU backend and a small random model. Time is a number
+ * that the tests move. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <weft/status.h>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/engine/engine.h"
+#include "tiny_model.h"
+
+#define MS           1000000ull
+#define REQUESTS_MAX 64u
+#define TOKENS_MAX   128u
+
+struct seen {
+    uint32_t tokens[TOKENS_MAX];
+    size_t count;
+    bool done;
+    struct engine_event end;
+    unsigned first_step;
+    unsigned last_step;
+};
+
+static uint8_t *data;
+static struct model *model;
+static tokenizer_t *tokenizer;
+static exec_t *backend;
+static engine_t *engine;
+static struct seen seen[REQUESTS_MAX];
+static struct engine_event events[256];
+static uint64_t now;
+static unsigned steps;
+
+/* A backend in front of the real one: counts rows, can be told to fail, takes its time. */
+struct probe {
+    struct exec base;
+    exec_t *real;
+    int fail;
+    size_t most_rows;
+    uint64_t cost_ns;
+};
+static struct probe probe;
+
+static int probe_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits)
+{
+    (void)self;
+    probe.most_rows = count > probe.most_rows ? count : probe.most_rows;
+    now += probe.cost_ns * count;
+    return probe.fail ? probe.fail : exec_forward(probe.real, rows, count, logits);
+}
+
+static void probe_info(const exec_t *self, struct exec_info *out)
+{
+    (void)self;
+    exec_info(probe.real, out);
+}
+
+static void probe_destroy(exec_t *self)
+{
+    (void)self;
+    exec_destroy(probe.real);
+}
+
+static const struct exec_ops probe_ops = {probe_forward, probe_info, probe_destroy};
+
+static uint64_t test_clock(void *user)
+{
+    (void)user;
+    return now;
+}
+
+static void start(uint32_t slots, uint32_t queue, uint32_t batch)
+{
+    const struct cpu_options options = {.slots = slots, .context = 100, .batch_max = batch};
+    const struct engine_options engine_options = {.queue_max = queue, .clock = test_clock};
+    engine_destroy(engine);
+    if (backend)
+        exec_destroy(backend);
+    memset(seen, 0, sizeof(seen));
+    steps = 0;
+    now = 1000 * MS;
+    ck_assert_int_eq(cpu_create(&probe.real, model, &options), 0);
+    probe = (struct probe){{&probe_ops}, probe.real, 0, 0, 1000};
+    backend = &probe.base;
+    ck_assert_int_eq(engine_create(&engine, backend, tokenizer, &engine_options), 0);
+    ck_assert_uint_le(engine_events_max(engine), sizeof(events) / sizeof(events[0]));
+}
+
+static void setup(void)
+{
+    size_t size;
+    char why[128];
+    gguf_t *file;
+    data = tiny_write(&tiny_default, &size);
+    ck_assert_int_eq(gguf_open_memory(&file, data, size, why, sizeof(why)), 0);
+    ck_assert_int_eq(model_create(&model, file, why, sizeof(why)), 0);
+    ck_assert_int_eq(tokenizer_create(&tokenizer, file, why, sizeof(why)), 0);
+    start(3, 8, 16);
+}
+
+static void teardown(void)
+{
+    engine_destroy(engine);
+    exec_destroy(backend);
+    tokenizer_destroy(tokenizer);
+    model_destroy(model);
+    free(data);
+}
+
+/* Prompt of `count` tokens that depends on the id alone. */
+static struct engine_request request_of(uint64_t id, size_t count, uint32_t max_tokens)
+{
+    static uint32_t prompt[TOKENS_MAX];
+    uint64_t rng = id + 1000;
+    for (size_t i = 0; i < count; i++)
+        prompt[i] = (uint32_t)(tiny_random(&rng) % 256);
+    return (struct engine_request){
+        .id = id, .tokens = prompt, .token_count = count, .max_tokens = max_tokens};
+}
+
+static int submit(uint64_t id, size_t count, uint32_t max_tokens)
+{
+    const struct engine_request request = request_of(id, count, max_tokens);
+    return engine_submit(engine, &request, now);
+}
+
+static void step(void)
+{
+    const int count = engine_step(engine, now, events, sizeof(events) / sizeof(events[0]));
+    ck_assert_int_ge(count, 0);
+    steps++;
+    for (int i = 0; i < count; i++) {
+        struct seen *s = &seen[events[i].id];
+        ck_assert(!s->done);
+        if (events[i].kind == ENGINE_TOKEN) {
+            if (s->count == 0)
+                s->first_step = steps;
+            s->tokens[s->count++] = events[i].token;
+        } else {
+            s->done = true;
+            s->end = events[i];
+            s->last_step = steps;
+            ck_assert_uint_eq(s->end.new_tokens, s->count);
+        }
+    }
+}
+
+static void run(void)
+{
+    while (engine_busy(engine))
+        step();
+}
+
+/* Same tokens alone and among others, whatever is sampled and however prompts are cut. */
+START_TEST(test_batched_is_alone)
+{
+    struct seen alone[6];
+    for (uint64_t id = 0; id < 6; id++) {
+        start(1, 1, 40);
+        struct engine_request r = request_of(id, 3 + 7 * id, 30);
+        r.sampling = (struct sampler_params){.temperature = id % 2 ? 1.0f : 0.0f, .seed = id};
+        ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+        run();
+        alone[id] = seen[id];
+        ck_assert(alone[id].done && alone[id].count > 0);
+    }
+    for (uint32_t batch = 5; batch < 30; batch += 11) {
+        start(4, 8, batch);
+        for (uint64_t id = 0; id < 6; id++) {
+            struct engine_request r = request_of(id, 3 + 7 * id, 30);
+            r.sampling = (struct sampler_params){.temperature = id % 2 ? 1.0f : 0.0f, .seed = id};
+            ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+            step();
+        }
+        run();
+        ck_assert_uint_le(probe.most_rows, batch);
+        for (uint64_t id = 0; id < 6; id++) {
+            ck_assert_uint_eq(seen[id].count, alone[id].count);
+            ck_assert_int_eq(seen[id].end.finish, alone[id].end.finish);
+            ck_assert_mem_eq(seen[id].tokens, alone[id].tokens, alone[id].count * sizeof(uint32_t));
+        }
+    }
+}
+END_TEST
+
+/* A stream taken over in the middle, from its tokens alone, goes on as it would have. */
+START_TEST(test_resumed_is_whole)
+{
+    struct engine_request r = request_of(0, 10, 40);
+    uint32_t prompt[TOKENS_MAX];
+    r.sampling = (struct sampler_params){.temperature = 1.5f, .top_p = 0.95f, .seed = 77};
+    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+    run();
+    const struct seen whole = seen[0];
+    const size_t cut = whole.count / 2;
+    ck_assert_uint_gt(whole.count, 4);
+    memcpy(prompt, r.tokens, 10 * sizeof(*prompt));
+    memcpy(prompt + 10, whole.tokens, cut * sizeof(*prompt));
+    start(2, 2, 8);
+    r.tokens = prompt;
+    r.token_count = 10 + cut;
+    r.max_tokens = 40 - (uint32_t)cut;
+    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+    run();
+    ck_assert_uint_eq(seen[0].count, whole.count - cut);
+    ck_assert_mem_eq(seen[0].tokens, whole.tokens + cut, (whole.count - cut) * sizeof(*prompt));
+}
+END_TEST
+
+START_TEST(test_account)
+{
+    ck_assert_int_eq(submit(1, 20, 5), 0);
+    now += 3 * MS;
+    run();
+    ck_assert_int_eq(seen[1].end.finish, ENGINE_LENGTH);
+    ck_assert_uint_eq(seen[1].end.prompt_tokens, 20);
+    ck_assert_uint_eq(seen[1].end.new_tokens, 5);
+    ck_assert_uint_eq(seen[1].end.queue_us, 3000);
+    ck_assert_uint_eq(seen[1].end.prefill_us, 20); /* the probe's microsecond a row */
+    ck_assert_uint_eq(seen[1].end.decode_us, 4);
+    ck_assert_int_eq(engine_step(engine, now, events, 256), 0);
+}
+END_TEST
+
+START_TEST(test_refusals)
+{
+    struct engine_request r = request_of(1, 10, 5);
+    ck_assert_int_eq(submit(1, 0, 5), -EINVAL);
+    ck_assert_int_eq(submit(1, 5, 0), -EINVAL);
+    ck_assert_int_eq(submit(1, 96, 5), WEFT_E_TOO_LONG);
+    ck_assert_int_eq(submit(1, 10, UINT32_MAX), WEFT_E_TOO_LONG);
+    ck_assert_int_eq(submit(1, 95, 5), 0);
+    ck_assert_int_eq(submit(1, 10, 5), -EEXIST);
+    const uint32_t outside = TINY_VOCAB;
+    r.id = 2;
+    r.tokens = &outside;
+    r.token_count = 1;
+    ck_assert_int_eq(engine_submit(engine, &r, now), -EINVAL);
+    r = request_of(2, 10, 5);
+    r.deadline_ns = now;
+    ck_assert_int_eq(engine_submit(engine, &r, now), WEFT_E_BUDGET_EXPIRED);
+    run();
+    ck_assert_uint_eq(seen[1].count, 5); /* the context is full to the last position */
+}
+END_TEST
+
+START_TEST(test_queue_bound)
+{
+    struct engine_load load;
+    for (uint64_t id = 0; id < 11; id++) {
+        engine_load(engine, now, &load);
+        ck_assert_uint_eq(load.room, 11 - id);
+        ck_assert_int_eq(submit(id, 5, 3), 0);
+    }
+    engine_load(engine, now, &load);
+    ck_assert_uint_eq(load.room, 0);
+    ck_assert_int_eq(submit(11, 5, 3), WEFT_E_MESH_FULL);
+    run();
+    ck_assert_int_eq(submit(11, 5, 3), 0);
+    run();
+    for (uint64_t id = 0; id < 12; id++)
+        ck_assert(seen[id].done);
+}
+END_TEST
+
+START_TEST(test_cancel)
+{
+    for (uint64_t id = 0; id < 6; id++)
+        ck_assert_int_eq(submit(id, 40, 50), 0);
+    step(); /* 0 is in the middle of its prompt, 3..5 wait */
+    ck_assert_int_eq(engine_cancel(engine, 0), 0);
+    ck_assert_int_eq(engine_cancel(engine, 4), 0);
+    ck_assert_int_eq(engine_cancel(engine, 9), -ENOENT);
+    step();
+    ck_assert(seen[0].done && seen[0].end.finish == ENGINE_CANCELLED && seen[0].count == 0);
+    ck_assert(seen[4].done && seen[4].end.finish == ENGINE_CANCELLED);
+    while (seen[1].count < 5)
+        step();
+    ck_assert_int_eq(engine_cancel(engine, 1), 0);
+    step();
+    ck_assert(seen[1].done && seen[1].end.finish == ENGINE_CANCELLED && seen[1].count == 5);
+    engine_cancel_all(engine);
+    step();
+    ck_assert(!engine_busy(engine));
+    ck_assert(seen[2].done && seen[3].done && seen[5].done);
+}
+END_TEST
+
+START_TEST(test_deadline)
+{
+    struct engine_request r = request_of(0, 30, 20);
+    r.deadline_ns = now + 10 * MS; /* of the first token: met, then of no more interest */
+    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+    r = request_of(1, 30, 20);
+    r.deadline_ns = now + 10 * MS;
+    r.deadline_is_end_to_end = true;
+    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+    while (seen[0].count < 3 || seen[1].count < 3)
+        step();
+    r = request_of(2, 30, 20);
+    r.deadline_ns = now + 10 * MS;
+    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+    now += 11 * MS;
+    run();
+    ck_assert_int_eq(seen[0].end.finish, ENGINE_LENGTH);
+    ck_assert_int_eq(seen[1].end.finish, ENGINE_DEADLINE);
+    ck_assert_uint_lt(seen[1].count, 20);
+    ck_assert_int_eq(seen[2].end.finish, ENGINE_DEADLINE);
+    ck_assert_uint_eq(seen[2].count, 0);
+}
+END_TEST
+
+/* Priority first, then the earlier deadline, then first come. */
+START_TEST(test_order)
+{
+    static const struct {
+        uint32_t priority;
+        uint64_t deadline_ms;
+    } wanted[] = {{3, 0}, {3, 900}, {3, 800}, {9, 0}, {3, 0}};
+    static const uint64_t order[] = {3, 2, 1, 0, 4};
+    start(1, 8, 16);
+    ck_assert_int_eq(submit(10, 5, 5), 0);
+    step();
+    for (uint64_t id = 0; id < 5; id++) {
+        struct engine_request r = request_of(id, 5, 4);
+        r.priority = wanted[id].priority;
+        r.deadline_ns = wanted[id].deadline_ms ? now + wanted[id].deadline_ms * MS : 0;
+        ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+    }
+    run();
+    for (size_t i = 1; i < 5; i++)
+        ck_assert_uint_lt(seen[order[i - 1]].last_step, seen[order[i]].last_step);
+}
+END_TEST
+
+/* A request of the lowest priority gets its turn although more urgent ones keep coming. */
+START_TEST(test_no_starvation)
+{
+    uint64_t id = 1;
+    start(1, 4, 16);
+    ck_assert_int_eq(submit(0, 5, 3), 0);
+    for (unsigned n = 0; n < 5000 && !seen[0].done; n++) {
+        struct engine_load load;
+        engine_load(engine, now, &load);
+        if (load.queued < 3) {
+            id = id % (REQUESTS_MAX - 1) + 1;
+            memset(&seen[id], 0, sizeof(seen[id]));
+            struct engine_request r = request_of(id, 5, 3);
+            r.priority = ENGINE_PRIORITY_MAX;
+            ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+        }
+        step();
+        now += 100 * MS;
+    }
+    ck_assert(seen[0].done);
+    ck_assert_int_eq(seen[0].end.finish, ENGINE_LENGTH);
+}
+END_TEST
+
+/* A long prompt does not stop the streams that are running: one token for each of them a step. */
+START_TEST(test_decoding_goes_on)
+{
+    start(3, 4, 8);
+    ck_assert_int_eq(submit(0, 4, 60), 0);
+    ck_assert_int_eq(submit(1, 4, 60), 0);
+    while (seen[0].count < 2 || seen[1].count < 2)
+        step();
+    ck_assert_int_eq(submit(2, 90, 5), 0);
+    while (seen[2].count == 0) {
+        const size_t before0 = seen[0].count;
+        const size_t before1 = seen[1].count;
+        step();
+        ck_assert(seen[0].count == before0 + 1 || seen[0].done);
+        ck_assert(seen[1].count == before1 + 1 || seen[1].done);
+    }
+    run();
+}
+END_TEST
+
+START_TEST(test_backend_fails)
+{
+    for (uint64_t id = 0; id < 5; id++)
+        ck_assert_int_eq(submit(id, 5, 20), 0);
+    step();
+    probe.fail = -EIO;
+    step();
+    for (uint64_t id = 0; id < 3; id++)
+        ck_assert_int_eq(seen[id].end.finish, ENGINE_ERROR);
+    probe.fail = 0;
+    run();
+    ck_assert_int_eq(seen[3].end.finish, ENGINE_LENGTH);
+    ck_assert_int_eq(seen[4].end.finish, ENGINE_LENGTH);
+}
+END_TEST
+
+START_TEST(test_benchmark_and_load)
+{
+    struct engine_load load;
+    probe.cost_ns = MS; /* a millisecond a row */
+    ck_assert_int_eq(engine_benchmark(engine, 100000), 0);
+    engine_load(engine, now, &load);
+    ck_assert_double_eq_tol(load.decode_tps, 1000.0, 1.0);
+    ck_assert_double_eq_tol(load.prefill_tps, 1000.0, 1.0);
+    ck_assert_uint_eq(load.queue_us, 0);
+    for (uint64_t id = 0; id < 3; id++)
+        ck_assert_int_eq(submit(id, 10, 20), 0);
+    engine_load(engine, now,
+                &load); /* three slots, three waiting: the next waits for one of them */
+    ck_assert_uint_ge(load.queue_us, 30000);
+    ck_assert_int_eq(engine_benchmark(engine, 1), -EBUSY);
+    run();
+    engine_load(engine, now, &load);
+    ck_assert_uint_eq(load.queue_us, 0);
+    ck_assert_uint_eq(load.active + load.queued, 0);
+}
+END_TEST
+
+START_TEST(test_backend_rules)
+{
+    float logits[TINY_VOCAB];
+    const struct exec_row gap = {0, 1, 5, true};
+    const struct exec_row bad_slot = {3, 0, 5, true};
+    const struct exec_row bad_token = {0, 0, TINY_VOCAB, true};
+    const struct exec_row apart[] = {{0, 0, 1, false}, {1, 0, 1, false}, {0, 1, 1, false}};
+    const struct exec_row sound[] = {{0, 0, 1, false}, {0, 1, 2, false}, {1, 0, 1, false}};
+    const struct exec_row back = {0, 1, 9, true};
+    ck_assert_int_eq(exec_forward(backend, &gap, 1, logits), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, &bad_slot, 1, logits), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, &bad_token, 1, logits), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, apart, 3, logits), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, sound, 0, logits), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, sound, 3, NULL), 0);
+    ck_assert_int_eq(exec_forward(backend, &back, 1, logits), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("engine");
+    TCase *tcase = tcase_create("core");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, test_batched_is_alone);
+    tcase_add_test(tcase, test_resumed_is_whole);
+    tcase_add_test(tcase, test_account);
+    tcase_add_test(tcase, test_refusals);
+    tcase_add_test(tcase, test_queue_bound);
+    tcase_add_test(tcase, test_cancel);
+    tcase_add_test(tcase, test_deadline);
+    tcase_add_test(tcase, test_order);
+    tcase_add_test(tcase, test_no_starvation);
+    tcase_add_test(tcase, test_decoding_goes_on);
+    tcase_add_test(tcase, test_backend_fails);
+    tcase_add_test(tcase, test_benchmark_and_load);
+    tcase_add_test(tcase, test_backend_rules);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}

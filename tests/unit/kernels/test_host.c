@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of kernels/host.c: jobs as the port brings them, over a small model in a file. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <weft/status.h>
+#include <weft/wire.h>
+
+#include "kernels/host.h"
+#include "schemas/base/clock.h"
+#include "tiny_model.h"
+
+static char path[] = "/tmp/weft-test-host-XXXXXX";
+static struct host host;
+
+static void setup(void)
+{
+    size_t size;
+    char why[256];
+    uint8_t *data = tiny_write(&tiny_default, &size);
+    const int fd = mkstemp(path);
+    const struct host_options options = {
+        .model_path = path, .slots = 2, .queue = 2, .context = 120, .memory_mib = 64};
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, data, size), (ssize_t)size);
+    close(fd);
+    free(data);
+    ck_assert_msg(host_open(&host, &options, why, sizeof(why)) == 0, "%s", why);
+}
+
+static void teardown(void)
+{
+    host_close(&host);
+    unlink(path);
+    memcpy(path + sizeof(path) - 7, "XXXXXX", 6);
+}
+
+static struct engine_event finish_all(void)
+{
+    static struct engine_event events[64];
+    struct engine_event last = {0};
+    while (engine_busy(host.engine)) {
+        const int count = engine_step(host.engine, clock_now_ns(), events, 64);
+        ck_assert_int_ge(count, 0);
+        for (int i = 0; i < count; i++)
+            if (events[i].kind == ENGINE_DONE)
+                last = events[i];
+    }
+    return last;
+}
+
+START_TEST(test_kinds)
+{
+    static const weft_job_part_t text = {0, "hello the", 9};
+    static const weft_job_part_t talk[] = {{WEFT_ROLE_SYSTEM, "he", 2}, {WEFT_ROLE_USER, "t", 1}};
+    static const uint32_t tokens[] = {1, 2, 3};
+    weft_job_view_t view = {.parts = &text, .part_count = 1, .max_tokens = 4, .top_p = 1.0f};
+    ck_assert_int_eq(host_submit(&host, 1, &view, clock_now_ns()), 0);
+    ck_assert_uint_eq(finish_all().prompt_tokens, 2); /* "hello", " the" */
+    view.parts = talk;
+    view.part_count = 2;
+    ck_assert_int_eq(host_submit(&host, 1, &view, clock_now_ns()), 0);
+    ck_assert_uint_gt(finish_all().prompt_tokens, 20);
+    view = (weft_job_view_t){.tokens = tokens, .token_count = 3, .max_tokens = 4};
+    ck_assert_int_eq(host_submit(&host, 1, &view, clock_now_ns()), 0);
+    const struct engine_event end = finish_all();
+    ck_assert_uint_eq(end.prompt_tokens, 3);
+    const weft_job_report_t report = host_report(&end);
+    ck_assert_int_eq(report.status, 0);
+    ck_assert_uint_eq(report.new_tokens, end.new_tokens);
+}
+END_TEST
+
+START_TEST(test_refusals)
+{
+    static const char long_text[500] = {0};
+    const weft_job_part_t part = {0, long_text, sizeof(long_text)};
+    static const weft_job_part_t odd = {7, "t", 1};
+    static const uint32_t outside[] = {TINY_VOCAB};
+    weft_job_view_t view = {.parts = &part, .part_count = 1, .max_tokens = 4};
+    ck_assert_int_eq(host_submit(&host, 1, &view, 1), WEFT_E_TOO_LONG);
+    view.parts = &odd;
+    ck_assert_int_eq(host_submit(&host, 1, &view, 1), WEFT_E_BAD_REQUEST);
+    view.part_count = 0;
+    ck_assert_int_eq(host_submit(&host, 1, &view, 1), WEFT_E_BAD_REQUEST);
+    view.tokens = outside;
+    view.token_count = 1;
+    ck_assert_int_eq(host_submit(&host, 1, &view, 1), WEFT_E_BAD_REQUEST);
+    static const uint32_t fine[] = {1};
+    view.tokens = fine;
+    for (uint64_t id = 0; id < 4; id++)
+        ck_assert_int_eq(host_submit(&host, id, &view, 1), 0);
+    ck_assert_uint_eq(host_load(&host, 1).room, 0);
+    ck_assert_int_eq(host_submit(&host, 9, &view, 1), WEFT_E_MESH_FULL);
+}
+END_TEST
+
+START_TEST(test_report)
+{
+    static const struct {
+        enum engine_finish finish;
+        int status;
+        int wire;
+    } wanted[] = {
+        {ENGINE_STOP, 0, WEFT_FINISH_STOP},
+        {ENGINE_LENGTH, 0, WEFT_FINISH_LENGTH},
+        {ENGINE_CANCELLED, WEFT_E_CANCELLED, WEFT_FINISH_CANCELLED},
+        {ENGINE_DEADLINE, WEFT_E_BUDGET_EXPIRED, WEFT_FINISH_FAILED},
+        {ENGINE_ERROR, WEFT_E_WORKER_FAILED, WEFT_FINISH_FAILED},
+    };
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        const struct engine_event event = {.kind = ENGINE_DONE, .finish = wanted[i].finish};
+        const weft_job_report_t report = host_report(&event);
+        ck_assert_int_eq(report.status, wanted[i].status);
+        ck_assert_int_eq(report.finish, wanted[i].wire);
+    }
+}
+END_TEST
+
+START_TEST(test_sizes)
+{
+    struct host other;
+    char why[256];
+    struct host_options options = {.model_path = path, .slots = 1000, .memory_mib = 1};
+    ck_assert_int_ne(host_open(&other, &options, why, sizeof(why)), 0);
+    ck_assert_ptr_nonnull(strstr(why, "slots fit"));
+    host_close(&other);
+    options = (struct host_options){.model_path = path, .context = 1000};
+    ck_assert_int_ne(host_open(&other, &options, why, sizeof(why)), 0);
+    ck_assert_ptr_nonnull(strstr(why, "context"));
+    host_close(&other);
+    options.model_path = "/nonexistent.gguf";
+    ck_assert_int_ne(host_open(&other, &options, why, sizeof(why)), 0);
+    ck_assert_uint_gt(strlen(why), 0);
+    host_close(&other);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("host");
+    TCase *tcase = tcase_create("core");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, test_kinds);
+    tcase_add_test(tcase, test_refusals);
+    tcase_add_test(tcase, test_report);
+    tcase_add_test(tcase, test_sizes);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
