@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 import mesh_state  # noqa: E402  (the path above makes it visible)
 
 MODEL = "smollm2-135m-instruct"
+LONG_PROMPT = "Write a very long story about a weaver who travels around the world."
 ASK_TIMEOUT_S = 60.0
 # A client gives a silent mesh up after 5 s (weft/client.h); twice that and some is "bounded".
 BOUND_S = 13.0
@@ -213,9 +214,9 @@ class Mesh:
             command.append("--json")
         return self.in_netns([*command, prompt])
 
-    def start_ask(self, prompt="Count from one to one thousand in words.", **options):
+    def start_ask(self, prompt=LONG_PROMPT, **options):
         """A client that streams text; for cases that interfere."""
-        options.setdefault("max_tokens", 400)
+        options.setdefault("max_tokens", 800)
         options.setdefault("as_json", False)
         client = Client(self.run_command(prompt, **options))
         self.clients.append(client)
