@@ -169,11 +169,32 @@ static bool next_reply(struct core *core, const struct route_table *table, struc
     return true;
 }
 
+/* The local worker's load is read where it lies, not learnt from beacons. */
+static void learn_local(struct core *core, const struct route_table *table, uint64_t now_ns)
+{
+    struct port_load load = port_load_now(core->port);
+    uint64_t word;
+    memcpy(&word, &load, sizeof(word));
+    if (table == NULL || word == core->local_word) {
+        return;
+    }
+    core->local_word = word;
+    core->route->loads[table->nodes[table->self].id] = (struct route_load){
+        .heard_ns = now_ns,
+        .queue_us = load.queue_us,
+        .room = load.room,
+        .free_vram_64mib = load.free_vram_64mib,
+    };
+}
+
 static uint32_t poll_worker(struct core *core, const struct route_table *table,
                             struct route_packet *packets, uint32_t max, uint64_t now_ns)
 {
     if (core->port == NULL) {
         core->port = atomic_exchange_explicit(&core->incoming, NULL, memory_order_acquire);
+    }
+    if (core->port != NULL) {
+        learn_local(core, table, now_ns);
     }
     uint32_t count = 0;
     while (core->port != NULL && count < max && nic_alloc(core->nic, &packets[count])) {

@@ -20,6 +20,7 @@ struct core {
     struct route_core *route;
     struct port *_Atomic incoming; /* control thread -> lcore */
     struct port *port;             /* the lcore's own; NULL = no worker */
+    uint64_t local_word;           /* the local worker's load word last seen */
     int epoll_fd;
     int wake_fd;
     int sleep_ms; /* longest sleep */

@@ -42,7 +42,8 @@ struct glue {
 
 /* ---- tables ---- */
 
-static struct route_node node_of(const struct glue *g, const struct member *m, uint32_t index)
+static struct route_node node_of(const struct glue *g, const struct member *m, uint32_t index,
+                                 uint64_t now_ns)
 {
     struct route_node node = {
         .id = m->id,
@@ -54,7 +55,7 @@ static struct route_node node_of(const struct glue *g, const struct member *m, u
         .addr = m->address.s_addr,
         .tags = m->tags,
         .at = geo_point_at(m->latitude_deg, m->longitude_deg),
-        .load_ns = m->heard_ns,
+        .load_ns = index == g->config->self ? now_ns : m->heard_ns,
         .queue_us = m->facts.queue_us,
         .room = m->facts.room,
         .free_vram_64mib = (uint16_t)(m->facts.free_vram_mib / WEFT_VRAM_UNIT_MIB > UINT16_MAX
@@ -74,7 +75,6 @@ static struct route_node node_of(const struct glue *g, const struct member *m, u
 static void publish_members(const struct members *members, uint64_t now_ns, void *user)
 {
     struct glue *g = user;
-    (void)now_ns;
     uint32_t count = members_count(members);
     struct route_node *nodes = calloc(count, sizeof(*nodes));
     struct route_table *table = NULL;
@@ -83,7 +83,7 @@ static void publish_members(const struct members *members, uint64_t now_ns, void
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
-        nodes[i] = node_of(g, members_at(members, i), i);
+        nodes[i] = node_of(g, members_at(members, i), i, now_ns);
     }
     int rc =
         route_table_create(&table, nodes, count, members_at(members, members_self(members))->id,

@@ -102,7 +102,8 @@ struct route_load route_load_of(const struct route_node *node, const struct rout
         .room = node->room,
         .free_vram_64mib = node->free_vram_64mib,
     };
-    return overlay->heard_ns >= node->load_ns ? *overlay : load;
+    bool fresher = overlay->heard_ns != 0 && overlay->heard_ns >= node->load_ns;
+    return fresher ? *overlay : load;
 }
 
 uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,

@@ -72,7 +72,7 @@ static unsigned oracle_judge(const struct oracle_node *o, const struct oracle_no
     uint16_t x = q->has_position ? q->x : self->n.x;
     uint16_t y = q->has_position ? q->y : self->n.y;
     const struct route_load *over = &loads[o->n.id];
-    bool fresher = over->heard_ns >= o->n.load_ns;
+    bool fresher = over->heard_ns != 0 && over->heard_ns >= o->n.load_ns;
     uint32_t room = fresher ? over->room : o->n.room;
     uint32_t assigned = fresher ? over->assigned : 0;
     uint32_t vram = fresher ? over->free_vram_64mib : o->n.free_vram_64mib;
@@ -444,6 +444,10 @@ START_TEST(room_is_counted_down_by_what_was_sent)
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
     loads[2].assigned = 2;
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3);
+    loads[2] = (struct route_load){0}; /* nothing heard is not "full" */
+    nodes[1].load_ns = 0;
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    loads[2] = (struct route_load){.heard_ns = 2, .room = 0};
     nodes[1].load_ns = 3; /* a later beacon knows better than the overlay */
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
     loads[2] = (struct route_load){0};

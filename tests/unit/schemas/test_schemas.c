@@ -23,7 +23,7 @@ START_TEST(statuses_have_sentences_and_names)
 #define CHECK_STATUS_(name, code, sentence)                                                        \
     ck_assert_int_lt(code, -1000);                                                                 \
     ck_assert_str_eq(weft_status_text(code), sentence);                                            \
-    ck_assert_str_eq(sentence + strlen(sentence) - 1, ".");                                        \
+    ck_assert_int_eq(sentence[strlen(sentence) - 1], '.');                                         \
     ck_assert_int_eq(strcasecmp(weft_status_name(code), #name), 0);
     WEFT_STATUSES(CHECK_STATUS_)
     ck_assert_str_eq(weft_status_name(WEFT_E_MESH_FULL), "mesh_full");
