@@ -2,16 +2,20 @@
 """Who serves: nearest capable node, filters, refusals with their reasons. See harness.py."""
 import itertools
 import subprocess
+import time
+from collections import Counter
 
 import oracle
-from harness import (EXIT_ERROR, MeshSpec, check, case, expect_refusal, expect_served, status_table,
-                     wait_until)
+from harness import (EXIT_ERROR, Failed, MeshSpec, case, check, expect_refusal, expect_served,
+                     status_table, wait_until)
 
 FRANKFURT = (50.1, 8.7)
 NEW_YORK = (40.7, -74.0)
 ALL = MeshSpec(workers="all")
 WIDE = MeshSpec(nodes=6, workers="all", slots=2)
 LOST_WORKER_S = 5.0
+HICCUPS_MAX = 5
+UNMEASURED_TPS = 50
 INTERRUPTED_S = 5.0
 PROMPT_TOKENS = 16  # "Hi" and what surrounds it on the wire, at four bytes a token
 
@@ -22,18 +26,52 @@ def known_nodes(mesh, ingress):
     nodes = []
     for node in mesh.nodes():
         record = records[node["name"]]
-        rate = record.get("prefill_tps") or record.get("prefill_per_second") or 50
+        if not record["models"]:
+            continue
+        rate = record["prefill_tps"] or UNMEASURED_TPS
         nodes.append(oracle.Node(node["name"], node["id"], node["latitude"], node["longitude"],
                                  node["tier"], frozenset(node["tags"]),
-                                 (record.get("rtt_us") or 0) / 1e6 + PROMPT_TOKENS / rate))
+                                 (record["rtt_us"] or 0) / 1e6 + record["queue_us"] / 1e6
+                                 + PROMPT_TOKENS / rate))
     return nodes
+
+
+def ask_judged(mesh, near, ingress="tokyo", tiers=(0, 7), radius_km=0, **options):
+    """Asks, and holds the choice against the oracle. Round-trip times on a busy machine change from
+    one beacon to the next, so the figures before and after the request both count.
+    Returns the answer, or None where the oracle has no opinion."""
+    def opinion():
+        return oracle.acceptable(known_nodes(mesh, ingress), *near, tiers, radius_km,
+                                 frozenset(options.get("tags", "").split(",")) - {""})
+    want = opinion()
+    if want is None:
+        return None
+    answer = mesh.ask("Hi", ingress=ingress, near=near, tiers=tiers, radius_km=radius_km or None,
+                      **options)
+    want |= opinion()
+    what = f"near {near} via {ingress}, tiers {tiers}, radius {radius_km}: the oracle says {want},"
+    if want:
+        check(answer.code == 0 and answer.node in want, what, answer)
+    else:
+        check(answer.status == "no_capable_node", what, answer)
+    return answer
+
+
+def expect_from(mesh, node, near, **options):
+    """The node serves; at once, or after the hiccup that let the oracle allow another one."""
+    for _ in range(HICCUPS_MAX):
+        answer = ask_judged(mesh, near, **options)
+        if answer.node == node:
+            expect_served(answer)
+            return answer
+        time.sleep(0.5)
+    raise Failed(f"{node} was never chosen near {near}, last: {answer}")
 
 
 @case("routing/nearest")
 def nearest(mesh, _quick):
     """A client near Frankfurt who knows only Tokyo is served by Frankfurt; the account adds up."""
-    answer = mesh.ask(near=FRANKFURT, max_tokens=16)
-    expect_served(answer, "frankfurt")
+    answer = expect_from(mesh, "frankfurt", FRANKFURT, max_tokens=16)
     got = answer.json
     check(got["tier"] == 3 and got["backend"], "tier or backend:", answer)
     check(0 < got["tokens"] <= 16, "tokens:", answer)
@@ -46,24 +84,20 @@ def nearest(mesh, _quick):
 def any_ingress(mesh, _quick):
     """Every node is a way in, also one with a worker of its own and the serving one itself."""
     for ingress in ("tokyo", "frankfurt", "newyork"):
-        expect_served(mesh.ask(ingress=ingress, near=FRANKFURT), "frankfurt")
-        expect_served(mesh.ask(ingress=ingress, near=NEW_YORK, tiers=(5, 7)), "newyork")
+        expect_from(mesh, "frankfurt", FRANKFURT, ingress=ingress)
+        expect_from(mesh, "newyork", NEW_YORK, ingress=ingress, tiers=(5, 7))
 
 
 @case("routing/next_nearest", ALL, dirty=True)
 def next_nearest(mesh, _quick):
     """Without Frankfurt's worker the next one by distance serves; with it again, Frankfurt does."""
-    nodes = known_nodes(mesh, "tokyo")
-    expect_served(mesh.ask("Hi", near=FRANKFURT), "frankfurt")
+    expect_from(mesh, "frankfurt", FRANKFURT)
     mesh.kill("frankfurt", "worker")
     wait_until(lambda: not mesh.sees_worker("tokyo", "frankfurt"), LOST_WORKER_S,
                "tokyo notices that frankfurt's worker has gone")
-    others = oracle.acceptable([n for n in nodes if n.name != "frankfurt"], *FRANKFURT)
-    answer = mesh.ask("Hi", near=FRANKFURT)
-    expect_served(answer)
-    check(answer.node in others, f"served by {answer.node}, the oracle says {others}")
+    expect_from(mesh, "newyork", FRANKFURT)
     mesh.start("frankfurt", "worker")
-    expect_served(mesh.ask("Hi", near=FRANKFURT), "frankfurt")
+    expect_from(mesh, "frankfurt", FRANKFURT)
 
 
 @case("routing/oracle", WIDE)
@@ -73,21 +107,13 @@ def grid(mesh, quick):
     longitudes = (-120, 0, 140) if quick else (-179, -120, -75, -1, 8, 60, 104, 140, 179)
     tiers = ((0, 7), (3, 7)) if quick else ((0, 7), (3, 7), (1, 3), (4, 5))
     radii = (0, 3000) if quick else (0, 1500, 6000)
-    nodes = known_nodes(mesh, "tokyo")
-    asked = refused = 0
+    served = Counter()
     for lat, lon, tier, radius in itertools.product(latitudes, longitudes, tiers, radii):
-        want = oracle.acceptable(nodes, lat, lon, tier, radius)
-        if want is None or (not quick and not want and refused > 40):
-            continue
-        answer = mesh.ask("Hi", near=(lat, lon), tiers=tier, radius_km=radius or None, max_tokens=1)
-        asked += 1
-        what = f"near {lat},{lon} tiers {tier} radius {radius}: the oracle says {want},"
-        if want:
-            check(answer.code == 0 and answer.node in want, what, answer)
-        else:
-            refused += 1
-            check(answer.status == "no_capable_node", what, answer)
-    return f"{asked} requests, {refused} rightly refused"
+        answer = ask_judged(mesh, (lat, lon), tiers=tier, radius_km=radius, max_tokens=1)
+        if answer:
+            served[answer.node or "refused"] += 1
+    check(len(served) > 3, "the grid does not tell nodes apart:", dict(served))
+    return f"{served.total()} as the oracle says: {dict(served)}"
 
 
 @case("routing/tags")

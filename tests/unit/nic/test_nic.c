@@ -152,8 +152,9 @@ START_TEST(neighbours_come_from_the_kernel)
     ck_assert(list[1].known && list[1].mac[5] == 2);
     ck_assert(!list[2].known);
     ck_assert_int_eq(neighbours_refresh(neighbours, list, 3), 0);
+    neighbours_destroy(neighbours);
     ck_assert_int_eq(neighbours_create(&neighbours, "nosuch"), -ENODEV);
-    neighbours_destroy(NULL);
+    neighbours_destroy(neighbours); /* NULL now, and fine */
 }
 END_TEST
 
