@@ -71,7 +71,7 @@ static void run_choose(struct scene *s)
 {
     struct route_choice choice;
     for (uint32_t i = 0; i < ROUNDS; i++) {
-        route_choose(s->table, s->core->loads, &s->queries[i], &choice);
+        route_choose(s->table, s->core->loads, s->core->scan, &s->queries[i], &choice);
         sink = choice.node;
     }
 }

@@ -6,10 +6,6 @@
 
 /* Predictions saturate here: more than an hour is as good as never. */
 #define PREDICT_MAX_US 3600000000u
-/* A worker that has not measured itself yet is taken to be this slow (tokens per second). */
-#define PREFILL_UNKNOWN 50u
-#define DECODE_UNKNOWN  10u
-
 /* The place of the query, worked out once per choice. */
 struct origin {
     uint16_t x, y;
@@ -18,7 +14,6 @@ struct origin {
 };
 
 struct ranked {
-    uint32_t distance;
     uint32_t predicted_us;
     uint16_t node;
 };
@@ -106,17 +101,21 @@ struct route_load route_load_of(const struct route_node *node, const struct rout
     return fresher ? *overlay : load;
 }
 
+static uint32_t predict_us(const struct route_query *query, uint64_t wait_us, uint32_t prefill_ns,
+                           uint32_t decode_ns)
+{
+    uint64_t tokens = query->prompt_bytes / ROUTE_BYTES_PER_TOKEN + 1;
+    uint64_t us = wait_us + tokens * prefill_ns / 1000u;
+    if (query->end_to_end) {
+        us += (uint64_t)query->max_tokens * decode_ns / 1000u;
+    }
+    return us < PREDICT_MAX_US ? (uint32_t)us : PREDICT_MAX_US;
+}
+
 uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,
                           uint32_t queue_us)
 {
-    uint64_t tokens = query->prompt_bytes / ROUTE_BYTES_PER_TOKEN + 1;
-    uint64_t prefill = node->prefill_per_second != 0 ? node->prefill_per_second : PREFILL_UNKNOWN;
-    uint64_t decode = node->decode_per_second != 0 ? node->decode_per_second : DECODE_UNKNOWN;
-    uint64_t us = (uint64_t)node->rtt_us + queue_us + tokens * 1000000u / prefill;
-    if (query->end_to_end) {
-        us += (uint64_t)query->max_tokens * 1000000u / decode;
-    }
-    return us < PREDICT_MAX_US ? (uint32_t)us : PREDICT_MAX_US;
+    return predict_us(query, (uint64_t)node->rtt_us + queue_us, node->prefill_ns, node->decode_ns);
 }
 
 /* Tags, tier and radius; the model is given by the candidate list. */
@@ -136,17 +135,16 @@ static struct verdict judge_static(const struct route_table *table, const struct
     return (struct verdict){.constraint = WEFT_C_NONE};
 }
 
-static struct verdict judge(const struct route_table *table, const struct route_load *loads,
-                            const struct origin *o, const struct route_query *query,
-                            const struct route_node *node)
+/* Memory, room and time: what changes from moment to moment. */
+static struct verdict judge_load(const struct route_load *loads, const struct route_query *query,
+                                 const struct route_node *node)
 {
-    struct verdict v = judge_static(table, o, query, node);
-    if (v.constraint != WEFT_C_NONE) {
-        return v;
-    }
     struct route_load load = route_load_of(node, &loads[node->id]);
-    v.queue_us = load.queue_us;
-    v.predicted_us = route_predict_us(query, node, load.queue_us);
+    struct verdict v = {
+        .constraint = WEFT_C_NONE,
+        .predicted_us = route_predict_us(query, node, load.queue_us),
+        .queue_us = load.queue_us,
+    };
     if (load.free_vram_64mib < query->vram_64mib) {
         v.constraint = WEFT_C_VRAM;
         v.figure = load.free_vram_64mib;
@@ -158,6 +156,14 @@ static struct verdict judge(const struct route_table *table, const struct route_
         v.figure = v.predicted_us;
     }
     return v;
+}
+
+static struct verdict judge(const struct route_table *table, const struct route_load *loads,
+                            const struct origin *o, const struct route_query *query,
+                            const struct route_node *node)
+{
+    struct verdict v = judge_static(table, o, query, node);
+    return v.constraint != WEFT_C_NONE ? v : judge_load(loads, query, node);
 }
 
 /* Tiers outside of the range: steps to the range, so that the closest tier is the best figure. */
@@ -196,26 +202,10 @@ static void note_refusal(const struct route_query *query, const struct verdict *
     }
 }
 
-static bool ranks_before(const struct ranked *a, const struct ranked *b)
+/* How slow a nearer node may be when the best one takes `best_us`. */
+static uint64_t limit_us(uint32_t best_us)
 {
-    return a->distance < b->distance || (a->distance == b->distance && a->node < b->node);
-}
-
-/* Keeps the k nearest, sorted. Node indexes rise with ids, so ties are broken by id. */
-static uint32_t insert_ranked(struct ranked *top, uint32_t count, struct ranked entry)
-{
-    if (count == ROUTE_TOP_K) {
-        if (!ranks_before(&entry, &top[count - 1])) {
-            return count;
-        }
-        count--;
-    }
-    uint32_t at = count;
-    for (; at > 0 && ranks_before(&entry, &top[at - 1]); at--) {
-        top[at] = top[at - 1];
-    }
-    top[at] = entry;
-    return count + 1;
+    return (uint64_t)best_us * ROUTE_SLACK_NUM / ROUTE_SLACK_DEN + ROUTE_SLACK_US;
 }
 
 /* The nearest whose prediction is close to the best one; alternates are the nearest others. */
@@ -225,9 +215,8 @@ static void pick(const struct ranked *top, uint32_t count, struct route_choice *
     for (uint32_t i = 1; i < count; i++) {
         best_us = top[i].predicted_us < best_us ? top[i].predicted_us : best_us;
     }
-    uint64_t limit_us = (uint64_t)best_us * ROUTE_SLACK_NUM / ROUTE_SLACK_DEN + ROUTE_SLACK_US;
     uint32_t chosen = 0;
-    while (top[chosen].predicted_us > limit_us) {
+    while (top[chosen].predicted_us > limit_us(best_us)) {
         chosen++; /* ends: the best one is within its own limit */
     }
     choice->node = top[chosen].node;
@@ -241,8 +230,52 @@ static void pick(const struct ranked *top, uint32_t count, struct route_choice *
     choice->constraint = WEFT_C_NONE;
 }
 
+/* Nobody can take it: which constraint bound, and how close did anyone come? The slow way, over all
+ * candidates. */
+static void explain(const struct route_table *table, const struct route_load *loads,
+                    const struct origin *o, const struct route_query *query,
+                    const struct route_model *model, struct route_choice *choice)
+{
+    uint32_t queue_min_us = UINT32_MAX;
+    for (uint32_t i = 0; i < model->count; i++) {
+        const struct route_node *node = &table->nodes[table->candidates[model->first + i]];
+        struct verdict v = judge(table, loads, o, query, node);
+        note_refusal(query, &v, choice);
+        /* Waiting helps where only the queue was in the way. */
+        if (v.constraint >= WEFT_C_ROOM && v.queue_us < queue_min_us &&
+            v.predicted_us - v.queue_us <= query->budget_us) {
+            queue_min_us = v.queue_us;
+        }
+    }
+    if (queue_min_us != UINT32_MAX) {
+        choice->retry_after_us = queue_min_us != 0 ? queue_min_us : 1;
+    }
+}
+
+static void start_scan(const struct route_table *table, const struct origin *o,
+                       const struct route_query *query, const struct route_model *model,
+                       struct scan *scan)
+{
+    struct scan_input input = {
+        .places = table->places + model->first,
+        .tags = table->tags + model->first,
+        .tiers = table->tiers + model->first,
+        .count = model->count,
+        .place = o->x | (uint32_t)o->y << 16,
+        .need_tags = query->tags,
+    };
+    for (uint8_t tier = 0; tier <= WEFT_TIER_MAX; tier++) {
+        bool in_range = tier >= query->tier_min && tier <= query->tier_max;
+        input.tier_cost[tier] = in_range
+                                    ? ROUTE_TIER_CELLS * tier_distance(table, tier, query->tier_min)
+                                    : SCAN_TIER_BARRED;
+    }
+    scan_fill(scan, &input);
+}
+
 void route_choose(const struct route_table *table, const struct route_load *loads,
-                  const struct route_query *query, struct route_choice *choice)
+                  struct scan *scratch, const struct route_query *query,
+                  struct route_choice *choice)
 {
     *choice = (struct route_choice){
         .node = ROUTE_INDEX_NONE,
@@ -256,33 +289,33 @@ void route_choose(const struct route_table *table, const struct route_load *load
     struct origin o = origin_of(table, query);
     struct ranked top[ROUTE_TOP_K];
     uint32_t count = 0;
-    uint32_t queue_min_us = UINT32_MAX;
-    for (uint32_t i = 0; i < model->count; i++) {
-        uint16_t index = table->candidates[model->first + i];
+    /* If the nearest is good enough against the best that could be, it is against the best that is,
+     * and nobody beyond the alternates matters. */
+    uint32_t bound_us =
+        predict_us(query, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns);
+    start_scan(table, &o, query, model, scratch);
+    while (count < ROUTE_TOP_K) {
+        uint32_t key = scan_pop(scratch);
+        if (key == SCAN_NONE) {
+            break;
+        }
+        uint16_t index = table->candidates[model->first + scan_position(key)];
         const struct route_node *node = &table->nodes[index];
-        struct verdict v = judge(table, loads, &o, query, node);
-        if (v.constraint == WEFT_C_NONE) {
-            struct ranked entry = {
-                .distance = distance_from(table, &o, query, node),
-                .predicted_us = v.predicted_us,
-                .node = index,
-            };
-            count = insert_ranked(top, count, entry);
+        struct verdict v = within_radius(table, &o, query, node)
+                               ? judge_load(loads, query, node)
+                               : (struct verdict){.constraint = WEFT_C_RADIUS};
+        if (v.constraint != WEFT_C_NONE) {
             continue;
         }
-        note_refusal(query, &v, choice);
-        /* Waiting helps where only the queue was in the way. */
-        if (v.constraint >= WEFT_C_ROOM && v.queue_us < queue_min_us &&
-            v.predicted_us - v.queue_us <= query->budget_us) {
-            queue_min_us = v.queue_us;
+        top[count++] = (struct ranked){.predicted_us = v.predicted_us, .node = index};
+        if (count > ROUTE_ALTERNATES && top[0].predicted_us <= limit_us(bound_us)) {
+            break;
         }
     }
     if (count != 0) {
         pick(top, count, choice);
-        return;
-    }
-    if (queue_min_us != UINT32_MAX) {
-        choice->retry_after_us = queue_min_us != 0 ? queue_min_us : 1;
+    } else {
+        explain(table, loads, &o, query, model, choice);
     }
 }
 

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include "dataplane/route/scan.h"
 #include "dataplane/route/table.h"
 
 #define ROUTE_TOP_K      8u
@@ -60,9 +61,11 @@ struct route_choice {
     uint32_t retry_after_us;
 };
 
-/* `loads` is indexed by node id. */
+/* `loads` is indexed by node id; `scratch` is the core's own. Candidates are looked at in order of
+ * distance, as many as the decision needs; the answer is that of looking at all. */
 void route_choose(const struct route_table *table, const struct route_load *loads,
-                  const struct route_query *query, struct route_choice *choice);
+                  struct scan *scratch, const struct route_query *query,
+                  struct route_choice *choice);
 
 /* Does the node meet what never changes with load: model, tags, tier, radius? */
 bool route_allows(const struct route_table *table, const struct route_query *query, uint16_t node);

@@ -20,7 +20,8 @@ int route_core_create(struct route_core **out, const struct route_host *host, ui
     core->host = *host;
     core->loads = calloc(NODE_IDS, sizeof(*core->loads));
     core->pins = calloc(ROUTE_PINS, sizeof(*core->pins));
-    if (core->loads == NULL || core->pins == NULL) {
+    core->scan = aligned_alloc(_Alignof(struct scan), sizeof(*core->scan));
+    if (core->loads == NULL || core->pins == NULL || core->scan == NULL) {
         route_core_destroy(core);
         return -ENOMEM;
     }
@@ -34,6 +35,7 @@ void route_core_destroy(struct route_core *core)
     if (core != NULL) {
         free(core->loads);
         free(core->pins);
+        free(core->scan);
         free(core);
     }
 }
@@ -462,7 +464,7 @@ static void select_new(struct route_core *core, const struct route_table *table,
     }
     struct route_query query = route_query_of(h);
     struct route_choice choice;
-    route_choose(table, core->loads, &query, &choice);
+    route_choose(table, core->loads, core->scan, &query, &choice);
     if (choice.node == ROUTE_INDEX_NONE) {
         route_count(&core->counters.drops[ROUTE_DROP_refused]);
         answer_reject(core, table, p, route_constraint_status(choice.constraint), &choice);

@@ -46,6 +46,7 @@ struct route_core {
     struct seal seal;
     struct route_load *loads; /* by node id, 65,536 entries */
     struct route_pin *pins;   /* ROUTE_PINS entries */
+    struct scan *scan;        /* scratch of a choice */
     struct route_counters counters;
 };
 

@@ -11,11 +11,7 @@ struct pair {
     uint16_t node;
 };
 
-/* One allocation: the header, then the arrays that it points to. */
-struct storage {
-    struct route_table table;
-    struct route_node nodes[];
-};
+#define LINE_BYTES 64u
 
 static int compare_node(const void *a, const void *b)
 {
@@ -61,17 +57,87 @@ static uint32_t collect_pairs(const struct route_node *nodes, uint32_t count, st
     return kept;
 }
 
-static uint32_t fill_models(const struct pair *pairs, uint32_t count, struct route_model *models,
-                            uint16_t *candidates)
+/* The arrays of a table under construction. */
+struct arrays {
+    struct route_node *nodes;
+    struct route_model *models;
+    uint32_t *places;
+    uint32_t *tags;
+    uint16_t *candidates;
+    uint16_t *by_addr;
+    uint8_t *tiers;
+};
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static void add_candidate(const struct arrays *to, struct route_model *model, uint16_t index)
+{
+    const struct route_node *node = &to->nodes[index];
+    uint32_t at = model->first + model->count++;
+    to->candidates[at] = index;
+    to->places[at] = node->x | (uint32_t)node->y << 16;
+    to->tags[at] = node->tags;
+    to->tiers[at] = node->tier;
+    model->rtt_min_us = min_u32(model->rtt_min_us, node->rtt_us);
+    model->prefill_min_ns = min_u32(model->prefill_min_ns, node->prefill_ns);
+    model->decode_min_ns = min_u32(model->decode_min_ns, node->decode_ns);
+}
+
+static uint32_t fill_models(const struct arrays *to, const struct pair *pairs, uint32_t count)
 {
     uint32_t used = 0;
+    uint32_t next = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (used == 0 || models[used - 1].id != pairs[i].model) {
-            models[used++] = (struct route_model){pairs[i].model, i, 0};
+        if (used == 0 || to->models[used - 1].id != pairs[i].model) {
+            to->models[used++] = (struct route_model){
+                .id = pairs[i].model,
+                .first = (next + SCAN_PAD - 1) / SCAN_PAD * SCAN_PAD,
+                .rtt_min_us = UINT32_MAX,
+                .prefill_min_ns = UINT32_MAX,
+                .decode_min_ns = UINT32_MAX,
+            };
         }
-        models[used - 1].count++;
-        candidates[i] = pairs[i].node;
+        struct route_model *model = &to->models[used - 1];
+        add_candidate(to, model, pairs[i].node);
+        next = model->first + model->count;
     }
+    return used;
+}
+
+/* Divisions are done here, once per table, not per choice. */
+static void set_costs(struct route_node *node)
+{
+    uint32_t prefill = node->prefill_per_second;
+    uint32_t decode = node->decode_per_second;
+    node->prefill_ns = 1000000000u / (prefill != 0 ? prefill : ROUTE_PREFILL_UNKNOWN);
+    node->decode_ns = 1000000000u / (decode != 0 ? decode : ROUTE_DECODE_UNKNOWN);
+}
+
+/* Takes `size` bytes, line-aligned, off a layout in progress: counts them, and if there is memory
+ * gives their place. */
+static void *lay_out(uint8_t *base, size_t *used, size_t size)
+{
+    uint8_t *at = base != NULL ? base + *used : NULL;
+    *used += (size + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+    return at;
+}
+
+/* The one allocation behind a table: header, then arrays. Returns its size. */
+static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint32_t models,
+                          uint32_t candidates)
+{
+    size_t used = 0;
+    lay_out(base, &used, sizeof(struct route_table));
+    to->nodes = lay_out(base, &used, nodes * sizeof(*to->nodes));
+    to->models = lay_out(base, &used, models * sizeof(*to->models));
+    to->places = lay_out(base, &used, candidates * sizeof(*to->places));
+    to->tags = lay_out(base, &used, candidates * sizeof(*to->tags));
+    to->candidates = lay_out(base, &used, candidates * sizeof(*to->candidates));
+    to->tiers = lay_out(base, &used, candidates * sizeof(*to->tiers));
+    to->by_addr = lay_out(base, &used, nodes * sizeof(*to->by_addr));
     return used;
 }
 
@@ -86,63 +152,98 @@ static int check_nodes(const struct route_node *nodes, const uint16_t *by_addr, 
     return 0;
 }
 
-int route_table_create(struct route_table **table, const struct route_node *nodes, uint32_t count,
-                       uint16_t self_id, uint16_t epoch, bool abstract)
+static int check_input(const struct route_node *nodes, uint32_t count, uint32_t *pair_max)
 {
-    *table = NULL;
-    uint32_t pair_max = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (nodes[i].model_count > ROUTE_MODELS_PER_NODE || nodes[i].id == WEFT_NODE_NONE) {
+    *pair_max = 0;
+    for (uint32_t i = 0; i < count && count <= ROUTE_NODES_MAX; i++) {
+        if (nodes[i].model_count > ROUTE_MODELS_PER_NODE || nodes[i].id == WEFT_NODE_NONE ||
+            nodes[i].tier > WEFT_TIER_MAX) {
             return -EINVAL;
         }
-        pair_max += nodes[i].model_count;
+        *pair_max += nodes[i].model_count;
     }
-    if (count == 0 || count > ROUTE_NODES_MAX) {
-        return -EINVAL;
+    return count == 0 || count > ROUTE_NODES_MAX ? -EINVAL : 0;
+}
+
+static uint32_t count_models(const struct pair *pairs, uint32_t count)
+{
+    uint32_t models = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        models += i == 0 || pairs[i].model != pairs[i - 1].model;
     }
-    size_t size = sizeof(struct storage) + count * sizeof(struct route_node) +
-                  pair_max * (sizeof(struct route_model) + sizeof(uint16_t)) +
-                  count * sizeof(uint16_t);
-    struct storage *s = calloc(1, size);
+    return models;
+}
+
+static struct route_table *build(struct route_node *sorted, uint32_t count,
+                                 const struct pair *pairs, uint32_t pair_count)
+{
+    struct arrays to;
+    uint32_t models = count_models(pairs, pair_count);
+    uint32_t padded = pair_count + (models + 1) * SCAN_PAD;
+    size_t size = lay_out_all(NULL, &to, count, models, padded);
+    uint8_t *memory = aligned_alloc(LINE_BYTES, size);
+    if (memory == NULL) {
+        return NULL;
+    }
+    memset(memory, 0, size);
+    lay_out_all(memory, &to, count, models, padded);
+    for (uint32_t i = 0; i < count; i++) {
+        to.nodes[i] = sorted[i];
+        set_costs(&to.nodes[i]);
+        to.by_addr[i] = (uint16_t)i;
+    }
+    qsort_r(to.by_addr, count, sizeof(*to.by_addr), compare_addr, to.nodes);
+    struct route_table *table = (struct route_table *)memory;
+    *table = (struct route_table){
+        .node_count = count,
+        .model_count = fill_models(&to, pairs, pair_count),
+        .nodes = to.nodes,
+        .models = to.models,
+        .by_addr = to.by_addr,
+        .candidates = to.candidates,
+        .places = to.places,
+        .tags = to.tags,
+        .tiers = to.tiers,
+    };
+    return table;
+}
+
+int route_table_create(struct route_table **out, const struct route_node *nodes, uint32_t count,
+                       uint16_t self_id, uint16_t epoch, bool abstract)
+{
+    *out = NULL;
+    uint32_t pair_max;
+    int rc = check_input(nodes, count, &pair_max);
+    if (rc != 0) {
+        return rc;
+    }
+    struct route_node *sorted = aligned_alloc(LINE_BYTES, count * sizeof(*sorted));
     struct pair *pairs = calloc(pair_max + 1, sizeof(*pairs));
-    if (s == NULL || pairs == NULL) {
-        free(s);
-        free(pairs);
+    struct route_table *table = NULL;
+    if (sorted != NULL && pairs != NULL) {
+        memcpy(sorted, nodes, count * sizeof(*sorted));
+        qsort(sorted, count, sizeof(*sorted), compare_node);
+        table = build(sorted, count, pairs, collect_pairs(sorted, count, pairs));
+    }
+    free(sorted);
+    free(pairs);
+    if (table == NULL) {
         return -ENOMEM;
     }
-    struct route_model *models = (struct route_model *)(s->nodes + count);
-    uint16_t *candidates = (uint16_t *)(models + pair_max);
-    uint16_t *by_addr = candidates + pair_max;
-    memcpy(s->nodes, nodes, count * sizeof(*nodes));
-    qsort(s->nodes, count, sizeof(*nodes), compare_node);
-    for (uint32_t i = 0; i < count; i++) {
-        by_addr[i] = (uint16_t)i;
-    }
-    qsort_r(by_addr, count, sizeof(*by_addr), compare_addr, s->nodes);
-    uint32_t pair_count = collect_pairs(s->nodes, count, pairs);
-    s->table = (struct route_table){
-        .epoch = epoch,
-        .abstract = abstract,
-        .node_count = count,
-        .model_count = fill_models(pairs, pair_count, models, candidates),
-        .nodes = s->nodes,
-        .models = models,
-        .candidates = candidates,
-        .by_addr = by_addr,
-    };
-    free(pairs);
-    s->table.self = route_table_find(&s->table, self_id);
-    if (check_nodes(s->nodes, by_addr, count) != 0 || s->table.self == ROUTE_INDEX_NONE) {
-        free(s);
+    table->epoch = epoch;
+    table->abstract = abstract;
+    table->self = route_table_find(table, self_id);
+    if (check_nodes(table->nodes, table->by_addr, count) != 0 || table->self == ROUTE_INDEX_NONE) {
+        route_table_destroy(table);
         return -EINVAL;
     }
-    *table = &s->table;
+    *out = table;
     return 0;
 }
 
 void route_table_destroy(struct route_table *table)
 {
-    free(table); /* first member of its storage */
+    free(table); /* the head of its one allocation */
 }
 
 uint16_t route_table_find(const struct route_table *table, uint16_t node_id)

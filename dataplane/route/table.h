@@ -11,16 +11,30 @@
 #include <stdint.h>
 #include <weft/wire.h>
 
+#include "dataplane/route/scan.h"
 #include "schemas/base/geo.h"
 
-#define ROUTE_NODES_MAX       4096u
+#define ROUTE_NODES_MAX       SCAN_CANDIDATES_MAX
 #define ROUTE_MODELS_PER_NODE 8u
 #define ROUTE_INDEX_NONE      0xffffu
+
+/* A worker that has not measured itself yet is taken to be this slow (tokens per second). */
+#define ROUTE_PREFILL_UNKNOWN 50u
+#define ROUTE_DECODE_UNKNOWN  10u
 
 /* Cells per hardware tier on the z axis: 1,000 km. */
 #define ROUTE_TIER_CELLS 1638u
 
 struct route_node {
+    /* What a choice looks at: one cache line. Load as last heard; the core's overlay may know
+     * better. */
+    _Alignas(64) uint64_t load_ns; /* when it was heard, local clock */
+    uint32_t queue_us;
+    uint16_t room;
+    uint16_t free_vram_64mib;
+    uint32_t rtt_us;     /* from this node; 0 for itself */
+    uint32_t prefill_ns; /* per token; filled in by route_table_create() */
+    uint32_t decode_ns;
     uint16_t id;
     uint8_t tier;
     bool alive;
@@ -29,24 +43,24 @@ struct route_node {
     uint16_t x, y;
     uint32_t addr; /* IPv4, network order */
     uint32_t tags;
+    /* The rest. */
     struct geo_point at;
-    /* Load as last heard; the core's overlay may know better. */
-    uint64_t load_ns; /* when it was heard, local clock */
-    uint32_t queue_us;
-    uint16_t room;
-    uint16_t free_vram_64mib;
-    uint32_t rtt_us; /* from this node; 0 for itself */
-    uint32_t prefill_per_second;
+    uint32_t prefill_per_second; /* tokens; 0 = not measured */
     uint32_t decode_per_second;
     uint32_t model_count;
     uint32_t models[ROUTE_MODELS_PER_NODE]; /* wire ids */
 };
+WEFT_ASSERT(offsetof(struct route_node, at) <= 64, "a choice reads one line of a node");
 
-/* Candidates of one model: `count` node indexes from `first` in table->candidates. */
+/* Candidates of one model: `count` entries from `first` in the table's candidate arrays. */
 struct route_model {
     uint32_t id;
-    uint32_t first;
+    uint32_t first; /* a multiple of SCAN_PAD */
     uint32_t count;
+    /* The best of each among them: no prediction can be lower than what they add up to. */
+    uint32_t rtt_min_us;
+    uint32_t prefill_min_ns;
+    uint32_t decode_min_ns;
 };
 
 struct route_table {
@@ -57,8 +71,12 @@ struct route_table {
     uint32_t model_count;
     const struct route_node *nodes;   /* rising by id */
     const struct route_model *models; /* rising by id */
-    const uint16_t *candidates;       /* alive nodes with the model, rising by id */
     const uint16_t *by_addr;          /* node indexes, rising by addr */
+    /* Of each model's nodes alive, rising by id, padded to SCAN_PAD: */
+    const uint16_t *candidates; /* node indexes */
+    const uint32_t *places;     /* x | y << 16 */
+    const uint32_t *tags;
+    const uint8_t *tiers;
 };
 
 /* Builds a table from `count` nodes in any order; they are copied. `self_id` must be among them.
