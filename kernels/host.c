@@ -3,6 +3,7 @@
 #include "kernels/host.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,33 @@ static int open_text(struct host *host, char *why, size_t why_size)
     if (chat_init(&host->chat, host->model->file, host->tokenizer, why, why_size))
         host->chat.begin = TOKENIZER_NONE;
     return 0;
+}
+
+/* Does a name's last part say how the weights are stored: q4_1, iq2_xxs, f16, bf16, f32? */
+static bool is_quantisation(const char *part)
+{
+    if (strcmp(part, "f16") == 0 || strcmp(part, "bf16") == 0 || strcmp(part, "f32") == 0)
+        return true;
+    if (*part == 'i')
+        part++;
+    return part[0] == 'q' && part[1] >= '0' && part[1] <= '9';
+}
+
+void host_model_name(const char *path, char *name, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+    snprintf(name, size, "%s", slash ? slash + 1 : path);
+    for (char *c = name; *c; c++)
+        *c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+    char *dot = strrchr(name, '.');
+    if (dot && strcmp(dot, ".gguf") == 0)
+        *dot = 0;
+    for (char *c = name + strlen(name); c > name; c--)
+        if (*c == '.' || *c == '-') {
+            if (is_quantisation(c + 1))
+                *c = 0;
+            break;
+        }
 }
 
 int host_open(struct host *host, const struct host_options *options, char *why, size_t why_size)

@@ -36,6 +36,10 @@ struct host {
     uint32_t *prompt; /* scratch of one prompt: a context long */
 };
 
+/* The name a model file suggests: "dir/SmolLM2-135M-Instruct.Q4_1.gguf" gives
+ * "smollm2-135m-instruct". Cut to `size`, zero included. */
+void host_model_name(const char *path, char *name, size_t size);
+
 /* Opens and measures. `why` gets a sentence when it fails. host_close() in either case. */
 int host_open(struct host *host, const struct host_options *options, char *why, size_t why_size);
 

@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <getopt.h>
-#include <libgen.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -30,7 +29,8 @@ static const char usage[] =
     "\n"
     "  --port SOCKET     the node's port socket\n"
     "  --model FILE      the model, GGUF\n"
-    "  --name NAME       what clients call it; default: the file's name without .gguf\n"
+    "  --name NAME       what clients call it; default: the file's name in small letters,\n"
+    "                    without its quantisation: smollm2-135m-instruct\n"
     "  --threads N       processor threads; default: half the processors\n"
     "  --slots N         requests answered at the same time; default: 4, fewer if memory is short\n"
     "  --queue N         requests that may wait; default: 4 per slot\n"
@@ -285,16 +285,6 @@ static int parse_options(struct worker *w, int argc, char **argv)
     return 0;
 }
 
-/* "dir/name.gguf" to "name", in place. */
-static const char *name_of(char *path)
-{
-    char *name = basename(path);
-    const size_t len = strlen(name);
-    if (len > 5 && strcmp(name + len - 5, ".gguf") == 0)
-        name[len - 5] = 0;
-    return name;
-}
-
 static void catch_signals(void)
 {
     const struct sigaction action = {.sa_handler = on_signal};
@@ -341,15 +331,14 @@ int main(int argc, char **argv)
     int rc = parse_options(&w, argc, argv);
     if (rc)
         return rc < 0 ? 2 : 0;
-    char *path = strdup(w.options.model_path);
-    if (!path)
-        return 1;
-    if (!w.name)
-        w.name = name_of(path);
+    char name[NAME_MAX_BYTES + 2];
+    if (!w.name) {
+        host_model_name(w.options.model_path, name, sizeof(name));
+        w.name = name;
+    }
     if (strlen(w.name) > NAME_MAX_BYTES || w.name[0] == 0) {
         fprintf(stderr, "weft-worker: the name must have 1 to %u bytes; use --name\n",
                 NAME_MAX_BYTES);
-        free(path);
         return 2;
     }
     log_init(LOG_LEVEL_INFO, "weft-worker");
@@ -359,6 +348,5 @@ int main(int argc, char **argv)
         run(&w);
     host_close(&w.host);
     free(w.events);
-    free(path);
     return rc ? 1 : 0;
 }

@@ -51,7 +51,7 @@ trap run_at_exit EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# model_name FILE: what clients call it: the file's name without ending and quantisation.
+# model_name FILE: what a worker calls it by default (host_model_name() in kernels/host.c).
 model_name() {
     local name
     name=$(basename -- "${1,,}" .gguf)

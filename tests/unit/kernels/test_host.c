@@ -138,6 +138,29 @@ START_TEST(test_sizes)
 }
 END_TEST
 
+START_TEST(test_names)
+{
+    static const struct {
+        const char *path, *name;
+    } cases[] = {
+        {"/m/SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct"},
+        {"Qwen3-8B-IQ2_XXS.gguf", "qwen3-8b"},
+        {"llama-bf16.GGUF", "llama"},
+        {"plain", "plain"},
+        {"v1.5.gguf", "v1.5"},
+        {"a/b/.gguf", ""},
+        {"quick-queen.gguf", "quick-queen"},
+    };
+    char name[64];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        host_model_name(cases[i].path, name, sizeof(name));
+        ck_assert_str_eq(name, cases[i].name);
+    }
+    host_model_name("abcdefgh.gguf", name, 4);
+    ck_assert_str_eq(name, "abc");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("host");
@@ -147,6 +170,7 @@ int main(void)
     tcase_add_test(tcase, test_refusals);
     tcase_add_test(tcase, test_report);
     tcase_add_test(tcase, test_sizes);
+    tcase_add_test(tcase, test_names);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
