@@ -101,21 +101,32 @@ struct route_load route_load_of(const struct route_node *node, const struct rout
     return fresher ? *overlay : load;
 }
 
-static uint32_t predict_us(const struct route_query *query, uint64_t wait_us, uint32_t prefill_ns,
-                           uint32_t decode_ns)
+/* Tokens that the prediction covers. */
+struct work {
+    uint64_t prompt;
+    uint64_t answer;
+};
+
+static inline struct work work_of(const struct route_query *query)
 {
-    uint64_t tokens = query->prompt_bytes / ROUTE_BYTES_PER_TOKEN + 1;
-    uint64_t us = wait_us + tokens * prefill_ns / 1000u;
-    if (query->end_to_end) {
-        us += (uint64_t)query->max_tokens * decode_ns / 1000u;
-    }
+    return (struct work){
+        .prompt = query->prompt_bytes / ROUTE_BYTES_PER_TOKEN + 1,
+        .answer = query->end_to_end ? query->max_tokens : 0,
+    };
+}
+
+static inline uint32_t predict_us(struct work work, uint64_t wait_us, uint32_t prefill_ns,
+                                  uint32_t decode_ns)
+{
+    uint64_t us = wait_us + (work.prompt * prefill_ns + work.answer * decode_ns) / 1000u;
     return us < PREDICT_MAX_US ? (uint32_t)us : PREDICT_MAX_US;
 }
 
 uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,
                           uint32_t queue_us)
 {
-    return predict_us(query, (uint64_t)node->rtt_us + queue_us, node->prefill_ns, node->decode_ns);
+    return predict_us(work_of(query), (uint64_t)node->rtt_us + queue_us, node->prefill_ns,
+                      node->decode_ns);
 }
 
 /* Tags, tier and radius; the model is given by the candidate list. */
@@ -263,14 +274,32 @@ static void start_scan(const struct route_table *table, const struct origin *o,
         .count = model->count,
         .place = o->x | (uint32_t)o->y << 16,
         .need_tags = query->tags,
+        .tier_min = query->tier_min,
+        .tier_max = query->tier_max,
+        .tier_cells = ROUTE_TIER_CELLS,
+        .tier_ring = table->abstract,
     };
-    for (uint8_t tier = 0; tier <= WEFT_TIER_MAX; tier++) {
-        bool in_range = tier >= query->tier_min && tier <= query->tier_max;
-        input.tier_cost[tier] = in_range
-                                    ? ROUTE_TIER_CELLS * tier_distance(table, tier, query->tier_min)
-                                    : SCAN_TIER_BARRED;
-    }
-    scan_fill(scan, &input);
+    scan_start(scan, &input);
+}
+
+/* Does a candidate of the scan pass what the scan does not look at? The same as judge(), without
+ * the reasons. */
+static inline bool take_candidate(const struct route_table *table, const struct route_load *loads,
+                                  const struct origin *o, const struct route_query *query,
+                                  struct work work, uint16_t index, struct ranked *ranked)
+{
+    const struct route_node *node = &table->nodes[index];
+    const struct route_load *over = &loads[node->id];
+    bool fresher = over->heard_ns != 0 && over->heard_ns >= node->load_ns;
+    uint32_t queue_us = fresher ? over->queue_us : node->queue_us;
+    uint32_t room = fresher ? over->room : node->room;
+    uint32_t taken = fresher ? over->assigned : 0;
+    uint32_t vram = fresher ? over->free_vram_64mib : node->free_vram_64mib;
+    uint32_t us =
+        predict_us(work, (uint64_t)node->rtt_us + queue_us, node->prefill_ns, node->decode_ns);
+    *ranked = (struct ranked){.predicted_us = us, .node = index};
+    return room > taken && vram >= query->vram_64mib && us <= query->budget_us &&
+           within_radius(table, o, query, node);
 }
 
 void route_choose(const struct route_table *table, const struct route_load *loads,
@@ -286,31 +315,28 @@ void route_choose(const struct route_table *table, const struct route_load *load
     if (model == NULL) {
         return;
     }
+    const uint16_t *candidates = table->candidates + model->first;
     struct origin o = origin_of(table, query);
+    struct work work = work_of(query);
     struct ranked top[ROUTE_TOP_K];
     uint32_t count = 0;
+    start_scan(table, &o, query, model, scratch);
+    for (uint32_t i = 0; i < scratch->first_count; i++) {
+        uint16_t index = candidates[scan_position(scratch->first[i])];
+        count += take_candidate(table, loads, &o, query, work, index, &top[count]);
+    }
     /* If the nearest is good enough against the best that could be, it is against the best that is,
      * and nobody beyond the alternates matters. */
     uint32_t bound_us =
-        predict_us(query, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns);
-    start_scan(table, &o, query, model, scratch);
-    while (count < ROUTE_TOP_K) {
-        uint32_t key = scan_pop(scratch);
-        if (key == SCAN_NONE) {
-            break;
-        }
-        uint16_t index = table->candidates[model->first + scan_position(key)];
-        const struct route_node *node = &table->nodes[index];
-        struct verdict v = within_radius(table, &o, query, node)
-                               ? judge_load(loads, query, node)
-                               : (struct verdict){.constraint = WEFT_C_RADIUS};
-        if (v.constraint != WEFT_C_NONE) {
-            continue;
-        }
-        top[count++] = (struct ranked){.predicted_us = v.predicted_us, .node = index};
-        if (count > ROUTE_ALTERNATES && top[0].predicted_us <= limit_us(bound_us)) {
-            break;
-        }
+        predict_us(work, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns);
+    uint32_t enough = ROUTE_TOP_K;
+    if (count != 0 && top[0].predicted_us <= limit_us(bound_us)) {
+        enough = 1 + ROUTE_ALTERNATES;
+    }
+    uint32_t key;
+    while (count < enough && (key = scan_next(scratch)) != SCAN_NONE) {
+        uint16_t index = candidates[scan_position(key)];
+        count += take_candidate(table, loads, &o, query, work, index, &top[count]);
     }
     if (count != 0) {
         pick(top, count, choice);

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * scan.h - the vector part of a choice: one key for every candidate of a model, then the keys in
- * rising order, as many as are asked for. A key is distance << 14 | position, so that the order of
- * keys is the order of distances with ties broken by position (which rises with the node id).
- * Candidates that fail tags or tier get no key. Used by choose.c; three versions (plain C, AVX2,
- * AVX-512) give the same keys, the best one is taken when the program starts.
+ * rising order, as many as are asked for. A key is (distance + 1) << 14 | position, so that the
+ * order of keys is the order of distances with ties broken by position (which rises with the node
+ * id). Candidates that fail tags or tier get no key. Used by choose.c; three versions (plain C,
+ * AVX2, AVX-512) give the same keys, the best one is taken when the program starts.
+ *
+ * Most choices need three candidates: the one chosen and two alternates. Those come out of
+ * registers (two minima per lane are kept while the keys are computed); only who asks for more pays
+ * for a search in memory.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SCAN_CANDIDATES_MAX 16384u /* 14 bits of position; a distance has 17 */
@@ -17,30 +22,40 @@
 #define SCAN_NONE           0x7fffffffu
 /* Cost of a tier out of range: larger than any distance. */
 #define SCAN_TIER_BARRED (1u << 18)
+#define SCAN_TIERS       8u
+#define SCAN_FIRST       3u
 
 /* One model's candidates and one query. */
 struct scan_input {
     const uint32_t *places; /* x in the low half, y in the high half */
     const uint32_t *tags;
-    const uint8_t *tiers; /* 0..7 */
+    const uint8_t *tiers; /* below SCAN_TIERS */
     uint32_t count;       /* up to SCAN_CANDIDATES_MAX */
     uint32_t place;
     uint32_t need_tags;
-    uint32_t tier_cost[8]; /* cells to each tier, or SCAN_TIER_BARRED */
+    uint32_t tier_min, tier_max;
+    uint32_t tier_cells; /* distance of one tier; at most 2^13 */
+    bool tier_ring;      /* tiers lie on a ring of SCAN_TIERS */
 };
 
 /* Scratch of one choice; only the part that is used is touched. */
 struct scan {
+    uint32_t count;
     uint32_t blocks;
+    uint32_t first_count;
+    uint32_t first[SCAN_FIRST];
+    bool exhausted; /* the first keys are all there are */
+    bool searching; /* `mins` are made and the first keys taken out */
     _Alignas(64) uint32_t mins[SCAN_CANDIDATES_MAX / SCAN_BLOCK];
     _Alignas(64) uint32_t keys[SCAN_CANDIDATES_MAX];
 };
 
-/* Computes all keys. */
-void scan_fill(struct scan *scan, const struct scan_input *input);
+/* Computes all keys and finds the first ones: scan->first[0..first_count), rising. There may be
+ * more even if they are fewer than SCAN_FIRST. */
+void scan_start(struct scan *scan, const struct scan_input *input);
 
-/* Takes the smallest key left out, SCAN_NONE if there is none. */
-uint32_t scan_pop(struct scan *scan);
+/* The next key after those given so far, SCAN_NONE at the end. */
+uint32_t scan_next(struct scan *scan);
 
 static inline uint32_t scan_position(uint32_t key)
 {
@@ -49,7 +64,7 @@ static inline uint32_t scan_position(uint32_t key)
 
 static inline uint32_t scan_distance(uint32_t key)
 {
-    return key >> SCAN_POSITION_BITS;
+    return (key >> SCAN_POSITION_BITS) - 1;
 }
 
 /* ---- instruction sets ---- */

@@ -96,11 +96,11 @@ static unsigned oracle_judge(const struct oracle_node *o, const struct oracle_no
         return WEFT_C_ROOM;
     }
     double tokens = floor(q->prompt_bytes / 4.0) + 1;
-    double predicted =
-        o->n.rtt_us + queue + floor(tokens * floor(1e9 / o->n.prefill_per_second) / 1000);
+    double work_ns = tokens * floor(1e9 / o->n.prefill_per_second);
     if (q->end_to_end) {
-        predicted += floor(q->max_tokens * floor(1e9 / o->n.decode_per_second) / 1000);
+        work_ns += q->max_tokens * floor(1e9 / o->n.decode_per_second);
     }
+    double predicted = o->n.rtt_us + queue + floor(work_ns / 1000);
     if (predicted > q->budget_us) {
         return WEFT_C_BUDGET;
     }

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_scan.c - the vector versions of scan.c against the plain one, and that one against sorting.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dataplane/route/scan.h"
+#include "schemas/base/rng.h"
+
+#define COUNT_MAX 700u
+
+static struct scan scan;
+static uint32_t places[COUNT_MAX + SCAN_PAD];
+static uint32_t tags[COUNT_MAX + SCAN_PAD];
+static uint8_t tiers[COUNT_MAX + SCAN_PAD];
+
+static struct scan_input random_input(struct rng *rng)
+{
+    struct scan_input in = {
+        .places = places,
+        .tags = tags,
+        .tiers = tiers,
+        .count = 1 + rng_below(rng, rng_below(rng, 3) == 0 ? COUNT_MAX : 40),
+        .place = (uint32_t)rng_next(rng),
+        .need_tags = rng_below(rng, 2) == 0 ? 0 : 1u << rng_below(rng, 4),
+        .tier_min = rng_below(rng, 8),
+        .tier_cells = rng_below(rng, 3) == 0 ? 8192 : 1638,
+        .tier_ring = rng_below(rng, 2) == 0,
+    };
+    in.tier_max = in.tier_min + rng_below(rng, 8 - in.tier_min);
+    /* The padding is garbage on purpose. */
+    for (uint32_t i = 0; i < COUNT_MAX + SCAN_PAD; i++) {
+        places[i] = rng_below(rng, 4) != 0 ? (uint32_t)rng_next(rng) : 0x80008000u;
+        tags[i] = (uint32_t)rng_next(rng);
+        tiers[i] = (uint8_t)rng_below(rng, 8);
+    }
+    return in;
+}
+
+static long half_ring(uint32_t a, uint32_t b)
+{
+    long d = labs((long)(a & 0xffff) - (long)(b & 0xffff));
+    return d > 32768 ? 65536 - d : d;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const uint32_t *x = a;
+    const uint32_t *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* All keys, sorted, from the definition. */
+static uint32_t expected_keys(const struct scan_input *in, uint32_t *keys)
+{
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < in->count; i++) {
+        long steps = labs((long)tiers[i] - (long)in->tier_min);
+        if ((tags[i] & in->need_tags) != in->need_tags || tiers[i] < in->tier_min ||
+            tiers[i] > in->tier_max) {
+            continue;
+        }
+        steps = in->tier_ring && 8 - steps < steps ? 8 - steps : steps;
+        long distance = half_ring(places[i], in->place) +
+                        half_ring(places[i] >> 16, in->place >> 16) + steps * in->tier_cells;
+        keys[used++] = (uint32_t)((distance + 1) << SCAN_POSITION_BITS) | i;
+    }
+    qsort(keys, used, sizeof(*keys), compare);
+    return used;
+}
+
+START_TEST(keys_come_in_order)
+{
+    struct rng rng = {.state = 77};
+    uint32_t expected[COUNT_MAX];
+    if (scan_isa_use((enum scan_isa)_i) != 0) {
+        return; /* not on this CPU */
+    }
+    for (int round = 0; round < 20000; round++) {
+        struct scan_input in = random_input(&rng);
+        uint32_t count = expected_keys(&in, expected);
+        scan_start(&scan, &in);
+        uint32_t at = 0;
+        for (; at < scan.first_count; at++) {
+            ck_assert_uint_lt(at, count);
+            ck_assert_uint_eq(scan.first[at], expected[at]);
+        }
+        uint32_t wanted = rng_below(&rng, 4) == 0 ? count : at + rng_below(&rng, 6);
+        for (; at < wanted && at < count; at++) {
+            ck_assert_uint_eq(scan_next(&scan), expected[at]);
+            ck_assert_uint_eq(scan_position(expected[at]), expected[at] & 0x3fff);
+        }
+        if (at == count) {
+            ck_assert_uint_eq(scan_next(&scan), SCAN_NONE);
+            ck_assert_uint_eq(scan_next(&scan), SCAN_NONE);
+        }
+    }
+}
+END_TEST
+
+START_TEST(versions_have_names)
+{
+    ck_assert_str_eq(scan_isa_name(SCAN_SCALAR), "plain C");
+    ck_assert_str_eq(scan_isa_name(SCAN_ISAS), "?");
+    ck_assert_int_lt(scan_isa_use(SCAN_ISAS), 0);
+    ck_assert_int_eq(scan_isa_use(SCAN_SCALAR), 0);
+    ck_assert_uint_eq(scan_isa(), SCAN_SCALAR);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("scan");
+    TCase *tc = tcase_create("scan");
+    tcase_add_loop_test(tc, keys_come_in_order, 0, SCAN_ISAS);
+    tcase_add_test(tc, versions_have_names);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
