@@ -338,7 +338,14 @@ void route_choose(const struct route_table *table, const struct route_load *load
         uint16_t index = candidates[scan_position(key)];
         count += take_candidate(table, loads, &o, query, work, index, &top[count]);
     }
-    if (count != 0) {
+    if (count == 1 + ROUTE_ALTERNATES && enough == count) {
+        *choice = (struct route_choice){
+            .node = top[0].node,
+            .alternates = {top[1].node, top[2].node},
+            .predicted_us = top[0].predicted_us,
+            .constraint = WEFT_C_NONE,
+        };
+    } else if (count != 0) {
         pick(top, count, choice);
     } else {
         explain(table, loads, &o, query, model, choice);

@@ -67,31 +67,49 @@ bool packet_udp_ok(const struct route_frame *frame)
     return frame->udp.checksum == 0 || packet_udp_sum(frame) == 0;
 }
 
-/* HC' = ~(~HC + ~m + m'), RFC 1624. A result of 0 is sent as 0xffff: 0 means "no checksum". */
-static void checksum_update(uint16_t *checksum, const void *old_value, const void *new_value,
-                            uint32_t size)
-{
-    uint32_t removed = (uint16_t)~sum_fold(sum_bytes(old_value, size, 0));
-    uint32_t added = sum_fold(sum_bytes(new_value, size, 0));
-    uint16_t sum = sum_fold((uint32_t)(uint16_t) ~*checksum + removed + added);
-    *checksum = (uint16_t)~sum;
-}
-
-static void udp_update(struct route_frame *frame, const void *old_value, const void *new_value,
-                       uint32_t size)
+/* HC' = ~(~HC + ~m + m'), RFC 1624, with m and m' as sums over all words changed. A result of 0 is
+ * sent as 0xffff: 0 means "no checksum", and stays so. */
+static inline void udp_update(struct route_frame *frame, uint16_t before, uint16_t after)
 {
     uint16_t checksum = frame->udp.checksum;
     if (checksum == 0) {
         return;
     }
-    checksum_update(&checksum, old_value, new_value, size);
+    checksum = (uint16_t)~sum_fold((uint32_t)(uint16_t)~checksum + (uint16_t)~before + after);
     frame->udp.checksum = checksum != 0 ? checksum : 0xffffu;
+}
+
+/* Sum of `words` 8-byte words, end-around carry. */
+static inline uint16_t sum_words(const void *data, uint32_t words)
+{
+    const uint8_t *p = data;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < words; i++) {
+        uint64_t word;
+        memcpy(&word, p + 8 * i, sizeof(word));
+        sum += word;
+        sum += sum < word;
+    }
+    sum = (sum & 0xffffffffu) + (sum >> 32);
+    sum = (sum & 0xffffffffu) + (sum >> 32);
+    return sum_fold((uint32_t)sum);
+}
+
+uint16_t packet_request_sum(const struct route_frame *frame)
+{
+    return sum_words(&frame->weft.req, sizeof(frame->weft.req) / 8);
+}
+
+void packet_request_changed(struct route_frame *frame, uint16_t before)
+{
+    udp_update(frame, before, packet_request_sum(frame));
 }
 
 void packet_set(struct route_frame *frame, void *field, const void *value, uint32_t size)
 {
-    udp_update(frame, field, value, size);
+    uint16_t before = sum_fold(sum_bytes(field, size, 0));
     memcpy(field, value, size);
+    udp_update(frame, before, sum_fold(sum_bytes(field, size, 0)));
 }
 
 void packet_set_u8(struct route_frame *frame, uint8_t *field, uint8_t value)
@@ -104,22 +122,43 @@ void packet_set_u8(struct route_frame *frame, uint8_t *field, uint8_t value)
     packet_set(frame, word, changed, sizeof(changed));
 }
 
-static void ip_finish(struct route_ipv4 *ip)
+/* The IPv4 header's own checksum, from scratch: it is 20 bytes. */
+static inline void ip_finish(struct route_ipv4 *ip)
 {
+    uint64_t first;
+    uint64_t second;
+    uint32_t third;
     ip->ttl = ROUTE_IP_TTL;
     ip->checksum = 0;
-    ip->checksum = (uint16_t)~sum_fold(sum_bytes(ip, sizeof(*ip), 0));
+    memcpy(&first, (const uint8_t *)ip, sizeof(first));
+    memcpy(&second, (const uint8_t *)ip + 8, sizeof(second));
+    memcpy(&third, (const uint8_t *)ip + 16, sizeof(third));
+    uint64_t sum =
+        (first & 0xffffffffu) + (first >> 32) + (second & 0xffffffffu) + (second >> 32) + third;
+    sum = (sum & 0xffffffffu) + (sum >> 32);
+    ip->checksum = (uint16_t)~sum_fold((uint32_t)sum);
+}
+
+/* Sum of what packet_readdress() changes under the UDP checksum. */
+static inline uint16_t address_sum(const struct route_frame *frame)
+{
+    uint64_t sum =
+        (uint64_t)frame->ip.src + frame->ip.dst + frame->udp.src_port + frame->udp.dst_port;
+    sum = (sum & 0xffffffffu) + (sum >> 32);
+    return sum_fold((uint32_t)sum);
 }
 
 void packet_readdress(struct route_frame *frame, const struct route_host *from,
                       const struct route_hop *to)
 {
-    uint32_t addresses[2] = {from->addr, to->addr};
-    uint16_t ports[2] = {from->port_be, to->port_be};
+    uint16_t before = address_sum(frame);
     memcpy(frame->ether.dst, to->mac, sizeof(to->mac));
     memcpy(frame->ether.src, from->mac, sizeof(from->mac));
-    packet_set(frame, &frame->ip.src, addresses, sizeof(addresses));
-    packet_set(frame, &frame->udp.src_port, ports, sizeof(ports));
+    frame->ip.src = from->addr;
+    frame->ip.dst = to->addr;
+    frame->udp.src_port = from->port_be;
+    frame->udp.dst_port = to->port_be;
+    udp_update(frame, before, address_sum(frame));
     ip_finish(&frame->ip);
 }
 

@@ -111,6 +111,10 @@ bool packet_udp_ok(const struct route_frame *frame);
  * and updates the UDP checksum by RFC 1624, eqn. 3. `size` must be even. */
 void packet_set(struct route_frame *frame, void *field, const void *value, uint32_t size);
 
+/* For changes all over a request's header and block: take the sum, change the fields, say so. */
+uint16_t packet_request_sum(const struct route_frame *frame);
+void packet_request_changed(struct route_frame *frame, uint16_t before);
+
 /* The same for one byte that may be at an odd place. */
 void packet_set_u8(struct route_frame *frame, uint8_t *field, uint8_t value);
 

@@ -405,24 +405,26 @@ static void stamp(struct route_core *core, const struct route_table *table, stru
 {
     struct route_frame *f = p->frame;
     struct weft_req *req = &f->weft.req;
+    uint16_t sum = packet_request_sum(f);
     struct weft_return block = {.port = ntohs(f->udp.src_port)};
     block.addr[10] = block.addr[11] = 0xff;
     memcpy(block.addr + 12, &f->ip.src, sizeof(f->ip.src));
     memcpy(block.mac, f->ether.src, sizeof(block.mac));
     seal_return(&core->seal, &block, req->h.conn_id);
-    packet_set(f, &req->ret, &block, sizeof(block));
+    req->ret = block;
 
-    uint16_t self_id = table->nodes[table->self].id;
-    uint16_t ids[4] = {self_id, pin->node, pin->alternates[0], pin->alternates[1]};
-    packet_set(f, &req->h.origin, ids, sizeof(ids));
-    packet_set(f, &req->h.route_epoch, &table->epoch, sizeof(table->epoch));
-    packet_set_u8(f, &req->h.flags, req->h.flags | WEFT_F_RELAYED);
-    packet_set_u8(f, &req->h.hops_left, WEFT_HOPS_MAX - 1);
+    req->h.origin = table->nodes[table->self].id;
+    req->h.target = pin->node;
+    req->h.alt1 = pin->alternates[0];
+    req->h.alt2 = pin->alternates[1];
+    req->h.route_epoch = table->epoch;
+    req->h.flags |= WEFT_F_RELAYED;
+    req->h.hops_left = WEFT_HOPS_MAX - 1;
     if (req->h.budget_us != WEFT_BUDGET_NONE) {
         uint32_t half_rtt_us = table->nodes[index].rtt_us / 2;
-        uint32_t left_us = req->h.budget_us > half_rtt_us ? req->h.budget_us - half_rtt_us : 1;
-        packet_set(f, &req->h.budget_us, &left_us, sizeof(left_us));
+        req->h.budget_us = req->h.budget_us > half_rtt_us ? req->h.budget_us - half_rtt_us : 1;
     }
+    packet_request_changed(f, sum);
     p->next = index;
     p->to = ROUTE_TO_NODE;
     p->action = index == table->self ? ROUTE_DELIVER : ROUTE_SEND;
