@@ -14,7 +14,9 @@ struct origin {
 };
 
 struct ranked {
+    uint32_t distance;
     uint32_t predicted_us;
+    uint32_t assigned;
     uint16_t node;
 };
 
@@ -219,17 +221,45 @@ static uint64_t limit_us(uint32_t best_us)
     return (uint64_t)best_us * ROUTE_SLACK_NUM / ROUTE_SLACK_DEN + ROUTE_SLACK_US;
 }
 
-/* The nearest whose prediction is close to the best one; alternates are the nearest others. */
-static void pick(const struct ranked *top, uint32_t count, struct route_choice *choice)
+/* Of the near-equals among top[first..count) two are drawn; the better one's index. */
+static uint32_t draw(const struct ranked *top, uint32_t first, uint32_t count, uint64_t limit,
+                     uint32_t lot)
+{
+    uint32_t equals[ROUTE_TOP_K];
+    uint32_t used = 0;
+    for (uint32_t i = first; i < count; i++) {
+        if (top[i].distance <= top[first].distance + ROUTE_NEAR_CELLS &&
+            top[i].predicted_us <= limit) {
+            equals[used++] = i;
+        }
+    }
+    if (used < 2) {
+        return first;
+    }
+    uint32_t a = (lot & 0xffffu) * used >> 16;
+    uint32_t b = (lot >> 16) * (used - 1) >> 16;
+    const struct ranked *one = &top[equals[a]];
+    const struct ranked *two = &top[equals[b >= a ? b + 1 : b]];
+    bool second = two->predicted_us < one->predicted_us ||
+                  (two->predicted_us == one->predicted_us && two->assigned < one->assigned);
+    return (uint32_t)((second ? two : one) - top);
+}
+
+/* The nearest whose prediction is close to the best one, or an equal of it; alternates are the
+ * nearest others. */
+static void pick(const struct ranked *top, uint32_t count, uint32_t lot,
+                 struct route_choice *choice)
 {
     uint32_t best_us = top[0].predicted_us;
     for (uint32_t i = 1; i < count; i++) {
         best_us = top[i].predicted_us < best_us ? top[i].predicted_us : best_us;
     }
-    uint32_t chosen = 0;
-    while (top[chosen].predicted_us > limit_us(best_us)) {
-        chosen++; /* ends: the best one is within its own limit */
+    uint64_t limit = limit_us(best_us);
+    uint32_t first = 0;
+    while (top[first].predicted_us > limit) {
+        first++; /* ends: the best one is within its own limit */
     }
+    uint32_t chosen = draw(top, first, count, limit, lot);
     choice->node = top[chosen].node;
     choice->predicted_us = top[chosen].predicted_us;
     uint32_t used = 0;
@@ -297,9 +327,45 @@ static inline bool take_candidate(const struct route_table *table, const struct 
     uint32_t vram = fresher ? over->free_vram_64mib : node->free_vram_64mib;
     uint32_t us =
         predict_us(work, (uint64_t)node->rtt_us + queue_us, node->prefill_ns, node->decode_ns);
-    *ranked = (struct ranked){.predicted_us = us, .node = index};
+    ranked->predicted_us = us;
+    ranked->assigned = taken;
+    ranked->node = index;
     return room > taken && vram >= query->vram_64mib && us <= query->budget_us &&
            within_radius(table, o, query, node);
+}
+
+/* The nearest candidates that pass, in order, as many as the decision needs. Returns how many.
+ *
+ * If the nearest and its near-equals are good enough against the best prediction that could be,
+ * they are against the best that is; then nobody beyond them and the alternates matters. */
+static uint32_t collect(const struct route_table *table, const struct route_load *loads,
+                        const struct origin *o, const struct route_query *query,
+                        const struct route_model *model, struct scan *scan, struct ranked *top)
+{
+    const uint16_t *candidates = table->candidates + model->first;
+    struct work work = work_of(query);
+    uint64_t bound =
+        limit_us(predict_us(work, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns));
+    uint32_t count = 0;
+    bool settled = true;
+    for (uint32_t i = 0; count < ROUTE_TOP_K; i++) {
+        uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
+        if (key == SCAN_NONE) {
+            break;
+        }
+        struct ranked *next = &top[count];
+        next->distance = scan_distance(key);
+        if (!take_candidate(table, loads, o, query, work, candidates[scan_position(key)], next)) {
+            continue;
+        }
+        count++;
+        bool near = next->distance <= top[0].distance + ROUTE_NEAR_CELLS;
+        settled = settled && (!near || next->predicted_us <= bound);
+        if (settled && !near && count > ROUTE_ALTERNATES) {
+            break;
+        }
+    }
+    return count;
 }
 
 void route_choose(const struct route_table *table, const struct route_load *loads,
@@ -315,38 +381,12 @@ void route_choose(const struct route_table *table, const struct route_load *load
     if (model == NULL) {
         return;
     }
-    const uint16_t *candidates = table->candidates + model->first;
     struct origin o = origin_of(table, query);
-    struct work work = work_of(query);
     struct ranked top[ROUTE_TOP_K];
-    uint32_t count = 0;
     start_scan(table, &o, query, model, scratch);
-    for (uint32_t i = 0; i < scratch->first_count; i++) {
-        uint16_t index = candidates[scan_position(scratch->first[i])];
-        count += take_candidate(table, loads, &o, query, work, index, &top[count]);
-    }
-    /* If the nearest is good enough against the best that could be, it is against the best that is,
-     * and nobody beyond the alternates matters. */
-    uint32_t bound_us =
-        predict_us(work, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns);
-    uint32_t enough = ROUTE_TOP_K;
-    if (count != 0 && top[0].predicted_us <= limit_us(bound_us)) {
-        enough = 1 + ROUTE_ALTERNATES;
-    }
-    uint32_t key;
-    while (count < enough && (key = scan_next(scratch)) != SCAN_NONE) {
-        uint16_t index = candidates[scan_position(key)];
-        count += take_candidate(table, loads, &o, query, work, index, &top[count]);
-    }
-    if (count == 1 + ROUTE_ALTERNATES && enough == count) {
-        *choice = (struct route_choice){
-            .node = top[0].node,
-            .alternates = {top[1].node, top[2].node},
-            .predicted_us = top[0].predicted_us,
-            .constraint = WEFT_C_NONE,
-        };
-    } else if (count != 0) {
-        pick(top, count, choice);
+    uint32_t count = collect(table, loads, &o, query, model, scratch, top);
+    if (count != 0) {
+        pick(top, count, query->lot, choice);
     } else {
         explain(table, loads, &o, query, model, choice);
     }

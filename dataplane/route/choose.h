@@ -7,10 +7,16 @@
  * on half a ring and z is the tier (of the request: the lowest tier it allows). Ties: lower node
  * id. The radius is a great circle, never the torus.
  *
- * Predicted completion = RTT + queue + prompt / prefill rate (+ max_tokens / decode rate if the
+ * Predicted completion = RTT + queue + prompt * prefill cost (+ max_tokens * decode cost if the
  * budget covers the whole answer). Of the ROUTE_TOP_K nearest that pass every filter, the nearest
- * one whose prediction is within ROUTE_SLACK of the best is chosen: near wins unless it is clearly
- * slower, since the torus is only a proxy for the network.
+ * one whose prediction is within ROUTE_SLACK of the best is the pick: near wins unless it is
+ * clearly slower, since the torus is only a proxy for the network.
+ *
+ * Machines of one site are near-equals (up to ROUTE_NEAR_CELLS further than the pick, prediction
+ * within the slack too). Among them the request's own lot draws two and the one that is predicted
+ * to be sooner, then the one that was sent less, gets it: the power of two choices (Mitzenmacher
+ * 2001) keeps routers with the same stale view from herding onto one machine. No node is sent more
+ * than it advertised room for, less what this core has sent since (JBSQ, RackSched 2020).
  */
 #pragma once
 
@@ -22,6 +28,7 @@
 #define ROUTE_SLACK_NUM  3u
 #define ROUTE_SLACK_DEN  2u
 #define ROUTE_SLACK_US   10000u
+#define ROUTE_NEAR_CELLS 32u /* 20 km */
 /* Prompts arrive as bytes; English takes about four of them per token. */
 #define ROUTE_BYTES_PER_TOKEN 4u
 
@@ -35,6 +42,7 @@ struct route_query {
     uint16_t vram_64mib;
     uint16_t radius_km;
     uint16_t x, y;
+    uint32_t lot; /* of this request, evenly spread: who gets it among near-equals */
     uint8_t tier_min, tier_max;
     bool has_position; /* x, y are given; else this node's own */
     bool end_to_end;

@@ -48,7 +48,9 @@ void route_drop(struct route_core *core, struct route_packet *p, enum route_drop
 
 struct route_query route_query_of(const struct weft_req_hdr *h)
 {
+    uint64_t lot = (h->conn_id ^ h->req_seq) * UINT64_C(0x9e3779b97f4a7c15);
     return (struct route_query){
+        .lot = (uint32_t)(lot >> 32),
         .model = h->model,
         .tags = h->req_tags,
         .budget_us = h->budget_us,

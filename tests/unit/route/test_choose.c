@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <weft/status.h>
 
 #include "dataplane/route/choose.h"
@@ -42,6 +43,7 @@ struct oracle_entry {
     long distance;
     uint16_t id;
     double predicted;
+    uint32_t assigned;
 };
 
 static int oracle_compare(const void *a, const void *b)
@@ -108,6 +110,7 @@ static unsigned oracle_judge(const struct oracle_node *o, const struct oracle_no
         .distance = wrap(x, o->n.x) + wrap(y, o->n.y) + 1638 * labs((long)o->n.tier - q->tier_min),
         .id = o->n.id,
         .predicted = predicted,
+        .assigned = assigned,
     };
     return WEFT_C_NONE;
 }
@@ -137,6 +140,26 @@ static struct oracle_answer oracle(const struct oracle_node *nodes, unsigned cou
     while (entries[chosen].predicted > floor(best * 1.5) + 10000) {
         chosen++;
     }
+    /* Near-equals: draw two of them by lot, take the sooner, then the one sent less. */
+    unsigned equals[8];
+    unsigned number = 0;
+    for (unsigned i = chosen; i < used; i++) {
+        if (entries[i].distance - entries[chosen].distance <= 32 &&
+            entries[i].predicted <= floor(best * 1.5) + 10000) {
+            equals[number++] = i;
+        }
+    }
+    if (number > 1) {
+        unsigned a = (unsigned)floor((q->lot % 65536) / 65536.0 * number);
+        unsigned b = (unsigned)floor(floor(q->lot / 65536.0) / 65536.0 * (number - 1));
+        b += b >= a;
+        a = equals[a];
+        b = equals[b];
+        bool other = entries[b].predicted < entries[a].predicted ||
+                     (entries[b].predicted <= entries[a].predicted &&
+                      entries[b].assigned < entries[a].assigned);
+        chosen = other ? b : a;
+    }
     answer.node = entries[chosen].id;
     for (unsigned i = 0; i < used; i++) {
         if (i != chosen && answer.alt1 < 0) {
@@ -156,6 +179,10 @@ static void random_node(struct rng *rng, struct oracle_node *o, uint16_t id)
     uint16_t x =
         (uint16_t)(rng_below(rng, 4) != 0 ? rng_below(rng, 65536) : rng_below(rng, 3) * 20000);
     uint16_t y = (uint16_t)(rng_below(rng, 4) != 0 ? rng_below(rng, 32768) : 16000);
+    if (rng_below(rng, 4) == 0) { /* a site: many close together */
+        x = (uint16_t)(30000 + rng_below(rng, 60));
+        y = 20000;
+    }
     *o = (struct oracle_node){.lat = weft_cell_latitude(y), .lon = weft_cell_longitude(x)};
     o->n = (struct route_node){
         .id = id,
@@ -197,6 +224,7 @@ static struct route_query random_query(struct rng *rng)
         .max_tokens = (uint16_t)rng_below(rng, 100),
         .x = (uint16_t)rng_below(rng, 65536),
         .y = (uint16_t)rng_below(rng, 32768),
+        .lot = (uint32_t)rng_next(rng),
         .tier_max = WEFT_TIER_MAX,
         .has_position = rng_below(rng, 4) != 0,
         .end_to_end = rng_below(rng, 2) != 0,
@@ -444,6 +472,36 @@ START_TEST(near_wins_unless_clearly_slower)
 }
 END_TEST
 
+START_TEST(near_equals_share_the_load)
+{
+    struct route_node nodes[4];
+    unsigned got[5] = {0};
+    struct route_query q = any_query();
+    for (uint16_t i = 0; i < 4; i++) { /* four machines in one place */
+        nodes[i] = city((uint16_t)(i + 1), 50.11, 8.68, 3);
+        loads[i + 1] = (struct route_load){0};
+    }
+    struct rng rng = {.state = 1};
+    for (int i = 0; i < 4000; i++) {
+        q.lot = (uint32_t)rng_next(&rng);
+        got[choose(nodes, 4, &q, false).node]++;
+    }
+    for (int id = 1; id <= 4; id++) {
+        ck_assert_uint_ge(got[id], 850);
+        ck_assert_uint_le(got[id], 1150);
+    }
+    /* The slowest of the four is never the better of two. */
+    nodes[2].queue_us = 5000;
+    memset(got, 0, sizeof(got));
+    for (int i = 0; i < 4000; i++) {
+        q.lot = (uint32_t)rng_next(&rng);
+        got[choose(nodes, 4, &q, false).node]++;
+    }
+    ck_assert_uint_eq(got[3], 0);
+    ck_assert_uint_ge(got[1], 1100);
+}
+END_TEST
+
 START_TEST(room_is_counted_down_by_what_was_sent)
 {
     struct route_node nodes[3];
@@ -489,6 +547,7 @@ int main(void)
     tcase_add_test(tc, refusals_name_the_binding_constraint);
     tcase_add_test(tc, the_far_side_of_the_ring_is_far);
     tcase_add_test(tc, near_wins_unless_clearly_slower);
+    tcase_add_test(tc, near_equals_share_the_load);
     tcase_add_test(tc, room_is_counted_down_by_what_was_sent);
     tcase_add_test(tc, tables_refuse_nonsense);
     suite_add_tcase(suite, tc);
