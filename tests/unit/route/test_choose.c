@@ -490,6 +490,17 @@ START_TEST(near_equals_share_the_load)
         ck_assert_uint_ge(got[id], 850);
         ck_assert_uint_le(got[id], 1150);
     }
+    /* Predictions equal: the one that was sent more is never the better of two. */
+    for (int id = 1; id <= 4; id++) {
+        loads[id] = (struct route_load){.heard_ns = 2, .room = 9, .assigned = id == 2};
+    }
+    memset(got, 0, sizeof(got));
+    for (int i = 0; i < 1000; i++) {
+        q.lot = (uint32_t)rng_next(&rng);
+        got[choose(nodes, 4, &q, false).node]++;
+    }
+    ck_assert_uint_eq(got[2], 0);
+    memset(loads, 0, 5 * sizeof(loads[0]));
     /* The slowest of the four is never the better of two. */
     nodes[2].queue_us = 5000;
     memset(got, 0, sizeof(got));
