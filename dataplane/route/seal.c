@@ -8,6 +8,10 @@
 _Static_assert(crypto_shorthash_KEYBYTES == SEAL_KEY_BYTES, "SipHash key size");
 _Static_assert(crypto_shorthash_BYTES == sizeof(uint64_t), "SipHash output size");
 
+_Static_assert(crypto_kdf_KEYBYTES == SEAL_MASTER_BYTES, "master key size");
+_Static_assert(crypto_kdf_BYTES_MIN <= SEAL_KEY_BYTES, "derived key size");
+#define KEY_CONTEXT "weftseal" /* 8 bytes */
+
 /* Keeps a cookie from ever being taken for a tag. */
 enum purpose { PURPOSE_COOKIE = 1, PURPOSE_RETURN = 2 };
 
@@ -24,20 +28,34 @@ struct WEFT_PACKED return_input {
     uint64_t conn_id;
 };
 
-void seal_init(struct seal *seal, uint64_t now_ns)
+void seal_master_draw(struct seal_master *master)
 {
-    randombytes_buf(seal->keys, sizeof(seal->keys));
-    seal->changed_ns = now_ns;
+    randombytes_buf(master->bytes, sizeof(master->bytes));
+}
+
+static void derive(struct seal *seal, uint8_t *key, uint64_t period)
+{
+    crypto_kdf_derive_from_key(key, SEAL_KEY_BYTES, period, KEY_CONTEXT, seal->master.bytes);
+}
+
+static void derive_both(struct seal *seal, uint64_t period)
+{
+    seal->period = period;
+    derive(seal, seal->keys[0], period);
+    derive(seal, seal->keys[1], period - 1);
+}
+
+void seal_init(struct seal *seal, const struct seal_master *master, uint64_t now_ns)
+{
+    seal->master = *master;
+    derive_both(seal, now_ns / SEAL_LIFE_NS);
 }
 
 void seal_tick(struct seal *seal, uint64_t now_ns)
 {
-    if (now_ns - seal->changed_ns < SEAL_LIFE_NS) {
-        return;
+    if (__builtin_expect(now_ns - seal->period * SEAL_LIFE_NS >= SEAL_LIFE_NS, 0)) {
+        derive_both(seal, now_ns / SEAL_LIFE_NS);
     }
-    memcpy(seal->keys[1], seal->keys[0], SEAL_KEY_BYTES);
-    randombytes_buf(seal->keys[0], SEAL_KEY_BYTES);
-    seal->changed_ns = now_ns;
 }
 
 static uint64_t hash(const uint8_t *key, const void *data, size_t size)

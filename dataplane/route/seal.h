@@ -4,6 +4,9 @@
  * the cookie (a client owns its source address) and the tag of a return block (this node wrote it).
  * Both are SipHash-2-4 (libsodium crypto_shorthash) under keys that never leave the node. Keys are
  * replaced every SEAL_LIFE_NS; the previous one is still accepted.
+ *
+ * Each core has its own seal, and all of them agree without talking: a key is derived from the
+ * node's master key and the number of the period that it belongs to.
  */
 #pragma once
 
@@ -16,16 +19,26 @@
     UINT64_C(120000000000) /* two minutes; the previous key lives as long again                    \
                             */
 
+#define SEAL_MASTER_BYTES 32u
+
+/* Drawn once when the node starts. */
+struct seal_master {
+    uint8_t bytes[SEAL_MASTER_BYTES];
+};
+
+void seal_master_draw(struct seal_master *master);
+
 /* Owned by one lcore. */
 struct seal {
     uint8_t keys[2][SEAL_KEY_BYTES]; /* [0] is current */
-    uint64_t changed_ns;
+    uint64_t period;
+    struct seal_master master;
 };
 
-/* Draws both keys. */
-void seal_init(struct seal *seal, uint64_t now_ns);
+void seal_init(struct seal *seal, const struct seal_master *master, uint64_t now_ns);
 
-/* Changes the key when its time has come. */
+/* Changes the keys when their time has come: at the head of each burst, so that no core checks with
+ * older keys than another one has already sealed with. */
 void seal_tick(struct seal *seal, uint64_t now_ns);
 
 /* Cookie of a client address (network order) and connection; never 0. */

@@ -10,7 +10,8 @@
 
 #define NODE_IDS 65536u
 
-int route_core_create(struct route_core **out, const struct route_host *host, uint64_t now_ns)
+int route_core_create(struct route_core **out, const struct route_host *host,
+                      const struct seal_master *master, uint64_t now_ns)
 {
     *out = NULL;
     struct route_core *core = calloc(1, sizeof(*core));
@@ -25,7 +26,7 @@ int route_core_create(struct route_core **out, const struct route_host *host, ui
         route_core_destroy(core);
         return -ENOMEM;
     }
-    seal_init(&core->seal, now_ns);
+    seal_init(&core->seal, master, now_ns);
     *out = core;
     return 0;
 }

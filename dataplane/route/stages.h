@@ -50,8 +50,10 @@ struct route_core {
     struct route_counters counters;
 };
 
-/* Heap; returns 0 or -ENOMEM. Free with route_core_destroy(). */
-int route_core_create(struct route_core **core, const struct route_host *host, uint64_t now_ns);
+/* Heap; returns 0 or -ENOMEM. Free with route_core_destroy(). All cores of a node are given the
+ * same `master`. */
+int route_core_create(struct route_core **core, const struct route_host *host,
+                      const struct seal_master *master, uint64_t now_ns);
 void route_core_destroy(struct route_core *core);
 
 static inline void route_count(route_counter *counter)

@@ -66,7 +66,8 @@ static inline struct route_core *fixture_core(uint16_t self_id)
         .addr = node_addr(self_id),
     };
     struct route_core *core = NULL;
-    (void)route_core_create(&core, &host, 1);
+    static const struct seal_master master = {{1, 2, 3}}; /* tests are repeatable */
+    (void)route_core_create(&core, &host, &master, 1);
     return core;
 }
 

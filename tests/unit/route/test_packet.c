@@ -63,20 +63,32 @@ END_TEST
 START_TEST(seals_outlive_one_change_of_keys)
 {
     struct seal seal;
+    struct seal other;
+    struct seal_master master;
     struct weft_return block = {.port = 5, .addr = {1}};
-    seal_init(&seal, 1000);
+    const uint64_t start = 7 * SEAL_LIFE_NS + 1000;
+    seal_master_draw(&master);
+    seal_init(&seal, &master, start);
     uint64_t cookie = seal_cookie(&seal, 1, 2, 3);
     seal_return(&seal, &block, 3);
-    seal_tick(&seal, 1000 + SEAL_LIFE_NS - 1);
-    ck_assert(seal_cookie_ok(&seal, 1, 2, 3, cookie));
-    seal_tick(&seal, 1000 + SEAL_LIFE_NS);
+    seal_init(&other, &master, start + 5); /* another core agrees */
+    ck_assert(seal_cookie_ok(&other, 1, 2, 3, cookie));
+    ck_assert(seal_return_ok(&other, &block, 3));
+    seal_tick(&seal, 8 * SEAL_LIFE_NS - 1);
+    ck_assert_uint_eq(seal_cookie(&seal, 1, 2, 3), cookie);
+    seal_tick(&seal, 8 * SEAL_LIFE_NS);
     ck_assert(seal_cookie_ok(&seal, 1, 2, 3, cookie));
     ck_assert(seal_return_ok(&seal, &block, 3));
     ck_assert_uint_ne(seal_cookie(&seal, 1, 2, 3), cookie);
-    seal_tick(&seal, 1000 + 2 * SEAL_LIFE_NS);
+    seal_init(&other, &master, 8 * SEAL_LIFE_NS + 9); /* started later: the same keys */
+    ck_assert(seal_cookie_ok(&other, 1, 2, 3, cookie));
+    seal_tick(&seal, 9 * SEAL_LIFE_NS);
     ck_assert(!seal_cookie_ok(&seal, 1, 2, 3, cookie));
     ck_assert(!seal_return_ok(&seal, &block, 3));
     ck_assert(!seal_cookie_ok(&seal, 1, 2, 3, 0));
+    seal_master_draw(&master);
+    seal_init(&other, &master, start);
+    ck_assert(!seal_cookie_ok(&other, 1, 2, 3, cookie)); /* another node */
 }
 END_TEST
 
