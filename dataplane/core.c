@@ -20,26 +20,53 @@
 #define CORE_SLEEP_MS   1000 /* keys are changed at least this punctually */
 #define CORE_EVENTS     8
 
-int core_create(struct core **out, struct nic *nic, struct publish *tables,
-                const struct route_host *host)
+static int open_fds(struct core *core)
+{
+    core->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    core->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (core->epoll_fd < 0 || core->wake_fd < 0) {
+        return -errno;
+    }
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = core->wake_fd};
+    if (epoll_ctl(core->epoll_fd, EPOLL_CTL_ADD, core->wake_fd, &event) != 0) {
+        return -errno;
+    }
+    int rc = nic_watch(core->nic, core->index, core->epoll_fd);
+    core->sleep_ms = rc == -ENOTSUP ? NIC_BLIND_SLEEP_MS : CORE_SLEEP_MS;
+    return rc == -ENOTSUP ? 0 : rc;
+}
+
+static int open_handoff(struct core *core, struct core *owner)
+{
+    size_t size = (sizeof(struct handoff) + 63) / 64 * 64;
+    core->to_owner = aligned_alloc(64, size);
+    if (core->to_owner == NULL) {
+        return -ENOMEM;
+    }
+    memset(core->to_owner, 0, size);
+    core->owner = owner;
+    owner->handed[owner->handed_count++] = core->to_owner;
+    return 0;
+}
+
+int core_create(struct core **out, const struct core_options *options, uint32_t index,
+                struct core *owner)
 {
     *out = NULL;
     struct core *core = calloc(1, sizeof(*core));
     if (core == NULL) {
         return -ENOMEM;
     }
-    core->nic = nic;
-    core->tables = tables;
-    core->sleep_ms = CORE_SLEEP_MS;
-    core->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    core->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = core->wake_fd};
-    int rc = core->epoll_fd < 0 || core->wake_fd < 0 ||
-                     epoll_ctl(core->epoll_fd, EPOLL_CTL_ADD, core->wake_fd, &event) != 0
-                 ? -errno
-                 : route_core_create(&core->route, host, clock_now_ns());
-    if (rc == 0 && nic_watch(nic, core->epoll_fd) == -ENOTSUP) {
-        core->sleep_ms = NIC_BLIND_SLEEP_MS;
+    core->nic = options->nic;
+    core->tables = options->tables;
+    core->index = index;
+    core->epoll_fd = core->wake_fd = -1;
+    int rc = open_fds(core);
+    if (rc == 0 && owner != NULL) {
+        rc = open_handoff(core, owner);
+    }
+    if (rc == 0) {
+        rc = route_core_create(&core->route, &options->host, &options->master, clock_now_ns());
     }
     if (rc != 0) {
         core_destroy(core);
@@ -55,6 +82,7 @@ void core_destroy(struct core *core)
         return;
     }
     route_core_destroy(core->route);
+    free(core->to_owner);
     if (core->wake_fd >= 0) {
         close(core->wake_fd);
     }
@@ -200,7 +228,7 @@ static uint32_t poll_worker(struct core *core, const struct route_table *table,
     while (core->port != NULL && count < max && nic_alloc(core->nic, &packets[count])) {
         if (!next_reply(core, table, &packets[count], now_ns)) {
             packets[count].action = ROUTE_LET_GO;
-            nic_tx(core->nic, &packets[count], 1); /* gives the buffer back */
+            nic_tx(core->nic, core->index, &packets[count], 1); /* gives the buffer back */
             break;
         }
         count++;
@@ -277,9 +305,48 @@ static void deliver_one(struct core *core, const struct route_table *table, stru
     route_count(&core->route->counters.delivered);
 }
 
+/* To the lcore that owns the worker port, which takes it from there. */
+static void hand_over(struct core *core, struct route_packet *packets, uint32_t count)
+{
+    bool pushed = false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct route_packet *p = &packets[i];
+        if (p->action != ROUTE_DELIVER) {
+            continue;
+        }
+        if (handoff_push(core->to_owner, p)) {
+            p->action = ROUTE_GONE;
+            pushed = true;
+        } else {
+            route_drop(core->route, p, ROUTE_DROP_ring_full);
+        }
+    }
+    if (pushed) {
+        /* Pairs with the fence in idle_step(): either it sees the packets, or this sees it asleep.
+         */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (atomic_exchange_explicit(&core->owner->asleep, false, memory_order_relaxed)) {
+            core_wake(core->owner);
+        }
+    }
+}
+
+static uint32_t collect_handed(struct core *core, struct route_packet *packets, uint32_t max)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < core->handed_count; i++) {
+        count += handoff_pop(core->handed[i], packets + count, max - count);
+    }
+    return count;
+}
+
 static void deliver(struct core *core, const struct route_table *table,
                     struct route_packet *packets, uint32_t count, uint64_t now_ns)
 {
+    if (core->owner != NULL) {
+        hand_over(core, packets, count);
+        return;
+    }
     for (uint32_t i = 0; i < count; i++) {
         if (packets[i].action == ROUTE_DELIVER) {
             deliver_one(core, table, &packets[i], now_ns);
@@ -303,9 +370,9 @@ static void drain(int fd)
 static void core_sleep(struct core *core)
 {
     struct epoll_event events[CORE_EVENTS];
-    publish_offline(core->tables);
+    publish_offline(core->tables, core->index);
     int count = epoll_wait(core->epoll_fd, events, CORE_EVENTS, core->sleep_ms);
-    publish_online(core->tables);
+    publish_online(core->tables, core->index);
     for (int i = 0; i < count; i++) {
         if (events[i].data.fd == core->wake_fd ||
             (core->port != NULL && events[i].data.fd == core->port->wake_node_fd)) {
@@ -322,7 +389,9 @@ static uint32_t idle_step(struct core *core, uint32_t idle)
         return idle + 1;
     }
     if (idle == CORE_IDLE_POLLS) {
-        nic_sleep_begin(core->nic);
+        nic_sleep_begin(core->nic, core->index);
+        atomic_store_explicit(&core->asleep, true, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst);
         if (core->port == NULL || ring_sleep_begin(&core->port->to_node)) {
             return idle + 1; /* armed: one more poll, then sleep */
         }
@@ -335,7 +404,8 @@ static uint32_t idle_step(struct core *core, uint32_t idle)
 static void idle_end(struct core *core, uint32_t idle)
 {
     if (idle >= CORE_IDLE_POLLS) {
-        nic_sleep_end(core->nic);
+        nic_sleep_end(core->nic, core->index);
+        atomic_store_explicit(&core->asleep, false, memory_order_relaxed);
         if (core->port != NULL) {
             ring_sleep_end(&core->port->to_node);
         }
@@ -347,14 +417,15 @@ static void idle_end(struct core *core, uint32_t idle)
 void core_run(struct core *core)
 {
     struct route_core *route = core->route;
-    struct route_packet packets[2 * CORE_BURST];
+    struct route_packet packets[3 * CORE_BURST];
     uint32_t idle = 0;
-    publish_online(core->tables);
+    publish_online(core->tables, core->index);
     while (!atomic_load_explicit(&core->stop, memory_order_relaxed)) {
         const struct route_table *table = publish_get(core->tables);
         uint64_t now_ns = clock_now_ns();
+        seal_tick(&route->seal, now_ns);
 
-        uint32_t count = nic_rx(core->nic, packets, CORE_BURST);
+        uint32_t count = nic_rx(core->nic, core->index, packets, CORE_BURST);
         stage_parse(route, packets, count);
         uint32_t replies = poll_worker(core, table, packets + count, CORE_BURST, now_ns);
         stage_parse_worker(route, packets + count, replies);
@@ -362,19 +433,19 @@ void core_run(struct core *core)
 
         stage_classify(route, table, packets, count, now_ns);
         stage_select(route, table, packets, count, now_ns);
+        count += collect_handed(core, packets + count, CORE_BURST);
         deliver(core, table, packets, count, now_ns);
         stage_rewrite(route, table, packets, count);
-        for (uint32_t lost = nic_tx(core->nic, packets, count); lost > 0; lost--) {
+        for (uint32_t lost = nic_tx(core->nic, core->index, packets, count); lost > 0; lost--) {
             route_count(&route->counters.drops[ROUTE_DROP_tx_full]);
         }
 
-        seal_tick(&route->seal, now_ns);
-        publish_quiescent(core->tables);
+        publish_quiescent(core->tables, core->index);
         uint32_t was = idle;
         idle = count != 0 ? 0 : idle_step(core, idle);
         if (idle == 0) {
             idle_end(core, was);
         }
     }
-    publish_offline(core->tables);
+    publish_offline(core->tables, core->index);
 }

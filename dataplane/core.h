@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * core.h - the lcore: polls the network port and the worker port, runs the stages over each burst,
- * sleeps when there is nothing. Made by weftd.c; the control thread (glue.c) talks to it only by
- * core_attach(), core_wake() and the published table.
+ * core.h - an lcore: polls its queue of the network port, runs the stages over each burst, sleeps
+ * when there is nothing. Lcores share nothing but the published table; the first one owns the
+ * worker port, the others hand it what is for the local worker. Made by weftd.c; the control thread
+ * (glue.c) talks to it only by core_attach(), core_wake() and the table.
  */
 #pragma once
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "dataplane/handoff.h"
 #include "dataplane/nic/nic.h"
 #include "dataplane/nic/publish.h"
 #include "dataplane/port/port.h"
@@ -18,18 +20,35 @@ struct core {
     struct nic *nic;
     struct publish *tables; /* of struct route_table */
     struct route_core *route;
-    struct port *_Atomic incoming; /* control thread -> lcore */
-    struct port *port;             /* the lcore's own; NULL = no worker */
-    uint64_t local_word;           /* the local worker's load word last seen */
+    uint32_t index; /* lcore, queue and reader number */
     int epoll_fd;
     int wake_fd;
     int sleep_ms; /* longest sleep */
+    _Atomic bool asleep;
     _Atomic bool stop;
+    /* Of lcore 0: the worker port, and what the others hand over. */
+    struct port *_Atomic incoming; /* control thread -> lcore 0 */
+    struct port *port;             /* NULL = no worker */
+    uint64_t local_word;           /* the local worker's load word last seen */
+    struct handoff *handed[NIC_LCORES_MAX];
+    uint32_t handed_count;
+    /* Of the others: where to hand to. */
+    struct core *owner;
+    struct handoff *to_owner;
 };
 
-/* Takes nothing over. Returns 0 or -errno. */
-int core_create(struct core **core, struct nic *nic, struct publish *tables,
-                const struct route_host *host);
+/* What all lcores of a node have in common. */
+struct core_options {
+    struct nic *nic;
+    struct publish *tables;
+    struct route_host host;
+    struct seal_master master;
+};
+
+/* Takes nothing over. `owner` is lcore 0, NULL for that one itself; it must outlive the others.
+ * Returns 0 or -errno. */
+int core_create(struct core **core, const struct core_options *options, uint32_t index,
+                struct core *owner);
 void core_destroy(struct core *core);
 
 /* Runs in the calling thread until core_stop(). */
@@ -39,7 +58,7 @@ void core_run(struct core *core);
 void core_stop(struct core *core);
 void core_wake(struct core *core);
 
-/* Control thread: hands a new port to the lcore; it must have released the one before. The port
+/* Control thread, lcore 0: hands it a new port; it must have released the one before. The port
  * comes back by port->released once port->lost is set. */
 int core_attach(struct core *core, struct port *port);
 

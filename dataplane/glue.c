@@ -27,7 +27,7 @@ struct pending {
 
 struct glue {
     const struct config *config;
-    struct core *core;
+    struct core *const *cores; /* config->nic.lcores of them */
     struct publish *tables;
     struct control *control;
     struct neighbours *neighbours;
@@ -184,7 +184,7 @@ static void on_hello(int fd, void *user)
     }
     p->fd = -1;
     control_unwatch(g->control, fd);
-    if (core_attach(g->core, port) != 0 ||
+    if (core_attach(g->cores[0], port) != 0 ||
         control_watch(g->control, fd, on_port_readable, g) != 0) {
         LOG_ERROR("cannot attach worker model=%s", port->facts.model);
         port_destroy(port);
@@ -204,7 +204,7 @@ static void on_port_readable(int fd, void *user)
     control_unwatch(g->control, fd);
     LOG_WARN("worker gone model=%s pid=%u", g->port->facts.model, g->port->facts.pid);
     atomic_store_explicit(&g->port->lost, true, memory_order_release);
-    core_wake(g->core);
+    core_wake(g->cores[0]);
     control_touch(g->control);
 }
 
@@ -216,7 +216,7 @@ static bool port_serves(const struct port *port)
 static void reap_port(struct glue *g)
 {
     if (g->port != NULL && atomic_load_explicit(&g->port->released, memory_order_acquire)) {
-        core_detach(g->core, g->port);
+        core_detach(g->cores[0], g->port);
         port_destroy(g->port);
         g->port = NULL;
     }
@@ -264,11 +264,16 @@ static void local_facts(struct members_facts *facts, void *user)
 
 /* ---- status ---- */
 
-static void add_counter(json_t *object, const char *name, const route_counter *counter)
+/* Sum over all lcores of the counter at `offset` in struct route_counters. */
+static void add_counter(const struct glue *g, json_t *object, const char *name, size_t offset)
 {
-    json_object_set_new(
-        object, name,
-        json_integer((json_int_t)atomic_load_explicit(counter, memory_order_relaxed)));
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < g->config->nic.lcores; i++) {
+        const uint8_t *counters = (const uint8_t *)&g->cores[i]->route->counters;
+        sum += atomic_load_explicit((const route_counter *)(const void *)(counters + offset),
+                                    memory_order_relaxed);
+    }
+    json_object_set_new(object, name, json_integer((json_int_t)sum));
 }
 
 static json_t *worker_status(const struct port *port)
@@ -289,26 +294,38 @@ static json_t *worker_status(const struct port *port)
     return worker;
 }
 
+static json_t *lcore_status(const struct glue *g)
+{
+    json_t *lcores = json_array();
+    for (uint32_t i = 0; i < g->config->nic.lcores; i++) {
+        const struct route_counters *c = &g->cores[i]->route->counters;
+        uint64_t received = atomic_load_explicit(&c->received, memory_order_relaxed);
+        json_array_append_new(lcores, json_pack("{s:I}", "received", (json_int_t)received));
+    }
+    return lcores;
+}
+
 static void add_status(json_t *status, void *user)
 {
     struct glue *g = user;
-    const struct route_counters *c = &g->core->route->counters;
     json_t *counters = json_object();
     json_t *drops = json_object();
-    add_counter(counters, "received", &c->received);
-    add_counter(counters, "from_clients", &c->from_clients);
-    add_counter(counters, "chosen", &c->chosen);
-    add_counter(counters, "relayed", &c->relayed);
-    add_counter(counters, "delivered", &c->delivered);
-    add_counter(counters, "returned", &c->returned);
-    add_counter(counters, "second_chance", &c->second_chance);
+    add_counter(g, counters, "received", offsetof(struct route_counters, received));
+    add_counter(g, counters, "from_clients", offsetof(struct route_counters, from_clients));
+    add_counter(g, counters, "chosen", offsetof(struct route_counters, chosen));
+    add_counter(g, counters, "relayed", offsetof(struct route_counters, relayed));
+    add_counter(g, counters, "delivered", offsetof(struct route_counters, delivered));
+    add_counter(g, counters, "returned", offsetof(struct route_counters, returned));
+    add_counter(g, counters, "second_chance", offsetof(struct route_counters, second_chance));
     for (unsigned i = 0; i < ROUTE_DROP_COUNT; i++) {
-        add_counter(drops, route_drop_name(i), &c->drops[i]);
+        add_counter(g, drops, route_drop_name(i),
+                    offsetof(struct route_counters, drops) + i * sizeof(route_counter));
     }
     json_object_set_new(counters, "drops", drops);
     json_object_set_new(status, "counters", counters);
     json_object_set_new(status, "worker", worker_status(g->port));
-    json_object_set_new(status, "mbufs_in_use", json_integer(nic_buffers_in_use(g->core->nic)));
+    json_object_set_new(status, "mbufs_in_use", json_integer(nic_buffers_in_use(g->cores[0]->nic)));
+    json_object_set_new(status, "lcores", lcore_status(g));
     json_object_set_new(status, "table_epoch", json_integer(g->epoch));
 }
 
@@ -341,7 +358,7 @@ static int listen_on(const char *path)
     return fd;
 }
 
-int glue_create(struct glue **out, const struct config *config, struct core *core,
+int glue_create(struct glue **out, const struct config *config, struct core *const *cores,
                 struct publish *tables)
 {
     *out = NULL;
@@ -350,7 +367,7 @@ int glue_create(struct glue **out, const struct config *config, struct core *cor
         return -ENOMEM;
     }
     g->config = config;
-    g->core = core;
+    g->cores = cores;
     g->tables = tables;
     g->listen_fd = -1;
     for (uint32_t i = 0; i < PENDING_MAX; i++) {

@@ -12,8 +12,9 @@
 
 struct glue;
 
-/* Opens the worker socket. Keeps pointers to all three. Returns 0 or -errno, logged. */
-int glue_create(struct glue **glue, const struct config *config, struct core *core,
+/* Opens the worker socket. Keeps pointers to all three; cores[0] owns the worker port. Returns 0 or
+ * -errno, logged. */
+int glue_create(struct glue **glue, const struct config *config, struct core *const *cores,
                 struct publish *tables);
 
 /* Neither thread may run any more. NULL is fine. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * weftd.c - the node's daemon. What exists and in which order is the table `units`: brought up from
- * first to last, torn down in reverse. The main thread then becomes the lcore (core.c); the control
+ * first to last, torn down in reverse. The main thread then becomes lcore 0 (core.c); the control
  * thread runs controlplane/control.c with the hooks of glue.c.
  */
 #include <errno.h>
@@ -28,14 +28,14 @@ struct weftd {
     int guard_fd;
     struct nic *nic;
     struct publish *tables;
-    struct core *core;
+    struct core *cores[NIC_LCORES_MAX];
     struct glue *glue;
     struct control *control;
     pthread_t control_thread;
 };
 
 /* For the signal handler only. */
-static struct core *_Atomic signalled_core;
+static struct weftd *_Atomic running;
 
 static const struct config_member *self_of(const struct weftd *d)
 {
@@ -90,6 +90,7 @@ static int nic_up(struct weftd *d)
         .interface = d->config->nic.interface,
         .hugepages = (enum nic_hugepages)d->config->nic.hugepages,
         .memory_mib = d->config->nic.memory_mib,
+        .lcores = d->config->nic.lcores,
     };
     return nic_create(&d->nic, &options);
 }
@@ -106,7 +107,7 @@ static void table_free(void *table)
 
 static int tables_up(struct weftd *d)
 {
-    return publish_create(&d->tables, table_free);
+    return publish_create(&d->tables, d->config->nic.lcores, table_free);
 }
 
 static void tables_down(struct weftd *d)
@@ -114,29 +115,46 @@ static void tables_down(struct weftd *d)
     publish_destroy(d->tables);
 }
 
-static int core_up(struct weftd *d)
+static void cores_down(struct weftd *d)
 {
-    struct route_host host = {
-        .port_be = htons((uint16_t)d->config->data_port),
-        .addr = self_of(d)->address.s_addr,
-    };
-    nic_mac(d->nic, host.mac);
-    int rc = core_create(&d->core, d->nic, d->tables, &host);
-    if (rc == 0) {
-        atomic_store(&signalled_core, d->core);
+    for (uint32_t i = d->config->nic.lcores; i-- > 0;) { /* the owner last */
+        core_destroy(d->cores[i]);
     }
-    return rc;
 }
 
-static void core_down(struct weftd *d)
+static int cores_up(struct weftd *d)
 {
-    atomic_store(&signalled_core, NULL);
-    core_destroy(d->core);
+    struct core_options options = {
+        .nic = d->nic,
+        .tables = d->tables,
+        .host =
+            {
+                .port_be = htons((uint16_t)d->config->data_port),
+                .addr = self_of(d)->address.s_addr,
+            },
+    };
+    nic_mac(d->nic, options.host.mac);
+    seal_master_draw(&options.master);
+    for (uint32_t i = 0; i < d->config->nic.lcores; i++) {
+        int rc = core_create(&d->cores[i], &options, i, i != 0 ? d->cores[0] : NULL);
+        if (rc != 0) {
+            cores_down(d);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static void stop_all(struct weftd *d)
+{
+    for (uint32_t i = 0; i < d->config->nic.lcores; i++) {
+        core_stop(d->cores[i]);
+    }
 }
 
 static int glue_up(struct weftd *d)
 {
-    return glue_create(&d->glue, d->config, d->core, d->tables);
+    return glue_create(&d->glue, d->config, d->cores, d->tables);
 }
 
 static void glue_down(struct weftd *d)
@@ -166,7 +184,7 @@ static void *control_main(void *arg)
     int rc = control_run(d->control);
     if (rc != 0) {
         LOG_ERROR("control thread failed: %s; stopping", strerror(-rc));
-        core_stop(d->core);
+        stop_all(d);
     }
     return NULL;
 }
@@ -198,7 +216,7 @@ static const struct unit {
     {"guard", guard_up, guard_down},    /* the kernel must not answer for the data port */
     {"nic", nic_up, nic_down},          /* EAL, port, buffers */
     {"tables", tables_up, tables_down}, /* the pointer between the planes */
-    {"core", core_up, core_down},
+    {"cores", cores_up, cores_down},
     {"glue", glue_up, glue_down}, /* worker socket, neighbours */
     {"control", control_up, control_down},
     {"control thread", thread_up, thread_down},
@@ -208,9 +226,9 @@ static const struct unit {
 static void on_signal(int signal)
 {
     (void)signal;
-    struct core *core = atomic_load(&signalled_core);
-    if (core != NULL) {
-        core_stop(core);
+    struct weftd *d = atomic_load(&running);
+    if (d != NULL) {
+        stop_all(d);
     }
 }
 
@@ -223,6 +241,27 @@ static void catch_signals(void)
     sigaction(SIGPIPE, &ignore, NULL);
 }
 
+static int lcore_main(void *core)
+{
+    core_run(core);
+    return 0;
+}
+
+/* Lcore 0 is this thread. */
+static void run_lcores(struct weftd *d)
+{
+    atomic_store(&running, d);
+    for (uint32_t i = 1; i < d->config->nic.lcores; i++) {
+        if (nic_launch(d->nic, i, lcore_main, d->cores[i]) != 0) {
+            LOG_ERROR("cannot start lcore %u; stopping", i);
+            stop_all(d);
+        }
+    }
+    core_run(d->cores[0]);
+    nic_join(d->nic);
+    atomic_store(&running, NULL);
+}
+
 static int weftd_run(struct weftd *d)
 {
     size_t up = 0;
@@ -232,7 +271,7 @@ static int weftd_run(struct weftd *d)
     }
     if (up == UNITS) {
         LOG_INFO("ready data_port=%u members=%u", d->config->data_port, d->config->member_count);
-        core_run(d->core);
+        run_lcores(d);
         LOG_INFO("stopping");
     } else {
         fprintf(stderr, "weftd: could not start (%s): %s\n", units[up].name, weft_status_text(rc));

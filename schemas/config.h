@@ -55,6 +55,7 @@ struct config {
         char interface[IF_NAMESIZE];
         uint32_t hugepages; /* enum config_hugepages */
         uint32_t memory_mib;
+        uint32_t lcores;
     } nic;
     struct {
         char admin[CONFIG_PATH_MAX];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * eal.c - see eal.h. Several nodes may run on one machine (each in its own network namespace), so
- * nothing here may clash: own file prefix, no PCI scan, no shared files, and a single lcore that
- * may float over all permitted CPUs.
+ * nothing here may clash: own file prefix, no PCI scan, no shared files, and lcores that may
+ * float over all permitted CPUs.
  */
 #include "dataplane/nic/eal.h"
 
@@ -22,7 +22,7 @@
 #include "schemas/base/log.h"
 
 #define ARGS_MAX      16
-#define ARG_BYTES     192
+#define ARG_BYTES     1024
 #define HUGEPAGE_MIB  2u
 #define HUGEPAGE_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define HUGEPAGE_DIR  "/dev/hugepages"
@@ -46,11 +46,11 @@ static void args_add(struct args *args, const char *format, ...)
     args->count++;
 }
 
-/* "0@0-3,6": lcore 0 may run on every CPU this process may use. */
-static void lcore_argument(char *out, size_t size)
+/* "(0-3,6)": the CPUs that this process may use. */
+static void cpu_list(char *out, size_t size)
 {
     cpu_set_t set;
-    size_t used = (size_t)snprintf(out, size, "0@(");
+    size_t used = (size_t)snprintf(out, size, "(");
     const char *comma = "";
     if (sched_getaffinity(0, sizeof(set), &set) != 0) {
         CPU_ZERO(&set);
@@ -71,6 +71,17 @@ static void lcore_argument(char *out, size_t size)
     snprintf(out + used, size - used, ")");
 }
 
+/* "0@(0-3),1@(0-3)": lcores 0.. that float over those CPUs. */
+static void lcore_list(char *out, size_t size, uint32_t lcores)
+{
+    char cpus[ARG_BYTES / 4];
+    size_t used = 0;
+    cpu_list(cpus, sizeof(cpus));
+    for (uint32_t i = 0; i < lcores && used < size; i++) {
+        used += (size_t)snprintf(out + used, size - used, "%s%u@%s", i != 0 ? "," : "", i, cpus);
+    }
+}
+
 static bool hugepages_free(uint32_t memory_mib)
 {
     unsigned long pages = 0;
@@ -89,7 +100,7 @@ int eal_start(const struct nic_options *options)
     setenv("RUNTIME_DIRECTORY", options->runtime_dir, 0); /* systemd's own setting comes first */
     struct args args = {.count = 0};
     char lcores[ARG_BYTES - 16];
-    lcore_argument(lcores, sizeof(lcores));
+    lcore_list(lcores, sizeof(lcores), options->lcores);
     bool huge = options->hugepages == NIC_HUGEPAGES_ON ||
                 (options->hugepages == NIC_HUGEPAGES_AUTO && hugepages_free(options->memory_mib));
     args_add(&args, "weftd");
@@ -106,7 +117,7 @@ int eal_start(const struct nic_options *options)
     }
     args_add(&args, "-m");
     args_add(&args, "%u", options->memory_mib);
-    args_add(&args, "--vdev=" EAL_PORT ",iface=%s,qpairs=1", options->interface);
+    args_add(&args, "--vdev=" EAL_PORT ",iface=%s,qpairs=%u", options->interface, options->lcores);
     if (rte_eal_init(args.count, args.list) < 0) {
         int error = rte_errno != 0 ? rte_errno : EINVAL;
         LOG_ERROR("cannot start DPDK on interface %s: %s (needs root or CAP_NET_RAW and "

@@ -2,7 +2,8 @@
 /*
  * nic.h - the network port as the rest of weftd sees it: bursts of route_packet in and out, packet
  * buffers, and a descriptor to sleep on. EAL and every rte_* type stay behind this header and
- * publish.h. One port, one queue, one lcore; create and destroy on the main thread.
+ * publish.h. One port with a queue pair for each lcore; packets of one flow come to one queue (RSS,
+ * or the kernel's fan-out by flow hash). Create and destroy on the main thread, which is lcore 0.
  */
 #pragma once
 
@@ -13,12 +14,15 @@
 
 enum nic_hugepages { NIC_HUGEPAGES_AUTO, NIC_HUGEPAGES_ON, NIC_HUGEPAGES_OFF };
 
+#define NIC_LCORES_MAX 16u
+
 struct nic_options {
     const char *name;        /* of the node; makes EAL's file prefix unique */
     const char *runtime_dir; /* where EAL may keep files while it runs; it leaves none */
     const char *interface;   /* kernel interface the port sits on */
     enum nic_hugepages hugepages;
     uint32_t memory_mib;
+    uint32_t lcores; /* 1..NIC_LCORES_MAX; lcore i has queue i */
 };
 
 struct nic;
@@ -32,26 +36,32 @@ void nic_destroy(struct nic *nic);
 
 void nic_mac(const struct nic *nic, uint8_t mac[6]);
 
+/* Runs `fn` on lcore 1..; nic_join() waits for all of them. */
+int nic_launch(struct nic *nic, uint32_t lcore, int (*fn)(void *arg), void *arg);
+void nic_join(struct nic *nic);
+
 /* Fills in frame, buffer and len of up to `max` packets. Returns how many. */
-uint32_t nic_rx(struct nic *nic, struct route_packet *packets, uint32_t max);
+uint32_t nic_rx(struct nic *nic, uint32_t queue, struct route_packet *packets, uint32_t max);
 
 /* A fresh buffer of ROUTE_FRAME_MAX bytes for a datagram of this node's own. */
 bool nic_alloc(struct nic *nic, struct route_packet *packet);
 
-/* Sends those with ROUTE_SEND and gives all buffers back. Returns how many the queue refused. */
-uint32_t nic_tx(struct nic *nic, struct route_packet *packets, uint32_t count);
+/* Sends those with ROUTE_SEND and gives all other buffers back, but those of ROUTE_GONE. Returns
+ * how many the queue refused. */
+uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, uint32_t count);
 
 /* Packet buffers that are not in the pool: leaks show here. Any thread. */
 uint32_t nic_buffers_in_use(const struct nic *nic);
 
 /* ---- sleeping ---- */
 
-/* Adds what becomes readable when a packet arrives to an epoll set. Returns 0; or -ENOTSUP if the
- * driver has neither socket nor interrupt: then the sleeper must use NIC_BLIND_SLEEP_MS. */
+/* Adds what becomes readable when a packet arrives at a queue to an epoll set. Returns 0; or
+ * -ENOTSUP if the driver has neither socket nor interrupt: then the sleeper must use
+ * NIC_BLIND_SLEEP_MS. */
 #define NIC_BLIND_SLEEP_MS 1
-int nic_watch(struct nic *nic, int epoll_fd);
+int nic_watch(struct nic *nic, uint32_t queue, int epoll_fd);
 
 /* Around a sleep: arms and disarms the receive interrupt where there is one. After
  * nic_sleep_begin() poll once more before sleeping. */
-void nic_sleep_begin(struct nic *nic);
-void nic_sleep_end(struct nic *nic);
+void nic_sleep_begin(struct nic *nic, uint32_t queue);
+void nic_sleep_end(struct nic *nic, uint32_t queue);

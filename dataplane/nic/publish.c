@@ -8,16 +8,13 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#define READERS      1u
-#define READER_LCORE 0u
-
 struct publish {
     void *_Atomic current;
     void (*destroy)(void *object);
     struct rte_rcu_qsbr *qsbr;
 };
 
-int publish_create(struct publish **out, void (*destroy)(void *object))
+int publish_create(struct publish **out, uint32_t readers, void (*destroy)(void *object))
 {
     *out = NULL;
     struct publish *publish = rte_zmalloc("publish", sizeof(*publish), RTE_CACHE_LINE_SIZE);
@@ -25,11 +22,13 @@ int publish_create(struct publish **out, void (*destroy)(void *object))
         return -ENOMEM;
     }
     publish->destroy = destroy;
-    publish->qsbr = rte_zmalloc("qsbr", rte_rcu_qsbr_get_memsize(READERS), RTE_CACHE_LINE_SIZE);
-    if (publish->qsbr == NULL || rte_rcu_qsbr_init(publish->qsbr, READERS) != 0 ||
-        rte_rcu_qsbr_thread_register(publish->qsbr, READER_LCORE) != 0) {
+    publish->qsbr = rte_zmalloc("qsbr", rte_rcu_qsbr_get_memsize(readers), RTE_CACHE_LINE_SIZE);
+    if (publish->qsbr == NULL || rte_rcu_qsbr_init(publish->qsbr, readers) != 0) {
         publish_destroy(publish);
         return -ENOMEM;
+    }
+    for (uint32_t reader = 0; reader < readers; reader++) {
+        rte_rcu_qsbr_thread_register(publish->qsbr, reader);
     }
     *out = publish;
     return 0;
@@ -62,17 +61,17 @@ const void *publish_get(const struct publish *publish)
     return atomic_load_explicit(&publish->current, memory_order_acquire);
 }
 
-void publish_quiescent(struct publish *publish)
+void publish_quiescent(struct publish *publish, uint32_t reader)
 {
-    rte_rcu_qsbr_quiescent(publish->qsbr, READER_LCORE);
+    rte_rcu_qsbr_quiescent(publish->qsbr, reader);
 }
 
-void publish_online(struct publish *publish)
+void publish_online(struct publish *publish, uint32_t reader)
 {
-    rte_rcu_qsbr_thread_online(publish->qsbr, READER_LCORE);
+    rte_rcu_qsbr_thread_online(publish->qsbr, reader);
 }
 
-void publish_offline(struct publish *publish)
+void publish_offline(struct publish *publish, uint32_t reader)
 {
-    rte_rcu_qsbr_thread_offline(publish->qsbr, READER_LCORE);
+    rte_rcu_qsbr_thread_offline(publish->qsbr, reader);
 }

@@ -71,6 +71,7 @@ enum route_action {
     ROUTE_LET_GO,  /* counted by reason already */
     ROUTE_SEND,    /* to the network, where `to` says */
     ROUTE_DELIVER, /* to the local worker */
+    ROUTE_GONE,    /* handed to another lcore, buffer and all */
 };
 
 enum route_to {

@@ -10,6 +10,8 @@ from harness import ROOT, MeshSpec, Skip, case, check, expect_served, wait_until
 
 ONE = MeshSpec(workers="frankfurt")
 BUSY = MeshSpec(workers="all")
+LCORES = MeshSpec(workers="frankfurt", lcores=3)
+FRANKFURT = (50.1, 8.7)
 LOAD_REQUESTS = 1000
 LOAD_TIMEOUT_S = 300
 NOISE_S, NOISE_QUICK_S = 60, 10
@@ -93,6 +95,20 @@ def thousand(mesh, _quick):
                                      "--concurrency", LOAD_REQUESTS, "--json"]), LOAD_TIMEOUT_S)
     report = json.loads(out)
     return check_load(mesh, report)
+
+
+@case("system/lcores", LCORES)
+def lcores(mesh, quick):
+    """Three packet threads: flows spread over them, and what is for the local worker gets there."""
+    rounds = 8 if quick else 24
+    for _ in range(rounds):  # each client has a port of its own: another flow
+        expect_served(mesh.ask("Hi", ingress="frankfurt", near=FRANKFURT, max_tokens=2))
+    received = [lcore["received"] for lcore in mesh.status("frankfurt")["lcores"]]
+    check(len(received) == 3, "lcores:", received)
+    check(sum(n > 0 for n in received) >= 2, "all flows came to one lcore:", received)
+    wait_until(lambda: mesh.status("frankfurt")["mbufs_in_use"] < 64, BUFFERS_BACK_S,
+               "buffers back")
+    return f"{rounds} requests, datagrams by lcore: {received}"
 
 
 def check_load(mesh, report):

@@ -65,6 +65,7 @@ class MeshSpec:
     workers: str = "default"
     slots: int = 4
     queue: int = 32
+    lcores: int = 1
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Mesh:
         self.script("down", check_status=False)
         self.script("up", "--nodes", str(self.spec.nodes), "--workers", self.spec.workers,
                     "--slots", str(self.spec.slots), "--queue", str(self.spec.queue),
-                    "--build-dir", str(self.build_dir))
+                    "--lcores", str(self.spec.lcores), "--build-dir", str(self.build_dir))
         with open(f"{self.folder}/mesh.json", encoding="utf-8") as file:
             self.facts = json.load(file)
 

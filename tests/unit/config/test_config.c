@@ -593,7 +593,7 @@ START_TEST(keys_described)
         ck_assert_str_ne(info.expects, "");
         ck_assert_str_ne(info.text, "");
     }
-    ck_assert_uint_eq(count, 17);
+    ck_assert_uint_eq(count, 18);
 }
 END_TEST
 

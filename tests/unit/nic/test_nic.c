@@ -64,17 +64,17 @@ static void receive_frame(struct route_packet *out)
 {
     struct route_packet packets[BURST];
     for (int tries = 0; tries < 2000; tries++) {
-        uint32_t count = nic_rx(nic, packets, BURST);
+        uint32_t count = nic_rx(nic, 0, packets, BURST);
         for (uint32_t i = 0; i < count; i++) {
             packets[i].action = ROUTE_LET_GO;
             if (packets[i].frame->ether.type == htons(TEST_ETHERTYPE)) {
                 *out = packets[i];
-                ck_assert_uint_eq(nic_tx(nic, packets, i), 0);
-                ck_assert_uint_eq(nic_tx(nic, packets + i + 1, count - i - 1), 0);
+                ck_assert_uint_eq(nic_tx(nic, 0, packets, i), 0);
+                ck_assert_uint_eq(nic_tx(nic, 0, packets + i + 1, count - i - 1), 0);
                 return;
             }
         }
-        nic_tx(nic, packets, count);
+        nic_tx(nic, 0, packets, count);
         usleep(1000);
     }
     ck_abort_msg("no frame came");
@@ -90,7 +90,7 @@ START_TEST(frames_come_and_go)
     ck_assert_uint_eq(nic_buffers_in_use(nic), 1);
     p.action = ROUTE_SEND;
     p.len = 60;
-    ck_assert_uint_eq(nic_tx(nic, &p, 1), 0);
+    ck_assert_uint_eq(nic_tx(nic, 0, &p, 1), 0);
     ck_assert_uint_eq(nic_buffers_in_use(nic), 0);
     uint8_t echo[2048];
     struct sockaddr_ll from;
@@ -113,7 +113,7 @@ START_TEST(buffers_run_out_and_return)
     ck_assert_uint_gt(count, 1000);
     ck_assert_uint_lt(count, 8192);
     ck_assert_uint_eq(nic_buffers_in_use(nic), count);
-    nic_tx(nic, packets, count);
+    nic_tx(nic, 0, packets, count);
     ck_assert_uint_eq(nic_buffers_in_use(nic), 0);
     free(packets);
 }
@@ -125,12 +125,12 @@ START_TEST(a_frame_ends_the_sleep)
     struct route_packet p;
     for (int i = 0; i < 3; i++) {
         send_frame(8, 64);
-        nic_sleep_begin(nic);
+        nic_sleep_begin(nic, 0);
         ck_assert_int_eq(epoll_wait(epoll_fd, &event, 1, 2000), 1);
-        nic_sleep_end(nic);
+        nic_sleep_end(nic, 0);
         receive_frame(&p);
         p.action = ROUTE_LET_GO;
-        nic_tx(nic, &p, 1);
+        nic_tx(nic, 0, &p, 1);
     }
 }
 END_TEST
@@ -194,7 +194,7 @@ static void *read_objects(void *arg)
     struct publish *publish = arg;
     intptr_t bad = 0;
     int last = -1;
-    publish_online(publish);
+    publish_online(publish, 0);
     for (unsigned i = 0; !atomic_load(&stop_reader); i++) {
         const struct object *object = publish_get(publish);
         if (object != NULL) {
@@ -204,14 +204,14 @@ static void *read_objects(void *arg)
                 bad += atomic_load(&object->alive) != 1;
             }
         }
-        publish_quiescent(publish);
+        publish_quiescent(publish, 0);
         if (i % 64 == 0) { /* sometimes it sleeps */
-            publish_offline(publish);
+            publish_offline(publish, 0);
             sched_yield();
-            publish_online(publish);
+            publish_online(publish, 0);
         }
     }
-    publish_offline(publish);
+    publish_offline(publish, 0);
     return (void *)bad;
 }
 
@@ -221,7 +221,7 @@ START_TEST(no_reader_sees_what_was_destroyed)
     struct object *objects = calloc(PUBLISHED, sizeof(*objects));
     pthread_t reader;
     void *bad;
-    ck_assert_int_eq(publish_create(&publish, object_destroy), 0);
+    ck_assert_int_eq(publish_create(&publish, 1, object_destroy), 0);
     ck_assert_ptr_null(publish_get(publish));
     ck_assert_int_eq(pthread_create(&reader, NULL, read_objects, publish), 0);
     for (int i = 0; i < PUBLISHED; i++) {
@@ -248,6 +248,7 @@ int main(void)
         .interface = "w0",
         .hugepages = NIC_HUGEPAGES_OFF,
         .memory_mib = 64,
+        .lcores = 1,
     };
     if (make_network() != 0) {
         fputs("skipped: may not make a network namespace (needs root and iproute2)\n", stderr);
@@ -257,7 +258,7 @@ int main(void)
         return EXIT_FAILURE;
     }
     epoll_fd = epoll_create1(0);
-    if (nic_watch(nic, epoll_fd) != 0 || open_peer() != 0) {
+    if (nic_watch(nic, 0, epoll_fd) != 0 || open_peer() != 0) {
         return EXIT_FAILURE;
     }
     Suite *suite = suite_create("nic");
