@@ -412,33 +412,84 @@ static void idle_end(struct core *core, uint32_t idle)
     }
 }
 
+/* ---- measuring ---- */
+
+/* Times of one burst; `at_ns` is 0 while it is not one of those measured. */
+struct stopwatch {
+    uint64_t at_ns;
+    uint64_t begin_ns;
+    uint64_t took_ns[CORE_STAGE_COUNT];
+};
+
+static inline void watch_begin(struct stopwatch *watch, const struct core *core)
+{
+    watch->at_ns = core->bursts % CORE_SAMPLE_EVERY == 0 ? clock_now_ns() : 0;
+    watch->begin_ns = watch->at_ns;
+}
+
+static inline void watch_mark(struct stopwatch *watch, enum core_stage stage)
+{
+    if (__builtin_expect(watch->at_ns != 0, 0)) {
+        uint64_t now_ns = clock_now_ns();
+        watch->took_ns[stage] = now_ns - watch->at_ns;
+        watch->at_ns = now_ns;
+    }
+}
+
+/* Empty bursts are not counted: the next one is measured in their place. */
+static inline void watch_end(struct stopwatch *watch, struct core *core, uint32_t count)
+{
+    if (count == 0) {
+        return;
+    }
+    core->bursts++;
+    if (watch->at_ns == 0) {
+        return;
+    }
+    watch->took_ns[CORE_STAGE_residence] = watch->at_ns - watch->begin_ns;
+    for (uint32_t stage = 0; stage < CORE_STAGE_COUNT; stage++) {
+        hist_add(&core->stages[stage], watch->took_ns[stage]);
+    }
+}
+
 /* ---- the loop ---- */
 
 void core_run(struct core *core)
 {
     struct route_core *route = core->route;
     struct route_packet packets[3 * CORE_BURST];
+    struct stopwatch watch;
     uint32_t idle = 0;
     publish_online(core->tables, core->index);
     while (!atomic_load_explicit(&core->stop, memory_order_relaxed)) {
         const struct route_table *table = publish_get(core->tables);
         uint64_t now_ns = clock_now_ns();
         seal_tick(&route->seal, now_ns);
+        watch_begin(&watch, core);
 
         uint32_t count = nic_rx(core->nic, core->index, packets, CORE_BURST);
+        watch_mark(&watch, CORE_STAGE_rx);
         stage_parse(route, packets, count);
+        watch_mark(&watch, CORE_STAGE_parse);
         uint32_t replies = poll_worker(core, table, packets + count, CORE_BURST, now_ns);
         stage_parse_worker(route, packets + count, replies);
         count += replies;
+        watch_mark(&watch, CORE_STAGE_worker);
 
         stage_classify(route, table, packets, count, now_ns);
+        watch_mark(&watch, CORE_STAGE_classify);
         stage_select(route, table, packets, count, now_ns);
+        watch_mark(&watch, CORE_STAGE_select);
         count += collect_handed(core, packets + count, CORE_BURST);
         deliver(core, table, packets, count, now_ns);
+        watch_mark(&watch, CORE_STAGE_deliver);
         stage_rewrite(route, table, packets, count);
+        watch_mark(&watch, CORE_STAGE_rewrite);
         for (uint32_t lost = nic_tx(core->nic, core->index, packets, count); lost > 0; lost--) {
             route_count(&route->counters.drops[ROUTE_DROP_tx_full]);
         }
+        watch_mark(&watch, CORE_STAGE_tx);
+        watch_end(&watch, core, count);
 
         publish_quiescent(core->tables, core->index);
         uint32_t was = idle;

@@ -15,6 +15,23 @@
 #include "dataplane/nic/publish.h"
 #include "dataplane/port/port.h"
 #include "dataplane/route/stages.h"
+#include "schemas/base/hist.h"
+
+/* Parts of the loop whose time is measured, in nanoseconds per burst. STAGE(name, text) */
+#define CORE_STAGES(STAGE)                                                                         \
+    STAGE(rx, "packets taken from the port")                                                       \
+    STAGE(parse, "headers checked")                                                                \
+    STAGE(worker, "replies taken from the local worker")                                           \
+    STAGE(classify, "who sent it, may it come this way")                                           \
+    STAGE(select, "requests get their node")                                                       \
+    STAGE(deliver, "to the local worker, or handed to the lcore that has it")                      \
+    STAGE(rewrite, "addresses and checksums")                                                      \
+    STAGE(tx, "packets given to the port")                                                         \
+    STAGE(residence, "from the first of these to the last")
+#define CORE_STAGE_ENUM_(name, text) CORE_STAGE_##name,
+enum core_stage { CORE_STAGES(CORE_STAGE_ENUM_) CORE_STAGE_COUNT };
+/* One burst in so many is measured. */
+#define CORE_SAMPLE_EVERY 64u
 
 struct core {
     struct nic *nic;
@@ -23,7 +40,9 @@ struct core {
     uint32_t index; /* lcore, queue and reader number */
     int epoll_fd;
     int wake_fd;
-    int sleep_ms; /* longest sleep */
+    int sleep_ms;    /* longest sleep */
+    uint32_t bursts; /* that had packets */
+    struct hist stages[CORE_STAGE_COUNT];
     _Atomic bool asleep;
     _Atomic bool stop;
     /* Of lcore 0: the worker port, and what the others hand over. */

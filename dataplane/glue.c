@@ -305,6 +305,23 @@ static json_t *lcore_status(const struct glue *g)
     return lcores;
 }
 
+/* Of lcore 0 alone: the others do the same work. */
+static json_t *stage_status(const struct core *core)
+{
+#define STAGE_NAME_(name, text) #name,
+    static const char *const names[] = {CORE_STAGES(STAGE_NAME_)};
+    json_t *stages = json_object();
+    for (uint32_t i = 0; i < CORE_STAGE_COUNT; i++) {
+        const struct hist *h = &core->stages[i];
+        uint64_t samples = __atomic_load_n(&h->count, __ATOMIC_RELAXED);
+        json_object_set_new(
+            stages, names[i],
+            json_pack("{s:I, s:I, s:I}", "p50_ns", (json_int_t)hist_quantile(h, 0.5), "p99_ns",
+                      (json_int_t)hist_quantile(h, 0.99), "samples", (json_int_t)samples));
+    }
+    return stages;
+}
+
 static void add_status(json_t *status, void *user)
 {
     struct glue *g = user;
@@ -326,6 +343,7 @@ static void add_status(json_t *status, void *user)
     json_object_set_new(status, "worker", worker_status(g->port));
     json_object_set_new(status, "mbufs_in_use", json_integer(nic_buffers_in_use(g->cores[0]->nic)));
     json_object_set_new(status, "lcores", lcore_status(g));
+    json_object_set_new(status, "stages", stage_status(g->cores[0]));
     json_object_set_new(status, "table_epoch", json_integer(g->epoch));
 }
 
