@@ -334,38 +334,87 @@ static inline bool take_candidate(const struct route_table *table, const struct 
            within_radius(table, o, query, node);
 }
 
-/* The nearest candidates that pass, in order, as many as the decision needs. Returns how many.
+/* The nearest candidates that pass, in order, as many as the decision needs. */
+struct collection {
+    uint64_t bound; /* what the nearest must be within to settle the matter */
+    struct work work;
+    uint32_t count;
+    bool settled;
+    struct ranked top[ROUTE_TOP_K];
+};
+
+static void collection_clear(struct collection *c)
+{
+    c->count = 0;
+    c->settled = true;
+}
+
+/* The next candidate in order of distance. True: no more are needed.
  *
  * If the nearest and its near-equals are good enough against the best prediction that could be,
  * they are against the best that is; then nobody beyond them and the alternates matters. */
-static uint32_t collect(const struct route_table *table, const struct route_load *loads,
-                        const struct origin *o, const struct route_query *query,
-                        const struct route_model *model, struct scan *scan, struct ranked *top)
+static inline bool collection_add(struct collection *c, const struct route_table *table,
+                                  const struct route_load *loads, const struct origin *o,
+                                  const struct route_query *query, uint32_t distance,
+                                  uint16_t index)
 {
-    const uint16_t *candidates = table->candidates + model->first;
-    struct work work = work_of(query);
-    uint64_t bound =
-        limit_us(predict_us(work, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns));
-    uint32_t count = 0;
-    bool settled = true;
-    for (uint32_t i = 0; count < ROUTE_TOP_K; i++) {
-        uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
-        if (key == SCAN_NONE) {
-            break;
-        }
-        struct ranked *next = &top[count];
-        next->distance = scan_distance(key);
-        if (!take_candidate(table, loads, o, query, work, candidates[scan_position(key)], next)) {
-            continue;
-        }
-        count++;
-        bool near = next->distance <= top[0].distance + ROUTE_NEAR_CELLS;
-        settled = settled && (!near || next->predicted_us <= bound);
-        if (settled && !near && count > ROUTE_ALTERNATES) {
-            break;
+    struct ranked *next = &c->top[c->count];
+    next->distance = distance;
+    if (!take_candidate(table, loads, o, query, c->work, index, next)) {
+        return false;
+    }
+    c->count++;
+    bool near = distance <= c->top[0].distance + ROUTE_NEAR_CELLS;
+    c->settled = c->settled && (!near || next->predicted_us <= c->bound);
+    return c->count == ROUTE_TOP_K || (c->settled && !near && c->count > ROUTE_ALTERNATES);
+}
+
+/* The row that answers such a query, NULL if only a scan does. */
+static const struct route_row *row_for(const struct route_table *table,
+                                       const struct route_query *query,
+                                       const struct route_model *model)
+{
+    bool plain = model->row != ROUTE_ROW_NONE && !query->has_position && query->tags == 0 &&
+                 query->tier_max == WEFT_TIER_MAX && query->tier_min <= WEFT_TIER_MAX;
+    return plain ? &table->rows[model->row + query->tier_min] : NULL;
+}
+
+/* True: what the row has was enough, or all there is. */
+static bool collect_row(struct collection *c, const struct route_table *table,
+                        const struct route_load *loads, const struct origin *o,
+                        const struct route_query *query, const struct route_row *row)
+{
+    for (uint32_t i = 0; i < row->count; i++) {
+        if (collection_add(c, table, loads, o, query, row->distances[i], row->nodes[i])) {
+            return true;
         }
     }
-    return count;
+    return row->count < ROUTE_ROW_ENTRIES;
+}
+
+static void collect(struct collection *c, const struct route_table *table,
+                    const struct route_load *loads, const struct origin *o,
+                    const struct route_query *query, const struct route_model *model,
+                    struct scan *scan)
+{
+    const uint16_t *candidates = table->candidates + model->first;
+    const struct route_row *row = row_for(table, query, model);
+    c->work = work_of(query);
+    c->bound = limit_us(
+        predict_us(c->work, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns));
+    collection_clear(c);
+    if (row != NULL && collect_row(c, table, loads, o, query, row)) {
+        return;
+    }
+    collection_clear(c);
+    start_scan(table, o, query, model, scan);
+    for (uint32_t i = 0;; i++) {
+        uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
+        if (key == SCAN_NONE || collection_add(c, table, loads, o, query, scan_distance(key),
+                                               candidates[scan_position(key)])) {
+            return;
+        }
+    }
 }
 
 void route_choose(const struct route_table *table, const struct route_load *loads,
@@ -382,11 +431,10 @@ void route_choose(const struct route_table *table, const struct route_load *load
         return;
     }
     struct origin o = origin_of(table, query);
-    struct ranked top[ROUTE_TOP_K];
-    start_scan(table, &o, query, model, scratch);
-    uint32_t count = collect(table, loads, &o, query, model, scratch, top);
-    if (count != 0) {
-        pick(top, count, query->lot, choice);
+    struct collection c;
+    collect(&c, table, loads, &o, query, model, scratch);
+    if (c.count != 0) {
+        pick(c.top, c.count, query->lot, choice);
     } else {
         explain(table, loads, &o, query, model, choice);
     }

@@ -61,6 +61,7 @@ static uint32_t collect_pairs(const struct route_node *nodes, uint32_t count, st
 struct arrays {
     struct route_node *nodes;
     struct route_model *models;
+    struct route_row *rows;
     uint32_t *places;
     uint32_t *tags;
     uint16_t *candidates;
@@ -127,12 +128,13 @@ static void *lay_out(uint8_t *base, size_t *used, size_t size)
 
 /* The one allocation behind a table: header, then arrays. Returns its size. */
 static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint32_t models,
-                          uint32_t candidates)
+                          uint32_t rows, uint32_t candidates)
 {
     size_t used = 0;
     lay_out(base, &used, sizeof(struct route_table));
     to->nodes = lay_out(base, &used, nodes * sizeof(*to->nodes));
     to->models = lay_out(base, &used, models * sizeof(*to->models));
+    to->rows = lay_out(base, &used, rows * sizeof(*to->rows));
     to->places = lay_out(base, &used, candidates * sizeof(*to->places));
     to->tags = lay_out(base, &used, candidates * sizeof(*to->tags));
     to->candidates = lay_out(base, &used, candidates * sizeof(*to->candidates));
@@ -165,28 +167,39 @@ static int check_input(const struct route_node *nodes, uint32_t count, uint32_t 
     return count == 0 || count > ROUTE_NODES_MAX ? -EINVAL : 0;
 }
 
-static uint32_t count_models(const struct pair *pairs, uint32_t count)
+/* What the pairs amount to. */
+struct counts {
+    uint32_t models;
+    uint32_t rows;
+};
+
+static struct counts count_models(const struct pair *pairs, uint32_t count)
 {
-    uint32_t models = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        models += i == 0 || pairs[i].model != pairs[i - 1].model;
+    struct counts counts = {0, 0};
+    uint32_t begin = 0;
+    for (uint32_t i = 1; i <= count; i++) {
+        if (i == count || pairs[i].model != pairs[begin].model) {
+            counts.models++;
+            counts.rows += i - begin > ROUTE_ROWS_ABOVE ? ROUTE_ROW_TIERS : 0;
+            begin = i;
+        }
     }
-    return models;
+    return counts;
 }
 
 static struct route_table *build(struct route_node *sorted, uint32_t count,
                                  const struct pair *pairs, uint32_t pair_count)
 {
     struct arrays to;
-    uint32_t models = count_models(pairs, pair_count);
-    uint32_t padded = pair_count + (models + 1) * SCAN_PAD;
-    size_t size = lay_out_all(NULL, &to, count, models, padded);
+    struct counts counts = count_models(pairs, pair_count);
+    uint32_t padded = pair_count + (counts.models + 1) * SCAN_PAD;
+    size_t size = lay_out_all(NULL, &to, count, counts.models, counts.rows, padded);
     uint8_t *memory = aligned_alloc(LINE_BYTES, size);
     if (memory == NULL) {
         return NULL;
     }
     memset(memory, 0, size);
-    lay_out_all(memory, &to, count, models, padded);
+    lay_out_all(memory, &to, count, counts.models, counts.rows, padded);
     for (uint32_t i = 0; i < count; i++) {
         to.nodes[i] = sorted[i];
         set_costs(&to.nodes[i]);
@@ -200,12 +213,62 @@ static struct route_table *build(struct route_node *sorted, uint32_t count,
         .nodes = to.nodes,
         .models = to.models,
         .by_addr = to.by_addr,
+        .rows = to.rows,
+        .size_bytes = size,
         .candidates = to.candidates,
         .places = to.places,
         .tags = to.tags,
         .tiers = to.tiers,
     };
     return table;
+}
+
+static void fill_row(const struct route_table *table, const struct route_model *model,
+                     uint32_t tier_min, struct scan *scan, struct route_row *row)
+{
+    const struct route_node *self = &table->nodes[table->self];
+    struct scan_input input = {
+        .places = table->places + model->first,
+        .tags = table->tags + model->first,
+        .tiers = table->tiers + model->first,
+        .count = model->count,
+        .place = self->x | (uint32_t)self->y << 16,
+        .tier_min = tier_min,
+        .tier_max = WEFT_TIER_MAX,
+        .tier_cells = ROUTE_TIER_CELLS,
+        .tier_ring = table->abstract,
+    };
+    scan_start(scan, &input);
+    for (uint16_t i = 0; i < ROUTE_ROW_ENTRIES; i++) {
+        uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
+        if (key == SCAN_NONE) {
+            break;
+        }
+        row->distances[i] = scan_distance(key);
+        row->nodes[i] = table->candidates[model->first + scan_position(key)];
+        row->count++;
+    }
+}
+
+/* Needs everything else of the table. Returns 0 or -ENOMEM. */
+static int fill_rows(struct route_table *table)
+{
+    struct scan *scan = aligned_alloc(_Alignof(struct scan), sizeof(*scan));
+    struct route_model *models = (struct route_model *)(uintptr_t)table->models;
+    struct route_row *rows = (struct route_row *)(uintptr_t)table->rows;
+    uint32_t next = 0;
+    if (scan == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t m = 0; m < table->model_count; m++) {
+        bool has_rows = models[m].count > ROUTE_ROWS_ABOVE;
+        models[m].row = has_rows ? next : ROUTE_ROW_NONE;
+        for (uint32_t tier = 0; has_rows && tier < ROUTE_ROW_TIERS; tier++) {
+            fill_row(table, &models[m], tier, scan, &rows[next++]);
+        }
+    }
+    free(scan);
+    return 0;
 }
 
 int route_table_create(struct route_table **out, const struct route_node *nodes, uint32_t count,
@@ -236,6 +299,11 @@ int route_table_create(struct route_table **out, const struct route_node *nodes,
     if (check_nodes(table->nodes, table->by_addr, count) != 0 || table->self == ROUTE_INDEX_NONE) {
         route_table_destroy(table);
         return -EINVAL;
+    }
+    rc = fill_rows(table);
+    if (rc != 0) {
+        route_table_destroy(table);
+        return rc;
     }
     *out = table;
     return 0;

@@ -52,6 +52,19 @@ struct route_node {
 };
 WEFT_ASSERT(offsetof(struct route_node, at) <= 64, "a choice reads one line of a node");
 
+/* The nearest candidates of a model from this node's own place, by lowest tier allowed, with no
+ * tags asked for and no highest tier: what most requests want, in one cache line and sorted. */
+#define ROUTE_ROW_ENTRIES 8u
+#define ROUTE_ROW_TIERS   (WEFT_TIER_MAX + 1u)
+struct route_row {
+    _Alignas(64) uint32_t distances[ROUTE_ROW_ENTRIES];
+    uint16_t nodes[ROUTE_ROW_ENTRIES]; /* indexes */
+    uint16_t count;                    /* fewer than ROUTE_ROW_ENTRIES: there are no others */
+};
+WEFT_ASSERT(sizeof(struct route_row) == 64, "a row is a cache line");
+/* Up to so many candidates a scan costs little more than a row, and no row is kept. */
+#define ROUTE_ROWS_ABOVE 128u
+
 /* Candidates of one model: `count` entries from `first` in the table's candidate arrays. */
 struct route_model {
     uint32_t id;
@@ -61,7 +74,9 @@ struct route_model {
     uint32_t rtt_min_us;
     uint32_t prefill_min_ns;
     uint32_t decode_min_ns;
+    uint32_t row; /* of tier 0, the other tiers' follow; ROUTE_ROW_NONE if there are none */
 };
+#define ROUTE_ROW_NONE UINT32_MAX
 
 struct route_table {
     uint16_t epoch;
@@ -72,6 +87,8 @@ struct route_table {
     const struct route_node *nodes;   /* rising by id */
     const struct route_model *models; /* rising by id */
     const uint16_t *by_addr;          /* node indexes, rising by addr */
+    const struct route_row *rows;
+    size_t size_bytes; /* of all of it */
     /* Of each model's nodes alive, rising by id, padded to SCAN_PAD: */
     const uint16_t *candidates; /* node indexes */
     const uint32_t *places;     /* x | y << 16 */

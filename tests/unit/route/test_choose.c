@@ -12,7 +12,7 @@
 #include "schemas/base/rng.h"
 
 #define TABLES    100000
-#define NODES_MAX 80u /* more than two blocks of the scan */
+#define NODES_MAX 600u /* enough for rows, and for many blocks of the scan */
 #define MODEL_A   1000u
 
 static struct route_load loads[65536];
@@ -265,7 +265,8 @@ START_TEST(choice_equals_brute_force)
     for (int t = 0; t < TABLES; t++) {
         struct oracle_node nodes[NODES_MAX];
         struct route_node plain[NODES_MAX];
-        unsigned count = 1 + rng_below(&rng, rng_below(&rng, 4) != 0 ? 24 : NODES_MAX);
+        unsigned kind = rng_below(&rng, 64);
+        unsigned count = 1 + rng_below(&rng, kind == 0 ? NODES_MAX : kind < 16 ? 80 : 24);
         for (unsigned i = 0; i < count; i++) {
             random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
         }
@@ -282,6 +283,11 @@ START_TEST(choice_equals_brute_force)
         struct route_table *table;
         ck_assert_int_eq(route_table_create(&table, plain, count, plain[self].id, 1, false), 0);
         struct route_query q = random_query(&rng);
+        if (kind == 0 && rng_below(&rng, 4) != 0) { /* what rows are for */
+            q.has_position = false;
+            q.tags = 0;
+            q.tier_max = rng_below(&rng, 2) != 0 ? WEFT_TIER_MAX : q.tier_max;
+        }
         struct route_choice got;
         route_choose(table, loads, &scratch, &q, &got);
         struct oracle_answer want = oracle(nodes, count, self, &q);
@@ -513,6 +519,34 @@ START_TEST(near_equals_share_the_load)
 }
 END_TEST
 
+START_TEST(rows_know_when_there_are_no_others)
+{
+    struct route_node nodes[ROUTE_ROWS_ABOVE + 10];
+    const uint32_t count = sizeof(nodes) / sizeof(nodes[0]);
+    struct route_query q = any_query();
+    q.has_position = false;
+    q.tier_min = 7;
+    for (uint16_t i = 0; i < count; i++) {
+        nodes[i] = city((uint16_t)(i + 1), 50.0 - i * 0.1, 8.0, i % 50 == 49 ? 7 : 1);
+        loads[i + 1] = (struct route_load){0};
+    }
+    struct route_choice c = choose(nodes, count, &q, false);
+    ck_assert_uint_eq(c.node, 50); /* 100 is the other one */
+    nodes[49].room = 0;
+    ck_assert_uint_eq(choose(nodes, count, &q, false).node, 100);
+    nodes[99].room = 0;
+    c = choose(nodes, count, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_ROOM);
+    ck_assert_uint_eq(c.candidates, 2);
+    /* All of a row full: those behind it are found all the same. */
+    q.tier_min = 0;
+    for (uint16_t i = 0; i < 20; i++) {
+        nodes[i].room = 0;
+    }
+    ck_assert_uint_eq(choose(nodes, count, &q, false).node, 21);
+}
+END_TEST
+
 START_TEST(room_is_counted_down_by_what_was_sent)
 {
     struct route_node nodes[3];
@@ -559,6 +593,7 @@ int main(void)
     tcase_add_test(tc, the_far_side_of_the_ring_is_far);
     tcase_add_test(tc, near_wins_unless_clearly_slower);
     tcase_add_test(tc, near_equals_share_the_load);
+    tcase_add_test(tc, rows_know_when_there_are_no_others);
     tcase_add_test(tc, room_is_counted_down_by_what_was_sent);
     tcase_add_test(tc, tables_refuse_nonsense);
     suite_add_tcase(suite, tc);
