@@ -285,7 +285,7 @@ START_TEST(choice_equals_brute_force)
         struct route_query q = random_query(&rng);
         if (kind == 0 && rng_below(&rng, 4) != 0) { /* what rows are for */
             q.has_position = false;
-            q.tags = 0;
+            q.tags = rng_below(&rng, 3) != 0 ? 0 : q.tags | 1u << rng_below(&rng, 32);
             q.tier_max = rng_below(&rng, 2) != 0 ? WEFT_TIER_MAX : q.tier_max;
         }
         struct route_choice got;
