@@ -302,6 +302,7 @@ void scan_start(struct scan *s, const struct scan_input *in)
     s->exhausted = false;
     s->searching = false;
     versions[current].start(s, in);
+    s->exhausted = s->exhausted || s->first_count == in->count;
 }
 
 static void search_begin(struct scan *s)

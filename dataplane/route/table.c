@@ -30,14 +30,6 @@ static int compare_pair(const void *a, const void *b)
     return (x->node > y->node) - (x->node < y->node);
 }
 
-static int compare_addr(const void *a, const void *b, void *nodes)
-{
-    const struct route_node *list = nodes;
-    uint32_t x = list[*(const uint16_t *)a].addr;
-    uint32_t y = list[*(const uint16_t *)b].addr;
-    return (x > y) - (x < y);
-}
-
 /* (model, node) of every node alive, sorted, without repetition. Returns their number. */
 static uint32_t collect_pairs(const struct route_node *nodes, uint32_t count, struct pair *pairs)
 {
@@ -65,7 +57,9 @@ struct arrays {
     uint32_t *places;
     uint32_t *tags;
     uint16_t *candidates;
-    uint16_t *by_addr;
+    struct route_map_entry *by_id;
+    struct route_map_entry *by_addr;
+    struct route_map_entry *by_model;
     uint8_t *tiers;
 };
 
@@ -117,6 +111,75 @@ static void set_costs(struct route_node *node)
     node->decode_ns = 1000000000u / (decode != 0 ? decode : ROUTE_DECODE_UNKNOWN);
 }
 
+/* ---- maps ---- */
+
+#define MAP_HASH 0x9e3779b1u /* 2^32 divided by the golden ratio */
+
+/* Entries of a map of `count` keys: a power of two, at least twice as many. */
+static uint32_t map_entries(uint32_t count)
+{
+    uint32_t entries = 4;
+    while (entries < 2 * count) {
+        entries *= 2;
+    }
+    return entries;
+}
+
+static struct route_map map_begin(struct route_map_entry *entries, uint32_t count)
+{
+    uint32_t size = map_entries(count);
+    for (uint32_t i = 0; i < size; i++) {
+        entries[i].place = ROUTE_INDEX_NONE;
+    }
+    return (struct route_map){
+        .entries = entries,
+        .shift = 32u - (uint32_t)__builtin_ctz(size),
+    };
+}
+
+/* The key's place, ROUTE_INDEX_NONE if it is not there; then *slot is where it would go. */
+static inline uint16_t map_look(const struct route_map *map, uint32_t key, uint32_t *slot)
+{
+    const uint32_t mask = (1u << (32u - map->shift)) - 1;
+    uint32_t at = (key * MAP_HASH) >> map->shift;
+    while (map->entries[at].place != ROUTE_INDEX_NONE && map->entries[at].key != key) {
+        at = (at + 1) & mask;
+    }
+    *slot = at;
+    return map->entries[at].place;
+}
+
+/* False: it is there already. */
+static bool map_add(const struct route_map *map, struct route_map_entry *entries, uint32_t key,
+                    uint32_t place)
+{
+    uint32_t slot;
+    if (map_look(map, key, &slot) != ROUTE_INDEX_NONE) {
+        return false;
+    }
+    entries[slot] = (struct route_map_entry){.key = key, .place = (uint16_t)place};
+    return true;
+}
+
+/* Fills all maps. False: two nodes have the same id or address. */
+static bool fill_maps(struct route_table *table, const struct arrays *to)
+{
+    bool unique = true;
+    table->by_id = map_begin(to->by_id, table->node_count);
+    table->by_addr = map_begin(to->by_addr, table->node_count);
+    table->by_model = map_begin(to->by_model, table->model_count);
+    for (uint32_t i = 0; i < table->node_count; i++) {
+        unique &= map_add(&table->by_id, to->by_id, table->nodes[i].id, i);
+        unique &= map_add(&table->by_addr, to->by_addr, table->nodes[i].addr, i);
+    }
+    for (uint32_t i = 0; i < table->model_count; i++) {
+        unique &= map_add(&table->by_model, to->by_model, table->models[i].id, i);
+    }
+    return unique;
+}
+
+/* ---- building ---- */
+
 /* Takes `size` bytes, line-aligned, off a layout in progress: counts them, and if there is memory
  * gives their place. */
 static void *lay_out(uint8_t *base, size_t *used, size_t size)
@@ -139,19 +202,10 @@ static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint
     to->tags = lay_out(base, &used, candidates * sizeof(*to->tags));
     to->candidates = lay_out(base, &used, candidates * sizeof(*to->candidates));
     to->tiers = lay_out(base, &used, candidates * sizeof(*to->tiers));
-    to->by_addr = lay_out(base, &used, nodes * sizeof(*to->by_addr));
+    to->by_id = lay_out(base, &used, map_entries(nodes) * sizeof(*to->by_id));
+    to->by_addr = lay_out(base, &used, map_entries(nodes) * sizeof(*to->by_addr));
+    to->by_model = lay_out(base, &used, map_entries(models) * sizeof(*to->by_model));
     return used;
-}
-
-static int check_nodes(const struct route_node *nodes, const uint16_t *by_addr, uint32_t count)
-{
-    for (uint32_t i = 1; i < count; i++) {
-        if (nodes[i].id == nodes[i - 1].id ||
-            nodes[by_addr[i]].addr == nodes[by_addr[i - 1]].addr) {
-            return -EINVAL;
-        }
-    }
-    return 0;
 }
 
 static int check_input(const struct route_node *nodes, uint32_t count, uint32_t *pair_max)
@@ -187,32 +241,32 @@ static struct counts count_models(const struct pair *pairs, uint32_t count)
     return counts;
 }
 
-static struct route_table *build(struct route_node *sorted, uint32_t count,
-                                 const struct pair *pairs, uint32_t pair_count)
+static int build(struct route_table **out, const struct route_node *sorted, uint32_t count,
+                 const struct pair *pairs, uint32_t pair_count)
 {
     struct arrays to;
     struct counts counts = count_models(pairs, pair_count);
+    if (counts.models >= ROUTE_INDEX_NONE) {
+        return -EINVAL;
+    }
     uint32_t padded = pair_count + (counts.models + 1) * SCAN_PAD;
     size_t size = lay_out_all(NULL, &to, count, counts.models, counts.rows, padded);
     uint8_t *memory = aligned_alloc(LINE_BYTES, size);
     if (memory == NULL) {
-        return NULL;
+        return -ENOMEM;
     }
     memset(memory, 0, size);
     lay_out_all(memory, &to, count, counts.models, counts.rows, padded);
     for (uint32_t i = 0; i < count; i++) {
         to.nodes[i] = sorted[i];
         set_costs(&to.nodes[i]);
-        to.by_addr[i] = (uint16_t)i;
     }
-    qsort_r(to.by_addr, count, sizeof(*to.by_addr), compare_addr, to.nodes);
     struct route_table *table = (struct route_table *)memory;
     *table = (struct route_table){
         .node_count = count,
         .model_count = fill_models(&to, pairs, pair_count),
         .nodes = to.nodes,
         .models = to.models,
-        .by_addr = to.by_addr,
         .rows = to.rows,
         .size_bytes = size,
         .candidates = to.candidates,
@@ -220,7 +274,12 @@ static struct route_table *build(struct route_node *sorted, uint32_t count,
         .tags = to.tags,
         .tiers = to.tiers,
     };
-    return table;
+    if (!fill_maps(table, &to)) {
+        free(memory);
+        return -EINVAL;
+    }
+    *out = table;
+    return 0;
 }
 
 static void fill_row(const struct route_table *table, const struct route_model *model,
@@ -286,21 +345,19 @@ int route_table_create(struct route_table **out, const struct route_node *nodes,
     if (sorted != NULL && pairs != NULL) {
         memcpy(sorted, nodes, count * sizeof(*sorted));
         qsort(sorted, count, sizeof(*sorted), compare_node);
-        table = build(sorted, count, pairs, collect_pairs(sorted, count, pairs));
+        rc = build(&table, sorted, count, pairs, collect_pairs(sorted, count, pairs));
+    } else {
+        rc = -ENOMEM;
     }
     free(sorted);
     free(pairs);
-    if (table == NULL) {
-        return -ENOMEM;
+    if (rc != 0) {
+        return rc;
     }
     table->epoch = epoch;
     table->abstract = abstract;
     table->self = route_table_find(table, self_id);
-    if (check_nodes(table->nodes, table->by_addr, count) != 0 || table->self == ROUTE_INDEX_NONE) {
-        route_table_destroy(table);
-        return -EINVAL;
-    }
-    rc = fill_rows(table);
+    rc = table->self == ROUTE_INDEX_NONE ? -EINVAL : fill_rows(table);
     if (rc != 0) {
         route_table_destroy(table);
         return rc;
@@ -316,48 +373,19 @@ void route_table_destroy(struct route_table *table)
 
 uint16_t route_table_find(const struct route_table *table, uint16_t node_id)
 {
-    uint32_t low = 0;
-    uint32_t high = table->node_count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (table->nodes[mid].id < node_id) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    bool found = low < table->node_count && table->nodes[low].id == node_id;
-    return found ? (uint16_t)low : (uint16_t)ROUTE_INDEX_NONE;
+    uint32_t slot;
+    return map_look(&table->by_id, node_id, &slot);
 }
 
 uint16_t route_table_find_addr(const struct route_table *table, uint32_t addr)
 {
-    uint32_t low = 0;
-    uint32_t high = table->node_count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (table->nodes[table->by_addr[mid]].addr < addr) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    bool found = low < table->node_count && table->nodes[table->by_addr[low]].addr == addr;
-    return found ? table->by_addr[low] : (uint16_t)ROUTE_INDEX_NONE;
+    uint32_t slot;
+    return map_look(&table->by_addr, addr, &slot);
 }
 
 const struct route_model *route_table_model(const struct route_table *table, uint32_t model)
 {
-    uint32_t low = 0;
-    uint32_t high = table->model_count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (table->models[mid].id < model) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    bool found = low < table->model_count && table->models[low].id == model;
-    return found ? &table->models[low] : NULL;
+    uint32_t slot;
+    uint16_t place = map_look(&table->by_model, model, &slot);
+    return place != ROUTE_INDEX_NONE ? &table->models[place] : NULL;
 }

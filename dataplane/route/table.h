@@ -78,6 +78,17 @@ struct route_model {
 };
 #define ROUTE_ROW_NONE UINT32_MAX
 
+/* Finds a place by a 32-bit key: open addressing, at most half full. */
+struct route_map_entry {
+    uint32_t key;
+    uint16_t place; /* ROUTE_INDEX_NONE: empty */
+    uint16_t unused;
+};
+struct route_map {
+    const struct route_map_entry *entries;
+    uint32_t shift; /* the entry of a key is the upper 32 - shift bits of its hash */
+};
+
 struct route_table {
     uint16_t epoch;
     uint16_t self; /* index of this node */
@@ -86,7 +97,9 @@ struct route_table {
     uint32_t model_count;
     const struct route_node *nodes;   /* rising by id */
     const struct route_model *models; /* rising by id */
-    const uint16_t *by_addr;          /* node indexes, rising by addr */
+    struct route_map by_id;           /* node id, address, model id -> index */
+    struct route_map by_addr;
+    struct route_map by_model;
     const struct route_row *rows;
     size_t size_bytes; /* of all of it */
     /* Of each model's nodes alive, rising by id, padded to SCAN_PAD: */
