@@ -287,6 +287,11 @@ static void deliver_one(struct core *core, const struct route_table *table, stru
         pass_on(core, table, p, ROUTE_DROP_refused, WEFT_E_MESH_FULL, now_ns);
         return;
     }
+    if (entry == NULL && port_load_now(port).queue_us > req->h.budget_us) {
+        /* The ingress knew less: its time would run out in the queue. */
+        pass_on(core, table, p, ROUTE_DROP_expired, WEFT_E_BUDGET_INFEASIBLE, now_ns);
+        return;
+    }
     if (entry == NULL) {
         entry = port_take(port, now_ns) ? inflight_add(&port->inflight, req->h.conn_id,
                                                        req->h.req_seq, INFLIGHT_OPEN, now_ns)

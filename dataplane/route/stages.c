@@ -402,6 +402,17 @@ static void note_assigned(struct route_core *core, const struct route_table *tab
     overlay->assigned++;
 }
 
+/* What is left of a budget after the way to a node: half of the round trip, and a microsecond here.
+ * 0: it does not last so long. */
+static uint32_t budget_after_hop(uint32_t budget_us, uint32_t rtt_us)
+{
+    uint32_t hop_us = rtt_us / 2 + 1;
+    if (budget_us == WEFT_BUDGET_NONE) {
+        return budget_us;
+    }
+    return budget_us > hop_us ? budget_us - hop_us : 0;
+}
+
 /* Writes the return block over the first-hop block and the choice into the header. */
 static void stamp(struct route_core *core, const struct route_table *table, struct route_packet *p,
                   const struct route_pin *pin, uint16_t index)
@@ -423,10 +434,8 @@ static void stamp(struct route_core *core, const struct route_table *table, stru
     req->h.route_epoch = table->epoch;
     req->h.flags |= WEFT_F_RELAYED;
     req->h.hops_left = WEFT_HOPS_MAX - 1;
-    if (req->h.budget_us != WEFT_BUDGET_NONE) {
-        uint32_t half_rtt_us = table->nodes[index].rtt_us / 2;
-        req->h.budget_us = req->h.budget_us > half_rtt_us ? req->h.budget_us - half_rtt_us : 1;
-    }
+    uint32_t left_us = budget_after_hop(req->h.budget_us, table->nodes[index].rtt_us);
+    req->h.budget_us = left_us != 0 ? left_us : 1; /* the worker says that it is too late */
     packet_request_changed(f, sum);
     p->next = index;
     p->to = ROUTE_TO_NODE;
@@ -521,6 +530,13 @@ void stage_second_chance(struct route_core *core, const struct route_table *tabl
             status = WEFT_E_LOOP;
             break;
         }
+        uint32_t left_us = budget_after_hop(h->budget_us, table->nodes[index].rtt_us);
+        if (left_us == 0) {
+            why = ROUTE_DROP_expired; /* too far for the time left; another may be nearer */
+            status = WEFT_E_BUDGET_EXPIRED;
+            continue;
+        }
+        packet_set(f, &h->budget_us, &left_us, sizeof(left_us));
         packet_set_u8(f, &h->hops_left, (uint8_t)(h->hops_left - 1));
         route_count(&core->counters.second_chance);
         p->action = ROUTE_SEND;
@@ -534,7 +550,10 @@ void stage_second_chance(struct route_core *core, const struct route_table *tabl
         return;
     }
     struct route_choice full = {
-        .constraint = status == WEFT_E_MESH_FULL ? WEFT_C_ROOM : WEFT_C_NONE,
+        .constraint = status == WEFT_E_MESH_FULL           ? WEFT_C_ROOM
+                      : status == WEFT_E_BUDGET_EXPIRED    ? WEFT_C_BUDGET
+                      : status == WEFT_E_BUDGET_INFEASIBLE ? WEFT_C_BUDGET
+                                                           : WEFT_C_NONE,
     };
     answer_reject(core, table, p, status, &full);
 }

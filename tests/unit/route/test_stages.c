@@ -266,7 +266,7 @@ START_TEST(budget_shrinks_by_the_way)
     fixture_cookie(tokyo, &frame_a);
     packet_set(&frame_a, &frame_a.weft.req.h.budget_us, &budget, sizeof(budget));
     run_stages(tokyo, at_tokyo, &a, 10);
-    ck_assert_uint_eq(frame_a.weft.req.h.budget_us, budget - 1000);
+    ck_assert_uint_eq(frame_a.weft.req.h.budget_us, budget - 1001);
 }
 END_TEST
 
@@ -297,6 +297,25 @@ START_TEST(second_chance_goes_to_the_alternate)
     ck_assert_uint_eq(frame_b.ip.dst, client_addr());
     route_core_destroy(newyork);
     route_table_destroy(at_newyork);
+}
+END_TEST
+
+START_TEST(second_chance_minds_the_budget)
+{
+    uint32_t budget = 1500;
+    relay_to_frankfurt();
+    packet_set(&frame_b, &frame_b.weft.req.h.budget_us, &budget, sizeof(budget));
+    stage_second_chance(frankfurt, at_frankfurt, &b, ROUTE_DROP_refused, WEFT_E_MESH_FULL);
+    ck_assert_uint_eq(b.action, ROUTE_SEND);
+    ck_assert_uint_eq(frame_b.weft.req.h.budget_us, 1500 - 1001);
+    ck_assert_uint_eq(frame_b.weft.req.h.target, 3);
+    relay_to_frankfurt();
+    budget = 1001; /* just the way to New York, and nothing left there */
+    packet_set(&frame_b, &frame_b.weft.req.h.budget_us, &budget, sizeof(budget));
+    stage_second_chance(frankfurt, at_frankfurt, &b, ROUTE_DROP_refused, WEFT_E_MESH_FULL);
+    ck_assert_uint_eq(reject_of(&b)->status, -WEFT_E_BUDGET_EXPIRED);
+    ck_assert_uint_eq(reject_of(&b)->constraint, WEFT_C_BUDGET);
+    ck_assert_uint_eq(dropped(frankfurt, ROUTE_DROP_expired), 1);
 }
 END_TEST
 
@@ -492,6 +511,7 @@ int main(void)
     tcase_add_test(tc, refusals_reach_the_client);
     tcase_add_test(tc, budget_shrinks_by_the_way);
     tcase_add_test(tc, second_chance_goes_to_the_alternate);
+    tcase_add_test(tc, second_chance_minds_the_budget);
     tcase_add_test(tc, hops_run_out);
     tcase_add_loop_test(tc, malformed_frames_are_counted_by_reason, 0, 18);
     tcase_add_test(tc, worker_garbage_is_counted);
