@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,6 +26,7 @@ struct client {
     char *answer; /* NULL while the request is being read */
     size_t answer_len;
     size_t answer_sent;
+    const struct admin_session *session; /* NULL: an ordinary question */
 };
 
 struct admin {
@@ -38,6 +40,8 @@ struct admin {
     ino_t inode;
     struct sockaddr_un address;
     struct client clients[ADMIN_CLIENTS_MAX];
+    struct admin_session sessions[ADMIN_SESSIONS_MAX];
+    unsigned session_count;
 };
 
 /* ---- clients ---- */
@@ -49,6 +53,11 @@ static void client_close(struct client *client)
     free(client->answer);
     client->answer = NULL;
     client->fd = -1;
+    if (client->session != NULL) {
+        const struct admin_session *session = client->session;
+        client->session = NULL;
+        session->close(session->user);
+    }
 }
 
 static void client_write(int fd, void *user)
@@ -67,19 +76,27 @@ static void client_write(int fd, void *user)
     }
 }
 
+/* The text of an answer with its line end, `answer` is taken over. NULL without memory. */
+static char *answer_text(json_t *answer, size_t *len)
+{
+    char *text = answer != NULL ? json_dumps(answer, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(answer);
+    if (text != NULL) {
+        *len = strlen(text);
+        text[(*len)++] = '\n'; /* in place of the zero: lengths from here on */
+    }
+    return text;
+}
+
 /* `answer` is taken over. */
 static void client_answer(struct client *client, json_t *answer)
 {
     struct loop *loop = client->admin->loop;
-    client->answer =
-        answer != NULL ? json_dumps(answer, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(answer);
+    client->answer = answer_text(answer, &client->answer_len);
     if (client->answer == NULL) {
         client_close(client);
         return;
     }
-    client->answer_len = strlen(client->answer);
-    client->answer[client->answer_len++] = '\n'; /* in place of the zero: lengths from here on */
     loop_unwatch(loop, client->fd);
     if (loop_watch(loop, client->fd, POLLOUT, client_write, client) < 0) {
         client_close(client);
@@ -91,6 +108,84 @@ static void client_fail(struct client *client, const char *text)
     client_answer(client, json_pack("{s:s}", "error", text));
 }
 
+/* ---- sessions ---- */
+
+/* A session's client has nothing to say; what matters is its end. */
+static void session_read(int fd, void *user)
+{
+    char ignored[64];
+    ssize_t got = recv(fd, ignored, sizeof(ignored), MSG_DONTWAIT);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+        client_close(user);
+    }
+}
+
+/* In one piece or not at all: it is short, and the socket's buffer empty. */
+static bool session_send(int socket_fd, const char *text, size_t len, int fd)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.room = {0}};
+    struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = len};
+    struct msghdr message = {
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.room,
+        .msg_controllen = sizeof(control.room),
+    };
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+    return sendmsg(socket_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
+}
+
+static void session_begin(struct client *client, const struct admin_session *session,
+                          const json_t *request)
+{
+    struct loop *loop = client->admin->loop;
+    int fd = -1;
+    size_t len = 0;
+    json_t *answer = session->open(request, &fd, session->user);
+    if (fd < 0) {
+        client_answer(client, answer);
+        return;
+    }
+    client->session = session;
+    client->until_ns = UINT64_MAX;
+    char *text = answer_text(answer, &len);
+    bool sent = text != NULL && session_send(client->fd, text, len, fd);
+    free(text);
+    close(fd);
+    loop_unwatch(loop, client->fd);
+    if (!sent || loop_watch(loop, client->fd, POLLIN, session_read, client) < 0) {
+        client_close(client);
+    }
+}
+
+static const struct admin_session *session_find(const struct admin *admin, const char *command)
+{
+    for (unsigned i = 0; i < admin->session_count; i++) {
+        if (strcmp(admin->sessions[i].command, command) == 0) {
+            return &admin->sessions[i];
+        }
+    }
+    return NULL;
+}
+
+int admin_offer(struct admin *admin, const struct admin_session *session)
+{
+    if (admin->session_count == ADMIN_SESSIONS_MAX) {
+        return -ENOSPC;
+    }
+    admin->sessions[admin->session_count++] = *session;
+    return 0;
+}
+
+/* ---- requests ---- */
+
 /* The line is complete and ends in zero. */
 static void client_ask(struct client *client)
 {
@@ -99,6 +194,12 @@ static void client_ask(struct client *client)
     line[strcspn(line, "\r\n")] = '\0';
     json_t *object = line[0] == '{' ? json_loads(line, JSON_REJECT_DUPLICATES, NULL) : NULL;
     const char *command = line[0] == '{' ? json_string_value(json_object_get(object, "cmd")) : line;
+    const struct admin_session *session = command != NULL ? session_find(admin, command) : NULL;
+    if (session != NULL) {
+        session_begin(client, session, object);
+        json_decref(object);
+        return;
+    }
     json_t *answer = command != NULL ? admin->fn(command, admin->user) : NULL;
     json_decref(object);
     if (answer != NULL) {

@@ -7,6 +7,9 @@
  * {"cmd":"status"}. Errors are answered as {"error": "..."}. At most ADMIN_CLIENTS_MAX clients are
  * served at once, each for at most ADMIN_TIME_NS; none can hold up the loop.
  *
+ * A session is a request that is answered with one line of JSON and a descriptor, and whose
+ * connection then stays: it ends when either side closes. `weft pcap` is a client of that kind.
+ *
  * Threads: the loop's.
  */
 #pragma once
@@ -16,10 +19,11 @@
 #include "controlplane/loop/loop.h"
 #include "schemas/base/clock.h"
 
-#define ADMIN_CLIENTS_MAX 8u
-#define ADMIN_REQUEST_MAX 1024u
-#define ADMIN_TIME_NS     (2 * NS_PER_S)
-#define ADMIN_MODE        0660
+#define ADMIN_CLIENTS_MAX  8u
+#define ADMIN_SESSIONS_MAX 4u
+#define ADMIN_REQUEST_MAX  1024u
+#define ADMIN_TIME_NS      (2 * NS_PER_S)
+#define ADMIN_MODE         0660
 
 struct admin;
 
@@ -30,6 +34,21 @@ typedef json_t *(*admin_answer_fn)(const char *command, void *user);
  * (-EADDRINUSE), nor is anything that is no socket. Heap. Returns 0 or -errno. */
 int admin_create(struct admin **admin, struct loop *loop, const char *path, admin_answer_fn fn,
                  void *user);
+
+struct admin_session {
+    const char *command;
+    /* `request` is the object {"cmd":...} or NULL for a bare command. Gives the answer, a new
+     * reference, and in `*fd` a descriptor that admin closes once it is sent; left at -1, the
+     * answer is an ordinary one (a refusal) and no session begins. */
+    json_t *(*open)(const json_t *request, int *fd, void *user);
+    /* Exactly once after each successful open(), also if the answer could not be sent. */
+    void (*close)(void *user);
+    void *user;
+};
+
+/* Offers a session; `session` is copied, its `command` must stay. Returns 0 or -ENOSPC beyond
+ * ADMIN_SESSIONS_MAX. */
+int admin_offer(struct admin *admin, const struct admin_session *session);
 
 /* Closes all and removes the socket file if it is still ours. NULL is fine. */
 void admin_destroy(struct admin *admin);

@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_status.c - `weft status`: asks a node's admin socket and shows the answer as a table. */
-#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
-#include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
+#include "controlplane/cli/ask.h"
 #include "controlplane/cli/cli.h"
 
-#define ANSWER_MAX (16u << 20)
-#define WAIT_MS    3000
+#define WAIT_MS 3000
 
 const char cmd_status_usage[] = "--socket ADMIN.sock [--json]\n"
                                 "\n"
@@ -22,75 +16,6 @@ const char cmd_status_usage[] = "--socket ADMIN.sock [--json]\n"
                                 "  --json          the node's answer as it is\n"
                                 "\n"
                                 "exit: 0 answered, 1 no answer, 2 wrong usage\n";
-
-/* ---- asking ---- */
-
-static int socket_connect(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        return -ENAMETOOLONG;
-    }
-    strcpy(address.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return -errno;
-    }
-    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-        send(fd, "status\n", 7, MSG_NOSIGNAL) != 7) {
-        int rc = -errno;
-        close(fd);
-        return rc;
-    }
-    return fd;
-}
-
-/* Everything up to the end of the stream. Returns the bytes read or -errno. */
-static ssize_t answer_read(int fd, char *out, size_t room)
-{
-    size_t used = 0;
-    while (used < room) {
-        struct pollfd wait = {.fd = fd, .events = POLLIN};
-        int ready = poll(&wait, 1, WAIT_MS);
-        if (ready == 0) {
-            return -ETIMEDOUT;
-        }
-        ssize_t got = ready > 0 ? recv(fd, out + used, room - used, 0) : -1;
-        if (got == 0) {
-            return (ssize_t)used;
-        }
-        if (got < 0 && errno != EINTR) {
-            return -errno;
-        }
-        used += got > 0 ? (size_t)got : 0;
-    }
-    return -EMSGSIZE;
-}
-
-static json_t *status_ask(const char *path)
-{
-    json_t *status = NULL;
-    json_error_t error;
-    char *answer = malloc(ANSWER_MAX);
-    int fd = socket_connect(path);
-    ssize_t len = fd < 0 ? fd : answer != NULL ? answer_read(fd, answer, ANSWER_MAX) : -ENOMEM;
-    if (len < 0) {
-        fprintf(stderr, "weft status: %s: %s%s\n", path, strerror((int)-len),
-                len == -ENOENT || len == -ECONNREFUSED ? "; is weftd running?" : "");
-    } else {
-        status = json_loadb(answer, (size_t)len, 0, &error);
-        if (!json_is_object(status)) {
-            fprintf(stderr, "weft status: %s: the answer is not an object\n", path);
-            json_decref(status);
-            status = NULL;
-        }
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    free(answer);
-    return status;
-}
 
 /* ---- showing ---- */
 
@@ -197,8 +122,10 @@ int cmd_status(int argc, char **argv)
     if (path == NULL || optind != argc) {
         return cli_usage_error("status", "needs --socket PATH and nothing else");
     }
-    json_t *status = status_ask(path);
-    if (status == NULL) {
+    json_t *status;
+    int rc = ask(path, "status", WAIT_MS, &status);
+    if (rc < 0) {
+        fprintf(stderr, "weft status: %s: %s\n", path, ask_error_text(rc));
         return CLI_ERROR;
     }
     if (json) {
