@@ -364,18 +364,29 @@ static uint16_t id_of(const struct route_table *table, uint16_t index)
     return index == ROUTE_INDEX_NONE ? (uint16_t)WEFT_NODE_NONE : table->nodes[index].id;
 }
 
-/* The pin of this request if it still leads to a node alive, else NULL. */
+/* The pin of this request if it still leads to a node alive that may have it, else NULL. What a
+ * node is may have changed with the table: filters are checked again once per epoch. */
 static const struct route_pin *pin_find(const struct route_core *core,
                                         const struct route_table *table,
                                         const struct weft_req_hdr *h, uint64_t now_ns)
 {
-    const struct route_pin *pin = &core->pins[pin_slot(h->conn_id, h->req_seq)];
+    struct route_pin *pin = &core->pins[pin_slot(h->conn_id, h->req_seq)];
     if (pin->conn_id != h->conn_id || pin->req_seq != h->req_seq ||
         now_ns - pin->made_ns > ROUTE_PIN_LIFE_NS) {
         return NULL;
     }
     uint16_t index = route_table_find(table, pin->node);
-    return index != ROUTE_INDEX_NONE && table->nodes[index].alive ? pin : NULL;
+    if (index == ROUTE_INDEX_NONE || !table->nodes[index].alive) {
+        return NULL;
+    }
+    if (pin->epoch != table->epoch && h->type == WEFT_T_REQ) {
+        struct route_query query = route_query_of(h);
+        if (!route_allows(table, &query, index)) {
+            return NULL;
+        }
+        pin->epoch = table->epoch;
+    }
+    return pin;
 }
 
 static const struct route_pin *pin_make(struct route_core *core, const struct route_table *table,
@@ -388,6 +399,7 @@ static const struct route_pin *pin_make(struct route_core *core, const struct ro
         .made_ns = now_ns,
         .req_seq = h->req_seq,
         .node = id_of(table, choice->node),
+        .epoch = table->epoch,
         .alternates = {id_of(table, choice->alternates[0]), id_of(table, choice->alternates[1])},
     };
     return pin;
@@ -522,7 +534,9 @@ void stage_second_chance(struct route_core *core, const struct route_table *tabl
         uint16_t index = route_table_find(table, h->alt1);
         uint16_t ids[3] = {h->alt1, h->alt2, WEFT_NODE_NONE};
         packet_set(f, &h->target, ids, sizeof(ids));
-        if (index == ROUTE_INDEX_NONE || !table->nodes[index].alive || index == table->self) {
+        struct route_query query = route_query_of(h);
+        if (index == ROUTE_INDEX_NONE || !table->nodes[index].alive || index == table->self ||
+            !route_allows(table, &query, index)) {
             continue;
         }
         if (h->hops_left == 0) {

@@ -24,6 +24,7 @@ struct route_pin {
     uint32_t req_seq;
     uint16_t node;
     uint16_t alternates[ROUTE_ALTERNATES];
+    uint16_t epoch; /* of the table that it was last checked against */
 };
 
 /* One writer (the lcore), any reader. */
