@@ -330,6 +330,11 @@ void control_unwatch(struct control *control, int fd)
     loop_unwatch(control->loop, fd);
 }
 
+int control_offer(struct control *control, const struct admin_session *session)
+{
+    return admin_offer(control->admin, session);
+}
+
 void control_touch(struct control *control)
 {
     if (control->touch_armed) {

@@ -55,6 +55,11 @@ void control_destroy(struct control *control);
 int control_watch(struct control *control, int fd, void (*fn)(int fd, void *user), void *user);
 void control_unwatch(struct control *control, int fd);
 
+/* Offers a session on the admin socket (admin.h): a command whose answer comes with a descriptor.
+ * Before control_run(). Returns 0 or -ENOSPC. */
+struct admin_session;
+int control_offer(struct control *control, const struct admin_session *session);
+
 /* Local facts changed: they are asked for and sent soon, at most every CONTROL_PUBLISH_NS. */
 void control_touch(struct control *control);
 

@@ -60,6 +60,7 @@ int core_create(struct core **out, const struct core_options *options, uint32_t 
     core->nic = options->nic;
     core->tables = options->tables;
     core->index = index;
+    core->tap = tap_hub_lcore(options->taps, index);
     core->epoll_fd = core->wake_fd = -1;
     int rc = open_fds(core);
     if (rc == 0 && owner != NULL) {
@@ -474,6 +475,7 @@ void core_run(struct core *core)
 
         uint32_t count = nic_rx(core->nic, core->index, packets, CORE_BURST);
         watch_mark(&watch, CORE_STAGE_rx);
+        tap_in(core->tap, packets, count, now_ns);
         stage_parse(route, packets, count);
         watch_mark(&watch, CORE_STAGE_parse);
         uint32_t replies = poll_worker(core, table, packets + count, CORE_BURST, now_ns);
@@ -490,11 +492,17 @@ void core_run(struct core *core)
         watch_mark(&watch, CORE_STAGE_deliver);
         stage_rewrite(route, table, packets, count);
         watch_mark(&watch, CORE_STAGE_rewrite);
+        tap_out(core->tap, packets, count);
         for (uint32_t lost = nic_tx(core->nic, core->index, packets, count); lost > 0; lost--) {
             route_count(&route->counters.drops[ROUTE_DROP_tx_full]);
         }
         watch_mark(&watch, CORE_STAGE_tx);
         watch_end(&watch, core, count);
+        if (count != 0) {
+            uint64_t busy_ns = atomic_load_explicit(&core->busy_ns, memory_order_relaxed);
+            atomic_store_explicit(&core->busy_ns, busy_ns + clock_now_ns() - now_ns,
+                                  memory_order_relaxed);
+        }
 
         publish_quiescent(core->tables, core->index);
         uint32_t was = idle;

@@ -15,6 +15,7 @@
 #include "dataplane/nic/publish.h"
 #include "dataplane/port/port.h"
 #include "dataplane/route/stages.h"
+#include "dataplane/tap/tap_hub.h"
 #include "schemas/base/hist.h"
 
 /* Parts of the loop whose time is measured, in nanoseconds per burst. STAGE(name, text) */
@@ -37,12 +38,14 @@ struct core {
     struct nic *nic;
     struct publish *tables; /* of struct route_table */
     struct route_core *route;
+    struct tap *tap;
     uint32_t index; /* lcore, queue and reader number */
     int epoll_fd;
     int wake_fd;
     int sleep_ms;    /* longest sleep */
     uint32_t bursts; /* that had packets */
     struct hist stages[CORE_STAGE_COUNT];
+    route_counter busy_ns; /* turns of the loop that had packets */
     _Atomic bool asleep;
     _Atomic bool stop;
     /* Of lcore 0: the worker port, and what the others hand over. */
@@ -60,6 +63,7 @@ struct core {
 struct core_options {
     struct nic *nic;
     struct publish *tables;
+    struct tap_hub *taps;
     struct route_host host;
     struct seal_master master;
 };

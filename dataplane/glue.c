@@ -11,7 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "controlplane/admin/admin.h"
 #include "dataplane/nic/neighbour.h"
+#include "dataplane/report.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
@@ -29,6 +31,8 @@ struct glue {
     const struct config *config;
     struct core *const *cores; /* config->nic.lcores of them */
     struct publish *tables;
+    struct tap_hub *taps;
+    struct report report;
     struct control *control;
     struct neighbours *neighbours;
     struct neighbour *hops; /* in the order of config->members */
@@ -94,6 +98,7 @@ static void publish_members(const struct members *members, uint64_t now_ns, void
         return;
     }
     publish_set(g->tables, table);
+    report_members(members);
 }
 
 static void refresh_hops(struct glue *g, uint64_t now_ns)
@@ -226,6 +231,7 @@ static void on_tick(uint64_t now_ns, void *user)
 {
     struct glue *g = user;
     reap_port(g);
+    tap_hub_reap(g->taps);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         if (g->pending[i].fd >= 0 && now_ns - g->pending[i].since_ns > HELLO_TIMEOUT_NS) {
             pending_drop(g, &g->pending[i]);
@@ -264,18 +270,6 @@ static void local_facts(struct members_facts *facts, void *user)
 
 /* ---- status ---- */
 
-/* Sum over all lcores of the counter at `offset` in struct route_counters. */
-static void add_counter(const struct glue *g, json_t *object, const char *name, size_t offset)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < g->config->nic.lcores; i++) {
-        const uint8_t *counters = (const uint8_t *)&g->cores[i]->route->counters;
-        sum += atomic_load_explicit((const route_counter *)(const void *)(counters + offset),
-                                    memory_order_relaxed);
-    }
-    json_object_set_new(object, name, json_integer((json_int_t)sum));
-}
-
 static json_t *worker_status(const struct port *port)
 {
     json_t *worker = json_object();
@@ -294,56 +288,12 @@ static json_t *worker_status(const struct port *port)
     return worker;
 }
 
-static json_t *lcore_status(const struct glue *g)
-{
-    json_t *lcores = json_array();
-    for (uint32_t i = 0; i < g->config->nic.lcores; i++) {
-        const struct route_counters *c = &g->cores[i]->route->counters;
-        uint64_t received = atomic_load_explicit(&c->received, memory_order_relaxed);
-        json_array_append_new(lcores, json_pack("{s:I}", "received", (json_int_t)received));
-    }
-    return lcores;
-}
-
-/* Of lcore 0 alone: the others do the same work. */
-static json_t *stage_status(const struct core *core)
-{
-#define STAGE_NAME_(name, text) #name,
-    static const char *const names[] = {CORE_STAGES(STAGE_NAME_)};
-    json_t *stages = json_object();
-    for (uint32_t i = 0; i < CORE_STAGE_COUNT; i++) {
-        const struct hist *h = &core->stages[i];
-        uint64_t samples = __atomic_load_n(&h->count, __ATOMIC_RELAXED);
-        json_object_set_new(
-            stages, names[i],
-            json_pack("{s:I, s:I, s:I}", "p50_ns", (json_int_t)hist_quantile(h, 0.5), "p99_ns",
-                      (json_int_t)hist_quantile(h, 0.99), "samples", (json_int_t)samples));
-    }
-    return stages;
-}
-
 static void add_status(json_t *status, void *user)
 {
     struct glue *g = user;
-    json_t *counters = json_object();
-    json_t *drops = json_object();
-    add_counter(g, counters, "received", offsetof(struct route_counters, received));
-    add_counter(g, counters, "from_clients", offsetof(struct route_counters, from_clients));
-    add_counter(g, counters, "chosen", offsetof(struct route_counters, chosen));
-    add_counter(g, counters, "relayed", offsetof(struct route_counters, relayed));
-    add_counter(g, counters, "delivered", offsetof(struct route_counters, delivered));
-    add_counter(g, counters, "returned", offsetof(struct route_counters, returned));
-    add_counter(g, counters, "second_chance", offsetof(struct route_counters, second_chance));
-    for (unsigned i = 0; i < ROUTE_DROP_COUNT; i++) {
-        add_counter(g, drops, route_drop_name(i),
-                    offsetof(struct route_counters, drops) + i * sizeof(route_counter));
-    }
-    json_object_set_new(counters, "drops", drops);
-    json_object_set_new(status, "counters", counters);
+    report_status(&g->report, status);
     json_object_set_new(status, "worker", worker_status(g->port));
     json_object_set_new(status, "mbufs_in_use", json_integer(nic_buffers_in_use(g->cores[0]->nic)));
-    json_object_set_new(status, "lcores", lcore_status(g));
-    json_object_set_new(status, "stages", stage_status(g->cores[0]));
     json_object_set_new(status, "table_epoch", json_integer(g->epoch));
 }
 
@@ -377,7 +327,7 @@ static int listen_on(const char *path)
 }
 
 int glue_create(struct glue **out, const struct config *config, struct core *const *cores,
-                struct publish *tables)
+                struct publish *tables, struct tap_hub *taps)
 {
     *out = NULL;
     struct glue *g = calloc(1, sizeof(*g));
@@ -387,6 +337,8 @@ int glue_create(struct glue **out, const struct config *config, struct core *con
     g->config = config;
     g->cores = cores;
     g->tables = tables;
+    g->taps = taps;
+    g->report = (struct report){.cores = cores, .count = config->nic.lcores};
     g->listen_fd = -1;
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         g->pending[i].fd = -1;
@@ -413,6 +365,7 @@ void glue_destroy(struct glue *g)
     if (g == NULL) {
         return;
     }
+    report_stop();
     if (g->listen_fd >= 0) {
         close(g->listen_fd);
         unlink(g->config->sockets.port);
@@ -439,8 +392,49 @@ struct control_hooks glue_hooks(struct glue *g)
     };
 }
 
+/* ---- captures ---- */
+
+static uint32_t number_of(const json_t *request, const char *key, uint32_t otherwise)
+{
+    const json_t *value = json_object_get(request, key);
+    json_int_t number = json_integer_value(value);
+    return json_is_integer(value) && number > 0 && number <= UINT32_MAX ? (uint32_t)number
+                                                                        : otherwise;
+}
+
+static json_t *capture_open(const json_t *request, int *fd, void *user)
+{
+    struct glue *g = user;
+    uint32_t snaplen = number_of(request, "snaplen", TAP_SNAPLEN_MAX);
+    int rc = tap_hub_open(g->taps, snaplen, number_of(request, "slots", TAP_SLOTS));
+    if (rc < 0) {
+        return json_pack("{s:s}", "error",
+                         rc == -EBUSY ? "another capture runs on this node" : strerror(-rc));
+    }
+    *fd = rc;
+    LOG_INFO("capture begins snaplen=%u", snaplen);
+    return json_pack("{s:b}", "ok", 1);
+}
+
+static void capture_close(void *user)
+{
+    struct glue *g = user;
+    tap_hub_close(g->taps);
+    LOG_INFO("capture ends");
+}
+
 int glue_start(struct glue *g, struct control *control)
 {
+    struct admin_session tap = {
+        .command = "tap",
+        .open = capture_open,
+        .close = capture_close,
+        .user = g,
+    };
     g->control = control;
-    return control_watch(control, g->listen_fd, on_connect, g);
+    int rc = report_start(&g->report);
+    if (rc == 0) {
+        rc = control_offer(control, &tap);
+    }
+    return rc != 0 ? rc : control_watch(control, g->listen_fd, on_connect, g);
 }

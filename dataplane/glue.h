@@ -12,15 +12,15 @@
 
 struct glue;
 
-/* Opens the worker socket. Keeps pointers to all three; cores[0] owns the worker port. Returns 0 or
+/* Opens the worker socket. Keeps all pointers; cores[0] owns the worker port. Returns 0 or
  * -errno, logged. */
 int glue_create(struct glue **glue, const struct config *config, struct core *const *cores,
-                struct publish *tables);
+                struct publish *tables, struct tap_hub *taps);
 
 /* Neither thread may run any more. NULL is fine. */
 void glue_destroy(struct glue *glue);
 
 struct control_hooks glue_hooks(struct glue *glue);
 
-/* Starts watching the worker socket. */
+/* Starts watching the worker socket and offers captures. */
 int glue_start(struct glue *glue, struct control *control);

@@ -28,6 +28,7 @@ struct weftd {
     int guard_fd;
     struct nic *nic;
     struct publish *tables;
+    struct tap_hub *taps;
     struct core *cores[NIC_LCORES_MAX];
     struct glue *glue;
     struct control *control;
@@ -115,6 +116,17 @@ static void tables_down(struct weftd *d)
     publish_destroy(d->tables);
 }
 
+static int taps_up(struct weftd *d)
+{
+    return tap_hub_create(&d->taps, d->config->nic.lcores, d->config->node,
+                          d->config->nic.interface);
+}
+
+static void taps_down(struct weftd *d)
+{
+    tap_hub_destroy(d->taps);
+}
+
 static void cores_down(struct weftd *d)
 {
     for (uint32_t i = d->config->nic.lcores; i-- > 0;) { /* the owner last */
@@ -127,6 +139,7 @@ static int cores_up(struct weftd *d)
     struct core_options options = {
         .nic = d->nic,
         .tables = d->tables,
+        .taps = d->taps,
         .host =
             {
                 .port_be = htons((uint16_t)d->config->data_port),
@@ -154,7 +167,7 @@ static void stop_all(struct weftd *d)
 
 static int glue_up(struct weftd *d)
 {
-    return glue_create(&d->glue, d->config, d->cores, d->tables);
+    return glue_create(&d->glue, d->config, d->cores, d->tables, d->taps);
 }
 
 static void glue_down(struct weftd *d)
@@ -216,6 +229,7 @@ static const struct unit {
     {"guard", guard_up, guard_down},    /* the kernel must not answer for the data port */
     {"nic", nic_up, nic_down},          /* EAL, port, buffers */
     {"tables", tables_up, tables_down}, /* the pointer between the planes */
+    {"taps", taps_up, taps_down},       /* live captures */
     {"cores", cores_up, cores_down},
     {"glue", glue_up, glue_down}, /* worker socket, neighbours */
     {"control", control_up, control_down},

@@ -72,7 +72,8 @@ static void scalars_print(json_t *object, const char *prefix, bool zeros)
 static void status_print(json_t *status)
 {
     static const char *const shown[] = {
-        "node", "id", "version", "uptime_s", "members_version", "members", "worker", "counters"};
+        "node",    "id",     "version", "uptime_s", "members_version",
+        "members", "worker", "stages",  "lcores",   "counters"};
     const char *node = text_of(status, "node", "?");
     json_t *members = json_object_get(status, "members");
     size_t up = 0;
@@ -95,7 +96,7 @@ static void status_print(json_t *status)
     for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
         json_object_del(status, shown[i]);
     }
-    if (json_object_size(status) > 0) {
+    if (json_object_size(status) > 0) { /* lcores and stages: `weft top` shows them better */
         printf("further:\n");
         scalars_print(status, "", true);
     }

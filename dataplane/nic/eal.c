@@ -106,7 +106,6 @@ int eal_start(const struct nic_options *options)
     args_add(&args, "weftd");
     args_add(&args, "--lcores=%s", lcores);
     args_add(&args, "--no-pci");
-    args_add(&args, "--no-telemetry");
     args_add(&args, "--log-level=lib.*:warning");
     args_add(&args, "--file-prefix=weft-%s-%d", options->name, (int)getpid());
     if (huge) {
@@ -134,9 +133,13 @@ void eal_stop(void)
 {
     char own[PATH_MAX];
     char parent[PATH_MAX];
+    char socket_path[PATH_MAX + 32];
     snprintf(own, sizeof(own), "%s", rte_eal_get_runtime_dir());
     snprintf(parent, sizeof(parent), "%s", own);
     rte_eal_cleanup();
-    rmdir(own); /* EAL makes these two and leaves them; the parent may serve others still */
+    /* EAL makes these and leaves them; the parent may serve others still. */
+    snprintf(socket_path, sizeof(socket_path), "%s/dpdk_telemetry.v2", own);
+    unlink(socket_path);
+    rmdir(own);
     rmdir(dirname(parent));
 }

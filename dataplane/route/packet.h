@@ -90,6 +90,7 @@ struct route_packet {
     uint16_t sender;   /* index of the member whose address it came from, or ROUTE_INDEX_NONE */
     uint8_t action;    /* enum route_action */
     uint8_t to;        /* enum route_to, with ROUTE_SEND */
+    uint8_t why;       /* 1 + the enum route_drop it was counted under; 0: none */
     bool from_worker;  /* came out of the local ring */
     bool own;          /* this node wrote the datagram: headers are composed, not updated */
 };

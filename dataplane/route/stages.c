@@ -41,10 +41,17 @@ void route_core_destroy(struct route_core *core)
     }
 }
 
+/* Counts a reason: of letting go, or of an answer instead of what was asked for. */
+static void note_why(struct route_core *core, struct route_packet *p, enum route_drop why)
+{
+    p->why = (uint8_t)(why + 1);
+    route_count(&core->counters.drops[why]);
+}
+
 void route_drop(struct route_core *core, struct route_packet *p, enum route_drop why)
 {
     p->action = ROUTE_LET_GO;
-    route_count(&core->counters.drops[why]);
+    note_why(core, p, why);
 }
 
 struct route_query route_query_of(const struct weft_req_hdr *h)
@@ -169,6 +176,7 @@ void stage_parse(struct route_core *core, struct route_packet *packets, uint32_t
     for (uint32_t i = 0; i < count; i++) {
         struct route_packet *p = &packets[i];
         p->action = ROUTE_UNDECIDED;
+        p->why = 0;
         p->from_worker = p->own = false;
         p->sender = p->next = ROUTE_INDEX_NONE;
         route_count(&core->counters.received);
@@ -184,6 +192,7 @@ void stage_parse_worker(struct route_core *core, struct route_packet *packets, u
     for (uint32_t i = 0; i < count; i++) {
         struct route_packet *p = &packets[i];
         p->action = ROUTE_UNDECIDED;
+        p->why = 0;
         p->from_worker = p->own = true;
         p->sender = p->next = ROUTE_INDEX_NONE;
         if (check_weft(p->frame, p->weft_len) != ROUTE_DROP_COUNT ||
@@ -236,7 +245,7 @@ void route_answer(struct route_core *core, const struct route_table *table, stru
 static void answer_unknown(struct route_core *core, const struct route_table *table,
                            struct route_packet *p)
 {
-    route_count(&core->counters.drops[ROUTE_DROP_unknown_request]);
+    note_why(core, p, ROUTE_DROP_unknown_request);
     route_answer(core, table, p, WEFT_T_UNKNOWN, "", 0);
 }
 
@@ -321,7 +330,7 @@ static void classify_first_hop(struct route_core *core, const struct route_table
     if (!seal_cookie_ok(&core->seal, f->ip.src, f->udp.src_port, req->h.conn_id,
                         req->first.cookie)) {
         uint64_t cookie = seal_cookie(&core->seal, f->ip.src, f->udp.src_port, req->h.conn_id);
-        route_count(&core->counters.drops[ROUTE_DROP_no_cookie]);
+        note_why(core, p, ROUTE_DROP_no_cookie);
         route_answer(core, table, p, WEFT_T_COOKIE, &cookie, sizeof(cookie));
     }
 }
@@ -467,7 +476,7 @@ static void select_named(struct route_core *core, const struct route_table *tabl
     struct route_query query = route_query_of(h);
     if (h->type == WEFT_T_REQ && !route_allows(table, &query, index)) {
         struct route_choice none = {.constraint = WEFT_C_NONE};
-        route_count(&core->counters.drops[ROUTE_DROP_refused]);
+        note_why(core, p, ROUTE_DROP_refused);
         answer_reject(core, table, p, WEFT_E_NO_CAPABLE_NODE, &none);
         return;
     }
@@ -484,7 +493,7 @@ static void select_new(struct route_core *core, const struct route_table *table,
     const struct weft_req_hdr *h = &p->frame->weft.req.h;
     if (h->budget_us == 0) {
         struct route_choice late = {.constraint = WEFT_C_BUDGET};
-        route_count(&core->counters.drops[ROUTE_DROP_expired]);
+        note_why(core, p, ROUTE_DROP_expired);
         answer_reject(core, table, p, WEFT_E_BUDGET_EXPIRED, &late);
         return;
     }
@@ -492,7 +501,7 @@ static void select_new(struct route_core *core, const struct route_table *table,
     struct route_choice choice;
     route_choose(table, core->loads, core->scan, &query, &choice);
     if (choice.node == ROUTE_INDEX_NONE) {
-        route_count(&core->counters.drops[ROUTE_DROP_refused]);
+        note_why(core, p, ROUTE_DROP_refused);
         answer_reject(core, table, p, route_constraint_status(choice.constraint), &choice);
         return;
     }
@@ -558,7 +567,7 @@ void stage_second_chance(struct route_core *core, const struct route_table *tabl
         p->next = index;
         return;
     }
-    route_count(&core->counters.drops[why]);
+    note_why(core, p, why);
     if (status == WEFT_OK) {
         route_answer(core, table, p, WEFT_T_UNKNOWN, "", 0);
         return;
