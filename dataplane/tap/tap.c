@@ -22,7 +22,7 @@ void tap_switch(struct tap *tap)
     }
     tap->current = view;
     tap->current_generation = generation;
-    tap->kept = 0;
+    tap->kept = tap->offered = 0;
     atomic_store_explicit(&tap->seen, generation, memory_order_release);
 }
 
@@ -82,16 +82,28 @@ static void fill_worker(const struct tap *tap, uint32_t place, const struct rout
 void tap_take(struct tap *tap, const struct route_packet *packets, uint32_t count)
 {
     uint32_t room = room_after(tap, 0);
+    tap->offered = count;
     tap->kept = count < room ? count : room;
     for (uint32_t i = 0; i < tap->kept; i++) {
-        if (packets[i].from_worker) {
-            fill_worker(tap, i, &packets[i]);
-        } else {
-            fill(tap, i, TAP_NIC_IN, &packets[i]);
-        }
+        fill(tap, i, TAP_NIC_IN, &packets[i]);
     }
     if (count > tap->kept) {
         lose(tap, count - tap->kept);
+    }
+}
+
+void tap_take_worker(struct tap *tap, const struct route_packet *packets, uint32_t count)
+{
+    /* A gap would give later frames the verdicts of others. */
+    uint32_t room = tap->kept == tap->offered ? room_after(tap, tap->kept) : 0;
+    uint32_t more = count < room ? count : room;
+    for (uint32_t i = 0; i < more; i++) {
+        fill_worker(tap, tap->kept + i, &packets[i]);
+    }
+    tap->kept += more;
+    tap->offered += count;
+    if (count > more) {
+        lose(tap, count - more);
     }
 }
 
@@ -141,5 +153,5 @@ void tap_give(struct tap *tap, const struct route_packet *packets, uint32_t coun
         tap->end.index += used - 1;
         ring_commit(&tap->end);
     }
-    tap->kept = 0;
+    tap->kept = tap->offered = 0;
 }

@@ -33,7 +33,8 @@ struct tap {
     /* The lcore's own: */
     uint32_t lcore;
     uint32_t current_generation;
-    uint32_t kept; /* frames of this burst in slots not yet given to the reader */
+    uint32_t kept;    /* frames of this burst in slots not yet given to the reader */
+    uint32_t offered; /* frames of this burst that came in; more than kept: the ring is full */
     struct tap_view *current;
     struct ring_end end;
     uint64_t now_ns;
@@ -41,15 +42,14 @@ struct tap {
 
 void tap_init(struct tap *tap, uint32_t lcore);
 
-/* Slow paths of the two below. */
+/* Slow paths of those below. */
 void tap_switch(struct tap *tap);
 void tap_take(struct tap *tap, const struct route_packet *packets, uint32_t count);
+void tap_take_worker(struct tap *tap, const struct route_packet *packets, uint32_t count);
 void tap_give(struct tap *tap, const struct route_packet *packets, uint32_t count);
 
 /* Once per turn of the loop, also for an empty burst (it is how a capture's end is noticed): keeps
- * the frames as they came. Called with all that came in, from the port and from the worker, after
- * stage_parse() and stage_parse_worker(), which say where a packet is from, and before
- * stage_classify(), the first to change a frame. */
+ * the frames as they came from the port. Straight after nic_rx(). */
 static inline void tap_in(struct tap *tap, const struct route_packet *packets, uint32_t count,
                           uint64_t now_ns)
 {
@@ -62,8 +62,18 @@ static inline void tap_in(struct tap *tap, const struct route_packet *packets, u
     }
 }
 
+/* The same for datagrams out of the worker's ring, which come behind those in the burst. Their
+ * `weft_len` is known; headers they have none yet. */
+static inline void tap_in_worker(struct tap *tap, const struct route_packet *packets,
+                                 uint32_t count)
+{
+    if (tap->current != NULL) {
+        tap_take_worker(tap, packets, count);
+    }
+}
+
 /* After the last stage, before the frames are given to the port: `packets` begins with those given
- * to tap_in(), in their order; more may follow that came from another lcore. */
+ * to tap_in() and tap_in_worker(), in their order; more may follow that came from another lcore. */
 static inline void tap_out(struct tap *tap, const struct route_packet *packets, uint32_t count)
 {
     if (tap->current != NULL) {
