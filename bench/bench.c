@@ -14,6 +14,10 @@ static const struct command {
 } commands[] = {
     {"route", bench_route, "cost of the packet path's parts, in nanoseconds"},
     {"load", bench_load, "requests through a running mesh"},
+    {"policies", bench_policies, "ways to choose a node under stale gossip, simulated"},
+#ifdef WEFT_BENCH_DATAPLANE
+    {"dataplane", bench_dataplane, "the packet path with DPDK around it, against DPDK's floor"},
+#endif
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -21,11 +25,13 @@ static void usage(FILE *out)
 {
     fputs("weft-bench - measures Weft\n\nusage: weft-bench COMMAND [OPTIONS]\n\n", out);
     for (size_t i = 0; i < COMMANDS; i++) {
-        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].text);
+        fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].text);
     }
     fputs("\nweft-bench COMMAND --help tells more.\n\n"
           "examples:\n"
           "  weft-bench route --json\n"
+          "  weft-bench dataplane path\n"
+          "  weft-bench policies --load 0.8\n"
           "  weft-bench load --node 10.77.0.1:7400 --requests 1000 --concurrency 1000\n",
           out);
 }

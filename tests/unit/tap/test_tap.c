@@ -134,17 +134,24 @@ END_TEST
 START_TEST(worker_frames_get_headers)
 {
     static const uint8_t version_and_protocol[] = {0x45, 17};
-    memset(&frames[0], 0xee, ROUTE_WEFT_OFFSET);
-    frames[0].weft.common.type = WEFT_T_GRANT;
-    packets[0].from_worker = true;
-    packets[0].len = 0;
-    packets[0].action = ROUTE_LET_GO;
-    packets[0].why = ROUTE_DROP_not_ours + 1;
+    struct tap *tap = tap_hub_lcore(hub, 0);
+    memset(&frames[2], 0xee, ROUTE_WEFT_OFFSET);
+    frames[2].weft.common.type = WEFT_T_GRANT;
+    packets[2].len = 0;
     begin(TAP_SNAPLEN_MAX);
-    burst(0, 1, 1);
+    tap_in(tap, packets, 2, 1);
+    tap_in_worker(tap, packets + 2, 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        packets[i].action = ROUTE_LET_GO;
+        packets[i].why = (uint8_t)(i + 1);
+    }
+    tap_out(tap, packets, 3);
+    expect(TAP_NIC_IN, TAP_VERDICT_dropped, 100, 1);
+    expect(TAP_NIC_IN, TAP_VERDICT_dropped, 101, 2);
     ck_assert(capture_next(capture, &frame));
     ck_assert_uint_eq(frame.record.point, TAP_WORKER_IN);
-    ck_assert_uint_eq(frame.record.len, ROUTE_WEFT_OFFSET + 58);
+    ck_assert_uint_eq(frame.record.why, 3);
+    ck_assert_uint_eq(frame.record.len, ROUTE_WEFT_OFFSET + 60);
     ck_assert_uint_eq(frame.data[14], version_and_protocol[0]);
     ck_assert_uint_eq(frame.data[23], version_and_protocol[1]);
     ck_assert_uint_eq(frame.data[36] << 8 | frame.data[37], WEFT_PORT_DEFAULT);
@@ -204,6 +211,35 @@ START_TEST(full_ring)
     burst(0, BURST, 3);
     ck_assert(capture_next(capture, &frame));
     ck_assert_uint_eq(frame.record.time_ns, 3);
+}
+END_TEST
+
+/* Room made between the two calls must not shift verdicts. */
+START_TEST(no_gap_in_a_burst)
+{
+    struct tap *tap = tap_hub_lcore(hub, 0);
+    for (uint32_t i = 0; i < BURST; i++) {
+        packets[i].action = ROUTE_LET_GO;
+        packets[i].why = (uint8_t)(i + 1);
+    }
+    begin(64);
+    for (uint32_t i = 0; i < SLOTS / BURST - 1; i++) {
+        burst(0, BURST, 1);
+    }
+    burst(0, BURST - 2, 1);
+    tap_in(tap, packets, 4, 2); /* two slots left */
+    for (uint32_t i = 0; i < 10; i++) {
+        ck_assert(capture_next(capture, &frame));
+    }
+    tap_in_worker(tap, packets + 4, 2);
+    tap_out(tap, packets, 6);
+    ck_assert_uint_eq(capture_lost(capture), 4);
+    uint8_t last[2] = {0, 0};
+    while (capture_next(capture, &frame)) {
+        last[0] = last[1];
+        last[1] = frame.record.why;
+    }
+    ck_assert(last[0] == 1 && last[1] == 2);
 }
 END_TEST
 
@@ -399,6 +435,7 @@ int main(void)
     tcase_add_test(tc, worker_frames_get_headers);
     tcase_add_test(tc, frames_are_cut);
     tcase_add_test(tc, full_ring);
+    tcase_add_test(tc, no_gap_in_a_burst);
     tcase_add_test(tc, lcores_in_the_order_of_time);
     tcase_add_test(tc, hostile_reader);
     tcase_add_test(tc, unsound_memory);
