@@ -480,6 +480,7 @@ void core_run(struct core *core)
         watch_mark(&watch, CORE_STAGE_parse);
         uint32_t replies = poll_worker(core, table, packets + count, CORE_BURST, now_ns);
         stage_parse_worker(route, packets + count, replies);
+        tap_in_worker(core->tap, packets + count, replies);
         count += replies;
         watch_mark(&watch, CORE_STAGE_worker);
 

@@ -83,7 +83,7 @@ static void stage_to_json(void *out, const struct telemetry_stage *stage)
 void report_status(const struct report *report, json_t *status)
 {
     void *user = (void *)(uintptr_t)report;
-    json_t *counters = json_object();
+    json_t *counters = json_object_get(status, "counters"); /* the control plane's are there */
     json_t *drops = json_object();
     json_t *lcores = json_array();
     json_t *stages = json_object();
@@ -96,7 +96,6 @@ void report_status(const struct report *report, json_t *status)
         json_array_append_new(lcores, lcore);
     }
     json_object_set_new(counters, "drops", drops);
-    json_object_set_new(status, "counters", counters);
     json_object_set_new(status, "lcores", lcores);
     json_object_set_new(status, "stages", stages);
 }
