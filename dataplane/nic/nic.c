@@ -268,6 +268,11 @@ void nic_sleep_begin(struct nic *nic, uint32_t queue)
 {
     if (nic->has_interrupt) {
         rte_eth_dev_rx_intr_enable(nic->port, (uint16_t)queue);
+    } else if (nic->can_wait) {
+        /* A link that went down left an error, which would wake at once, until somebody asks. */
+        int error;
+        socklen_t size = sizeof(error);
+        getsockopt(nic->wait_fds[queue], SOL_SOCKET, SO_ERROR, &error, &size);
     }
 }
 

@@ -316,6 +316,9 @@ static void classify_relayed(struct route_core *core, const struct route_table *
         route_drop(core, p, ROUTE_DROP_not_member);
     } else if (req->h.target != table->nodes[table->self].id) {
         route_drop(core, p, ROUTE_DROP_wrong_target);
+    } else if (req->h.origin == req->h.target &&
+               !seal_return_ok(&core->seal, &req->ret, req->h.conn_id)) {
+        route_drop(core, p, ROUTE_DROP_bad_return); /* an answer would go wherever it says */
     } else {
         p->action = ROUTE_DELIVER;
     }

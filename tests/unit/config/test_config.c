@@ -174,7 +174,7 @@ static const struct edit edits[] = {
     {"veth0", "averyveryverylong", 5, "interface is averyveryverylong; must be 1 to 15"},
     {"veth0", "../etc", 5, "interface is ../etc"},
     {"hugepages: off", "hugepages: maybe", 6, "must be auto or on or off"},
-    {"memory_mib: 128", "memory_mib: 15", 6, "must be 16 to 65536"},
+    {"memory_mib: 128", "memory_mib: 31", 6, "must be 32 to 65536"},
     {"memory_mib: 128", "memory: 128", 6, "key memory is not known here; known are driver"},
     {"admin: /run", "admin: run", 8, "must be a path from / on"},
     {"/run/weft/admin.sock", "/run/weft/port.sock", 8, "are the same"},

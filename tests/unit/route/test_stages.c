@@ -194,6 +194,28 @@ START_TEST(forged_return_block_goes_nowhere)
 }
 END_TEST
 
+/* A member can send a request in this node's name: no answer to it may go where the block says. */
+START_TEST(forged_origin_goes_nowhere)
+{
+    uint16_t server = 2, self = 1;
+    relay_to_frankfurt();
+    memcpy(&frame_a, &frame_b, sizeof(frame_a));
+    packet_set(&frame_a, &frame_a.weft.req.h.target, &self, sizeof(self));
+    struct route_host from = {.port_be = htons(PORT_DATA), .addr = node_addr(server)};
+    struct route_hop to = {.port_be = htons(PORT_DATA), .addr = node_addr(self)};
+    uint32_t len = packet_compose(&frame_a, b.weft_len, &from, &to);
+    a = (struct route_packet){.frame = &frame_a, .len = len};
+    run_stages(tokyo, at_tokyo, &a, 20);
+    ck_assert_uint_eq(a.action, ROUTE_DELIVER); /* its own block has come back */
+    frame_a.weft.req.ret.addr[15] ^= 1;
+    packet_compose(&frame_a, b.weft_len, &from, &to);
+    a = (struct route_packet){.frame = &frame_a, .len = len};
+    run_stages(tokyo, at_tokyo, &a, 30);
+    ck_assert_uint_eq(a.action, ROUTE_LET_GO);
+    ck_assert_uint_eq(dropped(tokyo, ROUTE_DROP_bad_return), 1);
+}
+END_TEST
+
 START_TEST(strangers_cannot_pose_as_nodes)
 {
     relay_to_frankfurt(); /* a request already relayed ... */
@@ -505,6 +527,7 @@ int main(void)
     tcase_add_test(tc, absent_checksum_stays_absent);
     tcase_add_test(tc, reply_returns_through_the_ingress);
     tcase_add_test(tc, forged_return_block_goes_nowhere);
+    tcase_add_test(tc, forged_origin_goes_nowhere);
     tcase_add_test(tc, strangers_cannot_pose_as_nodes);
     tcase_add_test(tc, fragments_stay_together);
     tcase_add_test(tc, naming_a_node_does_not_relax_a_filter);
