@@ -36,6 +36,7 @@ static const struct field first_fields[] = {WEFT_FIRST_HOP_FIELDS(FIELD_ROW_, AR
 static const struct field ret_fields[] = {WEFT_RETURN_FIELDS(FIELD_ROW_, ARRAY_ROW_)};
 static const struct field ack_fields[] = {WEFT_ACK_FIELDS(FIELD_ROW_)};
 static const struct field range_fields[] = {WEFT_RANGE_FIELDS(FIELD_ROW_)};
+static const struct field grant_fields[] = {WEFT_GRANT_FIELDS(FIELD_ROW_)};
 static const struct field reject_fields[] = {WEFT_REJECT_FIELDS(FIELD_ROW_)};
 static const struct field prompt_fields[] = {WEFT_PROMPT_FIELDS(FIELD_ROW_)};
 static const struct field part_fields[] = {WEFT_PART_FIELDS(FIELD_ROW_)};
@@ -62,6 +63,7 @@ static const struct group groups[] = {
     {"ret", "ret.", ret_fields, COUNT(ret_fields), 0},
     {"ack", "ack.", ack_fields, COUNT(ack_fields), 0},
     {"range", "range.", range_fields, COUNT(range_fields), 0},
+    {"grant", "grant.", grant_fields, COUNT(grant_fields), 0},
     {"reject", "reject.", reject_fields, COUNT(reject_fields), 0},
     {"prompt", "prompt.", prompt_fields, COUNT(prompt_fields), 0},
     {"part", "part.", part_fields, COUNT(part_fields), 0},
@@ -140,6 +142,8 @@ static const struct rule rules[] = {
     {.field = "ret.addr", .show = SHOW_IPV6},
     {.field = "ret.mac", .show = SHOW_ETHER},
     {.field = "ret.tag", .show = SHOW_HEX},
+    {.field = "grant.alt1", .show = SHOW_PLAIN, .note = "none16"},
+    {.field = "grant.alt2", .show = SHOW_PLAIN, .note = "none16"},
     {.field = "reject.status", .show = SHOW_VALUES, NAMES_(statuses)},
     {.field = "reject.constraint", .show = SHOW_VALUES, NAMES_(constraints)},
     {.field = "prompt.kind", .show = SHOW_VALUES, NAMES_(prompt_kinds)},
@@ -446,7 +450,8 @@ static const char payloads[] =
     "local function add_payload(tree, tvb, at, type, offset, key)\n"
     "    local left = tvb:len() - at\n"
     "    local simple = {[type_ACK] = \"ack\", [type_RESEND] = \"range\",\n"
-    "        [type_RESEND_REQ] = \"range\", [type_REJECT] = \"reject\"}\n"
+    "        [type_RESEND_REQ] = \"range\", [type_REJECT] = \"reject\",\n"
+    "        [type_GRANT] = \"grant\"}\n"
     "    if type == type_RESP then\n"
     "        add_reply(tree, tvb, at, offset, key)\n"
     "    elseif type == type_REQ and offset == 0 and left > 0 then\n"
@@ -529,6 +534,7 @@ static void print_constants(FILE *out)
     fprintf(out, "local flag_RELAYED = %d\n", __builtin_ctz(WEFT_F_RELAYED));
     fprintf(out, "local type_REQ, type_ACK, type_RESEND, type_RESP = %d, %d, %d, %d\n", WEFT_T_REQ,
             WEFT_T_ACK, WEFT_T_RESEND, WEFT_T_RESP);
+    fprintf(out, "local type_GRANT = %d\n", WEFT_T_GRANT);
     fprintf(out, "local type_RESEND_REQ, type_REJECT, type_COOKIE = %d, %d, %d\n",
             WEFT_T_RESEND_REQ, WEFT_T_REJECT, WEFT_T_COOKIE);
     fprintf(out, "local prompt_TEXT, prompt_CHAT = %d, %d\n", WEFT_PROMPT_TEXT, WEFT_PROMPT_CHAT);

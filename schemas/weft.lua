@@ -125,7 +125,7 @@ f["rsp.free_vram_64mib"] = ProtoField.uint16("weft.rsp.free_vram_64mib", "free_v
 f["rsp.queue_us"] = ProtoField.uint32("weft.rsp.queue_us", "queue_us", base.DEC, nil, nil, "load word: predicted wait of a new request")
 f["rsp.origin"] = ProtoField.uint16("weft.rsp.origin", "origin", base.DEC, nil, nil, "ingress that holds the key of the return block")
 f["rsp.server"] = ProtoField.uint16("weft.rsp.server", "server", base.DEC, nil, nil, "node id that serves")
-f["rsp.arg"] = ProtoField.uint32("weft.rsp.arg", "arg", base.DEC, nil, nil, "GRANT: request bytes granted so far")
+f["rsp.arg"] = ProtoField.uint32("weft.rsp.arg", "arg", base.DEC, nil, nil, "GRANT: bytes granted; BUSY: steps of the runtime, 0 = unknown")
 layouts.rsp = {
     {"rsp.room", 32, 2, true},
     {"rsp.free_vram_64mib", 34, 2, true, notes.vram},
@@ -137,10 +137,14 @@ layouts.rsp = {
 sizes.rsp = 48
 
 f["first.cookie"] = ProtoField.uint64("weft.first.cookie", "cookie", base.HEX, nil, nil, "proves that the client owns its source address")
+f["first.avoid_count"] = ProtoField.uint16("weft.first.avoid_count", "avoid_count", base.DEC, nil, nil, "node ids in `avoid`, WEFT_AVOID_MAX at most")
+f["first.avoid"] = ProtoField.bytes("weft.first.avoid", "avoid", base.NONE, "tried before: not chosen while another node can")
 f["first.reserved"] = ProtoField.bytes("weft.first.reserved", "reserved", base.NONE, "zero")
 layouts.first = {
     {"first.cookie", 0, 8, true},
-    {"first.reserved", 8, 24, false},
+    {"first.avoid_count", 8, 2, true},
+    {"first.avoid", 10, 8, false},
+    {"first.reserved", 18, 14, false},
 }
 sizes.first = 32
 
@@ -172,6 +176,14 @@ layouts.range = {
 }
 sizes.range = 8
 
+f["grant.alt1"] = ProtoField.uint16("weft.grant.alt1", "alt1", base.DEC, nil, nil, "next candidate; WEFT_NODE_NONE = there is none")
+f["grant.alt2"] = ProtoField.uint16("weft.grant.alt2", "alt2", base.DEC, nil, nil, "third candidate")
+layouts.grant = {
+    {"grant.alt1", 0, 2, true, notes.none16},
+    {"grant.alt2", 2, 2, true, notes.none16},
+}
+sizes.grant = 4
+
 f["reject.status"] = ProtoField.uint16("weft.reject.status", "status", base.DEC, {[0] = "OK", [1001] = "UNKNOWN_MODEL", [1002] = "NO_CAPABLE_NODE", [1003] = "BUDGET_INFEASIBLE", [1004] = "BUDGET_EXPIRED", [1005] = "MESH_FULL", [1006] = "WORKER_LOST", [1007] = "STALLED", [1008] = "UNREACHABLE", [1009] = "CANCELLED", [1010] = "BAD_REQUEST", [1011] = "TOO_LONG", [1012] = "VERSION", [1013] = "LOOP", [1014] = "CORRUPT", [1015] = "WORKER_FAILED", [1016] = "DRAINING", [1017] = "CONFIG", [1018] = "PROTOCOL"}, nil, "minus the status code (status.def)")
 f["reject.constraint"] = ProtoField.uint16("weft.reject.constraint", "constraint", base.DEC, {[0] = "NONE", [1] = "MODEL", [2] = "TAGS", [3] = "TIER", [4] = "RADIUS", [5] = "VRAM", [6] = "ROOM", [7] = "BUDGET"}, nil, "the binding constraint (WEFT_CONSTRAINTS)")
 f["reject.best"] = ProtoField.uint32("weft.reject.best", "best", base.DEC, nil, nil, "best achievable figure of that constraint, its own unit")
@@ -188,15 +200,15 @@ sizes.reject = 16
 
 f["prompt.kind"] = ProtoField.uint8("weft.prompt.kind", "kind", base.DEC, {[1] = "TEXT", [2] = "CHAT", [3] = "TOKENS"}, nil, "WEFT_PROMPT_*")
 f["prompt.flags"] = ProtoField.uint8("weft.prompt.flags", "flags", base.DEC, nil, nil, "zero")
-f["prompt.hdr_len"] = ProtoField.uint16("weft.prompt.hdr_len", "hdr_len", base.DEC, nil, nil, "bytes of this header; the prompt begins there")
-f["prompt.max_tokens"] = ProtoField.uint32("weft.prompt.max_tokens", "max_tokens", base.DEC, nil, nil, "stop after so many new tokens")
+f["prompt.hdr_len"] = ProtoField.uint16("weft.prompt.hdr_len", "hdr_len", base.DEC, nil, nil, "bytes of this header; resumed tokens begin there")
+f["prompt.max_tokens"] = ProtoField.uint32("weft.prompt.max_tokens", "max_tokens", base.DEC, nil, nil, "stop after so many, resumed included")
 f["prompt.seed"] = ProtoField.uint64("weft.prompt.seed", "seed", base.HEX, nil, nil, "of the sampler; the same seed gives the same text")
 f["prompt.temperature"] = ProtoField.float("weft.prompt.temperature", "temperature")
 f["prompt.top_p"] = ProtoField.float("weft.prompt.top_p", "top_p")
 f["prompt.min_p"] = ProtoField.float("weft.prompt.min_p", "min_p")
 f["prompt.top_k"] = ProtoField.uint32("weft.prompt.top_k", "top_k", base.DEC, nil, nil, "0 = off")
 f["prompt.parts"] = ProtoField.uint32("weft.prompt.parts", "parts", base.DEC, nil, nil, "CHAT: number of messages; else 0")
-f["prompt.reserved"] = ProtoField.uint32("weft.prompt.reserved", "reserved", base.DEC, nil, nil, "zero")
+f["prompt.resume"] = ProtoField.uint32("weft.prompt.resume", "resume", base.DEC, nil, nil, "token ids between this header and the prompt")
 layouts.prompt = {
     {"prompt.kind", 0, 1, true},
     {"prompt.flags", 1, 1, true},
@@ -208,7 +220,7 @@ layouts.prompt = {
     {"prompt.min_p", 24, 4, true},
     {"prompt.top_k", 28, 4, true},
     {"prompt.parts", 32, 4, true},
-    {"prompt.reserved", 36, 4, true},
+    {"prompt.resume", 36, 4, true},
 }
 sizes.prompt = 40
 
@@ -268,6 +280,7 @@ names.frame_kind = {[1] = "TEXT", [2] = "DONE"}
 local data_port, protocol_version = 7400, 1
 local flag_RELAYED = 7
 local type_REQ, type_ACK, type_RESEND, type_RESP = 1, 2, 4, 129
+local type_GRANT = 130
 local type_RESEND_REQ, type_REJECT, type_COOKIE = 132, 131, 133
 local prompt_TEXT, prompt_CHAT = 1, 2
 local frame_TEXT, frame_DONE = 1, 2
@@ -380,7 +393,8 @@ end
 local function add_payload(tree, tvb, at, type, offset, key)
     local left = tvb:len() - at
     local simple = {[type_ACK] = "ack", [type_RESEND] = "range",
-        [type_RESEND_REQ] = "range", [type_REJECT] = "reject"}
+        [type_RESEND_REQ] = "range", [type_REJECT] = "reject",
+        [type_GRANT] = "grant"}
     if type == type_RESP then
         add_reply(tree, tvb, at, offset, key)
     elseif type == type_REQ and offset == 0 and left > 0 then

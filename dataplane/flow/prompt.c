@@ -12,6 +12,10 @@
 size_t prompt_size(const struct prompt_spec *spec)
 {
     size_t size = sizeof(struct weft_prompt);
+    if (spec->resume_count > (WEFT_MESSAGE_MAX - size) / 4) {
+        return 0;
+    }
+    size += spec->resume_count * 4;
     if (spec->token_count != 0) {
         return spec->token_count > (WEFT_MESSAGE_MAX - size) / 4 ? 0 : size + spec->token_count * 4;
     }
@@ -55,8 +59,10 @@ void prompt_write(const struct prompt_spec *spec, uint8_t *out)
         .min_p = spec->min_p,
         .top_k = spec->top_k,
         .parts = kind == WEFT_PROMPT_CHAT ? (uint32_t)spec->part_count : 0,
+        .resume = (uint32_t)spec->resume_count,
     };
     out = prompt_put(out, &head, sizeof(head));
+    out = prompt_put(out, spec->resume, spec->resume_count * 4);
     if (kind == WEFT_PROMPT_TOKENS) {
         prompt_put(out, spec->tokens, spec->token_count * 4);
     } else if (kind == WEFT_PROMPT_TEXT) {
@@ -68,6 +74,24 @@ void prompt_write(const struct prompt_spec *spec, uint8_t *out)
             out = prompt_put(out, spec->parts[i].text, spec->parts[i].len);
         }
     }
+}
+
+uint8_t *prompt_resumed(const uint8_t *body, uint32_t len, const uint32_t *tokens, uint32_t count,
+                        uint32_t *out_len)
+{
+    struct weft_prompt head;
+    uint64_t size = (uint64_t)len + count * UINT64_C(4);
+    uint8_t *out = size <= WEFT_MESSAGE_MAX ? malloc(size) : NULL;
+    if (out == NULL) {
+        return NULL;
+    }
+    memcpy(&head, body, sizeof(head));
+    head.resume = count;
+    uint8_t *at = prompt_put(out, &head, sizeof(head));
+    at = prompt_put(at, tokens, count * (size_t)4);
+    prompt_put(at, body + sizeof(head), len - sizeof(head));
+    *out_len = (uint32_t)size;
+    return out;
 }
 
 static int prompt_sampling(const struct weft_prompt *head, weft_job_view_t *view)
@@ -163,8 +187,13 @@ int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_jo
     if (rc != 0) {
         return rc;
     }
+    if (head.resume > (len - head.hdr_len) / 4 || head.resume >= head.max_tokens) {
+        return WEFT_E_BAD_REQUEST;
+    }
     struct cursor c;
     cursor_init_const(&c, body + head.hdr_len, len - head.hdr_len);
+    view->resume = (const uint32_t *)cursor_take(&c, (size_t)head.resume * 4);
+    view->resume_count = head.resume;
     switch (head.kind) {
     case WEFT_PROMPT_TEXT:
         return head.parts == 0 ? prompt_text(&c, view, parts) : WEFT_E_BAD_REQUEST;

@@ -21,6 +21,8 @@ struct prompt_spec {
     size_t text_len;
     const uint32_t *tokens;
     size_t token_count;
+    const uint32_t *resume; /* already given by an earlier attempt */
+    size_t resume_count;
     uint32_t max_tokens;
     float temperature;
     float top_p; /* 1 = off */
@@ -28,6 +30,11 @@ struct prompt_spec {
     uint32_t top_k;
     uint64_t seed;
 };
+
+/* The same body, made for going on behind the `count` tokens: heap, or NULL (-ENOMEM, too long).
+ * `body` must come from prompt_write() with nothing to resume. */
+uint8_t *prompt_resumed(const uint8_t *body, uint32_t len, const uint32_t *tokens, uint32_t count,
+                        uint32_t *out_len);
 
 /* Bytes of the body, or 0 if it would exceed WEFT_MESSAGE_MAX. */
 size_t prompt_size(const struct prompt_spec *spec);

@@ -123,9 +123,15 @@ static struct weft_job *serve_open(struct serve *s, const struct weft_req *req, 
     return job;
 }
 
-static void serve_grant(struct serve *s, struct weft_job *job)
+void serve_grant(struct serve *s, const struct weft_job *job)
 {
-    serve_control(s, &job->last, WEFT_T_GRANT, job->granted, NULL, 0);
+    struct weft_grant grant = {job->last.h.alt1, job->last.h.alt2};
+    serve_control(s, &job->last, WEFT_T_GRANT, job->granted, &grant, sizeof(grant));
+}
+
+static void serve_busy(struct serve *s, const struct weft_job *job)
+{
+    serve_control(s, &job->last, WEFT_T_BUSY, s->load.steps, NULL, 0);
 }
 
 /* The client has used half of what it may send: let it go further, so that it never has to wait. */
@@ -271,7 +277,7 @@ static void serve_resend(struct serve *s, struct weft_job *job, struct datagram_
     reply->again = (struct reasm_range){begin, end > begin ? end : begin};
     serve_job_update(job);
     if (!job->ready) {
-        serve_control(s, &job->last, WEFT_T_BUSY, 0, NULL, 0);
+        serve_busy(s, job);
     }
 }
 
@@ -287,7 +293,7 @@ static void serve_cancel(struct serve *s, struct weft_job *job)
         return;
     case SERVE_RUNNING:
         serve_job_cancel(job);
-        serve_control(s, &job->last, WEFT_T_BUSY, 0, NULL, 0);
+        serve_busy(s, job);
         break;
     case SERVE_FINISHED: /* the end is what the client waits for */
         reply->again.end = reply->acked + SERVE_RESEND_BURST;

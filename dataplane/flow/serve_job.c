@@ -152,7 +152,7 @@ void serve_job_start(struct weft_job *job, uint64_t now_ns)
         serve_job_refuse(job, rc);
         return;
     }
-    serve_control(s, &job->last, WEFT_T_GRANT, job->granted, NULL, 0);
+    serve_grant(s, job);
     s->stats.jobs++;
     serve_job_update(job);
 }

@@ -26,6 +26,8 @@ void serve_job_ask(struct weft_job *job, struct reasm_range range, uint64_t now_
 /* Queues a short answer to the sender of `req`. */
 void serve_control(struct serve *s, const struct weft_req *req, uint8_t type, uint32_t arg,
                    const void *payload, size_t len);
+/* Says how much of the request may come, and who else could have served it. */
+void serve_grant(struct serve *s, const struct weft_job *job);
 void serve_reject(struct serve *s, const struct weft_req *req, int status, unsigned constraint);
 /* Fills the header of a reply. */
 void serve_stamp(const struct serve *s, const struct weft_req *req, uint8_t type,

@@ -312,6 +312,16 @@ static void start_scan(const struct route_table *table, const struct origin *o,
     scan_start(scan, &input);
 }
 
+static bool avoided(const struct route_query *query, uint16_t id)
+{
+    for (uint32_t i = 0; i < query->avoid_count; i++) {
+        if (query->avoid[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Does a candidate of the scan pass what the scan does not look at? The same as judge(), without
  * the reasons. */
 static inline bool take_candidate(const struct route_table *table, const struct route_load *loads,
@@ -331,7 +341,8 @@ static inline bool take_candidate(const struct route_table *table, const struct 
     ranked->assigned = taken;
     ranked->node = index;
     return room > taken && vram >= query->vram_64mib && us <= query->budget_us &&
-           within_radius(table, o, query, node);
+           within_radius(table, o, query, node) &&
+           (query->avoid_count == 0 || !avoided(query, node->id));
 }
 
 /* The nearest candidates that pass, in order, as many as the decision needs. */
@@ -435,6 +446,10 @@ void route_choose(const struct route_table *table, const struct route_load *load
     collect(&c, table, loads, &o, query, model, scratch);
     if (c.count != 0) {
         pick(c.top, c.count, query->lot, choice);
+    } else if (query->avoid_count != 0) {
+        struct route_query any = *query;
+        any.avoid_count = 0;
+        route_choose(table, loads, scratch, &any, choice);
     } else {
         explain(table, loads, &o, query, model, choice);
     }

@@ -43,6 +43,8 @@ struct route_query {
     uint16_t radius_km;
     uint16_t x, y;
     uint32_t lot; /* of this request, evenly spread: who gets it among near-equals */
+    uint16_t avoid[WEFT_AVOID_MAX]; /* node ids, the first avoid_count: only if nobody else can */
+    uint16_t avoid_count;
     uint8_t tier_min, tier_max;
     bool has_position; /* x, y are given; else this node's own */
     bool end_to_end;

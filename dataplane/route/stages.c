@@ -501,6 +501,9 @@ static void select_new(struct route_core *core, const struct route_table *table,
         return;
     }
     struct route_query query = route_query_of(h);
+    const struct weft_first_hop *first = &p->frame->weft.req.first;
+    query.avoid_count = first->avoid_count < WEFT_AVOID_MAX ? first->avoid_count : WEFT_AVOID_MAX;
+    memcpy(query.avoid, first->avoid, sizeof(query.avoid));
     struct route_choice choice;
     route_choose(table, core->loads, core->scan, &query, &choice);
     if (choice.node == ROUTE_INDEX_NONE) {

@@ -208,6 +208,7 @@ static void controls_write(struct capture *c)
     put(&m, &(uint64_t){UINT64_C(0x0807060504030201)}, 8);
     datagram(c, m.bytes, m.len);
     m = reply(WEFT_T_GRANT, 0, 0);
+    put(&m, &(struct weft_grant){.alt1 = 7, .alt2 = WEFT_NODE_NONE}, sizeof(struct weft_grant));
     datagram(c, m.bytes, m.len);
     m = reply(WEFT_T_RESEND_REQ, 0, 0);
     put(&m, &(struct weft_range){.begin = 1104, .end = 2000}, sizeof(struct weft_range));

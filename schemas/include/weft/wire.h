@@ -34,6 +34,7 @@ WEFT_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endia
 #define WEFT_NODE_NONE       0xffffu
 #define WEFT_BUDGET_NONE     0xffffffffu
 #define WEFT_TIER_MAX        7u
+#define WEFT_AVOID_MAX       4u /* nodes a request can ask not to be sent to */
 #define WEFT_VRAM_UNIT_MIB   64u
 #define WEFT_NAME_MAX        32u /* node names, zero included */
 #define WEFT_MODEL_NAME_MAX  64u /* model names, zero included */
@@ -64,6 +65,9 @@ struct WEFT_PACKED weft_ack {
 };
 struct WEFT_PACKED weft_range {
     WEFT_RANGE_FIELDS(WEFT_DECLARE_FIELD_)
+};
+struct WEFT_PACKED weft_grant {
+    WEFT_GRANT_FIELDS(WEFT_DECLARE_FIELD_)
 };
 struct WEFT_PACKED weft_reject {
     WEFT_REJECT_FIELDS(WEFT_DECLARE_FIELD_)
@@ -104,6 +108,9 @@ struct WEFT_PACKED weft_rsp {
 #define WEFT_CHECK_RETURN_(off, type, name, mut, text) WEFT_CHECK_OFFSET_(weft_return, off, name)
 #define WEFT_CHECK_RETURN_A_(off, type, name, count, mut, text)                                    \
     WEFT_CHECK_OFFSET_(weft_return, off, name)
+#define WEFT_CHECK_FIRST_(off, type, name, mut, text) WEFT_CHECK_OFFSET_(weft_first_hop, off, name)
+#define WEFT_CHECK_FIRST_A_(off, type, name, count, mut, text)                                     \
+    WEFT_CHECK_OFFSET_(weft_first_hop, off, name)
 #define WEFT_CHECK_PROMPT_(off, type, name, mut, text) WEFT_CHECK_OFFSET_(weft_prompt, off, name)
 #define WEFT_CHECK_REJECT_(off, type, name, mut, text) WEFT_CHECK_OFFSET_(weft_reject, off, name)
 #define WEFT_CHECK_DONE_(off, type, name, mut, text)   WEFT_CHECK_OFFSET_(weft_done, off, name)
@@ -112,6 +119,7 @@ struct WEFT_PACKED weft_rsp {
 WEFT_REQ_FIELDS(WEFT_CHECK_REQ_)
 WEFT_RSP_FIELDS(WEFT_CHECK_RSP_)
 WEFT_RETURN_FIELDS(WEFT_CHECK_RETURN_, WEFT_CHECK_RETURN_A_)
+WEFT_FIRST_HOP_FIELDS(WEFT_CHECK_FIRST_, WEFT_CHECK_FIRST_A_)
 WEFT_PROMPT_FIELDS(WEFT_CHECK_PROMPT_)
 WEFT_REJECT_FIELDS(WEFT_CHECK_REJECT_)
 WEFT_DONE_FIELDS(WEFT_CHECK_DONE_, WEFT_CHECK_DONE_A_)
@@ -120,6 +128,8 @@ WEFT_ASSERT(sizeof(struct weft_req_hdr) == 64, "request header is 64 bytes");
 WEFT_ASSERT(sizeof(struct weft_rsp_hdr) == 48, "reply header is 48 bytes");
 WEFT_ASSERT(sizeof(struct weft_first_hop) == 32, "first-hop block is 32 bytes");
 WEFT_ASSERT(sizeof(struct weft_return) == 32, "return block is 32 bytes");
+WEFT_ASSERT(sizeof(((struct weft_first_hop *)0)->avoid) == WEFT_AVOID_MAX * sizeof(uint16_t),
+            "nodes to avoid");
 WEFT_ASSERT(sizeof(struct weft_req) == 96 && sizeof(struct weft_rsp) == 80, "header sizes");
 WEFT_ASSERT(sizeof(struct weft_prompt) == 40 && sizeof(struct weft_frame) == 8, "body sizes");
 WEFT_ASSERT(sizeof(struct weft_reject) == 16 && sizeof(struct weft_done) == 76, "body sizes");

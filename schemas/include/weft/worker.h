@@ -37,6 +37,8 @@ typedef struct weft_load {
     uint32_t room;          /* further requests it would accept; 0 = full */
     uint32_t queue_us;      /* predicted wait of a new request */
     uint32_t free_vram_mib; /* accelerator memory free (main memory for a CPU backend) */
+    uint32_t steps;         /* any number that changes while the model computes: clients that see it
+                             * stand still go elsewhere; 0 = unknown */
     /* Measured speeds as they are now, tokens per second; 0 = unchanged. */
     uint32_t prefill_per_second;
     uint32_t decode_per_second;
@@ -55,9 +57,11 @@ typedef struct weft_job_view {
     size_t part_count;
     const uint32_t *tokens; /* prompt as token ids, or NULL */
     size_t token_count;
-    uint32_t max_tokens;
-    float temperature; /* 0 = greedy */
-    float top_p;       /* 1 = off */
+    const uint32_t *resume; /* tokens an earlier attempt has given: go on behind them as if they */
+    size_t resume_count;    /* had just been generated, and count them in new_tokens */
+    uint32_t max_tokens;    /* more than resume_count */
+    float temperature;      /* 0 = greedy */
+    float top_p;            /* 1 = off */
     float min_p;
     uint32_t top_k;
     uint64_t seed;

@@ -115,15 +115,26 @@ static unsigned oracle_judge(const struct oracle_node *o, const struct oracle_no
     return WEFT_C_NONE;
 }
 
-static struct oracle_answer oracle(const struct oracle_node *nodes, unsigned count, unsigned self,
-                                   const struct route_query *q)
+static bool oracle_avoids(const struct route_query *q, uint16_t id)
+{
+    for (unsigned i = 0; i < q->avoid_count; i++) {
+        if (q->avoid[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of those not to be avoided if `picky`, else of all. */
+static struct oracle_answer oracle_among(const struct oracle_node *nodes, unsigned count,
+                                         unsigned self, const struct route_query *q, bool picky)
 {
     struct oracle_entry entries[NODES_MAX];
     unsigned used = 0;
     struct oracle_answer answer = {.node = -1, .alt1 = -1, .alt2 = -1, .constraint = WEFT_C_MODEL};
     for (unsigned i = 0; i < count; i++) {
         unsigned why = oracle_judge(&nodes[i], &nodes[self], q, &entries[used]);
-        used += why == WEFT_C_NONE;
+        used += why == WEFT_C_NONE && !(picky && oracle_avoids(q, nodes[i].n.id));
         answer.constraint = why > answer.constraint ? why : answer.constraint;
     }
     if (used == 0) {
@@ -169,6 +180,13 @@ static struct oracle_answer oracle(const struct oracle_node *nodes, unsigned cou
         }
     }
     return answer;
+}
+
+static struct oracle_answer oracle(const struct oracle_node *nodes, unsigned count, unsigned self,
+                                   const struct route_query *q)
+{
+    struct oracle_answer answer = oracle_among(nodes, count, self, q, true);
+    return answer.node >= 0 ? answer : oracle_among(nodes, count, self, q, false);
 }
 
 /* ---- random input ---- */
@@ -241,6 +259,12 @@ static struct route_query random_query(struct rng *rng)
     }
     if (rng_below(rng, 4) == 0) {
         q.vram_64mib = (uint16_t)rng_below(rng, 320);
+    }
+    if (rng_below(rng, 4) == 0) {
+        q.avoid_count = (uint16_t)(1 + rng_below(rng, WEFT_AVOID_MAX));
+        for (unsigned i = 0; i < q.avoid_count; i++) {
+            q.avoid[i] = (uint16_t)(100 + 7 * rng_below(rng, 12));
+        }
     }
     if (rng_below(rng, 3) == 0) {
         q.budget_us = 1 + rng_below(rng, 2000000);
