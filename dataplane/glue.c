@@ -288,12 +288,20 @@ static json_t *worker_status(const struct port *port)
     return worker;
 }
 
+static json_t *nic_status(const struct nic *nic)
+{
+    struct nic_facts facts = nic_facts(nic);
+    return json_pack("{s:s, s:s, s:s, s:i}", "driver", facts.driver, "wait", facts.wait, "steering",
+                     facts.steering, "mtu", (int)facts.mtu);
+}
+
 static void add_status(json_t *status, void *user)
 {
     struct glue *g = user;
     report_status(&g->report, status);
     json_object_set_new(status, "worker", worker_status(g->port));
     json_object_set_new(status, "mbufs_in_use", json_integer(nic_buffers_in_use(g->cores[0]->nic)));
+    json_object_set_new(status, "nic", nic_status(g->cores[0]->nic));
     json_object_set_new(status, "table_epoch", json_integer(g->epoch));
 }
 

@@ -88,7 +88,9 @@ static int nic_up(struct weftd *d)
     struct nic_options options = {
         .name = d->config->node,
         .runtime_dir = dirname(runtime_dir),
+        .driver = (enum nic_driver)d->config->nic.driver,
         .interface = d->config->nic.interface,
+        .data_port = (uint16_t)d->config->data_port,
         .hugepages = (enum nic_hugepages)d->config->nic.hugepages,
         .memory_mib = d->config->nic.memory_mib,
         .lcores = d->config->nic.lcores,
@@ -308,7 +310,8 @@ static void usage(FILE *out)
         "  -V, --version      version\n"
         "\n"
         "Runs in the foreground, logs to stderr, stops cleanly on SIGTERM or Ctrl-C.\n"
-        "Needs CAP_NET_RAW and CAP_NET_ADMIN (or root) for its network port.\n"
+        "Needs CAP_NET_RAW and CAP_NET_ADMIN (or root) for its network port, for the driver\n"
+        "af_xdp CAP_BPF, too.\n"
         "\n"
         "example:\n"
         "  weftd --config /etc/weft/frankfurt.yaml\n",

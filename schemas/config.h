@@ -31,7 +31,7 @@
 
 /* Same order as in the `choices` of config.def. */
 enum config_geometry { CONFIG_GEOMETRY_GEO, CONFIG_GEOMETRY_ABSTRACT };
-enum config_driver { CONFIG_DRIVER_AF_PACKET };
+enum config_driver { CONFIG_DRIVER_AF_PACKET, CONFIG_DRIVER_AF_XDP };
 enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_ON, CONFIG_HUGEPAGES_OFF };
 
 struct config_member {

@@ -95,7 +95,7 @@ static bool hugepages_free(uint32_t memory_mib)
     return pages * HUGEPAGE_MIB >= memory_mib && access(HUGEPAGE_DIR, W_OK) == 0;
 }
 
-int eal_start(const struct nic_options *options)
+int eal_start(const struct nic_options *options, const char *device)
 {
     setenv("RUNTIME_DIRECTORY", options->runtime_dir, 0); /* systemd's own setting comes first */
     struct args args = {.count = 0};
@@ -116,7 +116,7 @@ int eal_start(const struct nic_options *options)
     }
     args_add(&args, "-m");
     args_add(&args, "%u", options->memory_mib);
-    args_add(&args, "--vdev=" EAL_PORT ",iface=%s,qpairs=%u", options->interface, options->lcores);
+    args_add(&args, "--vdev=%s", device);
     if (rte_eal_init(args.count, args.list) < 0) {
         int error = rte_errno != 0 ? rte_errno : EINVAL;
         LOG_ERROR("cannot start DPDK on interface %s: %s (needs root or CAP_NET_RAW and "

@@ -4,9 +4,6 @@
 
 #include "dataplane/nic/nic.h"
 
-/* Name of the virtual device that eal_start() creates. */
-#define EAL_PORT "net_af_packet0"
-
-/* Returns 0 or -errno, logged. */
-int eal_start(const struct nic_options *options);
+/* Starts EAL with the virtual device `device` (driver.h). Returns 0 or -errno, logged. */
+int eal_start(const struct nic_options *options, const char *device);
 void eal_stop(void);

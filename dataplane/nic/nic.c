@@ -2,7 +2,7 @@
 /* nic.c - see nic.h. The DPDK port: buffers, bursts, sleeping. */
 #include "dataplane/nic/nic.h"
 
-#include <dirent.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <rte_ethdev.h>
 #include <rte_launch.h>
@@ -14,7 +14,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "dataplane/nic/driver.h"
 #include "dataplane/nic/eal.h"
+#include "dataplane/nic/partial.h"
 #include "schemas/base/log.h"
 
 #define BUFFERS        4095u
@@ -25,50 +27,22 @@
 #define BURST_MAX      64u
 
 struct nic {
+    struct driver driver;
     uint16_t port;
+    uint16_t data_port_be;
     bool started;
     bool has_interrupt;
     struct rte_mempool *pool;
+    uint32_t resting; /* buffers that the driver took when it started */
     uint32_t queues;
     int wait_fds[NIC_LCORES_MAX]; /* of queue i: readable when packets wait; the driver's own */
     bool can_wait;
 };
 
-/* The af_packet driver has no receive interrupt, but a readable socket is one. DPDK does not tell
- * its descriptor, so: which packet sockets did this process gain? */
-static uint32_t packet_sockets(int *fds, uint32_t max)
-{
-    uint32_t count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    struct dirent *entry;
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        int domain = 0;
-        socklen_t size = sizeof(domain);
-        int fd = atoi(entry->d_name);
-        if (entry->d_name[0] != '.' && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-            domain == AF_PACKET && count < max) {
-            fds[count++] = fd;
-        }
-    }
-    if (dir != NULL) {
-        closedir(dir);
-    }
-    return count;
-}
-
-static int compare_int(const void *a, const void *b)
-{
-    const int *x = a;
-    const int *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-/* What each queue can be waited for on: the driver's sockets in the order in which it opened them,
- * or its interrupts. */
+/* What each queue can be waited for on: the driver's socket, or a receive interrupt. */
 static void find_wait_fds(struct nic *nic)
 {
-    uint32_t found = packet_sockets(nic->wait_fds, NIC_LCORES_MAX);
-    qsort(nic->wait_fds, found, sizeof(int), compare_int);
+    uint32_t found = driver_sockets(&nic->driver, nic->wait_fds, NIC_LCORES_MAX);
     nic->can_wait = found == nic->queues;
     if (found != 0) {
         return;
@@ -121,40 +95,67 @@ static int port_configure(struct nic *nic)
     return rc;
 }
 
+static int port_start(struct nic *nic, const struct nic_options *options)
+{
+    int rc = rte_eth_dev_get_port_by_name(driver_port(&nic->driver), &nic->port);
+    if (rc != 0) {
+        return rc;
+    }
+    uint32_t buffers = BUFFERS + nic->queues * driver_buffers(nic->driver.kind);
+    nic->pool = rte_pktmbuf_pool_create("weft", buffers, BUFFER_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+                                        SOCKET_ID_ANY);
+    if (nic->pool == NULL) {
+        LOG_ERROR("no memory for %u packet buffers in %u MiB: raise nic.memory_mib", buffers,
+                  options->memory_mib);
+        return -ENOMEM;
+    }
+    rc = port_configure(nic);
+    nic->resting = rte_mempool_in_use_count(nic->pool);
+    return rc;
+}
+
 int nic_create(struct nic **out, const struct nic_options *options)
 {
     *out = NULL;
-    int rc = eal_start(options);
-    if (rc != 0) {
-        return rc;
-    }
     struct nic *nic = calloc(1, sizeof(*nic));
     if (nic == NULL) {
-        eal_stop();
         return -ENOMEM;
     }
-    const char *device = EAL_PORT;
     nic->queues = options->lcores;
-    rc = rte_eth_dev_get_port_by_name(device, &nic->port);
-    if (rc == 0) {
-        nic->pool = rte_pktmbuf_pool_create("weft", BUFFERS, BUFFER_CACHE, 0,
-                                            RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-        rc = nic->pool != NULL ? port_configure(nic) : -ENOMEM;
-    }
+    nic->data_port_be = htons(options->data_port);
+    int rc = driver_prepare(&nic->driver, options);
+    rc = rc != 0 ? rc : eal_start(options, nic->driver.device);
     if (rc != 0) {
-        LOG_ERROR("cannot start port %s on %s with %u queues: %s", device, options->interface,
-                  nic->queues, strerror(-rc));
+        driver_stopped(&nic->driver);
+        free(nic);
+        return rc;
+    }
+    rc = port_start(nic, options);
+    if (rc != 0) {
+        LOG_ERROR("cannot start driver %s on %s with %u queues: %s", driver_name(options->driver),
+                  options->interface, nic->queues, strerror(-rc));
         nic_destroy(nic);
         return rc;
     }
+    driver_started(&nic->driver);
     find_wait_fds(nic);
-    LOG_INFO("port started driver=%s interface=%s lcores=%u wait=%s", device, options->interface,
-             nic->queues,
-             nic->has_interrupt ? "interrupt"
-             : nic->can_wait    ? "socket"
-                                : "timed");
+    struct nic_facts facts = nic_facts(nic);
+    LOG_INFO("port started driver=%s interface=%s mtu=%u lcores=%u wait=\"%s\" steering=\"%s\"",
+             facts.driver, options->interface, facts.mtu, nic->queues, facts.wait, facts.steering);
     *out = nic;
     return 0;
+}
+
+struct nic_facts nic_facts(const struct nic *nic)
+{
+    return (struct nic_facts){
+        .driver = driver_name(nic->driver.kind),
+        .wait = nic->has_interrupt ? "interrupt"
+                : nic->can_wait    ? "socket"
+                                   : "timer",
+        .steering = driver_steering(nic->driver.kind),
+        .mtu = nic->driver.mtu,
+    };
 }
 
 int nic_launch(struct nic *nic, uint32_t lcore, int (*fn)(void *arg), void *arg)
@@ -177,6 +178,7 @@ void nic_destroy(struct nic *nic)
         rte_eth_dev_stop(nic->port);
         rte_eth_dev_close(nic->port);
     }
+    driver_stopped(&nic->driver);
     rte_mempool_free(nic->pool);
     free(nic);
     eal_stop();
@@ -205,6 +207,9 @@ uint32_t nic_rx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
         packets[kept].frame = rte_pktmbuf_mtod(bufs[i], struct route_frame *);
         packets[kept].buffer = bufs[i];
         packets[kept].len = bufs[i]->data_len;
+        if (nic->driver.partial_sums) {
+            partial_finish((uint8_t *)packets[kept].frame, packets[kept].len, nic->data_port_be);
+        }
         kept++;
     }
     return kept;
@@ -252,7 +257,8 @@ uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
 
 uint32_t nic_buffers_in_use(const struct nic *nic)
 {
-    return rte_mempool_in_use_count(nic->pool);
+    uint32_t used = rte_mempool_in_use_count(nic->pool);
+    return used > nic->resting ? used - nic->resting : 0;
 }
 
 int nic_watch(struct nic *nic, uint32_t queue, int epoll_fd)

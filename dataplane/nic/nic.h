@@ -12,6 +12,8 @@
 
 #include "dataplane/route/packet.h"
 
+/* Same order as in the `choices` of schemas/config.def. */
+enum nic_driver { NIC_AF_PACKET, NIC_AF_XDP };
 enum nic_hugepages { NIC_HUGEPAGES_AUTO, NIC_HUGEPAGES_ON, NIC_HUGEPAGES_OFF };
 
 #define NIC_LCORES_MAX 16u
@@ -19,7 +21,9 @@ enum nic_hugepages { NIC_HUGEPAGES_AUTO, NIC_HUGEPAGES_ON, NIC_HUGEPAGES_OFF };
 struct nic_options {
     const char *name;        /* of the node; makes EAL's file prefix unique */
     const char *runtime_dir; /* where EAL may keep files while it runs; it leaves none */
-    const char *interface;   /* kernel interface the port sits on */
+    enum nic_driver driver;
+    const char *interface; /* kernel interface the port sits on */
+    uint16_t data_port;    /* UDP; only its datagrams are wanted */
     enum nic_hugepages hugepages;
     uint32_t memory_mib;
     uint32_t lcores; /* 1..NIC_LCORES_MAX; lcore i has queue i */
@@ -33,6 +37,15 @@ int nic_create(struct nic **nic, const struct nic_options *options);
 
 /* Stops the port and EAL. NULL is fine. */
 void nic_destroy(struct nic *nic);
+
+/* How the port was set up, for people: `nic` in the status answer. Texts are static. */
+struct nic_facts {
+    const char *driver;
+    const char *wait;     /* what a sleeping lcore is woken by */
+    const char *steering; /* who keeps frames away that are not the data port's */
+    uint32_t mtu;
+};
+struct nic_facts nic_facts(const struct nic *nic);
 
 void nic_mac(const struct nic *nic, uint8_t mac[6]);
 
@@ -50,7 +63,8 @@ bool nic_alloc(struct nic *nic, struct route_packet *packet);
  * how many the queue refused. */
 uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, uint32_t count);
 
-/* Packet buffers that are not in the pool: leaks show here. Any thread. */
+/* Packet buffers that are neither in the pool nor where the driver had them when it started: leaks
+ * show here. Some drivers give sent ones back only while they send. Any thread. */
 uint32_t nic_buffers_in_use(const struct nic *nic);
 
 /* ---- sleeping ---- */

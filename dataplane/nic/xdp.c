@@ -4,7 +4,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/ethtool.h>
@@ -150,6 +149,17 @@ static int take_away(const char *interface, uint32_t ifindex)
 
 /* ---- */
 
+/* May this process load filters? Only maps of this kind ask for both privileges. */
+static int try_map(void)
+{
+    int fd = bpf_map_create(BPF_MAP_TYPE_XSKMAP, "weft_try", sizeof(int), sizeof(int), 1, NULL);
+    if (fd < 0) {
+        return -errno;
+    }
+    close(fd);
+    return 0;
+}
+
 int xdp_prepare(struct xdp *xdp, const char *folder, const char *interface, uint16_t port)
 {
     memset(xdp, 0, sizeof(*xdp));
@@ -158,7 +168,8 @@ int xdp_prepare(struct xdp *xdp, const char *folder, const char *interface, uint
         return -ENODEV;
     }
     memcpy(xdp->interface, interface, strlen(interface));
-    int rc = take_away(interface, ifindex);
+    int rc = try_map();
+    rc = rc != 0 ? rc : take_away(interface, ifindex);
     return rc != 0 ? rc : write_filter(xdp, folder, port);
 }
 
@@ -203,37 +214,4 @@ void xdp_stopped(struct xdp *xdp)
     if (ifindex != 0 && query(ifindex, &attached) == 0 && attached.id != 0 && is_ours(&attached)) {
         bpf_xdp_detach((int)ifindex, attached.flags, NULL);
     }
-}
-
-static int compare_int(const void *a, const void *b)
-{
-    const int *x = a;
-    const int *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-/* DPDK does not tell the descriptors; it opens one socket after the other, by queue. */
-uint32_t xdp_sockets(int *fds, uint32_t max)
-{
-    int all[XDP_QUEUES_MAX];
-    uint32_t count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    struct dirent *entry;
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        int domain = 0;
-        socklen_t size = sizeof(domain);
-        int fd = atoi(entry->d_name);
-        if (entry->d_name[0] != '.' && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-            domain == AF_XDP && count < XDP_QUEUES_MAX) {
-            all[count++] = fd;
-        }
-    }
-    if (dir != NULL) {
-        closedir(dir);
-    }
-    qsort(all, count, sizeof(int), compare_int);
-    for (uint32_t i = 0; i < count && i < max; i++) {
-        fds[i] = all[i];
-    }
-    return count;
 }

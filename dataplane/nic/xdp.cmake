@@ -16,7 +16,8 @@ if(NOT TARGET weft_xdp)
       -I/usr/include/${CMAKE_LIBRARY_ARCHITECTURE} -c ${xdp_source} -o ${xdp_object}
     DEPENDS ${xdp_source} COMMENT "Compiling the XDP filter for the kernel" VERBATIM)
   add_custom_target(weft_xdp_filter DEPENDS ${xdp_object})
-  weft_library(weft_xdp SOURCES ${PROJECT_SOURCE_DIR}/dataplane/nic/xdp.c
+  weft_library(weft_xdp
+    SOURCES ${PROJECT_SOURCE_DIR}/dataplane/nic/xdp.c ${PROJECT_SOURCE_DIR}/dataplane/nic/sockets.c
     LIBS weft_schemas PRIVATE_LIBS weft::bpf)
   add_dependencies(weft_xdp weft_xdp_filter)
   target_compile_definitions(weft_xdp PRIVATE XDP_FILTER_OBJECT="${xdp_object}")

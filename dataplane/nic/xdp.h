@@ -41,7 +41,3 @@ void xdp_started(struct xdp *xdp);
 /* The driver detaches its program when the port is closed; this makes sure of it. Fine at any time
  * after xdp_prepare(), and after it has failed. */
 void xdp_stopped(struct xdp *xdp);
-
-/* The driver's sockets in the order of their queues, each readable when a frame waits. Returns how
- * many there are, of which up to `max` are stored. They are the driver's: not to be closed. */
-uint32_t xdp_sockets(int *fds, uint32_t max);

@@ -66,6 +66,7 @@ class MeshSpec:
     slots: int = 4
     queue: int = 32
     lcores: int = 1
+    driver: str = "af_packet"
 
 
 @dataclass
@@ -147,7 +148,8 @@ class Mesh:
         self.script("down", check_status=False)
         self.script("up", "--nodes", str(self.spec.nodes), "--workers", self.spec.workers,
                     "--slots", str(self.spec.slots), "--queue", str(self.spec.queue),
-                    "--lcores", str(self.spec.lcores), "--build-dir", str(self.build_dir))
+                    "--lcores", str(self.spec.lcores), "--driver", self.spec.driver,
+                    "--build-dir", str(self.build_dir))
         with open(f"{self.folder}/mesh.json", encoding="utf-8") as file:
             self.facts = json.load(file)
 

@@ -246,6 +246,7 @@ int main(void)
         .name = "test",
         .runtime_dir = "/tmp",
         .interface = "w0",
+        .data_port = 7400,
         .hugepages = NIC_HUGEPAGES_OFF,
         .memory_mib = 64,
         .lcores = 1,

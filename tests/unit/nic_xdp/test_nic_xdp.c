@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -26,6 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "dataplane/nic/sockets.h"
 #include "dataplane/nic/xdp.h"
 
 #define SKIPPED     77
@@ -48,6 +50,7 @@ const char *__lsan_default_suppressions(void)
 static pid_t peer_pid; /* holds the other namespace */
 static int own_ns_fd, peer_ns_fd;
 static int peer_fd;   /* UDP socket there */
+static int raw_fd;    /* packet socket there */
 static int beacon_fd; /* the kernel's side of our own end */
 static int data_fd;   /* the same on the data port: nothing ought to come */
 static uint16_t port;
@@ -129,6 +132,11 @@ static int make_network(void)
         return -EPERM;
     }
     peer_fd = udp_socket(PEER_ADDR, PORT_PEER);
+    struct sockaddr_ll link = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("w1")};
+    raw_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (raw_fd < 0 || bind(raw_fd, (struct sockaddr *)&link, sizeof(link)) != 0) {
+        return -EPERM;
+    }
     int rc = setns(own_ns_fd, CLONE_NEWNET);
     int probe = socket(AF_XDP, SOCK_RAW, 0);
     if (probe >= 0) {
@@ -241,6 +249,45 @@ START_TEST(fragments_stay_with_the_kernel)
 }
 END_TEST
 
+/* IPv6 and tagged frames, cut where the filter looks: only whole headers of UDP to the data port
+ * are taken. */
+START_TEST(both_families_and_tags)
+{
+    static const struct {
+        uint8_t ether[6]; /* the last bytes before the network header */
+        uint32_t ether_bytes;
+        uint32_t network_bytes;
+        uint8_t first;
+        uint32_t protocol_at;
+    } kinds[] = {
+        {{0x08, 0x00}, 2, 20, 0x45, 9},
+        {{0x86, 0xdd}, 2, 40, 0x60, 6},
+        {{0x81, 0x00, 0x00, 0x07, 0x08, 0x00}, 6, 20, 0x45, 9},
+        {{0x81, 0x00, 0x00, 0x07, 0x86, 0xdd}, 6, 40, 0x60, 6},
+    };
+    for (size_t i = 0; i < 3 * sizeof(kinds) / sizeof(kinds[0]); i++) {
+        size_t kind = i / 3, fault = i % 3; /* none, another protocol, another port */
+        uint8_t frame[128] = {0x02};
+        uint32_t ip_at = 12 + kinds[kind].ether_bytes, udp_at = ip_at + kinds[kind].network_bytes;
+        memcpy(frame + 12, kinds[kind].ether, kinds[kind].ether_bytes);
+        frame[ip_at] = kinds[kind].first;
+        frame[ip_at + kinds[kind].protocol_at] = fault == 1 ? 6 : 17;
+        frame[udp_at + 2] = PORT_DATA >> 8;
+        frame[udp_at + 3] = fault == 2 ? (PORT_DATA & 0xff) + 1 : PORT_DATA & 0xff;
+        frame[udp_at + 8] = (uint8_t)i;
+        ck_assert_int_eq(send(raw_fd, frame, sizeof(frame), 0), sizeof(frame));
+        struct rte_mbuf *buf = receive(fault == 0 ? WAIT_MS : 20);
+        ck_assert_msg((buf != NULL) == (fault == 0), "kind %zu, fault %zu", kind, fault);
+        if (buf != NULL) {
+            ck_assert_mem_eq(rte_pktmbuf_mtod(buf, uint8_t *), frame, sizeof(frame));
+            rte_pktmbuf_free(buf);
+        }
+        ck_assert_int_eq(send(raw_fd, frame, udp_at + 7, 0), (ssize_t)udp_at + 7);
+        ck_assert_ptr_null(receive(5));
+    }
+}
+END_TEST
+
 static void swap(uint8_t *a, uint8_t *b, size_t size)
 {
     uint8_t was[8];
@@ -270,7 +317,7 @@ START_TEST(a_frame_ends_the_sleep)
 {
     int fds[4];
     struct epoll_event event = {.events = EPOLLIN};
-    ck_assert_uint_eq(xdp_sockets(fds, 4), 1);
+    ck_assert_uint_eq(sockets_find(AF_XDP, fds, 4), 1);
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     ck_assert_int_eq(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fds[0], &event), 0);
     for (int i = 0; i < 3; i++) {
@@ -421,6 +468,7 @@ int main(void)
     tcase_add_test(tc, the_kernel_keeps_other_ports);
     tcase_add_test(tc, the_data_port_comes_to_the_driver);
     tcase_add_test(tc, fragments_stay_with_the_kernel);
+    tcase_add_test(tc, both_families_and_tags);
     tcase_add_test(tc, frames_are_sent);
     tcase_add_test(tc, a_frame_ends_the_sleep);
     tcase_add_test(tc, more_than_the_rings_hold);
