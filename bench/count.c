@@ -45,8 +45,10 @@ __attribute__((noinline)) void counted_burst(struct scene *scene, struct route_p
 static void prepare(struct scene *scene, struct route_frame *frames, struct route_packet *packets)
 {
     for (uint32_t i = 0; i < SCENE_BURST; i++) {
-        scene_fill_whole(scene, &frames[i]);
-        packets[i] = (struct route_packet){.frame = &frames[i], .len = scene->frame_len};
+        uint8_t *data = (uint8_t *)&frames[i] + ROUTE_START_IPV4;
+        scene_fill_whole(scene, data);
+        packets[i] = (struct route_packet){.frame = NULL};
+        packet_attach(&packets[i], data, scene->frame_len);
     }
 }
 

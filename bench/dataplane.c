@@ -30,12 +30,14 @@ static const struct part {
 } parts[] = {
     {"path", path_run, 5, 0.5},
     {"residence", residence_run, 15, 0.2},
+    {"afxdp", afxdp_run, 5, 2},
+    {"wake", wake_run, 10, 0.5},
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
 /* ---- DPDK ---- */
 
-static int find_cpus(void)
+int dataplane_find_cpus(void)
 {
     int found = 0;
     if (sched_getaffinity(0, sizeof(dataplane_env.permitted), &dataplane_env.permitted) != 0) {
@@ -49,10 +51,18 @@ static int find_cpus(void)
     return found == 2 ? 0 : -ENODEV;
 }
 
+void dataplane_pin(pthread_t thread, uint32_t index)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)dataplane_env.cpus[index], &set);
+    pthread_setaffinity_np(thread, sizeof(set), &set);
+}
+
 int dataplane_start(const char *vdev)
 {
     char lcores[32], prefix[40], device[256];
-    if (find_cpus() != 0) {
+    if (dataplane_find_cpus() != 0) {
         fputs("weft-bench dataplane: needs two CPUs\n", stderr);
         return -ENODEV;
     }
@@ -122,6 +132,7 @@ uint32_t dataplane_tx(uint16_t port, struct route_packet *packets, uint32_t coun
             rte_pktmbuf_free(buf);
             continue;
         }
+        buf->data_off = (uint16_t)((char *)packet_ether(&packets[i]) - (char *)buf->buf_addr);
         buf->data_len = (uint16_t)packets[i].len;
         buf->pkt_len = packets[i].len;
         bufs[used++] = buf;
@@ -145,20 +156,27 @@ static void usage(FILE *out)
         "  path       packets per second of one core, receive to send, over a null device;\n"
         "             alternately with testpmd, which only swaps MAC addresses, if it is there\n"
         "  residence  time from the intended arrival to the departure, open loop, over rings\n"
-        "             between a generator core and the router core\n\n"
+        "             between a generator core and the router core\n"
+        "  afxdp      packets per second over AF_XDP and veth between two network namespaces,\n"
+        "             alternately with testpmd; needs root\n"
+        "  wake       what it costs a request that its node sleeps: one at a time over veth,\n"
+        "             answered by a router that sleeps and by one that polls; needs root\n\n"
         "  --candidates N  nodes that a choice is made among; default 64\n"
         "  --payload N     bytes behind each header; default 64\n"
         "  --rounds N      default 5; residence 15\n"
-        "  --seconds S     of one measurement; default 0.5; residence 0.2\n"
+        "  --seconds S     of one measurement; default 0.5; residence 0.2; afxdp 2\n"
+        "  --driver D      wake: af_packet or af_xdp; default af_packet\n"
         "  --rate R        residence: packets per second; default 50 and 90 % of the no-drop rate\n"
         "  --seed N        default 1\n"
         "  --json          for machines\n\n"
-        "Needs two CPUs and no privileges. Close what else is running: the machine's noise is\n"
+        "Needs two CPUs. Close what else is running: the machine's noise is\n"
         "shown, not removed.\n\n"
         "examples:\n"
         "  weft-bench dataplane path --rounds 9\n"
         "  weft-bench dataplane path --candidates 1000 --json\n"
-        "  weft-bench dataplane residence --rate 1000000 --seconds 5\n",
+        "  weft-bench dataplane residence --rate 1000000 --seconds 5\n"
+        "  weft-bench dataplane afxdp --rounds 9\n"
+        "  weft-bench dataplane wake --driver af_xdp\n",
         out);
 }
 
@@ -169,6 +187,7 @@ static const struct option long_options[] = {
     {"seconds", required_argument, NULL, 's'},
     {"rate", required_argument, NULL, 'R'},
     {"seed", required_argument, NULL, 'S'},
+    {"driver", required_argument, NULL, 'd'},
     {"json", no_argument, NULL, 'j'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -202,6 +221,10 @@ static int take_option(struct dataplane_options *o, int option, const char *valu
     case 'S':
         n = figures_number(value, 0, 1e15);
         o->seed = (uint64_t)n;
+        break;
+    case 'd':
+        o->af_xdp = strcmp(value, "af_xdp") == 0;
+        n = o->af_xdp || strcmp(value, "af_packet") == 0 ? 0 : -1;
         break;
     case 'j':
         o->json = true;

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <rte_ethdev.h>
 #include <rte_mempool.h>
 #include <sched.h>
@@ -25,8 +26,7 @@ struct dataplane_options {
     double rate;    /* packets per second; 0 = look for the highest without drops */
     uint64_t seed;
     const char *testpmd; /* path; NULL = not found */
-    const char *interface;
-    const char *xdp_args;
+    bool af_xdp;         /* wake: that driver, else af_packet */
     bool json;
 };
 
@@ -36,6 +36,11 @@ struct dataplane_env {
     cpu_set_t permitted; /* before EAL pinned the main thread; children get it back */
 };
 extern struct dataplane_env dataplane_env;
+
+/* Fills in the CPUs; EAL does not run yet. Returns 0, or -ENODEV if there are not two. */
+int dataplane_find_cpus(void);
+/* Keeps a thread on one of them. */
+void dataplane_pin(pthread_t thread, uint32_t index);
 
 /* Starts EAL with two lcores, ordinary memory and `vdev` (NULL: none). Returns 0 or -errno, told.
  */
@@ -51,11 +56,8 @@ int dataplane_port_start(uint16_t port, struct rte_mempool *pool);
 /* A received buffer as the stages see it, and back: what dataplane/nic/nic.c does. */
 static inline void dataplane_wrap(struct route_packet *p, struct rte_mbuf *buf)
 {
-    *p = (struct route_packet){
-        .frame = rte_pktmbuf_mtod(buf, struct route_frame *),
-        .buffer = buf,
-        .len = buf->data_len,
-    };
+    *p = (struct route_packet){.buffer = buf};
+    packet_attach(p, rte_pktmbuf_mtod(buf, void *), buf->data_len);
 }
 
 /* Sends what is to be sent and frees the rest. Returns how many the queue refused. */
@@ -73,3 +75,5 @@ const char *testpmd_find(void);
 
 int path_run(const struct dataplane_options *options);
 int residence_run(const struct dataplane_options *options);
+int afxdp_run(const struct dataplane_options *options);
+int wake_run(const struct dataplane_options *options);

@@ -71,7 +71,7 @@ static void treat(struct run *r, struct route_packet *packets, uint32_t count, u
         if (r->way == WAY_MACSWAP) {
             swap_macs(packets[i].buffer);
         } else if (r->way != WAY_IO) {
-            scene_fill(r->scene, packets[i].frame);
+            scene_fill(r->scene, packet_ether(&packets[i]));
             packets[i].len = r->scene->frame_len;
         }
     }
@@ -154,7 +154,7 @@ static void fill_pool(struct rte_mempool *pool, struct scene *scene)
     struct rte_mbuf *bufs[BENCH_BUFFERS];
     uint32_t count = 0;
     while (count < BENCH_BUFFERS && (bufs[count] = rte_pktmbuf_alloc(pool)) != NULL) {
-        scene_fill_whole(scene, rte_pktmbuf_mtod(bufs[count], struct route_frame *));
+        scene_fill_whole(scene, rte_pktmbuf_mtod(bufs[count], void *));
         count++;
     }
     rte_pktmbuf_free_bulk(bufs, count);
@@ -339,7 +339,7 @@ int path_run(const struct dataplane_options *o)
     char vdev[64];
     struct run run = {.seconds = o->seconds};
     snprintf(vdev, sizeof(vdev), "net_null0,size=%u",
-             ROUTE_WEFT_OFFSET + (unsigned)sizeof(struct weft_req) + o->payload);
+             ROUTE_WEFT_OFFSET - ROUTE_START_IPV4 + (unsigned)sizeof(struct weft_req) + o->payload);
     if (dataplane_start(vdev) != 0) {
         return EXIT_FAILURE;
     }

@@ -141,7 +141,7 @@ static void take_in(struct rig *rig, struct trial *t)
     uint64_t now = count != 0 ? rte_rdtsc() : 0;
     for (uint32_t i = 0; i < count; i++) {
         hist_add(&t->ns, (uint64_t)((double)(now - tag_of(bufs[i])->due) * 1e9 / rig->hz));
-        scene_fill(rig->scene, rte_pktmbuf_mtod(bufs[i], struct route_frame *));
+        scene_fill(rig->scene, rte_pktmbuf_mtod(bufs[i], void *));
         bufs[i]->data_len = (uint16_t)rig->scene->frame_len;
         bufs[i]->pkt_len = rig->scene->frame_len;
         rig->unused[rig->unused_count++] = bufs[i];
@@ -205,7 +205,7 @@ static void run_trial(struct rig *rig, struct trial *t, double rate, double seco
     rig->unused_count = 0;
     struct rte_mbuf *buf;
     while (rig->unused_count < BENCH_BUFFERS && (buf = rte_pktmbuf_alloc(rig->pool)) != NULL) {
-        scene_fill_whole(rig->scene, rte_pktmbuf_mtod(buf, struct route_frame *));
+        scene_fill_whole(rig->scene, rte_pktmbuf_mtod(buf, void *));
         buf->data_len = (uint16_t)rig->scene->frame_len;
         buf->pkt_len = rig->scene->frame_len;
         rig->unused[rig->unused_count++] = buf;

@@ -98,8 +98,9 @@ static void restore_frames(struct scene *s)
 {
     s->now_ns += 1000;
     for (uint32_t i = 0; i < ROUNDS; i++) {
-        memcpy(&s->frames[i], &s->originals[i], s->len);
-        s->packets[i] = (struct route_packet){.frame = &s->frames[i], .len = s->len};
+        memcpy(&s->frames[i], &s->originals[i], ROUTE_START_IPV4 + s->len);
+        s->packets[i] =
+            (struct route_packet){.frame = &s->frames[i], .start = ROUTE_START_IPV4, .len = s->len};
     }
 }
 
@@ -183,7 +184,7 @@ static void fill_frames(struct scene *s, bool with_cookie)
         s->originals[i].weft.req.h.x = s->queries[i].x;
         s->originals[i].weft.req.h.y = s->queries[i].y;
         if (with_cookie) {
-            fixture_cookie(s->core, &s->originals[i]);
+            fixture_cookie(s->core, &s->packets[i]);
         }
     }
 }
@@ -191,16 +192,17 @@ static void fill_frames(struct scene *s, bool with_cookie)
 /* Replies of node 2 on their way back to clients of this node. */
 static void fill_replies(struct scene *s)
 {
-    struct route_host from = {.addr = node_addr(2), .port_be = htons(PORT_DATA)};
+    struct route_host from = fixture_host(node_addr(2), PORT_DATA);
     struct route_hop to = {.addr = node_addr(1), .port_be = htons(PORT_DATA)};
     for (uint32_t i = 0; i < ROUNDS; i++) {
         struct weft_req request = {.h = {.conn_id = CONN, .req_seq = i, .origin = 1}};
-        uint32_t addr = client_addr();
-        memcpy(request.ret.addr + 12, &addr, sizeof(addr));
+        struct in6_addr addr = client_addr();
+        memcpy(request.ret.addr, &addr, sizeof(addr));
         request.ret.port = CLIENT_PORT;
         seal_return(&s->core->seal, &request.ret, CONN);
         fixture_reply(&s->packets[i], &s->originals[i], &request, 2, WEFT_T_RESP);
-        s->len = packet_compose(&s->originals[i], s->packets[i].weft_len, &from, &to);
+        packet_compose(&s->packets[i], &from, &to);
+        s->len = s->packets[i].len;
     }
 }
 

@@ -8,6 +8,8 @@
 
 #include "tests/unit/route/fixture.h"
 
+#define HEADERS (ROUTE_WEFT_OFFSET - ROUTE_START_IPV4) /* before Weft, over IPv4 */
+
 const char *scene_kind_name(enum scene_kind kind)
 {
     static const char *const names[SCENE_KINDS] = {
@@ -59,9 +61,9 @@ static uint32_t make_request(struct scene *s, struct rng *rng, uint32_t i, uint3
         packet_set_u8(f, &f->weft.req.h.want, want);
     }
     if (s->kind != SCENE_COOKIE) {
-        fixture_cookie(s->core, f);
+        fixture_cookie(s->core, &p);
     }
-    s->head_len = ROUTE_WEFT_OFFSET + (uint32_t)sizeof(struct weft_req);
+    s->head_len = HEADERS + (uint32_t)sizeof(struct weft_req);
     return p.len;
 }
 
@@ -72,16 +74,18 @@ static uint32_t make_reply(struct scene *s, struct rng *rng, uint32_t i, uint32_
     struct route_packet p;
     uint16_t server = (uint16_t)(2 + i % (s->table->node_count - 1));
     struct weft_req request = {.h = {.conn_id = rng_next(rng), .req_seq = i, .origin = 1}};
-    struct route_host from = {.addr = node_addr(server), .port_be = htons(PORT_DATA)};
+    struct route_host from = fixture_host(node_addr(server), PORT_DATA);
     struct route_hop to = {.addr = node_addr(1), .port_be = htons(PORT_DATA)};
-    uint32_t addr = client_addr();
-    memcpy(request.ret.addr + 12, &addr, sizeof(addr));
+    struct in6_addr addr = client_addr();
+    memcpy(request.ret.addr, &addr, sizeof(addr));
     request.ret.port = (uint16_t)(CLIENT_PORT + i);
     seal_return(&s->core->seal, &request.ret, request.h.conn_id);
     fixture_reply(&p, f, &request, server, WEFT_T_RESP);
     f->weft.rsp.h.room = UINT16_MAX;
-    s->head_len = ROUTE_WEFT_OFFSET + (uint32_t)sizeof(struct weft_rsp);
-    return packet_compose(f, (uint32_t)sizeof(struct weft_rsp) + payload, &from, &to);
+    s->head_len = HEADERS + (uint32_t)sizeof(struct weft_rsp);
+    p.weft_len = (uint16_t)(sizeof(struct weft_rsp) + payload);
+    packet_compose(&p, &from, &to);
+    return p.len;
 }
 
 int scene_create(struct scene **out, enum scene_kind kind, uint32_t candidates, uint32_t payload,
@@ -120,24 +124,26 @@ void scene_destroy(struct scene *s)
 }
 
 /* New requests have numbers of their own, or a pin would fit. */
-static inline void number(struct scene *s, struct route_frame *frame)
+static inline void fill(struct scene *s, uint8_t *data, uint32_t size)
 {
+    const struct route_frame *template = &s->templates[s->next++ % SCENE_TEMPLATES];
+    memcpy(data, (const uint8_t *)template + ROUTE_START_IPV4, size);
     if (s->kind == SCENE_NEW || s->kind == SCENE_HERE) {
+        struct route_packet p;
         uint32_t seq = s->req_seq++;
-        packet_set(frame, &frame->weft.req.h.req_seq, &seq, sizeof(seq));
+        packet_attach(&p, data, size);
+        packet_set(p.frame, &p.frame->weft.req.h.req_seq, &seq, sizeof(seq));
     }
 }
 
-void scene_fill_whole(struct scene *s, struct route_frame *frame)
+void scene_fill_whole(struct scene *s, void *data)
 {
-    memcpy(frame, &s->templates[s->next++ % SCENE_TEMPLATES], s->frame_len);
-    number(s, frame);
+    fill(s, data, s->frame_len);
 }
 
-void scene_fill(struct scene *s, struct route_frame *frame)
+void scene_fill(struct scene *s, void *data)
 {
-    memcpy(frame, &s->templates[s->next++ % SCENE_TEMPLATES], s->head_len);
-    number(s, frame);
+    fill(s, data, s->head_len);
 }
 
 void scene_run(struct scene *s, struct route_packet *packets, uint32_t count, uint64_t now_ns)

@@ -47,10 +47,10 @@ void scene_destroy(struct scene *scene);
 /* Nodes 1..count at random places; all but node 1 have MODEL_A (tests/unit/route/fixture.h). */
 struct route_table *scene_table(struct rng *rng, uint32_t count);
 
-/* Writes the next frame's payload too: once for each buffer. */
-void scene_fill_whole(struct scene *scene, struct route_frame *frame);
+/* Writes the next frame to `data`, payload and all: once for each buffer. */
+void scene_fill_whole(struct scene *scene, void *data);
 /* Writes the next frame's headers, which is all that the stages change. */
-void scene_fill(struct scene *scene, struct route_frame *frame);
+void scene_fill(struct scene *scene, void *data);
 
 /* All stages over up to SCENE_BURST packets, as dataplane/core.c runs them. */
 void scene_run(struct scene *scene, struct route_packet *packets, uint32_t count, uint64_t now_ns);

@@ -269,7 +269,7 @@ static void deliver_one(struct core *core, const struct route_table *table, stru
     struct weft_req *req = &p->frame->weft.req;
     struct port *port = core->port;
     bool is_request = req->h.type == WEFT_T_REQ;
-    if (!packet_udp_ok(p->frame)) {
+    if (!packet_udp_ok(p)) {
         route_drop(core->route, p, ROUTE_DROP_bad_checksum);
         return;
     }

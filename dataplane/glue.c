@@ -56,7 +56,7 @@ static struct route_node node_of(const struct glue *g, const struct member *m, u
         .reachable = g->hops[index].known,
         .x = weft_cell_x(m->longitude_deg),
         .y = weft_cell_y(m->latitude_deg),
-        .addr = m->address.s_addr,
+        .addr = addr_of_v4(m->address.s_addr),
         .tags = m->tags,
         .at = geo_point_at(m->latitude_deg, m->longitude_deg),
         .load_ns = index == g->config->self ? now_ns : m->heard_ns,

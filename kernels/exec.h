@@ -10,10 +10,12 @@
  * single bit: a stream that moves between batches or nodes of one kind goes on unchanged.
  *
  * Threads: one backend belongs to one thread at a time; it may use threads of its own inside
- * exec_forward(), which returns when all is done.
+ * exec_forward(), which returns when all is done. Two things are open to other threads meanwhile:
+ * the struct exec_watch that was given to exec_forward(), and exec_info().
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +28,14 @@ struct exec_row {
     uint32_t position;
     uint32_t token;
     bool want_logits;
+};
+
+/* A running forward, seen from outside. `stop` asks it to give up: it looks several times a layer,
+ * and oftener where a layer is long, so that it obeys within milliseconds. `progress` rises by one
+ * with every layer and says that something is computing. Both are the caller's to reset. */
+struct exec_watch {
+    _Atomic bool stop;
+    _Atomic uint32_t progress;
 };
 
 struct exec_info {
@@ -45,7 +55,8 @@ typedef struct exec exec_t;
 
 /* A backend's functions. `self` is the first member of the backend's own struct. */
 struct exec_ops {
-    int (*forward)(exec_t *self, const struct exec_row *rows, size_t count, float *logits);
+    int (*forward)(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
+                   struct exec_watch *watch);
     void (*info)(const exec_t *self, struct exec_info *out);
     void (*destroy)(exec_t *self);
 };
@@ -55,12 +66,14 @@ struct exec {
 };
 
 /* Runs the rows. `logits` gets `vocab` floats for each row that wants them, in the rows' order.
- * Returns 0, -EINVAL (nothing has run) for rows that break the rules above, or a backend's -errno.
+ * `watch` may be NULL. Returns 0, -EINVAL (nothing has run) for rows that break the rules above,
+ * -ECANCELED if it was stopped, or a backend's -errno. After -ECANCELED the slots of the batch end
+ * where their first row began, so that the same rows may come again; other slots are as they were.
  */
 static inline int exec_forward(exec_t *exec, const struct exec_row *rows, size_t count,
-                               float *logits)
+                               float *logits, struct exec_watch *watch)
 {
-    return exec->ops->forward(exec, rows, count, logits);
+    return exec->ops->forward(exec, rows, count, logits, watch);
 }
 
 static inline void exec_info(const exec_t *exec, struct exec_info *out)

@@ -181,11 +181,24 @@ static int encode_chat(struct host *host, const weft_job_view_t *view, size_t *c
     return rc;
 }
 
-int host_submit(struct host *host, uint64_t id, const weft_job_view_t *view, uint64_t now_ns)
+int host_status(int rc)
 {
-    struct engine_request request = {
+    if (rc == -ENOBUFS)
+        return WEFT_E_TOO_LONG;
+    if (rc == -EINVAL || rc == -ENOTSUP)
+        return WEFT_E_BAD_REQUEST;
+    return rc == -ENOMEM ? WEFT_E_WORKER_FAILED : rc;
+}
+
+int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
+                 struct engine_request *out)
+{
+    int rc = 0;
+    *out = (struct engine_request){
         .id = id,
         .tokens = host->prompt,
+        .resume = view->resume,
+        .resume_count = view->resume_count,
         .sampling = {.temperature = view->temperature,
                      .top_p = view->top_p,
                      .min_p = view->min_p,
@@ -196,24 +209,17 @@ int host_submit(struct host *host, uint64_t id, const weft_job_view_t *view, uin
         .deadline_is_end_to_end = view->deadline_is_end_to_end != 0,
         .priority = view->priority,
     };
-    int rc = 0;
     if (view->tokens) {
-        request.tokens = view->tokens;
-        request.token_count = view->token_count;
+        out->tokens = view->tokens;
+        out->token_count = view->token_count;
     } else if (!host->tokenizer || view->part_count == 0) {
         rc = -EINVAL;
     } else if (view->part_count == 1 && view->parts[0].role == 0) {
-        rc = encode_text(host, &view->parts[0], &request.token_count);
+        rc = encode_text(host, &view->parts[0], &out->token_count);
     } else {
-        rc = encode_chat(host, view, &request.token_count);
+        rc = encode_chat(host, view, &out->token_count);
     }
-    if (rc == 0)
-        rc = engine_submit(host->engine, &request, now_ns);
-    if (rc == -ENOBUFS)
-        return WEFT_E_TOO_LONG;
-    if (rc == -EINVAL || rc == -ENOTSUP)
-        return WEFT_E_BAD_REQUEST;
-    return rc == -ENOMEM ? WEFT_E_WORKER_FAILED : rc;
+    return host_status(rc);
 }
 
 weft_job_report_t host_report(const struct engine_event *event)
@@ -249,15 +255,14 @@ weft_job_report_t host_report(const struct engine_event *event)
     return report;
 }
 
-weft_load_t host_load(struct host *host, uint64_t now_ns)
+weft_load_t host_load(const struct engine_load *load)
 {
-    struct engine_load load;
-    engine_load(host->engine, now_ns, &load);
     return (weft_load_t){
-        .room = load.room,
-        .queue_us = load.queue_us < UINT32_MAX ? (uint32_t)load.queue_us : UINT32_MAX,
-        .free_vram_mib = load.free_mib,
-        .prefill_per_second = (uint32_t)load.prefill_tps,
-        .decode_per_second = (uint32_t)load.decode_tps,
+        .room = load->room,
+        .queue_us = load->queue_us < UINT32_MAX ? (uint32_t)load->queue_us : UINT32_MAX,
+        .free_vram_mib = load->free_mib,
+        .steps = load->steps,
+        .prefill_per_second = (uint32_t)load->prefill_tps,
+        .decode_per_second = (uint32_t)load->decode_tps,
     };
 }

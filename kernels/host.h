@@ -2,9 +2,10 @@
 /*
  * host.h - everything between a job of weft/worker.h and the engine: opening a model with its
  * tokenizer, backend and engine; a job's parts to a prompt; an end to an account. worker.c adds the
- * port, the loop and the signals.
+ * thread (runner.h), the port, the loop and the signals.
  *
- * Threads: as engine.h. Errors: 0, negative errno, weft/status.h.
+ * Threads: one thread; host_request() and what follows it leave the engine alone and may be called
+ * while another thread steps it. Errors: 0, negative errno, weft/status.h.
  */
 #pragma once
 
@@ -45,12 +46,17 @@ int host_open(struct host *host, const struct host_options *options, char *why, 
 
 void host_close(struct host *host);
 
-/* Submits a job under `id`. Returns as engine_submit(), and WEFT_E_BAD_REQUEST for a prompt this
- * model cannot read, WEFT_E_TOO_LONG for one that does not fit. */
-int host_submit(struct host *host, uint64_t id, const weft_job_view_t *view, uint64_t now_ns);
+/* Makes a request of a job, to be submitted before the next one is made: it points into the host
+ * and the job. Returns 0, or a status: WEFT_E_BAD_REQUEST for a prompt this model cannot read,
+ * WEFT_E_TOO_LONG for one that does not fit, WEFT_E_WORKER_FAILED without memory. */
+int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
+                 struct engine_request *out);
+
+/* What engine_submit() returned, as a status for the client. */
+int host_status(int rc);
 
 /* The account of a DONE event. */
 weft_job_report_t host_report(const struct engine_event *event);
 
 /* The engine's load in the port's words. */
-weft_load_t host_load(struct host *host, uint64_t now_ns);
+weft_load_t host_load(const struct engine_load *load);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker.c - weft-worker: serves one model to the node on this machine. One thread goes round
- * between the port (weft/worker.h) and the engine (host.h), and sleeps on the port when there is
- * nothing to do. If the node goes away it stops what it did for it and attaches again.
+ * worker.c - weft-worker: serves one model to the node on this machine. This thread has the port
+ * (weft/worker.h), the jobs and the signals; the model computes on another one (runner.h), so that
+ * clients' probes and cancels are answered during the longest step. It sleeps until the port or the
+ * runner has something. If the node goes away it stops what it did for it and attaches again.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -15,6 +16,7 @@
 #include <weft/worker.h>
 
 #include "kernels/host.h"
+#include "kernels/runner.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
@@ -22,6 +24,7 @@
 #define RETRY_LAST_MS    5000u
 #define DRAIN_TIMEOUT_NS (30 * NS_PER_S)
 #define NAME_MAX_BYTES   63u
+#define EVENTS_AT_ONCE   64u
 
 static const char usage[] =
     "Usage: weft-worker --port SOCKET --model FILE [options]\n"
@@ -48,9 +51,9 @@ struct worker {
     const char *name;
     struct host_options options;
     struct host host;
+    runner_t *runner;
     weft_worker_t *port;
-    struct engine_event *events;
-    size_t event_capacity;
+    bool load_changed; /* since it was published last */
     bool draining;
     uint64_t drain_begin_ns;
 };
@@ -72,12 +75,16 @@ static uint64_t job_id(const weft_job_t *job)
 static int on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *view, void *user)
 {
     struct worker *w = user;
+    struct engine_request request;
     (void)port;
     if (w->draining)
         return WEFT_E_DRAINING;
-    const int rc = host_submit(&w->host, job_id(job), view, clock_now_ns());
+    int rc = host_request(&w->host, job_id(job), view, &request);
+    if (rc == 0)
+        rc = host_status(runner_submit(w->runner, &request));
     if (rc)
         LOG_DEBUG("job refused status=%d", rc);
+    w->load_changed = true;
     return rc;
 }
 
@@ -85,74 +92,90 @@ static void on_cancel(weft_worker_t *port, weft_job_t *job, void *user)
 {
     struct worker *w = user;
     (void)port;
-    (void)engine_cancel(w->host.engine, job_id(job));
+    (void)runner_cancel(w->runner, job_id(job));
 }
 
-/* Without a port (the node has gone) the events are of nobody's interest. */
 static void hand_out(struct worker *w, const struct engine_event *event)
 {
     weft_job_t *job = (weft_job_t *)(uintptr_t)event->id;
-    if (!w->port)
-        return;
     if (event->kind == ENGINE_TOKEN) {
         if (weft_job_emit(job, event->token, event->bytes, event->byte_count))
-            (void)engine_cancel(w->host.engine, event->id);
+            (void)runner_cancel(w->runner, event->id);
         return;
     }
+    if (event->finish == ENGINE_CANCELLED)
+        LOG_INFO("cancelled stop_us=%llu prompt_tokens=%u new_tokens=%u",
+                 (unsigned long long)event->stop_us, event->prompt_tokens, event->new_tokens);
     const weft_job_report_t report = host_report(event);
     weft_job_finish(job, &report);
 }
 
-static void step(struct worker *w)
+/* Without a port (the node has gone) the events are of nobody's interest. */
+static void take_events(struct worker *w)
 {
-    const int count = engine_step(w->host.engine, clock_now_ns(), w->events, w->event_capacity);
-    for (int i = 0; i < count; i++)
-        hand_out(w, &w->events[i]);
+    struct engine_event events[EVENTS_AT_ONCE];
+    size_t count;
+    do {
+        count = runner_take(w->runner, events, EVENTS_AT_ONCE);
+        for (size_t i = 0; w->port && i < count; i++)
+            hand_out(w, &events[i]);
+    } while (count == EVENTS_AT_ONCE);
 }
 
 static weft_load_t current_load(struct worker *w)
 {
-    weft_load_t load = host_load(&w->host, clock_now_ns());
+    struct engine_load engine;
+    runner_load(w->runner, &engine);
+    weft_load_t load = host_load(&engine);
     if (w->draining)
         load.room = 0;
+    w->load_changed = false;
     return load;
+}
+
+static void publish_load(struct worker *w)
+{
+    const weft_load_t load = current_load(w);
+    weft_worker_set_load(w->port, &load);
 }
 
 static int attach(struct worker *w)
 {
-    struct engine_load load;
-    engine_load(w->host.engine, clock_now_ns(), &load);
+    const weft_load_t load = current_load(w);
     const weft_worker_facts_t facts = {
         .model = w->name,
         .backend = w->host.info.backend,
         .context_tokens = w->host.info.context,
-        .prefill_per_second = (uint32_t)load.prefill_tps,
-        .decode_per_second = (uint32_t)load.decode_tps,
+        .prefill_per_second = load.prefill_per_second,
+        .decode_per_second = load.decode_per_second,
     };
-    const weft_load_t now = current_load(w);
     const weft_worker_callbacks_t callbacks = {on_job, on_cancel, w};
-    return weft_worker_attach(&w->port, w->socket_path, &facts, &now, &callbacks);
+    return weft_worker_attach(&w->port, w->socket_path, &facts, &load, &callbacks);
 }
 
-static void detach(struct worker *w)
+/* Sleeps until a descriptor has something, the time is over, or a signal comes. The signals are
+ * blocked everywhere else, so none slips in between the look and the sleep. -1 is no descriptor. */
+static void wait_ms(int fd, int other_fd, int timeout_ms)
 {
-    weft_worker_destroy(w->port);
-    w->port = NULL;
-    engine_cancel_all(w->host.engine);
-    while (engine_busy(w->host.engine))
-        step(w);
-}
-
-/* Sleeps until the port has something, the time is over, or a signal comes. The signals are blocked
- * everywhere else, so none slips in between the look and the sleep. */
-static void wait_ms(int fd, int timeout_ms)
-{
-    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
     const struct timespec ts = {.tv_sec = timeout_ms / 1000,
                                 .tv_nsec = (timeout_ms % 1000) * 1000000L};
     sigset_t none;
     sigemptyset(&none);
-    (void)ppoll(&pfd, 1, timeout_ms < 0 ? NULL : &ts, &none);
+    (void)ppoll(fds, 2, timeout_ms < 0 ? NULL : &ts, &none);
+}
+
+/* The jobs go with the port: nothing of theirs may be left when another one comes. */
+static void detach(struct worker *w)
+{
+    weft_worker_destroy(w->port);
+    w->port = NULL;
+    runner_cancel_all(w->runner);
+    while (!runner_is_idle(w->runner)) {
+        struct pollfd pfd = {.fd = runner_fd(w->runner), .events = POLLIN};
+        (void)poll(&pfd, 1, -1);
+        take_events(w);
+    }
 }
 
 /* Lets a pending signal in without sleeping. */
@@ -161,7 +184,7 @@ static void check_signals(struct worker *w)
     sigset_t pending;
     if (sigpending(&pending) == 0 &&
         (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1))
-        wait_ms(-1, 0);
+        wait_ms(-1, -1, 0);
     if (signals_seen && !w->draining) {
         w->draining = true;
         w->drain_begin_ns = clock_now_ns();
@@ -173,7 +196,7 @@ static bool is_over(const struct worker *w)
 {
     if (!w->draining)
         return false;
-    return signals_seen > 1 || !w->port || !engine_busy(w->host.engine) ||
+    return signals_seen > 1 || !w->port || runner_is_idle(w->runner) ||
            clock_now_ns() - w->drain_begin_ns > DRAIN_TIMEOUT_NS;
 }
 
@@ -181,22 +204,18 @@ static void serve_port(struct worker *w)
 {
     for (;;) {
         check_signals(w);
+        take_events(w);
+        publish_load(w); /* fresh before the port answers with it */
         const int rc = weft_worker_process(w->port);
         if (rc) {
             LOG_WARN("the node has gone: %s", weft_status_text(rc));
             return;
         }
+        if (w->load_changed)
+            publish_load(w);
         if (is_over(w))
             return;
-        if (engine_busy(w->host.engine)) {
-            step(w);
-            const weft_load_t load = current_load(w);
-            weft_worker_set_load(w->port, &load);
-        } else {
-            const weft_load_t load = current_load(w);
-            weft_worker_set_load(w->port, &load);
-            wait_ms(weft_worker_fd(w->port), weft_worker_timeout_ms(w->port));
-        }
+        wait_ms(weft_worker_fd(w->port), runner_fd(w->runner), weft_worker_timeout_ms(w->port));
     }
 }
 
@@ -211,7 +230,7 @@ static void run(struct worker *w)
                 LOG_WARN("cannot attach to %s: %s; trying on", w->socket_path,
                          weft_status_text(rc));
             last = rc;
-            wait_ms(-1, (int)retry_ms);
+            wait_ms(-1, -1, (int)retry_ms);
             retry_ms = retry_ms * 2 < RETRY_LAST_MS ? retry_ms * 2 : RETRY_LAST_MS;
             continue;
         }
@@ -223,7 +242,7 @@ static void run(struct worker *w)
         detach(w);
         if (over)
             return;
-        wait_ms(-1, (int)retry_ms); /* a node that refuses at once must not be hammered */
+        wait_ms(-1, -1, (int)retry_ms); /* a node that refuses at once must not be hammered */
     }
 }
 
@@ -311,10 +330,6 @@ static int open_model(struct worker *w)
         LOG_WARN("%s: only prompts of token ids are served", why);
     else if (w->host.chat.begin == TOKENIZER_NONE)
         LOG_WARN("%s: no chat, only plain text and token ids are served", why);
-    w->event_capacity = engine_events_max(w->host.engine);
-    w->events = calloc(w->event_capacity, sizeof(*w->events));
-    if (!w->events)
-        return -ENOMEM;
     struct engine_load load;
     engine_load(w->host.engine, clock_now_ns(), &load);
     LOG_INFO("model=%s backend=%s/%s slots=%u context=%u weights_mib=%zu kv_mib=%zu "
@@ -344,9 +359,14 @@ int main(int argc, char **argv)
     log_init(LOG_LEVEL_INFO, "weft-worker");
     catch_signals();
     rc = open_model(&w);
+    if (rc == 0) {
+        rc = runner_create(&w.runner, w.host.engine);
+        if (rc)
+            fprintf(stderr, "weft-worker: cannot start: %s\n", weft_status_text(rc));
+    }
     if (rc == 0)
         run(&w);
+    runner_destroy(w.runner);
     host_close(&w.host);
-    free(w.events);
     return rc ? 1 : 0;
 }

@@ -233,7 +233,7 @@ layouts.part = {
 sizes.part = 8
 
 f["frame.kind"] = ProtoField.uint8("weft.frame.kind", "kind", base.DEC, {[1] = "TEXT", [2] = "DONE"}, nil, "WEFT_FRAME_*")
-f["frame.flags"] = ProtoField.uint8("weft.frame.flags", "flags", base.DEC, nil, nil, "zero")
+f["frame.flags"] = ProtoField.uint8("weft.frame.flags", "flags", base.DEC, nil, nil, "bit 0: TEXT that goes on with the token before")
 f["frame.len"] = ProtoField.uint16("weft.frame.len", "len", base.DEC, nil, nil, "bytes that follow")
 f["frame.token"] = ProtoField.uint32("weft.frame.token", "token", base.DEC, nil, nil, "TEXT: token id")
 layouts.frame = {
@@ -245,7 +245,7 @@ layouts.frame = {
 sizes.frame = 8
 
 f["done.status"] = ProtoField.uint16("weft.done.status", "status", base.DEC, {[0] = "OK", [1001] = "UNKNOWN_MODEL", [1002] = "NO_CAPABLE_NODE", [1003] = "BUDGET_INFEASIBLE", [1004] = "BUDGET_EXPIRED", [1005] = "MESH_FULL", [1006] = "WORKER_LOST", [1007] = "STALLED", [1008] = "UNREACHABLE", [1009] = "CANCELLED", [1010] = "BAD_REQUEST", [1011] = "TOO_LONG", [1012] = "VERSION", [1013] = "LOOP", [1014] = "CORRUPT", [1015] = "WORKER_FAILED", [1016] = "DRAINING", [1017] = "CONFIG", [1018] = "PROTOCOL"}, nil, "minus the status code; 0 = complete")
-f["done.finish"] = ProtoField.uint8("weft.done.finish", "finish", base.DEC, {[1] = "STOP", [2] = "LENGTH", [3] = "CANCELLED", [4] = "FAILED"}, nil, "WEFT_FINISH_*")
+f["done.finish"] = ProtoField.uint8("weft.done.finish", "finish", base.DEC, {[1] = "STOP", [2] = "LENGTH", [3] = "CANCELLED", [4] = "FAILED", [5] = "REFUSED"}, nil, "WEFT_FINISH_*")
 f["done.tier"] = ProtoField.uint8("weft.done.tier", "tier", base.DEC, nil, nil, "hardware tier of the node")
 f["done.prompt_tokens"] = ProtoField.uint32("weft.done.prompt_tokens", "prompt_tokens", base.DEC, nil, nil, "tokens of the prompt, template included")
 f["done.new_tokens"] = ProtoField.uint32("weft.done.new_tokens", "new_tokens", base.DEC, nil, nil, "tokens generated")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client.c - weft/client.h over the state machine of dataplane/flow/request.h: opens requests,
- * keeps their time, runs callbacks. client_io.c has the socket. */
+/* client.c - weft/client.h: opens requests, carries out what their streams decide, runs callbacks,
+ * keeps time. attempt.c has what is on the wire, client_io.c the sockets. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 #include "dataplane/client/client_impl.h"
 
-static int client_random(void *out, size_t len)
+int client_random(void *out, size_t len)
 {
     ssize_t got = getrandom(out, len, 0);
     return got == (ssize_t)len ? 0 : -EIO;
@@ -25,31 +25,35 @@ int weft_client_create(weft_client_t **client, const weft_client_opts_t *opts)
     if (c == NULL) {
         return -ENOMEM;
     }
-    c->epoll = c->socket = c->wake = -1;
-    STAILQ_INIT(&c->ready);
+    c->epoll = c->wake = -1;
+    LIST_INIT(&c->requests);
     uint64_t random[2]; /* connection id, key of the table */
     int rc = client_random(random, sizeof(random));
-    if (rc == 0) {
-        request_conn_init(&c->conn, random[0], (uint32_t)opts->connect_tries,
-                          opts->stall_timeout_ms * NS_PER_MS);
-        rc = table_init(&c->table, CLIENT_OPEN_MAX, random[1]);
-    }
-    rc = rc == 0 ? timers_init(&c->timers, CLIENT_OPEN_MAX) : rc;
+    rc = rc == 0 ? table_init(&c->table, CLIENT_OPEN_MAX, random[1]) : rc;
+    /* Each request has a timer besides those of its attempts. */
+    rc = rc == 0 ? timers_init(&c->timers, CLIENT_ATTEMPTS_MAX + CLIENT_OPEN_MAX) : rc;
     rc = rc == 0 ? client_io_open(c, opts->node) : rc;
     if (rc != 0) {
         weft_client_destroy(c);
         return rc;
     }
+    stream_policy_init(&c->policy, c->path_count);
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        request_conn_init(&c->paths[i].conn, random[0], (uint32_t)opts->connect_tries,
+                          opts->stall_timeout_ms * NS_PER_MS);
+    }
     *client = c;
     return 0;
 }
 
-static void client_free(struct weft_request *req)
+static void client_request_free(struct weft_request *req)
 {
-    struct weft_client *c = req->client;
-    timers_set(&c->timers, &req->timer, TIMER_NEVER);
-    table_remove(&c->table, &req->node);
-    request_deinit(&req->core);
+    LIST_REMOVE(req, open_link);
+    req->client->open--;
+    timers_set(&req->client->timers, &req->timer.timer, TIMER_NEVER);
+    stream_deinit(&req->stream);
+    free(req->body);
+    free(req->resumed);
     free(req);
 }
 
@@ -60,21 +64,21 @@ void weft_client_destroy(weft_client_t *c)
     }
     uint64_t now_ns = clock_now_ns();
     c->processing = true;
-    for (uint32_t i = 0; c->table.buckets != NULL && i <= c->table.mask; i++) {
-        for (struct table_node *n = c->table.buckets[i]; n != NULL; n = n->next) {
-            struct weft_request *req = (struct weft_request *)(void *)n;
-            req->reported = true;
-            request_cancel(&req->core, now_ns);
-            request_tick(&req->core, &c->conn, now_ns);
-            client_step(req, now_ns);
+    while (!LIST_EMPTY(&c->requests)) {
+        struct weft_request *req = LIST_FIRST(&c->requests);
+        for (uint32_t i = 0; i < STREAM_ATTEMPTS; i++) {
+            if (req->attempts[i] != NULL) {
+                attempt_give_up(req->attempts[i], now_ns);
+            }
         }
+        client_request_free(req);
     }
-    if (c->socket >= 0) {
+    if (c->paths != NULL) {
         client_io_flush(c, now_ns); /* best effort: a worker that is not told notices by itself */
     }
     for (uint32_t i = 0; c->table.buckets != NULL && i <= c->table.mask; i++) {
         while (c->table.buckets[i] != NULL) {
-            client_free((struct weft_request *)(void *)c->table.buckets[i]);
+            attempt_free((struct client_attempt *)(void *)c->table.buckets[i]);
         }
     }
     client_io_close(c);
@@ -90,13 +94,18 @@ int weft_client_fd(const weft_client_t *c)
 
 int weft_client_timeout_ms(const weft_client_t *c)
 {
-    if (c->refused || (!c->blocked && !STAILQ_EMPTY(&c->ready))) {
-        return 0;
+    bool blocked = false;
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        const struct client_path *path = &c->paths[i];
+        if (path->refused || (!path->blocked && !STAILQ_EMPTY(&path->ready))) {
+            return 0;
+        }
+        blocked = blocked || path->blocked;
     }
-    uint64_t due_ns = timers_due_ns(&c->timers);
-    if (c->blocked) {
+    if (blocked) {
         return 1; /* the socket's buffer empties on its own */
     }
+    uint64_t due_ns = timers_due_ns(&c->timers);
     if (due_ns == TIMER_NEVER) {
         return -1;
     }
@@ -105,62 +114,79 @@ int weft_client_timeout_ms(const weft_client_t *c)
     return ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
-/* After any input: callbacks, then into the queue of those that may have something to send. */
-void client_step(struct weft_request *req, uint64_t now_ns)
+static void client_order(struct weft_request *req, const struct stream_order *order,
+                         uint64_t now_ns)
 {
-    struct weft_client *c = req->client;
-    struct request_text text;
-    while (request_event(&req->core, &text, now_ns)) {
-        if (req->text != NULL && !req->reported) {
-            req->text(req, text.data, text.len, req->user);
+    if (order->kind == STREAM_CANCEL) {
+        if (req->attempts[order->attempt] != NULL) {
+            attempt_give_up(req->attempts[order->attempt], now_ns);
         }
+        return;
     }
-    if (req->core.ended && !req->reported) {
-        req->reported = true;
-        req->done(req, &req->core.result, req->user);
-    }
-    if (!req->ready) {
-        req->ready = true;
-        STAILQ_INSERT_TAIL(&c->ready, req, ready_link);
+    weft_result_t result = {.status = attempt_start(req, order, now_ns)};
+    if (result.status != 0) {
+        stream_over(&req->stream, &req->client->policy, order->attempt, &result, now_ns);
     }
 }
 
-/* All was sent: sleep until the next deadline, or go. */
-void client_settle(struct weft_request *req)
+void client_follow(struct weft_request *req, uint64_t now_ns)
 {
-    struct weft_client *c = req->client;
-    if (request_closed(&req->core)) {
-        request_bury(&req->core, &c->conn);
-        client_free(req);
+    if (req->following) {
+        return; /* attempt_start() steps its attempt: the loop below goes on */
+    }
+    struct stream_order order;
+    req->following = true;
+    while (stream_next(&req->stream, &order)) {
+        client_order(req, &order, now_ns);
+    }
+    req->following = false;
+    if (req->stream.ended) {
+        req->done(req, &req->stream.result, req->user);
+        client_request_free(req);
         return;
     }
-    timers_set(&c->timers, &req->timer, request_due_ns(&req->core));
+    timers_set(&req->client->timers, &req->timer.timer, stream_due_ns(&req->stream));
 }
 
 static void client_tick(struct weft_client *c, uint64_t now_ns)
 {
     while (timers_due_ns(&c->timers) <= now_ns) {
         struct timer *t = timers_first(&c->timers);
-        struct weft_request *req =
-            (struct weft_request *)(void *)((char *)t - offsetof(struct weft_request, timer));
-        timers_set(&c->timers, t, TIMER_NEVER); /* set again by client_settle() */
-        request_tick(&req->core, &c->conn, now_ns);
-        client_step(req, now_ns);
+        struct client_timer *due = (struct client_timer *)(void *)t;
+        timers_set(&c->timers, t, TIMER_NEVER); /* set again by whoever it belongs to */
+        if (due->is_attempt) {
+            struct client_attempt *a =
+                (struct client_attempt *)(void *)((char *)due -
+                                                  offsetof(struct client_attempt, timer));
+            request_tick(&a->core, &a->path->conn, now_ns);
+            attempt_step(a, now_ns);
+        } else {
+            struct weft_request *req =
+                (struct weft_request *)(void *)((char *)due - offsetof(struct weft_request, timer));
+            stream_tick(&req->stream, &c->policy, now_ns);
+            client_follow(req, now_ns);
+        }
     }
 }
 
 /* The node's host says that nobody listens there. Rare, so a walk over all is fine. */
-static void client_refuse(struct weft_client *c, uint64_t now_ns)
+static void client_refuse(struct weft_client *c, struct client_path *path, uint64_t now_ns)
 {
-    c->refused = false;
-    for (uint32_t i = 0; i <= c->table.mask; i++) {
-        for (struct table_node *n = c->table.buckets[i]; n != NULL; n = n->next) {
-            struct weft_request *req = (struct weft_request *)(void *)n;
-            request_refused(&req->core, now_ns);
-            if (req->core.ended && !req->reported) {
-                client_step(req, now_ns);
+    path->refused = false;
+    struct weft_request *req = LIST_FIRST(&c->requests);
+    while (req != NULL) {
+        struct weft_request *next = LIST_NEXT(req, open_link); /* this one may be freed */
+        for (uint32_t i = 0; i < STREAM_ATTEMPTS; i++) {
+            struct client_attempt *a = req->attempts[i];
+            if (a != NULL && a->path == path) {
+                request_refused(&a->core, now_ns);
+                if (a->core.ended) {
+                    attempt_step(a, now_ns);
+                    break;
+                }
             }
         }
+        req = next;
     }
 }
 
@@ -174,12 +200,14 @@ int weft_client_process(weft_client_t *c)
     uint64_t now_ns = clock_now_ns();
     client_tick(c, now_ns);
     client_io_flush(c, now_ns);
-    if (c->refused) {
-        client_refuse(c, now_ns);
-        client_io_flush(c, now_ns);
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        if (c->paths[i].refused) {
+            client_refuse(c, &c->paths[i], now_ns);
+            client_io_flush(c, now_ns);
+        }
     }
     c->processing = false;
-    return (int)c->table.count;
+    return (int)c->open;
 }
 
 int weft_submit(weft_client_t *c, const weft_query_t *query, weft_text_fn text, weft_done_fn done,
@@ -188,44 +216,39 @@ int weft_submit(weft_client_t *c, const weft_query_t *query, weft_text_fn text, 
     if (done == NULL) {
         return -EINVAL;
     }
-    if (c->table.count == CLIENT_OPEN_MAX) {
+    if (c->open == CLIENT_OPEN_MAX) {
         return -EAGAIN;
-    }
-    struct weft_req_hdr hdr;
-    uint8_t *body = NULL;
-    uint32_t body_len = 0;
-    int rc = query_encode(query, &hdr, &body, &body_len);
-    if (rc != 0) {
-        return rc;
     }
     struct weft_request *req = calloc(1, sizeof(*req));
     if (req == NULL) {
-        free(body);
         return -ENOMEM;
     }
-    if (c->next_seq == UINT32_MAX) { /* a connection's numbers never repeat */
-        uint64_t conn_id = 0;
-        rc = client_random(&conn_id, sizeof(conn_id));
-        if (rc != 0) {
-            free(body);
-            free(req);
-            return rc;
-        }
-        c->conn.conn_id = conn_id;
-        c->conn.cookie = 0;
-        c->next_seq = 0;
+    int rc = query_encode(query, &req->hdr, &req->body, &req->body_len);
+    if (rc != 0) {
+        free(req);
+        return rc;
     }
-    hdr.req_seq = ++c->next_seq;
     uint64_t now_ns = clock_now_ns();
-    request_init(&req->core, &c->conn, &hdr, body, body_len, query->budget_ms * NS_PER_MS, now_ns);
-    req->node.conn_id = c->conn.conn_id;
-    req->node.req_seq = hdr.req_seq;
     req->client = c;
     req->text = text;
     req->done = done;
     req->user = user;
-    table_add(&c->table, &req->node);
-    client_step(req, now_ns);
+    req->end_to_end = query->end_to_end;
+    req->deadline_ns = query->budget_ms != 0 ? now_ns + query->budget_ms * NS_PER_MS : 0;
+    LIST_INSERT_HEAD(&c->requests, req, open_link);
+    c->open++;
+    stream_init(&req->stream, &c->policy, query->hedge, query->once, now_ns);
+    /* The first attempt by hand: if it cannot be opened, the caller hears of it, not `done`. */
+    struct stream_order order;
+    (void)stream_next(&req->stream, &order);
+    req->following = true;
+    rc = attempt_start(req, &order, now_ns);
+    req->following = false;
+    if (rc != 0) {
+        client_request_free(req);
+        return rc;
+    }
+    timers_set(&c->timers, &req->timer.timer, stream_due_ns(&req->stream));
     if (out != NULL) {
         *out = req;
     }
@@ -237,8 +260,16 @@ int weft_submit(weft_client_t *c, const weft_query_t *query, weft_text_fn text, 
 
 void weft_cancel(weft_request_t *req)
 {
-    request_cancel(&req->core, clock_now_ns());
-    if (!req->ready) {
-        timers_set(&req->client->timers, &req->timer, request_due_ns(&req->core));
+    uint64_t now_ns = clock_now_ns();
+    stream_cancel(&req->stream, now_ns);
+    timers_set(&req->client->timers, &req->timer.timer, now_ns); /* reports, if nothing is live */
+    for (uint32_t i = 0; i < STREAM_ATTEMPTS; i++) {
+        struct client_attempt *a = req->attempts[i];
+        if (a != NULL) {
+            request_cancel(&a->core, now_ns);
+            if (!a->ready) {
+                timers_set(&req->client->timers, &a->timer.timer, request_due_ns(&a->core));
+            }
+        }
     }
 }

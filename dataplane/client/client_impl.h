@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * client_impl.h - the inside of weft_client_t, shared by client.c (requests, time), client_io.c
- * (socket), ask.c (waiting) and query.c (queries to wire); nobody else includes it.
+ * client_impl.h - the inside of weft_client_t, shared by client.c (requests, callbacks, time),
+ * attempt.c (the attempts of a request), client_io.c (sockets), ask.c (waiting) and query.c
+ * (queries to wire); nobody else includes it.
+ *
+ * A weft_request_t is one answer for the user: its decisions are dataplane/flow/stream.h. It owns
+ * up to two live attempts; an attempt is one request on the wire (dataplane/flow/request.h). One
+ * that has been given up lives on alone until its worker has been told.
  */
 #pragma once
 
@@ -14,22 +19,49 @@
 
 #include "dataplane/flow/prompt.h"
 #include "dataplane/flow/request.h"
+#include "dataplane/flow/stream.h"
 #include "dataplane/flow/table.h"
 #include "dataplane/flow/timers.h"
 
 #define CLIENT_OPEN_MAX     65536u
+#define CLIENT_ATTEMPTS_MAX (2 * CLIENT_OPEN_MAX)
+#define CLIENT_PATHS_MAX    8u /* nodes it knows to ask */
 #define CLIENT_BATCH        64u
 #define CLIENT_ROUNDS       32u       /* batches received per weft_client_process() */
 #define CLIENT_SOCKET_BYTES (4 << 20) /* asked of the kernel; what it gives is enough too */
 
-struct weft_request {
+/* Where in the heap of timers a due entry belongs. */
+struct client_timer {
+    struct timer timer; /* first member */
+    bool is_attempt;
+};
+
+struct client_attempt {
     struct table_node node; /* first member */
-    struct timer timer;
-    STAILQ_ENTRY(weft_request) ready_link;
+    struct client_timer timer;
+    STAILQ_ENTRY(client_attempt) ready_link;
     bool ready;
-    bool reported; /* `done` was called; the worker may still be being told */
+    bool accepted; /* the stream has been told */
     struct weft_client *client;
+    struct client_path *path;
+    struct weft_request *owner; /* NULL: given up */
+    uint32_t index;             /* of the owner's attempts */
     struct request core;
+};
+
+struct weft_request {
+    struct weft_client *client;
+    struct client_timer timer;
+    LIST_ENTRY(weft_request) open_link;
+    struct client_attempt *attempts[STREAM_ATTEMPTS];
+    struct stream stream;
+    struct weft_req_hdr hdr; /* of each attempt, but for its number */
+    uint8_t *body;           /* as written first */
+    uint8_t *resumed;        /* the same behind tokens that were given; NULL = none yet */
+    uint32_t body_len, resumed_len;
+    uint64_t deadline_ns; /* 0 = none */
+    bool end_to_end;      /* the deadline is the last token's */
+    bool following;       /* client_follow() runs */
     weft_text_fn text;
     weft_done_fn done;
     void *user;
@@ -49,21 +81,30 @@ struct client_inbox {
     uint8_t data[CLIENT_BATCH][WEFT_DATAGRAM_MAX];
 };
 
-struct weft_client {
-    int epoll; /* socket and wake */
+/* One node of the mesh to ask: a connected socket and what was learnt there. */
+struct client_path {
     int socket;
-    int wake; /* eventfd of weft_ask_interrupt() */
+    bool blocked; /* socket full */
+    bool refused; /* nobody listens there */
+    STAILQ_HEAD(client_ready, client_attempt) ready;
+    struct request_conn conn;
+    struct client_outbox outbox;
+};
+
+struct weft_client {
+    int epoll; /* sockets and wake */
+    int wake;  /* eventfd of weft_ask_interrupt() */
     atomic_bool interrupted;
     bool asking;     /* weft_ask() runs */
     bool processing; /* callbacks run: submit must not send by itself */
-    bool blocked;    /* socket full */
-    bool refused;    /* nobody listens at the node */
     uint32_t next_seq;
-    struct table table;
+    uint32_t open; /* requests that have not been reported */
+    LIST_HEAD(client_requests, weft_request) requests;
+    struct table table; /* of attempts */
     struct timers timers;
-    STAILQ_HEAD(client_ready, weft_request) ready;
-    struct request_conn conn;
-    struct client_outbox outbox;
+    struct stream_policy policy;
+    uint32_t path_count;
+    struct client_path *paths;
     struct client_inbox inbox;
 };
 
@@ -71,17 +112,29 @@ struct weft_client {
 int query_encode(const weft_query_t *query, struct weft_req_hdr *hdr, uint8_t **body,
                  uint32_t *body_len);
 
-/* client.c */
-void client_step(struct weft_request *req, uint64_t now_ns);
-void client_settle(struct weft_request *req);
+/* client.c: carries out what the stream orders, reports its end, sets its timer. May free `req`. */
+void client_follow(struct weft_request *req, uint64_t now_ns);
+/* A random number of `len` bytes. Returns 0 or -EIO. */
+int client_random(void *out, size_t len);
+
+/* attempt.c */
+/* Opens an attempt of the request as ordered. Returns 0, or the status that it has ended with. */
+int attempt_start(struct weft_request *req, const struct stream_order *order, uint64_t now_ns);
+/* After any input: tokens to the stream, then into the queue of those that may have to send. */
+void attempt_step(struct client_attempt *a, uint64_t now_ns);
+/* The request no longer wants it: its worker is told in the background. */
+void attempt_give_up(struct client_attempt *a, uint64_t now_ns);
+/* All was sent: sleep until the next deadline, or go. */
+void attempt_settle(struct client_attempt *a);
+void attempt_free(struct client_attempt *a);
 
 /* ask.c: forgets an interrupt. */
 void client_interrupt_clear(struct weft_client *c);
 
 /* client_io.c */
-int client_io_open(struct weft_client *c, const char *node);
+int client_io_open(struct weft_client *c, const char *nodes);
 void client_io_close(struct weft_client *c);
 /* Receives and hands out what has come. */
 void client_io_receive(struct weft_client *c, uint64_t now_ns);
-/* Sends what the ready requests have to say, until none has or the socket is full. */
+/* Sends what the ready attempts have to say, until none has or the sockets are full. */
 void client_io_flush(struct weft_client *c, uint64_t now_ns);

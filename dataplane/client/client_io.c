@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client_io.c - the client's one socket: batches in and out; see client_impl.h. */
+/* client_io.c - the client's sockets, one for each node it knows: batches in and out; see
+ * client_impl.h. */
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -47,81 +49,121 @@ static int io_watch(struct weft_client *c, int fd)
     return epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
-int client_io_open(struct weft_client *c, const char *node)
+static int path_open(struct client_path *path, const char *node)
 {
     struct sockaddr_in addr;
     int rc = io_resolve(node, &addr);
     if (rc != 0) {
         return rc;
     }
-    c->socket = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    c->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    c->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (c->socket < 0 || c->wake < 0 || c->epoll < 0) {
+    path->socket = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (path->socket < 0) {
         return -errno;
     }
     int bytes = CLIENT_SOCKET_BYTES;
-    (void)setsockopt(c->socket, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
-    (void)setsockopt(c->socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-    if (connect(c->socket, (const struct sockaddr *)&addr, sizeof(addr)) != 0) {
+    (void)setsockopt(path->socket, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
+    (void)setsockopt(path->socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+    return connect(path->socket, (const struct sockaddr *)&addr, sizeof(addr)) == 0 ? 0 : -errno;
+}
+
+/* Opens a path for each of the nodes between commas. */
+static int paths_open(struct weft_client *c, const char *nodes)
+{
+    int rc = 0;
+    const char *at = nodes;
+    while (rc == 0 && at != NULL) {
+        char node[IO_HOST_MAX];
+        size_t len = strcspn(at, ",");
+        if (len == 0 || len >= sizeof(node) || c->path_count == CLIENT_PATHS_MAX) {
+            return -EINVAL;
+        }
+        memcpy(node, at, len);
+        node[len] = '\0';
+        struct client_path *path = &c->paths[c->path_count++];
+        path->socket = -1;
+        STAILQ_INIT(&path->ready);
+        rc = path_open(path, node);
+        rc = rc == 0 ? io_watch(c, path->socket) : rc;
+        at = at[len] == ',' ? at + len + 1 : NULL;
+    }
+    return rc;
+}
+
+int client_io_open(struct weft_client *c, const char *nodes)
+{
+    c->paths = calloc(CLIENT_PATHS_MAX, sizeof(*c->paths));
+    c->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    c->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (c->paths == NULL) {
+        return -ENOMEM;
+    }
+    if (c->wake < 0 || c->epoll < 0) {
         return -errno;
     }
-    rc = io_watch(c, c->socket);
-    rc = rc == 0 ? io_watch(c, c->wake) : rc;
     for (uint32_t i = 0; i < CLIENT_BATCH; i++) {
         c->inbox.iov[i] = (struct iovec){c->inbox.data[i], sizeof(c->inbox.data[i])};
         c->inbox.msgs[i].msg_hdr.msg_iov = &c->inbox.iov[i];
         c->inbox.msgs[i].msg_hdr.msg_iovlen = 1;
     }
-    return rc;
+    int rc = paths_open(c, nodes);
+    return rc == 0 ? io_watch(c, c->wake) : rc;
+}
+
+static void io_close(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
 }
 
 void client_io_close(struct weft_client *c)
 {
-    int fds[] = {c->epoll, c->socket, c->wake};
-    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
-        if (fds[i] >= 0) {
-            close(fds[i]);
-        }
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        io_close(c->paths[i].socket);
     }
+    io_close(c->wake);
+    io_close(c->epoll);
+    free(c->paths);
 }
 
-static void io_input(struct weft_client *c, const uint8_t *data, size_t len, uint64_t now_ns)
+static void io_input(struct weft_client *c, struct client_path *path, const uint8_t *data,
+                     size_t len, uint64_t now_ns)
 {
     struct datagram_payload payload;
     if (!datagram_check(data, len, true, sizeof(struct weft_rsp), &payload)) {
         return;
     }
     const struct weft_rsp *rsp = (const struct weft_rsp *)(const void *)data;
-    struct weft_request *req =
-        (struct weft_request *)(void *)table_find(&c->table, rsp->h.conn_id, rsp->h.req_seq);
-    if (req != NULL) {
-        request_input(&req->core, &c->conn, rsp, payload, now_ns);
-        client_step(req, now_ns);
+    struct client_attempt *a =
+        (struct client_attempt *)(void *)table_find(&c->table, rsp->h.conn_id, rsp->h.req_seq);
+    if (a != NULL) {
+        request_input(&a->core, &a->path->conn, rsp, payload, now_ns);
+        attempt_step(a, now_ns);
         return;
     }
-    struct client_outbox *out = &c->outbox;
+    struct client_outbox *out = &path->outbox;
     if (out->count < CLIENT_BATCH) {
-        size_t size = request_tomb_output(&c->conn, rsp, out->data[out->count]);
+        size_t size = request_tomb_output(&path->conn, rsp, out->data[out->count]);
         out->len[out->count] = (uint16_t)size;
         out->count += size != 0;
     }
 }
 
-void client_io_receive(struct weft_client *c, uint64_t now_ns)
+/* Receives and hands out what has come on one path. */
+static void path_receive(struct weft_client *c, struct client_path *path, uint64_t now_ns)
 {
     for (uint32_t round = 0; round < CLIENT_ROUNDS; round++) {
-        int got = recvmmsg(c->socket, c->inbox.msgs, CLIENT_BATCH, MSG_DONTWAIT, NULL);
+        int got = recvmmsg(path->socket, c->inbox.msgs, CLIENT_BATCH, MSG_DONTWAIT, NULL);
         if (got < 0) {
             if (errno == EINTR) {
                 continue;
             }
-            c->refused = c->refused || errno == ECONNREFUSED;
+            path->refused = path->refused || errno == ECONNREFUSED;
             return;
         }
         for (int i = 0; i < got; i++) {
             if ((c->inbox.msgs[i].msg_hdr.msg_flags & MSG_TRUNC) == 0) {
-                io_input(c, c->inbox.data[i], c->inbox.msgs[i].msg_len, now_ns);
+                io_input(c, path, c->inbox.data[i], c->inbox.msgs[i].msg_len, now_ns);
             }
         }
         if (got < (int)CLIENT_BATCH) {
@@ -131,10 +173,17 @@ void client_io_receive(struct weft_client *c, uint64_t now_ns)
     }
 }
 
-/* Sends the outbox. False: the socket is full, what is left stays. */
-static bool io_send(struct weft_client *c)
+void client_io_receive(struct weft_client *c, uint64_t now_ns)
 {
-    struct client_outbox *out = &c->outbox;
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        path_receive(c, &c->paths[i], now_ns);
+    }
+}
+
+/* Sends the outbox. False: the socket is full, what is left stays. */
+static bool path_send(struct client_path *path)
+{
+    struct client_outbox *out = &path->outbox;
     while (out->sent < out->count) {
         struct mmsghdr msgs[CLIENT_BATCH];
         struct iovec iov[CLIENT_BATCH];
@@ -145,42 +194,49 @@ static bool io_send(struct weft_client *c)
             msgs[i].msg_hdr.msg_iov = &iov[i];
             msgs[i].msg_hdr.msg_iovlen = 1;
         }
-        int sent = sendmmsg(c->socket, msgs, count, MSG_DONTWAIT);
+        int sent = sendmmsg(path->socket, msgs, count, MSG_DONTWAIT);
         if (sent > 0) {
             out->sent += (uint32_t)sent;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
-            c->blocked = true;
+            path->blocked = true;
             return false;
         } else if (errno == ECONNREFUSED) {
-            c->refused = true; /* an earlier datagram's fate; this one was not sent: go on */
+            path->refused = true; /* an earlier datagram's fate; this one was not sent: go on */
         } else if (errno != EINTR) {
             out->sent++; /* lost like any datagram: timers see to it */
         }
     }
     out->count = 0;
     out->sent = 0;
-    c->blocked = false;
+    path->blocked = false;
     return true;
 }
 
-void client_io_flush(struct weft_client *c, uint64_t now_ns)
+static void path_flush(struct client_path *path, uint64_t now_ns)
 {
-    struct client_outbox *out = &c->outbox;
+    struct client_outbox *out = &path->outbox;
     for (;;) {
-        struct weft_request *req = STAILQ_FIRST(&c->ready);
-        if (out->count == CLIENT_BATCH || req == NULL) {
-            if (!io_send(c) || req == NULL) {
+        struct client_attempt *a = STAILQ_FIRST(&path->ready);
+        if (out->count == CLIENT_BATCH || a == NULL) {
+            if (!path_send(path) || a == NULL) {
                 return;
             }
             continue;
         }
-        size_t size = request_output(&req->core, &c->conn, now_ns, out->data[out->count]);
+        size_t size = request_output(&a->core, &path->conn, now_ns, out->data[out->count]);
         out->len[out->count] = (uint16_t)size;
         out->count += size != 0;
         if (size == 0) {
-            STAILQ_REMOVE_HEAD(&c->ready, ready_link);
-            req->ready = false;
-            client_settle(req);
+            STAILQ_REMOVE_HEAD(&path->ready, ready_link);
+            a->ready = false;
+            attempt_settle(a);
         }
+    }
+}
+
+void client_io_flush(struct weft_client *c, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        path_flush(&c->paths[i], now_ns);
     }
 }

@@ -24,7 +24,7 @@ static uint64_t request_open_rto_ns(const struct request *r)
 }
 
 void request_init(struct request *r, const struct request_conn *conn,
-                  const struct weft_req_hdr *hdr, uint8_t *body, uint32_t body_len,
+                  const struct weft_req_hdr *hdr, const uint8_t *body, uint32_t body_len,
                   uint64_t budget_ns, uint64_t now_ns)
 {
     memset(r, 0, sizeof(*r));
@@ -38,7 +38,9 @@ void request_init(struct request *r, const struct request_conn *conn,
     r->hdr.alt2 = WEFT_NODE_NONE;
     r->body = body;
     r->body_len = body_len;
+    r->wanted = WEFT_NODE_NONE;
     r->server = WEFT_NODE_NONE;
+    r->alternates[0] = r->alternates[1] = WEFT_NODE_NONE;
     r->stray = WEFT_NODE_NONE;
     r->credit = FLOW_CREDIT_FIRST_BYTES;
     r->ack_ns = NEVER;
@@ -46,14 +48,13 @@ void request_init(struct request *r, const struct request_conn *conn,
     r->life_ns = now_ns;
     r->deadline_ns = budget_ns != 0 ? now_ns + budget_ns : 0;
     r->try_ns = now_ns + request_open_rto_ns(r);
+    r->tries_max = conn->connect_tries;
     r->probe_ns = NEVER;
     reasm_init(&r->reply);
 }
 
 void request_deinit(struct request *r)
 {
-    free(r->body);
-    r->body = NULL;
     reasm_deinit(&r->reply);
 }
 
@@ -122,19 +123,75 @@ void request_refused(struct request *r, uint64_t now_ns)
 
 /* ---- input ---- */
 
-static uint64_t request_probe_gap_ns(const struct request *r, const struct request_conn *conn)
+static uint64_t request_max(uint64_t a, uint64_t b)
 {
-    uint64_t rto = rtt_rto_ns(&conn->rtt, 0);
-    rto = rto > REQUEST_LIFE_NS ? rto : REQUEST_LIFE_NS;
-    rto <<= r->probes < 3 ? r->probes : 3;
-    return rto < RTT_RTO_CAP_NS ? rto : RTT_RTO_CAP_NS;
+    return a > b ? a : b;
+}
+
+/* The usual time between datagrams of the reply, with its spread; 0 = not known yet. */
+static uint64_t request_pace_ns(const struct request *r)
+{
+    return r->pace.srtt_ns + 4 * r->pace.var_ns;
+}
+
+/* Silence before a probe: longer while probes bring nothing new. */
+static uint64_t request_quiet_ns(const struct request *r, const struct request_conn *conn)
+{
+    uint64_t quiet = request_max(REQUEST_QUIET_NS, 2 * request_pace_ns(r));
+    quiet = request_max(quiet, rtt_rto_ns(&conn->rtt, 0));
+    quiet <<= r->idle < REQUEST_QUIET_DOUBLINGS ? r->idle : REQUEST_QUIET_DOUBLINGS;
+    return quiet < REQUEST_QUIET_MAX_NS ? quiet : REQUEST_QUIET_MAX_NS;
+}
+
+static uint64_t request_silent_ns(const struct request_conn *conn)
+{
+    return request_max(REQUEST_SILENT_NS, REQUEST_SILENT_RTOS * rtt_rto_ns(&conn->rtt, 0));
 }
 
 static void request_alive(struct request *r, const struct request_conn *conn, uint64_t now_ns)
 {
     r->life_ns = now_ns;
-    uint64_t gap = request_probe_gap_ns(r, conn);
-    r->probe_ns = now_ns + (gap < conn->stall_ns ? gap : conn->stall_ns);
+    r->probes = 0;
+    r->probe_due = false;
+    r->probe_ns = now_ns + request_quiet_ns(r, conn);
+}
+
+/* New bytes of the reply. */
+static void request_fresh(struct request *r, uint64_t now_ns)
+{
+    if (r->fresh_ns != 0) {
+        rtt_sample(&r->pace, now_ns - r->fresh_ns);
+    }
+    r->fresh_ns = r->step_ns = now_ns;
+    r->idle = 0;
+}
+
+/* The worker lives, and has nothing to send. */
+static void request_busy(struct request *r, struct request_conn *conn, uint32_t probes,
+                         uint32_t steps, uint64_t now_ns)
+{
+    if (probes == 1) { /* Karn: of several, none knows which one was answered */
+        rtt_sample(&conn->rtt, now_ns - r->probed_ns);
+    }
+    if (steps == 0 || steps != r->steps) {
+        r->step_ns = now_ns;
+        r->steps = steps;
+    }
+    r->idle++;
+}
+
+/* Does it answer, and yet nothing happens? */
+static bool request_stuck(const struct request *r, uint64_t now_ns)
+{
+    uint64_t pace = request_pace_ns(r);
+    if (r->reply.total != REASM_TOTAL_UNKNOWN) {
+        return false; /* the model has done its work */
+    }
+    if (r->fresh_ns == 0) {
+        return now_ns - r->step_ns >= REQUEST_STUCK_FIRST_NS;
+    }
+    return now_ns - r->step_ns >= request_max(REQUEST_STUCK_NS, REQUEST_STUCK_GAPS * pace) ||
+           now_ns - r->fresh_ns >= request_max(REQUEST_FORGOTTEN_NS, REQUEST_FORGOTTEN_GAPS * pace);
 }
 
 /* A worker knows the request. False: it is not the one that serves it, leave the datagram. */
@@ -143,6 +200,7 @@ static bool request_accept(struct request *r, struct request_conn *conn, const s
 {
     if (r->server == WEFT_NODE_NONE) {
         r->server = rsp->h.server;
+        r->step_ns = now_ns;
         if (r->state == REQUEST_OPENING) {
             r->state = REQUEST_ACCEPTED;
             r->tries = 0;
@@ -160,8 +218,25 @@ static bool request_accept(struct request *r, struct request_conn *conn, const s
         r->stray_due = true;
         return false;
     }
+    uint32_t probes = r->probes;
     request_alive(r, conn, now_ns);
+    if (rsp->h.type == WEFT_T_GRANT || rsp->h.type == WEFT_T_RESEND_REQ) {
+        r->step_ns = now_ns; /* the request is still on its way to the model */
+    } else if (rsp->h.type == WEFT_T_BUSY) {
+        request_busy(r, conn, probes, rsp->h.arg, now_ns);
+        r->probe_ns = now_ns + request_quiet_ns(r, conn);
+    }
     return true;
+}
+
+static void request_alternates(struct request *r, struct datagram_payload payload)
+{
+    struct weft_grant grant;
+    if (payload.len >= sizeof(grant)) {
+        memcpy(&grant, payload.data, sizeof(grant));
+        r->alternates[0] = grant.alt1;
+        r->alternates[1] = grant.alt2;
+    }
 }
 
 static void request_grant(struct request *r, uint32_t upto)
@@ -198,8 +273,8 @@ static void request_check_gap(struct request *r, const struct request_conn *conn
 static void request_resp(struct request *r, struct request_conn *conn, const struct weft_rsp *rsp,
                          struct datagram_payload payload, uint64_t now_ns)
 {
-    free(r->body); /* it answers, so it has the whole request */
-    r->body = NULL;
+    r->body = NULL;      /* it answers, so it has the whole request */
+    r->step_ns = now_ns; /* even a repeat: it has something to send */
     r->granted = r->sent_to = r->body_len;
     r->lacks.end = r->lacks.begin;
     uint64_t end = (uint64_t)rsp->h.offset + payload.len;
@@ -215,9 +290,9 @@ static void request_resp(struct request *r, struct request_conn *conn, const str
         (void)reasm_set_total(&r->reply, rsp->h.msg_len);
     }
     if (fresh > 0) {
-        r->probes = 0;
+        request_fresh(r, now_ns);
     }
-    request_alive(r, conn, now_ns);
+    r->probe_ns = now_ns + request_quiet_ns(r, conn);
     r->unacked++;
     if (r->unacked >= REQUEST_ACK_EVERY || fresh == 0) {
         r->ack_ns = now_ns; /* a duplicate tells that the worker does not know how far we are */
@@ -298,20 +373,23 @@ static void request_reject(struct request *r, const struct weft_rsp *rsp,
         r->result.constraint_best = why.best;
         r->result.retry_after_ms = why.retry_after_us / 1000 + (why.retry_after_us % 1000 != 0);
     }
-    request_close(r, why.status != 0 ? -(int)why.status : WEFT_E_PROTOCOL, now_ns);
+    int status = why.status != 0 ? -(int)why.status : WEFT_E_PROTOCOL;
+    if (!r->ended && status != WEFT_E_WORKER_LOST && status != WEFT_E_PROTOCOL) {
+        r->result.finish = WEFT_FINISH_REFUSED;
+    }
+    request_close(r, status, now_ns);
 }
 
-static void request_unknown(struct request *r, const struct request_conn *conn,
-                            const struct weft_rsp *rsp, uint64_t now_ns)
+static void request_unknown(struct request *r, const struct weft_rsp *rsp, uint64_t now_ns)
 {
     if (r->stray != WEFT_NODE_NONE && rsp->h.server == r->stray) {
         return;
     }
-    if (r->state != REQUEST_OPENING) {
+    if (r->state != REQUEST_OPENING || r->wanted != WEFT_NODE_NONE) {
         request_close(r, WEFT_E_WORKER_LOST, now_ns);
         return;
     }
-    if (++r->tries >= conn->connect_tries) {
+    if (++r->tries >= r->tries_max) {
         request_close(r, WEFT_E_UNREACHABLE, now_ns);
         return;
     }
@@ -334,7 +412,7 @@ void request_input(struct request *r, struct request_conn *conn, const struct we
         request_reject(r, rsp, payload, now_ns);
         return;
     case WEFT_T_UNKNOWN:
-        request_unknown(r, conn, rsp, now_ns);
+        request_unknown(r, rsp, now_ns);
         return;
     case WEFT_T_GRANT:
     case WEFT_T_RESP:
@@ -353,6 +431,7 @@ void request_input(struct request *r, struct request_conn *conn, const struct we
     } else if (rsp->h.type == WEFT_T_NEED_ACK) {
         request_need_ack(r, conn, rsp, now_ns);
     } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_GRANT) {
+        request_alternates(r, payload);
         request_grant(r, rsp->h.arg);
     } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_RESEND_REQ) {
         request_resend_req(r, payload);
@@ -390,13 +469,12 @@ uint64_t request_due_ns(const struct request *r)
     return r->state == REQUEST_CANCELLING ? request_min(due, r->cancel_end_ns) : due;
 }
 
-static void request_tick_opening(struct request *r, const struct request_conn *conn,
-                                 uint64_t now_ns)
+static void request_tick_opening(struct request *r, uint64_t now_ns)
 {
     if (now_ns < r->try_ns) {
         return;
     }
-    if (++r->tries >= conn->connect_tries) {
+    if (++r->tries >= r->tries_max) {
         request_close(r, WEFT_E_UNREACHABLE, now_ns);
         return;
     }
@@ -408,15 +486,18 @@ static void request_tick_opening(struct request *r, const struct request_conn *c
 static void request_tick_accepted(struct request *r, const struct request_conn *conn,
                                   uint64_t now_ns)
 {
-    if (now_ns - r->life_ns >= conn->stall_ns) {
+    bool silent = r->probes != 0 && now_ns - r->probed_ns >= request_silent_ns(conn);
+    if (silent || now_ns - r->life_ns >= conn->stall_ns || request_stuck(r, now_ns)) {
         request_abandon(r, WEFT_E_STALLED, now_ns);
         return;
     }
     if (now_ns >= r->probe_ns) {
+        r->probed_ns = r->probes == 0 ? now_ns : r->probed_ns;
         r->probe_due = true;
         r->probes++;
-        r->probe_ns =
-            request_min(now_ns + request_probe_gap_ns(r, conn), r->life_ns + conn->stall_ns);
+        uint64_t next_ns =
+            request_min(now_ns + rtt_rto_ns(&conn->rtt, 0), r->probed_ns + request_silent_ns(conn));
+        r->probe_ns = request_min(next_ns, r->life_ns + conn->stall_ns);
     }
 }
 
@@ -448,7 +529,7 @@ void request_tick(struct request *r, struct request_conn *conn, uint64_t now_ns)
     }
     switch (r->state) {
     case REQUEST_OPENING:
-        request_tick_opening(r, conn, now_ns);
+        request_tick_opening(r, now_ns);
         break;
     case REQUEST_ACCEPTED:
         request_tick_accepted(r, conn, now_ns);
@@ -472,6 +553,11 @@ static void request_done_frame(struct request *r, const uint8_t *data, uint32_t 
         return;
     }
     memcpy(&done, data, sizeof(done));
+    if (done.status == 0 && !r->ended && r->state == REQUEST_ACCEPTED &&
+        done.new_tokens != r->resumed + r->result.new_tokens) {
+        request_abandon(r, WEFT_E_CORRUPT, now_ns); /* not what the worker says it has sent */
+        return;
+    }
     if (!r->ended) {
         weft_result_t *res = &r->result;
         res->finish = done.finish;
@@ -505,11 +591,14 @@ bool request_event(struct request *r, struct request_text *text, uint64_t now_ns
         if (frame.kind == WEFT_FRAME_DONE) {
             request_done_frame(r, at + sizeof(frame), frame.len, now_ns);
         } else if (frame.kind == WEFT_FRAME_TEXT && r->state == REQUEST_ACCEPTED) {
-            if (r->result.new_tokens++ == 0) {
+            bool continued = (frame.flags & WEFT_FRAME_CONTINUED) != 0;
+            r->result.new_tokens += !continued;
+            if (r->result.first_token_us == 0) {
                 uint64_t us = (now_ns - r->start_ns) / NS_PER_US;
                 r->result.first_token_us = us != 0 ? us : 1;
             }
-            *text = (struct request_text){frame.token, (const char *)at + sizeof(frame), frame.len};
+            *text = (struct request_text){frame.token, continued, (const char *)at + sizeof(frame),
+                                          frame.len};
             return true;
         }
     }

@@ -7,7 +7,17 @@
  * request_due_ns() has come; after either, request_event() until it returns false (texts in
  * order), then request_output() until it returns 0. `ended` says that `result` is final;
  * request_closed() that the machine may be freed. Every path ends: by DONE, a refusal, silence
- * (connect_tries, stall_ns), the budget, or a second after CANCEL.
+ * (connect_tries, the bounds below), the budget, or a second after CANCEL.
+ *
+ * A worker that has accepted is given up when
+ * - probes stay without an answer for 150 ms or six round-trip timeouts, the first probe having
+ *   gone after a silence of 50 ms, twice the usual time between tokens or a round-trip timeout,
+ *   whichever is longest (frozen, cut off);
+ * - it answers probes, but its model has not taken a step for ten times the usual time between
+ *   tokens, half a second at least, two seconds before the first token (stuck);
+ * - its model works but this answer gets nothing for a hundred times the usual, five seconds at
+ *   least (forgotten).
+ * Whatever the estimates say, `stall_ns` of silence is the end.
  *
  * Threads: none; all times are of one monotonic clock given by the caller.
  */
@@ -25,15 +35,25 @@
 
 #define REQUEST_OPEN_RTO_NS                                                                        \
     (200 * NS_PER_MS) /* floor before the GRANT: a worker may be computing */
-#define REQUEST_LIFE_NS      (100 * NS_PER_MS) /* floor of the silence before a sign of life */
-#define REQUEST_ACK_DELAY_NS (20 * NS_PER_MS)
-#define REQUEST_ACK_EVERY    16u /* datagrams */
-#define REQUEST_CANCEL_NS    NS_PER_S
-#define REQUEST_COOKIES_MAX  4u    /* restarts for a new cookie before they count as silence */
-#define REQUEST_TOMBS        1024u /* a power of two */
-#define REQUEST_TRIES        5u
-#define REQUEST_STALL_NS     (5 * NS_PER_S)
-#define REQUEST_OUT_MAX      WEFT_DATAGRAM_SAFE
+#define REQUEST_QUIET_NS        (50 * NS_PER_MS) /* floor of the silence before a probe */
+#define REQUEST_QUIET_MAX_NS    NS_PER_S
+#define REQUEST_QUIET_DOUBLINGS 4u
+#define REQUEST_SILENT_NS       (150 * NS_PER_MS) /* floor of probes without an answer */
+#define REQUEST_SILENT_RTOS     6u
+#define REQUEST_STUCK_NS        (500 * NS_PER_MS)
+#define REQUEST_STUCK_FIRST_NS  (2 * NS_PER_S)
+#define REQUEST_STUCK_GAPS      10u
+#define REQUEST_FORGOTTEN_NS    (5 * NS_PER_S)
+#define REQUEST_FORGOTTEN_GAPS  100u
+#define REQUEST_ACK_DELAY_NS    (20 * NS_PER_MS)
+#define REQUEST_ACK_EVERY       16u /* datagrams */
+#define REQUEST_CANCEL_NS       NS_PER_S
+#define REQUEST_COOKIES_MAX     4u    /* restarts for a new cookie before they count as silence */
+#define REQUEST_TOMBS           1024u /* a power of two */
+#define REQUEST_TRIES_AGAIN     3u    /* of an attempt after a lost one */
+#define REQUEST_TRIES           5u
+#define REQUEST_STALL_NS        (5 * NS_PER_S)
+#define REQUEST_OUT_MAX         WEFT_DATAGRAM_SAFE
 
 /* What is left of a closed request: enough to answer what still arrives for it. */
 struct request_tomb {
@@ -61,18 +81,23 @@ enum request_state {
 
 struct request {
     struct weft_req_hdr hdr; /* as filled by the caller; copied into each datagram */
-    uint8_t *body;           /* heap, owned; NULL once the worker has it all */
+    const uint8_t *body;     /* the caller's; NULL once the worker has it all */
     uint32_t body_len;
     enum request_state state;
     bool ended;
     weft_result_t result;
 
+    uint16_t wanted; /* node to ask for; WEFT_NODE_NONE = the mesh chooses ... */
+    uint16_t avoid_count;
+    uint16_t avoid[WEFT_AVOID_MAX]; /* ... if it can, none of these */
     uint16_t server;
-    uint16_t stray; /* another node that answered: to be cancelled there */
+    uint16_t alternates[2]; /* as the GRANT told */
+    uint16_t stray;         /* another node that answered: to be cancelled there */
     bool stray_due;
     uint64_t cookie_sent; /* in the latest fragment */
     uint32_t cookies;     /* restarts for a new one */
-    uint32_t tries;       /* datagrams in a row without an answer while opening */
+    uint32_t tries;       /* datagrams in a row without an answer while opening ... */
+    uint32_t tries_max;   /* ... and how many are too many */
     uint64_t try_ns;      /* next try while opening; next CANCEL while cancelling */
     uint64_t sample_ns;   /* when the first fragment went, if only once */
     bool first_due;       /* first fragment to be sent again */
@@ -80,6 +105,7 @@ struct request {
     uint32_t granted;
     struct reasm_range lacks; /* what the worker asked for again */
 
+    uint32_t resumed; /* tokens of earlier attempts: the account includes them */
     struct reasm reply;
     uint32_t parsed; /* frames before it were handed out */
     uint32_t credit;
@@ -89,10 +115,16 @@ struct request {
     uint32_t asks;            /* repeats of it */
     uint64_t ask_ns;          /* when to repeat it */
     bool ask_due;
-    uint64_t life_ns;  /* last datagram that came */
-    uint64_t probe_ns; /* next sign of life asked for */
-    uint32_t probes;   /* in a row without new data */
+    uint64_t life_ns;   /* last datagram that came */
+    uint64_t probe_ns;  /* next sign of life asked for */
+    uint32_t probes;    /* in a row without an answer */
+    uint64_t probed_ns; /* when the first of them went */
+    uint32_t idle;      /* answers to probes in a row that were no data */
     bool probe_due;
+    struct rtt pace;   /* time between fresh datagrams of the reply */
+    uint64_t fresh_ns; /* last of them; 0 = none yet */
+    uint64_t step_ns;  /* last sign that the model works */
+    uint32_t steps;    /* its count then */
 
     uint64_t start_ns;
     uint64_t deadline_ns; /* 0 = none */
@@ -103,6 +135,7 @@ struct request {
 /* One piece of the answer. */
 struct request_text {
     uint32_t token;
+    bool continued;   /* the same token as before */
     const char *data; /* until the next call for this request */
     size_t len;
 };
@@ -114,12 +147,19 @@ void request_conn_init(struct request_conn *conn, uint64_t conn_id, uint32_t con
 /*
  * Begins a request. Of `hdr` the caller fills req_seq, session, prio_mode, route block fields
  * (model, req_tags, vram, radius, x, y, tiers, want, max_tokens); the rest is set here. `body`
- * (heap, prompt.h) becomes the request's. `budget_ns` 0 = none.
+ * (prompt.h) must stay until request_forget_body(). `budget_ns` 0 = none. What node to ask for or
+ * to avoid is set behind it.
  */
 void request_init(struct request *r, const struct request_conn *conn,
-                  const struct weft_req_hdr *hdr, uint8_t *body, uint32_t body_len,
+                  const struct weft_req_hdr *hdr, const uint8_t *body, uint32_t body_len,
                   uint64_t budget_ns, uint64_t now_ns);
 void request_deinit(struct request *r);
+
+/* The body is about to go; only for a request that has ended or is being cancelled. */
+static inline void request_forget_body(struct request *r)
+{
+    r->body = NULL;
+}
 
 /* A datagram that passed datagram_check() and carries this request's conn_id and req_seq. */
 void request_input(struct request *r, struct request_conn *conn, const struct weft_rsp *rsp,

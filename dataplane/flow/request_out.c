@@ -33,11 +33,16 @@ static struct weft_req *request_stamp(const struct weft_req_hdr *hdr, uint64_t c
     return req;
 }
 
+static uint16_t request_target(const struct request *r)
+{
+    return r->server != WEFT_NODE_NONE ? r->server : r->wanted;
+}
+
 static size_t request_control(const struct request *r, const struct request_conn *conn,
                               uint8_t type, const void *payload, size_t len, uint64_t now_ns,
                               uint8_t *out)
 {
-    struct weft_req *req = request_stamp(&r->hdr, conn->cookie, type, r->server, out);
+    struct weft_req *req = request_stamp(&r->hdr, conn->cookie, type, request_target(r), out);
     req->h.budget_us = request_budget_us(r, now_ns);
     req->h.msg_len = (uint32_t)len;
     if (len != 0) {
@@ -72,7 +77,9 @@ static size_t request_fragment(struct request *r, const struct request_conn *con
 {
     uint32_t len = r->body_len - begin;
     len = len < WEFT_REQ_PAYLOAD_SAFE ? len : WEFT_REQ_PAYLOAD_SAFE;
-    struct weft_req *req = request_stamp(&r->hdr, conn->cookie, WEFT_T_REQ, r->server, out);
+    struct weft_req *req = request_stamp(&r->hdr, conn->cookie, WEFT_T_REQ, request_target(r), out);
+    req->first.avoid_count = r->avoid_count;
+    memcpy(req->first.avoid, r->avoid, sizeof(req->first.avoid));
     req->h.flags = (uint8_t)(flags | (begin == 0 ? WEFT_F_FIRST : 0) |
                              (begin + len == r->body_len ? WEFT_F_LAST : 0));
     req->h.budget_us = request_budget_us(r, now_ns);
@@ -159,9 +166,10 @@ size_t request_tomb_output(const struct request_conn *conn, const struct weft_rs
                            uint8_t *out)
 {
     const struct request_tomb *tomb = &conn->tombs[rsp->h.req_seq & (REQUEST_TOMBS - 1)];
+    /* What answers a CANCEL is not answered by another one: two ends would go on for ever. */
     if (rsp->h.type == WEFT_T_REJECT || rsp->h.type == WEFT_T_UNKNOWN ||
-        rsp->h.type == WEFT_T_COOKIE || tomb->hdr.conn_id != rsp->h.conn_id ||
-        tomb->hdr.req_seq != rsp->h.req_seq) {
+        rsp->h.type == WEFT_T_COOKIE || rsp->h.type == WEFT_T_BUSY ||
+        tomb->hdr.conn_id != rsp->h.conn_id || tomb->hdr.req_seq != rsp->h.req_seq) {
         return 0;
     }
     uint8_t type = tomb->complete ? WEFT_T_ACK : WEFT_T_CANCEL;

@@ -255,7 +255,8 @@ static void serve_ack(struct weft_job *job, struct datagram_payload payload)
     }
 }
 
-static void serve_resend(struct serve *s, struct weft_job *job, struct datagram_payload payload)
+static void serve_resend(struct serve *s, struct weft_job *job, struct datagram_payload payload,
+                         uint64_t now_ns)
 {
     struct weft_range range;
     if (payload.len < sizeof(range)) {
@@ -271,6 +272,11 @@ static void serve_resend(struct serve *s, struct weft_job *job, struct datagram_
         !serve_acked(job, range.begin, range.begin + FLOW_CREDIT_FIRST_BYTES)) {
         return;
     }
+    if (range.begin == range.end && now_ns - reply->sent_ns < RTT_RTO_FLOOR_NS) {
+        serve_busy(s, job); /* a sign of life; what was just sent is on its way */
+        serve_job_update(job);
+        return;
+    }
     uint32_t begin = range.begin > reply->acked ? range.begin : reply->acked;
     uint32_t end = range.end > range.begin ? range.end : range.begin + SERVE_RESEND_BURST;
     end = end < reply->sent ? end : reply->sent;
@@ -283,25 +289,21 @@ static void serve_resend(struct serve *s, struct weft_job *job, struct datagram_
 
 static void serve_cancel(struct serve *s, struct weft_job *job)
 {
-    struct serve_reply *reply = &job->reply;
-    switch (job->state) {
-    case SERVE_RECEIVING:
-        serve_control(s, &job->last, WEFT_T_UNKNOWN, 0, NULL, 0);
-        done_set_add(&s->done, job->node.conn_id, job->node.req_seq, (uint16_t)-WEFT_E_CANCELLED,
-                     WEFT_C_NONE);
-        serve_job_close(job, false);
-        return;
-    case SERVE_RUNNING:
+    if (job->state == SERVE_RUNNING) {
         serve_job_cancel(job);
         serve_busy(s, job);
-        break;
-    case SERVE_FINISHED: /* the end is what the client waits for */
-        reply->again.end = reply->acked + SERVE_RESEND_BURST;
-        reply->again.end = reply->again.end < reply->sent ? reply->again.end : reply->sent;
-        reply->again.begin = reply->acked;
-        break;
+        serve_job_update(job);
+        return;
     }
-    serve_job_update(job);
+    if (job->state == SERVE_FINISHED && job->reply.sent < job->reply.end) {
+        return; /* its end has not gone out yet */
+    }
+    /* Not begun, or done already: over either way. The reply must not go again, or a client that
+     * has forgotten the request would answer each part of it with another CANCEL. */
+    int status = job->state == SERVE_RECEIVING ? WEFT_E_CANCELLED : 0;
+    serve_control(s, &job->last, WEFT_T_UNKNOWN, 0, NULL, 0);
+    done_set_add(&s->done, job->node.conn_id, job->node.req_seq, (uint16_t)-status, WEFT_C_NONE);
+    serve_job_close(job, false);
 }
 
 void serve_input(struct serve *s, const uint8_t *data, size_t len, uint64_t now_ns)
@@ -336,7 +338,7 @@ void serve_input(struct serve *s, const uint8_t *data, size_t len, uint64_t now_
     if (req->h.type == WEFT_T_ACK) {
         serve_ack(job, payload);
     } else if (req->h.type == WEFT_T_RESEND) {
-        serve_resend(s, job, payload);
+        serve_resend(s, job, payload, now_ns);
     } else {
         serve_cancel(s, job);
     }

@@ -72,6 +72,7 @@ struct serve_reply {
     uint32_t sent;
     uint32_t end;
     uint32_t credit;
+    uint64_t sent_ns;         /* when the latest datagram went */
     struct reasm_range again; /* asked for by RESEND */
 };
 

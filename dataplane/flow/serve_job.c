@@ -280,10 +280,10 @@ static void serve_reply_put(struct serve_reply *reply, const void *data, uint32_
 }
 
 /* `spare` bytes stay free behind: the DONE frame must always fit. */
-static int serve_reply_frame(struct weft_job *job, uint8_t kind, uint32_t token, const void *data,
-                             uint32_t len, uint32_t spare)
+static int serve_reply_frame(struct weft_job *job, uint8_t kind, uint8_t flags, uint32_t token,
+                             const void *data, uint32_t len, uint32_t spare)
 {
-    struct weft_frame frame = {kind, 0, (uint16_t)len, token};
+    struct weft_frame frame = {kind, flags, (uint16_t)len, token};
     uint32_t need = (uint32_t)sizeof(frame) + len;
     if ((uint64_t)job->reply.end + need + spare > WEFT_MESSAGE_MAX ||
         serve_reply_reserve(job, need + spare) != 0) {
@@ -302,14 +302,16 @@ int serve_job_emit(struct weft_job *job, uint32_t token, const char *text, size_
     if (len > WEFT_MESSAGE_MAX) {
         return -ENOBUFS;
     }
+    uint8_t flags = 0;
     do {
         uint32_t part = len < FRAME_TEXT_MAX ? (uint32_t)len : FRAME_TEXT_MAX;
-        int rc = serve_reply_frame(job, WEFT_FRAME_TEXT, token, text, part, DONE_BYTES);
+        int rc = serve_reply_frame(job, WEFT_FRAME_TEXT, flags, token, text, part, DONE_BYTES);
         if (rc != 0) {
             return rc;
         }
         text = part != 0 ? text + part : text;
         len -= part;
+        flags = WEFT_FRAME_CONTINUED;
     } while (len != 0);
     serve_job_update(job);
     return 0;
@@ -353,7 +355,7 @@ void serve_job_finish(struct weft_job *job, const weft_job_report_t *report)
     job->parts = NULL;
     reasm_deinit(&job->body);
     /* Its place has been kept free since the start. */
-    int rc = serve_reply_frame(job, WEFT_FRAME_DONE, 0, &done, sizeof(done), 0);
+    int rc = serve_reply_frame(job, WEFT_FRAME_DONE, 0, 0, &done, sizeof(done), 0);
     assert(rc == 0);
     (void)rc;
     serve_job_update(job);

@@ -204,11 +204,11 @@ uint32_t nic_rx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
             rte_pktmbuf_free(bufs[i]);
             continue;
         }
-        packets[kept].frame = rte_pktmbuf_mtod(bufs[i], struct route_frame *);
+        packet_attach(&packets[kept], rte_pktmbuf_mtod(bufs[i], void *), bufs[i]->data_len);
         packets[kept].buffer = bufs[i];
-        packets[kept].len = bufs[i]->data_len;
         if (nic->driver.partial_sums) {
-            partial_finish((uint8_t *)packets[kept].frame, packets[kept].len, nic->data_port_be);
+            partial_finish((uint8_t *)packet_ether(&packets[kept]), packets[kept].len,
+                           nic->data_port_be);
         }
         kept++;
     }
@@ -221,9 +221,8 @@ bool nic_alloc(struct nic *nic, struct route_packet *packet)
     if (buf == NULL) {
         return false;
     }
-    packet->frame = rte_pktmbuf_mtod(buf, struct route_frame *);
+    packet_attach(packet, rte_pktmbuf_mtod(buf, void *), 0);
     packet->buffer = buf;
-    packet->len = 0;
     return true;
 }
 
@@ -240,6 +239,7 @@ uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
             rte_pktmbuf_free(buf);
             continue;
         }
+        buf->data_off = (uint16_t)((char *)packet_ether(&packets[i]) - (char *)buf->buf_addr);
         buf->data_len = (uint16_t)packets[i].len;
         buf->pkt_len = packets[i].len;
         bufs[used++] = buf;

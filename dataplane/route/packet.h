@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * packet.h - a frame and what the stages have found out about it. Ethernet, IPv4 (no options) and
- * UDP headers have fixed places, so the Weft header is at ROUTE_WEFT_OFFSET.
+ * packet.h - a frame and what the stages have found out about it. Ethernet, at most one 802.1Q tag,
+ * IPv4 (no options) or IPv6 (no extension headers), UDP. A frame is looked at through a view in
+ * which the Weft datagram always begins at ROUTE_WEFT_OFFSET: the headers end there and begin
+ * wherever their length puts them (`start`). A frame that changes its family grows or shrinks at
+ * its head, into the room in front of it, and its payload never moves.
  * UDP checksums are updated for the bytes changed (RFC 1624), never recomputed over a payload that
  * this node did not write: damage on any hop stays visible to the receiver.
  */
@@ -11,6 +14,7 @@
 #include <stdint.h>
 #include <weft/wire.h>
 
+#include "schemas/base/addr.h"
 #include "schemas/drops.def"
 
 #define ROUTE_DROP_ENUM_(name, text) ROUTE_DROP_##name,
@@ -21,13 +25,23 @@ const char *route_drop_name(unsigned drop);
 const char *route_drop_text(unsigned drop);
 
 #define ROUTE_ETHER_TYPE_IPV4 0x0800u
+#define ROUTE_ETHER_TYPE_IPV6 0x86ddu
+#define ROUTE_ETHER_TYPE_VLAN 0x8100u
+#define ROUTE_VLAN_ID         0x0fffu /* of a tag: the rest is priority */
 #define ROUTE_IP_PROTOCOL_UDP 17u
 #define ROUTE_IP_TTL          64u
 
+/* All header fields are big-endian. */
 struct WEFT_PACKED route_ether {
     uint8_t dst[6];
     uint8_t src[6];
-    uint16_t type; /* big-endian, like all of the three headers */
+    uint16_t type;
+};
+
+/* Between the addresses and the type of a tagged frame. */
+struct WEFT_PACKED route_vlan {
+    uint16_t type; /* ROUTE_ETHER_TYPE_VLAN */
+    uint16_t tci;
 };
 
 struct WEFT_PACKED route_ipv4 {
@@ -43,16 +57,42 @@ struct WEFT_PACKED route_ipv4 {
     uint32_t dst;
 };
 
+struct WEFT_PACKED route_ipv6 {
+    uint32_t version_class_flow;
+    uint16_t payload_len;
+    uint8_t next_header;
+    uint8_t hop_limit;
+    struct in6_addr src;
+    struct in6_addr dst;
+};
+
 struct WEFT_PACKED route_udp {
     uint16_t src_port;
     uint16_t dst_port;
     uint16_t len;
-    uint16_t checksum; /* 0 = none */
+    uint16_t checksum; /* 0 = none, over IPv4 only */
 };
 
+/* Where things are in the view, from its first byte. */
+#define ROUTE_WEFT_OFFSET 66u
+#define ROUTE_IPV4_OFFSET 38u
+#define ROUTE_IPV6_OFFSET 18u
+/* `start` of an untagged frame; a tag puts it 4 lower. */
+#define ROUTE_START_IPV4 24u
+#define ROUTE_START_IPV6 4u
+
+/* The view. Bytes before `start` are the room in front, not the frame's. */
 struct WEFT_PACKED route_frame {
-    struct route_ether ether;
-    struct route_ipv4 ip;
+    union {
+        struct WEFT_PACKED {
+            uint8_t before_ip[ROUTE_IPV4_OFFSET];
+            struct route_ipv4 ip;
+        };
+        struct WEFT_PACKED {
+            uint8_t before_ip6[ROUTE_IPV6_OFFSET];
+            struct route_ipv6 ip6;
+        };
+    };
     struct route_udp udp;
     union {
         struct weft_hdr common;
@@ -61,9 +101,16 @@ struct WEFT_PACKED route_frame {
         uint8_t bytes[WEFT_DATAGRAM_MAX];
     } weft;
 };
-#define ROUTE_WEFT_OFFSET 42u
-WEFT_ASSERT(offsetof(struct route_frame, weft) == ROUTE_WEFT_OFFSET, "Ethernet + IPv4 + UDP");
-#define ROUTE_FRAME_MAX ((uint32_t)sizeof(struct route_frame))
+WEFT_ASSERT(offsetof(struct route_frame, ip) == ROUTE_IPV4_OFFSET, "IPv4 + UDP end at Weft");
+WEFT_ASSERT(offsetof(struct route_frame, ip6) == ROUTE_IPV6_OFFSET, "IPv6 + UDP end at Weft");
+WEFT_ASSERT(offsetof(struct route_frame, weft) == ROUTE_WEFT_OFFSET, "Weft has one place");
+
+/* The longest frame without a tag: Ethernet's MTU. Over IPv6 the datagram is 20 bytes shorter. */
+#define ROUTE_FRAME_MAX        1514u
+#define ROUTE_DATAGRAM_MAX_IP6 (WEFT_DATAGRAM_MAX - 20u)
+WEFT_ASSERT(ROUTE_WEFT_OFFSET - ROUTE_START_IPV4 + WEFT_DATAGRAM_MAX == ROUTE_FRAME_MAX, "MTU");
+WEFT_ASSERT(ROUTE_WEFT_OFFSET - ROUTE_START_IPV6 + ROUTE_DATAGRAM_MAX_IP6 == ROUTE_FRAME_MAX,
+            "MTU");
 
 /* What becomes of a packet. */
 enum route_action {
@@ -82,32 +129,77 @@ enum route_to {
 
 /* One packet on its way through the stages. */
 struct route_packet {
-    struct route_frame *frame;
-    void *buffer;      /* the shell's own handle: who owns the frame's memory */
-    uint32_t len;      /* bytes of the frame */
-    uint16_t weft_len; /* bytes of the Weft datagram */
-    uint16_t next;     /* node index, with ROUTE_TO_NODE */
-    uint16_t sender;   /* index of the member whose address it came from, or ROUTE_INDEX_NONE */
-    uint8_t action;    /* enum route_action */
-    uint8_t to;        /* enum route_to, with ROUTE_SEND */
-    uint8_t why;       /* 1 + the enum route_drop it was counted under; 0: none */
-    bool from_worker;  /* came out of the local ring */
-    bool own;          /* this node wrote the datagram: headers are composed, not updated */
+    struct route_frame *frame; /* the view: the frame itself begins `start` bytes behind it */
+    void *buffer;              /* the shell's own handle: who owns the frame's memory */
+    uint32_t len;              /* bytes of the frame */
+    uint16_t weft_len;         /* bytes of the Weft datagram */
+    uint16_t next;             /* node index, with ROUTE_TO_NODE */
+    uint16_t sender;           /* index of the member whose address it came from, or
+                                  ROUTE_INDEX_NONE */
+    uint8_t action;            /* enum route_action */
+    uint8_t to;                /* enum route_to, with ROUTE_SEND */
+    uint8_t why;               /* 1 + the enum route_drop it was counted under; 0: none */
+    uint8_t start;             /* of the frame in the view; tells the family */
+    bool from_worker;          /* came out of the local ring */
+    bool own;                  /* this node wrote the datagram: headers are composed, not updated */
 };
 
-/* This node's own place on the network. */
+WEFT_ASSERT(sizeof(struct route_packet) == 32, "two to a cache line");
+
+/* A received frame, or a buffer for a datagram of this node's own (`len` 0), as a packet. The
+ * ROUTE_START_IPV4 bytes before `data` must be the buffer's as well: headers may grow into them. */
+static inline void packet_attach(struct route_packet *p, void *data, uint32_t len)
+{
+    p->frame = (struct route_frame *)(void *)((uint8_t *)data - ROUTE_START_IPV4);
+    p->start = ROUTE_START_IPV4;
+    p->len = len;
+}
+
+/* Are its headers IPv6's? They begin further in front, tagged or not. */
+static inline bool packet_is_ip6(const struct route_packet *p)
+{
+    return p->start <= ROUTE_START_IPV6;
+}
+
+/* The frame's first byte: where the link's header is. */
+static inline struct route_ether *packet_ether(const struct route_packet *p)
+{
+    return (struct route_ether *)(void *)((uint8_t *)p->frame + p->start);
+}
+
+/* Who sent it, in 16 bytes whatever the family. */
+static inline struct in6_addr packet_source(const struct route_packet *p)
+{
+    return packet_is_ip6(p) ? p->frame->ip6.src : addr_of_v4(p->frame->ip.src);
+}
+
+static inline struct in6_addr packet_destination(const struct route_packet *p)
+{
+    return packet_is_ip6(p) ? p->frame->ip6.dst : addr_of_v4(p->frame->ip.dst);
+}
+
+/* This node's own place on the network. It has an address of one family or of both. */
 struct route_host {
     uint8_t mac[6];
-    uint16_t port_be; /* of the data plane, big-endian */
-    uint32_t addr;    /* IPv4, network order */
+    uint16_t port_be;      /* of the data plane, big-endian */
+    uint16_t vlan_be;      /* of every frame, big-endian; 0 = untagged */
+    uint32_t addr;         /* IPv4, network order; 0 = none */
+    struct in6_addr addr6; /* all zero = none */
 };
 
-/* Internet checksum (RFC 1071) of the UDP datagram with its pseudo-header; `frame` must hold
- * `udp.len` bytes from the UDP header on. 0 = correct, as summed with the checksum field. */
-uint16_t packet_udp_sum(const struct route_frame *frame);
+/* Where a packet goes on the link and the network. */
+struct route_hop {
+    uint8_t mac[6];
+    uint16_t port_be;
+    struct in6_addr addr; /* of a family that the sending host has an address of */
+};
 
-/* Is the UDP checksum right (or absent)? */
-bool packet_udp_ok(const struct route_frame *frame);
+/* Internet checksum (RFC 1071) of the UDP datagram with its pseudo-header; the frame must hold
+ * `udp.len` bytes from the UDP header on. 0 = correct, as summed with the checksum field. */
+uint16_t packet_udp_sum(const struct route_packet *p);
+
+/* Is the UDP checksum right (or absent, which IPv6 does not allow)? */
+bool packet_udp_ok(const struct route_packet *p);
 
 /* Copies `size` bytes over `field` (both at even offsets of the UDP datagram or its pseudo-header)
  * and updates the UDP checksum by RFC 1624, eqn. 3. `size` must be even. */
@@ -120,18 +212,13 @@ void packet_request_changed(struct route_frame *frame, uint16_t before);
 /* The same for one byte that may be at an odd place. */
 void packet_set_u8(struct route_frame *frame, uint8_t *field, uint8_t value);
 
-/* Where a packet goes on the link and the network. */
-struct route_hop {
-    uint8_t mac[6];
-    uint16_t port_be;
-    uint32_t addr;
-};
-
-/* Gives the frame new addresses (checksums updated, TTL fresh). */
-void packet_readdress(struct route_frame *frame, const struct route_host *from,
+/* Gives the frame new addresses and, if those are of the other family, other headers: checksums
+ * updated, TTL fresh, traffic class kept, flow label 0. A datagram that came without a checksum
+ * (IPv4) gets one where it must have one (IPv6). `weft_len` must fit the family. */
+void packet_readdress(struct route_packet *p, const struct route_host *from,
                       const struct route_hop *to);
 
-/* Fills in all headers in front of a Weft datagram of `weft_len` bytes that this node wrote, UDP
- * checksum included. Returns the length of the frame. */
-uint32_t packet_compose(struct route_frame *frame, uint32_t weft_len, const struct route_host *from,
-                        const struct route_hop *to);
+/* Fills in all headers in front of a Weft datagram of `p->weft_len` bytes that this node wrote, UDP
+ * checksum included. */
+void packet_compose(struct route_packet *p, const struct route_host *from,
+                    const struct route_hop *to);

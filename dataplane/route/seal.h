@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <weft/wire.h>
@@ -41,10 +42,11 @@ void seal_init(struct seal *seal, const struct seal_master *master, uint64_t now
  * older keys than another one has already sealed with. */
 void seal_tick(struct seal *seal, uint64_t now_ns);
 
-/* Cookie of a client address (network order) and connection; never 0. */
-uint64_t seal_cookie(const struct seal *seal, uint32_t addr, uint16_t port_be, uint64_t conn_id);
-bool seal_cookie_ok(const struct seal *seal, uint32_t addr, uint16_t port_be, uint64_t conn_id,
-                    uint64_t cookie);
+/* Cookie of a client address (schemas/base/addr.h) and connection; never 0. */
+uint64_t seal_cookie(const struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
+                     uint64_t conn_id);
+bool seal_cookie_ok(const struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
+                    uint64_t conn_id, uint64_t cookie);
 
 /* Writes block->tag over the rest of the block and the connection. */
 void seal_return(const struct seal *seal, struct weft_return *block, uint64_t conn_id);

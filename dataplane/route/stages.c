@@ -140,14 +140,37 @@ static enum route_drop check_weft(const struct route_frame *f, uint32_t weft_len
     return down ? check_reply(&f->weft.rsp, weft_len) : check_request(&f->weft.req, weft_len);
 }
 
-static enum route_drop check_frame(const struct route_core *core, struct route_packet *p)
+/* What follows the IP header: a UDP datagram of at most `room` bytes. */
+static inline enum route_drop check_udp(struct route_packet *p, uint32_t room, bool from_host)
 {
     const struct route_frame *f = p->frame;
-    if (p->len < ROUTE_WEFT_OFFSET) {
-        return ROUTE_DROP_not_ours;
+    uint32_t udp_len = ntohs(f->udp.len);
+    if (udp_len < sizeof(struct route_udp) || udp_len > room) {
+        return ROUTE_DROP_truncated;
     }
-    if (f->ether.type != htons(ROUTE_ETHER_TYPE_IPV4) || f->ip.version_ihl != 0x45 ||
-        f->ip.protocol != ROUTE_IP_PROTOCOL_UDP || f->ip.dst != core->host.addr) {
+    if (f->udp.src_port == 0 || !from_host) {
+        return ROUTE_DROP_bad_header; /* nobody to answer */
+    }
+    p->weft_len = (uint16_t)(udp_len - sizeof(struct route_udp));
+    p->len = ROUTE_WEFT_OFFSET - p->start + p->weft_len;
+    return check_weft(f, p->weft_len);
+}
+
+/* Puts the view where the IP header behind `link` bytes is in its place. */
+static inline void view_ip(struct route_packet *p, uint32_t link, uint32_t ip_offset)
+{
+    uint8_t *first = (uint8_t *)packet_ether(p);
+    p->start = (uint8_t)(ip_offset - link);
+    p->frame = (struct route_frame *)(void *)(first - p->start);
+}
+
+static inline enum route_drop check_ipv4(const struct route_core *core, struct route_packet *p,
+                                         uint32_t link)
+{
+    const struct route_frame *f = p->frame;
+    uint32_t room = p->len - link;
+    if (room < sizeof(f->ip) + sizeof(f->udp) || f->ip.version_ihl != 0x45 ||
+        f->ip.protocol != ROUTE_IP_PROTOCOL_UDP || f->ip.dst != core->host.addr || f->ip.dst == 0) {
         return ROUTE_DROP_not_ours;
     }
     if ((f->ip.fragment & htons(0x3fff)) != 0) {
@@ -157,18 +180,99 @@ static enum route_drop check_frame(const struct route_core *core, struct route_p
         return ROUTE_DROP_not_ours;
     }
     uint32_t ip_len = ntohs(f->ip.total_len);
-    uint32_t udp_len = ntohs(f->udp.len);
-    if (ip_len > p->len - sizeof(struct route_ether) || udp_len < sizeof(struct route_udp) ||
-        udp_len > ip_len - sizeof(struct route_ipv4) || ip_len < sizeof(struct route_ipv4)) {
+    if (ip_len > room || ip_len < sizeof(f->ip)) {
         return ROUTE_DROP_truncated;
     }
-    uint8_t first = (uint8_t)(ntohl(f->ip.src) >> 24);
-    if (f->udp.src_port == 0 || first == 0 || first >= 224) {
-        return ROUTE_DROP_bad_header; /* nobody to answer */
+    return check_udp(p, ip_len - (uint32_t)sizeof(f->ip), addr_v4_is_host(f->ip.src));
+}
+
+/* For this node, but not with UDP right behind the IPv6 header. */
+static enum route_drop check_next_header(uint8_t next_header)
+{
+    switch (next_header) {
+    case IPPROTO_FRAGMENT:
+        return ROUTE_DROP_fragmented;
+    case IPPROTO_HOPOPTS:
+    case IPPROTO_ROUTING:
+    case IPPROTO_AH:
+    case IPPROTO_DSTOPTS:
+    case IPPROTO_MH:
+        return ROUTE_DROP_ip_extension;
+    default:
+        return ROUTE_DROP_not_ours;
     }
-    p->weft_len = (uint16_t)(udp_len - sizeof(struct route_udp));
-    p->len = ROUTE_WEFT_OFFSET + p->weft_len;
-    return check_weft(f, p->weft_len);
+}
+
+static enum route_drop check_ipv6(const struct route_core *core, struct route_packet *p,
+                                  uint32_t link)
+{
+    static const struct in6_addr none = IN6ADDR_ANY_INIT;
+    const struct route_frame *f = p->frame;
+    uint32_t room = p->len - link;
+    if (room < sizeof(f->ip6) + sizeof(f->udp)) {
+        return ROUTE_DROP_not_ours;
+    }
+    struct in6_addr dst = f->ip6.dst;
+    struct in6_addr src = f->ip6.src;
+    if ((ntohl(f->ip6.version_class_flow) >> 28) != 6 || !addr_equal(&dst, &core->host.addr6) ||
+        addr_equal(&dst, &none)) {
+        return ROUTE_DROP_not_ours;
+    }
+    if (f->ip6.next_header != ROUTE_IP_PROTOCOL_UDP) {
+        return check_next_header(f->ip6.next_header);
+    }
+    if (f->udp.dst_port != core->host.port_be) {
+        return ROUTE_DROP_not_ours;
+    }
+    uint32_t payload_len = ntohs(f->ip6.payload_len);
+    if (payload_len > room - sizeof(f->ip6)) {
+        return ROUTE_DROP_truncated;
+    }
+    if (f->udp.checksum == 0) {
+        return ROUTE_DROP_bad_checksum; /* RFC 8200, 8.1 */
+    }
+    enum route_drop why = check_udp(p, payload_len, addr_v6_is_host(&src));
+    return p->weft_len > ROUTE_DATAGRAM_MAX_IP6 && why == ROUTE_DROP_COUNT ? ROUTE_DROP_oversized
+                                                                           : why;
+}
+
+/* IPv6, and whatever is tagged or ought to be. */
+static __attribute__((noinline)) enum route_drop check_rarer(const struct route_core *core,
+                                                             struct route_packet *p)
+{
+    const uint8_t *first = (const uint8_t *)packet_ether(p);
+    uint16_t type = packet_ether(p)->type;
+    uint32_t link = sizeof(struct route_ether);
+    uint16_t vlan_be = 0;
+    if (type == htons(ROUTE_ETHER_TYPE_VLAN)) {
+        memcpy(&vlan_be, first + link, sizeof(vlan_be));
+        memcpy(&type, first + link + sizeof(vlan_be), sizeof(type));
+        vlan_be &= htons(ROUTE_VLAN_ID); /* 0: a tag for its priority alone */
+        link += (uint32_t)sizeof(struct route_vlan);
+    }
+    enum route_drop why = ROUTE_DROP_not_ours;
+    if (type == htons(ROUTE_ETHER_TYPE_IPV4)) {
+        view_ip(p, link, ROUTE_IPV4_OFFSET);
+        why = check_ipv4(core, p, link);
+    } else if (type == htons(ROUTE_ETHER_TYPE_IPV6)) {
+        view_ip(p, link, ROUTE_IPV6_OFFSET);
+        why = check_ipv6(core, p, link);
+    }
+    return why != ROUTE_DROP_not_ours && vlan_be != core->host.vlan_be ? ROUTE_DROP_wrong_vlan
+                                                                       : why;
+}
+
+static enum route_drop check_frame(const struct route_core *core, struct route_packet *p)
+{
+    if (p->len < ROUTE_WEFT_OFFSET - ROUTE_START_IPV4) {
+        return ROUTE_DROP_not_ours;
+    }
+    if (__builtin_expect(p->start != ROUTE_START_IPV4 || core->host.vlan_be != 0 ||
+                             packet_ether(p)->type != htons(ROUTE_ETHER_TYPE_IPV4),
+                         0)) {
+        return check_rarer(core, p);
+    }
+    return check_ipv4(core, p, sizeof(struct route_ether));
 }
 
 void stage_parse(struct route_core *core, struct route_packet *packets, uint32_t count)
@@ -194,6 +298,7 @@ void stage_parse_worker(struct route_core *core, struct route_packet *packets, u
         p->action = ROUTE_UNDECIDED;
         p->why = 0;
         p->from_worker = p->own = true;
+        p->start = ROUTE_START_IPV4;
         p->sender = p->next = ROUTE_INDEX_NONE;
         if (check_weft(p->frame, p->weft_len) != ROUTE_DROP_COUNT ||
             (p->frame->weft.common.type & WEFT_TYPE_DOWN) == 0) {
@@ -329,13 +434,23 @@ static void classify_first_hop(struct route_core *core, const struct route_table
 {
     const struct route_frame *f = p->frame;
     const struct weft_req *req = &f->weft.req;
+    struct in6_addr from = packet_source(p);
     route_count(&core->counters.from_clients);
-    if (!seal_cookie_ok(&core->seal, f->ip.src, f->udp.src_port, req->h.conn_id,
-                        req->first.cookie)) {
-        uint64_t cookie = seal_cookie(&core->seal, f->ip.src, f->udp.src_port, req->h.conn_id);
+    if (!seal_cookie_ok(&core->seal, &from, f->udp.src_port, req->h.conn_id, req->first.cookie)) {
+        uint64_t cookie = seal_cookie(&core->seal, &from, f->udp.src_port, req->h.conn_id);
         note_why(core, p, ROUTE_DROP_no_cookie);
         route_answer(core, table, p, WEFT_T_COOKIE, &cookie, sizeof(cookie));
     }
+}
+
+/* The member whose address the frame names as its source. */
+static inline uint16_t sender_of(const struct route_table *table, const struct route_packet *p)
+{
+    if (__builtin_expect(!packet_is_ip6(p), 1)) {
+        return route_table_find_v4(table, p->frame->ip.src);
+    }
+    struct in6_addr from = p->frame->ip6.src;
+    return route_table_find_addr(table, &from);
 }
 
 void stage_classify(struct route_core *core, const struct route_table *table,
@@ -351,7 +466,7 @@ void stage_classify(struct route_core *core, const struct route_table *table,
             continue;
         }
         if (!p->from_worker) {
-            p->sender = route_table_find_addr(table, p->frame->ip.src);
+            p->sender = sender_of(table, p);
         }
         if ((p->frame->weft.common.type & WEFT_TYPE_DOWN) != 0) {
             classify_reply(core, table, p, now_ns);
@@ -445,9 +560,9 @@ static void stamp(struct route_core *core, const struct route_table *table, stru
     struct weft_req *req = &f->weft.req;
     uint16_t sum = packet_request_sum(f);
     struct weft_return block = {.port = ntohs(f->udp.src_port)};
-    block.addr[10] = block.addr[11] = 0xff;
-    memcpy(block.addr + 12, &f->ip.src, sizeof(f->ip.src));
-    memcpy(block.mac, f->ether.src, sizeof(block.mac));
+    struct in6_addr from = packet_source(p);
+    memcpy(block.addr, &from, sizeof(block.addr));
+    memcpy(block.mac, packet_ether(p)->src, sizeof(block.mac));
     seal_return(&core->seal, &block, req->h.conn_id);
     req->ret = block;
 
@@ -589,26 +704,26 @@ void stage_second_chance(struct route_core *core, const struct route_table *tabl
 
 /* ---- rewrite ---- */
 
-static struct route_hop client_hop(const struct weft_return *ret)
+static void client_hop(const struct weft_return *ret, struct route_hop *hop)
 {
-    struct route_hop hop = {.port_be = htons(ret->port)};
-    memcpy(&hop.addr, ret->addr + 12, sizeof(hop.addr));
-    memcpy(hop.mac, ret->mac, sizeof(hop.mac));
-    return hop;
+    memcpy(&hop->addr, ret->addr, sizeof(hop->addr));
+    memcpy(hop->mac, ret->mac, sizeof(hop->mac));
+    hop->port_be = htons(ret->port);
 }
 
-static struct route_hop sender_hop(const struct route_frame *f)
+static void sender_hop(const struct route_packet *p, struct route_hop *hop)
 {
-    struct route_hop hop = {.port_be = f->udp.src_port, .addr = f->ip.src};
-    memcpy(hop.mac, f->ether.src, sizeof(hop.mac));
-    return hop;
+    hop->addr = packet_source(p);
+    memcpy(hop->mac, packet_ether(p)->src, sizeof(hop->mac));
+    hop->port_be = p->frame->udp.src_port;
 }
 
-static struct route_hop node_hop(const struct route_core *core, const struct route_node *node)
+static void node_hop(const struct route_core *core, const struct route_node *node,
+                     struct route_hop *hop)
 {
-    struct route_hop hop = {.port_be = core->host.port_be, .addr = node->addr};
-    memcpy(hop.mac, node->mac, sizeof(hop.mac));
-    return hop;
+    hop->addr = node->addr;
+    memcpy(hop->mac, node->mac, sizeof(hop->mac));
+    hop->port_be = core->host.port_be;
 }
 
 void stage_rewrite(struct route_core *core, const struct route_table *table,
@@ -626,17 +741,21 @@ void stage_rewrite(struct route_core *core, const struct route_table *table,
                 route_drop(core, p, ROUTE_DROP_no_neighbour);
                 continue;
             }
-            hop = node_hop(core, node);
-            route_count(&core->counters.relayed);
+            node_hop(core, node, &hop);
+        } else if (p->to == ROUTE_TO_CLIENT) {
+            client_hop(&p->frame->weft.rsp.ret, &hop);
         } else {
-            hop = p->to == ROUTE_TO_CLIENT ? client_hop(&p->frame->weft.rsp.ret)
-                                           : sender_hop(p->frame);
-            route_count(&core->counters.returned);
+            sender_hop(p, &hop);
         }
+        if (__builtin_expect(p->weft_len > ROUTE_DATAGRAM_MAX_IP6, 0) && !addr_is_v4(&hop.addr)) {
+            route_drop(core, p, ROUTE_DROP_oversized);
+            continue;
+        }
+        route_count(p->to == ROUTE_TO_NODE ? &core->counters.relayed : &core->counters.returned);
         if (p->own) {
-            p->len = packet_compose(p->frame, p->weft_len, &core->host, &hop);
+            packet_compose(p, &core->host, &hop);
         } else {
-            packet_readdress(p->frame, &core->host, &hop);
+            packet_readdress(p, &core->host, &hop);
         }
     }
 }

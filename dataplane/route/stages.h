@@ -66,7 +66,8 @@ static inline void route_count(route_counter *counter)
 /* Frames from the network: lengths, headers, version and fields that contradict each other. */
 void stage_parse(struct route_core *core, struct route_packet *packets, uint32_t count);
 
-/* The same for datagrams out of the local worker's ring, which lie at ROUTE_WEFT_OFFSET. */
+/* The same for datagrams out of the local worker's ring, which lie at ROUTE_WEFT_OFFSET of the
+ * view; they have no headers yet. */
 void stage_parse_worker(struct route_core *core, struct route_packet *packets, uint32_t count);
 
 /* Who sent it, and may it come this way? Replies get their direction here. `table` may be NULL. */

@@ -58,7 +58,8 @@ struct arrays {
     uint32_t *tags;
     uint16_t *candidates;
     struct route_map_entry *by_id;
-    struct route_map_entry *by_addr;
+    struct route_map_entry *by_v4;
+    struct route_map_entry *by_v6;
     struct route_map_entry *by_model;
     uint8_t *tiers;
 };
@@ -125,6 +126,15 @@ static uint32_t map_entries(uint32_t count)
     return entries;
 }
 
+static uint32_t v6_count(const struct route_node *nodes, uint32_t count)
+{
+    uint32_t v6 = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        v6 += !addr_is_v4(&nodes[i].addr);
+    }
+    return v6;
+}
+
 static struct route_map map_begin(struct route_map_entry *entries, uint32_t count)
 {
     uint32_t size = map_entries(count);
@@ -161,16 +171,59 @@ static bool map_add(const struct route_map *map, struct route_map_entry *entries
     return true;
 }
 
+/* What stands for an IPv6 address in the map. Which of two that share it is meant, the nodes tell.
+ */
+static inline uint32_t v6_key(const struct in6_addr *addr)
+{
+    uint64_t halves[2];
+    memcpy(halves, addr, sizeof(halves));
+    uint64_t mixed =
+        (halves[0] ^ halves[1] * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xd6e8feb86659fd93);
+    return (uint32_t)(mixed >> 32);
+}
+
+static uint16_t v6_look(const struct route_map *map, const struct route_node *nodes,
+                        const struct in6_addr *addr, uint32_t *slot)
+{
+    const uint32_t mask = (1u << (32u - map->shift)) - 1;
+    const uint32_t key = v6_key(addr);
+    uint32_t at = (key * MAP_HASH) >> map->shift;
+    while (
+        map->entries[at].place != ROUTE_INDEX_NONE &&
+        (map->entries[at].key != key || !addr_equal(&nodes[map->entries[at].place].addr, addr))) {
+        at = (at + 1) & mask;
+    }
+    *slot = at;
+    return map->entries[at].place;
+}
+
+/* Into the map of the address's family. False: it is there already. */
+static bool map_add_addr(const struct route_table *table, const struct arrays *to, uint32_t index)
+{
+    const struct in6_addr *addr = &table->nodes[index].addr;
+    uint32_t slot;
+    if (addr_is_v4(addr)) {
+        return map_add(&table->by_v4, to->by_v4, addr_v4(addr), index);
+    }
+    if (v6_look(&table->by_v6, table->nodes, addr, &slot) != ROUTE_INDEX_NONE) {
+        return false;
+    }
+    to->by_v6[slot] = (struct route_map_entry){.key = v6_key(addr), .place = (uint16_t)index};
+    return true;
+}
+
 /* Fills all maps. False: two nodes have the same id or address. */
 static bool fill_maps(struct route_table *table, const struct arrays *to)
 {
     bool unique = true;
     table->by_id = map_begin(to->by_id, table->node_count);
-    table->by_addr = map_begin(to->by_addr, table->node_count);
+    table->by_v4 =
+        map_begin(to->by_v4, table->node_count - v6_count(table->nodes, table->node_count));
+    table->by_v6 = map_begin(to->by_v6, v6_count(table->nodes, table->node_count));
     table->by_model = map_begin(to->by_model, table->model_count);
     for (uint32_t i = 0; i < table->node_count; i++) {
         unique &= map_add(&table->by_id, to->by_id, table->nodes[i].id, i);
-        unique &= map_add(&table->by_addr, to->by_addr, table->nodes[i].addr, i);
+        unique &= map_add_addr(table, to, i);
     }
     for (uint32_t i = 0; i < table->model_count; i++) {
         unique &= map_add(&table->by_model, to->by_model, table->models[i].id, i);
@@ -190,8 +243,8 @@ static void *lay_out(uint8_t *base, size_t *used, size_t size)
 }
 
 /* The one allocation behind a table: header, then arrays. Returns its size. */
-static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint32_t models,
-                          uint32_t rows, uint32_t candidates)
+static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint32_t nodes6,
+                          uint32_t models, uint32_t rows, uint32_t candidates)
 {
     size_t used = 0;
     lay_out(base, &used, sizeof(struct route_table));
@@ -203,7 +256,8 @@ static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint
     to->candidates = lay_out(base, &used, candidates * sizeof(*to->candidates));
     to->tiers = lay_out(base, &used, candidates * sizeof(*to->tiers));
     to->by_id = lay_out(base, &used, map_entries(nodes) * sizeof(*to->by_id));
-    to->by_addr = lay_out(base, &used, map_entries(nodes) * sizeof(*to->by_addr));
+    to->by_v4 = lay_out(base, &used, map_entries(nodes - nodes6) * sizeof(*to->by_v4));
+    to->by_v6 = lay_out(base, &used, map_entries(nodes6) * sizeof(*to->by_v6));
     to->by_model = lay_out(base, &used, map_entries(models) * sizeof(*to->by_model));
     return used;
 }
@@ -249,14 +303,15 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
     if (counts.models >= ROUTE_INDEX_NONE) {
         return -EINVAL;
     }
+    uint32_t nodes6 = v6_count(sorted, count);
     uint32_t padded = pair_count + (counts.models + 1) * SCAN_PAD;
-    size_t size = lay_out_all(NULL, &to, count, counts.models, counts.rows, padded);
+    size_t size = lay_out_all(NULL, &to, count, nodes6, counts.models, counts.rows, padded);
     uint8_t *memory = aligned_alloc(LINE_BYTES, size);
     if (memory == NULL) {
         return -ENOMEM;
     }
     memset(memory, 0, size);
-    lay_out_all(memory, &to, count, counts.models, counts.rows, padded);
+    lay_out_all(memory, &to, count, nodes6, counts.models, counts.rows, padded);
     for (uint32_t i = 0; i < count; i++) {
         to.nodes[i] = sorted[i];
         set_costs(&to.nodes[i]);
@@ -377,10 +432,17 @@ uint16_t route_table_find(const struct route_table *table, uint16_t node_id)
     return map_look(&table->by_id, node_id, &slot);
 }
 
-uint16_t route_table_find_addr(const struct route_table *table, uint32_t addr)
+uint16_t route_table_find_v4(const struct route_table *table, uint32_t addr)
 {
     uint32_t slot;
-    return map_look(&table->by_addr, addr, &slot);
+    return map_look(&table->by_v4, addr, &slot);
+}
+
+uint16_t route_table_find_addr(const struct route_table *table, const struct in6_addr *addr)
+{
+    uint32_t slot;
+    return addr_is_v4(addr) ? route_table_find_v4(table, addr_v4(addr))
+                            : v6_look(&table->by_v6, table->nodes, addr, &slot);
 }
 
 const struct route_model *route_table_model(const struct route_table *table, uint32_t model)

@@ -12,6 +12,7 @@
 #include <weft/wire.h>
 
 #include "dataplane/route/scan.h"
+#include "schemas/base/addr.h"
 #include "schemas/base/geo.h"
 
 #define ROUTE_NODES_MAX       SCAN_CANDIDATES_MAX
@@ -41,8 +42,8 @@ struct route_node {
     bool reachable; /* link address of the next hop is known */
     uint8_t mac[6]; /* of the next hop; meaningful if reachable */
     uint16_t x, y;
-    uint32_t addr; /* IPv4, network order */
     uint32_t tags;
+    struct in6_addr addr; /* schemas/base/addr.h; of a family that this node has one of, too */
     /* The rest. */
     struct geo_point at;
     uint32_t prefill_per_second; /* tokens; 0 = not measured */
@@ -97,8 +98,9 @@ struct route_table {
     uint32_t model_count;
     const struct route_node *nodes;   /* rising by id */
     const struct route_model *models; /* rising by id */
-    struct route_map by_id;           /* node id, address, model id -> index */
-    struct route_map by_addr;
+    struct route_map by_id;           /* node id, IPv4 address, model id -> index */
+    struct route_map by_v4;
+    struct route_map by_v6; /* a hash of an IPv6 address -> index; the node has the address */
     struct route_map by_model;
     const struct route_row *rows;
     size_t size_bytes; /* of all of it */
@@ -116,9 +118,11 @@ int route_table_create(struct route_table **table, const struct route_node *node
                        uint16_t self_id, uint16_t epoch, bool abstract);
 void route_table_destroy(struct route_table *table);
 
-/* Index of a node id, of an IPv4 address (network order); ROUTE_INDEX_NONE if not a member. */
+/* Index of a node id, of an IPv4 address (network order), of an address of either family;
+ * ROUTE_INDEX_NONE if not a member. */
 uint16_t route_table_find(const struct route_table *table, uint16_t node_id);
-uint16_t route_table_find_addr(const struct route_table *table, uint32_t addr);
+uint16_t route_table_find_v4(const struct route_table *table, uint32_t addr);
+uint16_t route_table_find_addr(const struct route_table *table, const struct in6_addr *addr);
 
 /* The model's candidates, or NULL if no node alive has it. */
 const struct route_model *route_table_model(const struct route_table *table, uint32_t model);

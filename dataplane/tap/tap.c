@@ -63,7 +63,7 @@ static struct tap_record *fill(const struct tap *tap, uint32_t place, enum tap_p
         .len = (uint16_t)(p->len < UINT16_MAX ? p->len : UINT16_MAX),
         .point = (uint8_t)point,
     };
-    memcpy(slot->data + sizeof(*record), p->frame, kept);
+    memcpy(slot->data + sizeof(*record), packet_ether(p), kept);
     slot->len = (uint32_t)sizeof(*record) + kept;
     return record;
 }
@@ -72,11 +72,12 @@ static struct tap_record *fill(const struct tap *tap, uint32_t place, enum tap_p
 static void fill_worker(const struct tap *tap, uint32_t place, const struct route_packet *p)
 {
     struct route_packet whole = *p;
-    whole.len = ROUTE_WEFT_OFFSET + p->weft_len;
+    const uint32_t headers = ROUTE_WEFT_OFFSET - p->start;
+    whole.len = headers + p->weft_len;
     fill(tap, place, TAP_WORKER_IN, &whole);
     uint32_t kept = whole.len < tap->current->snaplen ? whole.len : tap->current->snaplen;
     memset(slot_at(tap, place)->data + sizeof(struct tap_record), 0,
-           kept < ROUTE_WEFT_OFFSET ? kept : ROUTE_WEFT_OFFSET);
+           kept < headers ? kept : headers);
 }
 
 void tap_take(struct tap *tap, const struct route_packet *packets, uint32_t count)

@@ -56,6 +56,7 @@ struct cpu {
     const struct model_layer *layer;
     float *logits;
     size_t logits_count;
+    struct exec_watch *watch; /* or NULL */
 };
 
 static float *kv_base(const struct cpu *cpu, uint32_t slot, uint32_t layer, uint32_t is_value,
@@ -65,6 +66,12 @@ static float *kv_base(const struct cpu *cpu, uint32_t slot, uint32_t layer, uint
     size_t index = ((size_t)slot * m->layer_count + layer) * 2 + is_value;
     index = index * m->kv_head_count + kv_head;
     return cpu->kv + index * cpu->context * m->head_width;
+}
+
+/* Never becomes false again during a step: what one thread has left out because of it, all know. */
+static bool is_stopped(const struct cpu *cpu)
+{
+    return cpu->watch && atomic_load_explicit(&cpu->watch->stop, memory_order_relaxed);
 }
 
 /* This thread's share of a product over all rows of the batch. */
@@ -96,7 +103,9 @@ static void phase_attend(void *arg, uint32_t index, uint32_t threads)
     const uint32_t group = m->head_count / m->kv_head_count;
     const float scale = 1.0f / sqrtf((float)m->head_width);
     const size_t items = cpu->count * m->head_count;
-    for (size_t i = items * index / threads; i < items * (index + 1) / threads; i++) {
+    /* Behind a long prompt this is most of a layer, so it looks for the stop by itself. */
+    for (size_t i = items * index / threads; i < items * (index + 1) / threads && !is_stopped(cpu);
+         i++) {
         const struct exec_row *row = &cpu->rows[i / m->head_count];
         const uint32_t kv_head = (uint32_t)(i % m->head_count) / group;
         cpu->kernels->attend(
@@ -201,21 +210,38 @@ static void place_rows(struct cpu *cpu)
     }
 }
 
-static void run_layer(struct cpu *cpu, uint32_t index)
+/* False if it was stopped: the stream is then not worth anything. */
+static bool run_layer(struct cpu *cpu, uint32_t index)
 {
     cpu->layer_index = index;
     cpu->layer = &cpu->model->layers[index];
+    if (is_stopped(cpu))
+        return false;
     norm_rows(cpu, &cpu->layer->attn_norm);
     pool_run(cpu->pool, phase_qkv, cpu);
     place_rows(cpu);
     pool_run(cpu->pool, phase_attend, cpu);
+    if (is_stopped(cpu))
+        return false;
     pool_run(cpu->pool, phase_attn_out, cpu);
     add_rows(cpu);
     norm_rows(cpu, &cpu->layer->ffn_norm);
     pool_run(cpu->pool, phase_gate_up, cpu);
+    if (is_stopped(cpu))
+        return false;
     pool_run(cpu->pool, phase_swiglu, cpu);
     pool_run(cpu->pool, phase_down, cpu);
     add_rows(cpu);
+    if (cpu->watch)
+        atomic_fetch_add_explicit(&cpu->watch->progress, 1, memory_order_relaxed);
+    return true;
+}
+
+/* Layers above the stop have not seen the batch's rows: its slots must not count them. */
+static void forget_rows(struct cpu *cpu)
+{
+    for (size_t i = cpu->count; i-- > 0;)
+        cpu->used[cpu->rows[i].slot] = cpu->rows[i].position;
 }
 
 static void run_logits(struct cpu *cpu, float *logits)
@@ -245,7 +271,8 @@ static bool row_is_valid(const struct cpu *cpu, const struct exec_row *rows, siz
     return row->position <= cpu->used[row->slot];
 }
 
-static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits)
+static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
+                       struct exec_watch *watch)
 {
     struct cpu *cpu = (struct cpu *)self;
     const struct model *m = cpu->model;
@@ -256,6 +283,7 @@ static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count, 
             return -EINVAL;
     cpu->rows = rows;
     cpu->count = count;
+    cpu->watch = watch;
     for (size_t i = 0; i < count; i++) {
         cpu->kernels->expand(m->embedding.type,
                              m->embedding.data + rows[i].token * m->embedding.row_bytes, m->width,
@@ -263,8 +291,12 @@ static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count, 
         cpu->used[rows[i].slot] = rows[i].position + 1;
     }
     find_angles(cpu);
-    for (uint32_t l = 0; l < m->layer_count; l++)
-        run_layer(cpu, l);
+    for (uint32_t l = 0; l < m->layer_count; l++) {
+        if (!run_layer(cpu, l)) {
+            forget_rows(cpu);
+            return -ECANCELED;
+        }
+    }
     run_logits(cpu, logits);
     return 0;
 }

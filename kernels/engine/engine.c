@@ -23,6 +23,7 @@ enum state { FREE, QUEUED, PREFILL, DECODE };
 struct request {
     enum state state;
     bool cancelled;
+    bool in_batch; /* of the step that is running */
     bool end_to_end;
     uint32_t slot;
     uint32_t priority;
@@ -32,13 +33,25 @@ struct request {
     uint64_t submitted_ns;
     uint64_t started_ns;
     uint64_t first_token_ns;
+    uint64_t cancelled_ns;
     struct sampler_params sampling;
     uint32_t max_tokens;
     uint32_t prompt_count;
-    uint32_t done_count; /* prompt tokens that went through the backend */
-    uint32_t new_count;
+    uint32_t given_count; /* prompt and resumed tokens */
+    uint32_t done_count;  /* of those, how many went through the backend */
+    uint32_t new_count;   /* resumed ones included */
     uint32_t last_token;
-    uint32_t *prompt; /* context entries of the engine's one allocation */
+    uint32_t *given; /* context entries of the engine's one allocation */
+};
+
+/* The step in hand: planned under the caller's lock, run without it. */
+struct batch {
+    size_t rows; /* 0 = none */
+    size_t decoding;
+    size_t owners;       /* rows that want logits */
+    uint64_t forward_ns; /* length */
+    uint64_t end_ns;     /* of sampling too */
+    int rc;
 };
 
 struct engine {
@@ -48,13 +61,16 @@ struct engine {
     struct engine_options options;
     struct request *requests;
     size_t request_count;
-    uint32_t *prompts;
+    uint32_t *given;
     bool *slot_taken;
     uint64_t order;
     uint32_t active;
     uint32_t queued;
     struct exec_row *rows;
+    struct batch batch;
+    struct exec_watch watch;
     struct request **row_owner; /* of rows that want logits, in their order */
+    uint32_t *picked;           /* what was sampled for them */
     float *logits;
     struct sampler_candidate *scratch;
     double prefill_tps;
@@ -62,6 +78,7 @@ struct engine {
     double batch_cost;    /* seconds that one more decoding stream adds to a step */
     double used_fraction; /* of max_tokens that answers really use */
     uint64_t free_read_ns;
+    size_t free_bytes;
 };
 
 static uint64_t us_between(uint64_t from_ns, uint64_t to_ns)
@@ -100,19 +117,20 @@ int engine_create(engine_t **out, exec_t *exec, const tokenizer_t *tokenizer,
     }
     e->request_count = (size_t)e->info.slots + e->options.queue_max;
     e->requests = array_create(e->request_count, sizeof(*e->requests));
-    e->prompts = array_create(e->request_count * e->info.context, sizeof(*e->prompts));
+    e->given = array_create(e->request_count * e->info.context, sizeof(*e->given));
     e->slot_taken = array_create(e->info.slots, sizeof(*e->slot_taken));
     e->rows = array_create(e->info.batch_max, sizeof(*e->rows));
     e->row_owner = array_create(e->info.slots, sizeof(*e->row_owner));
+    e->picked = array_create(e->info.slots, sizeof(*e->picked));
     e->logits = array_create((size_t)e->info.slots * e->info.vocab, sizeof(*e->logits));
     e->scratch = array_create(e->info.vocab, sizeof(*e->scratch));
-    if (!e->requests || !e->prompts || !e->slot_taken || !e->rows || !e->row_owner || !e->logits ||
-        !e->scratch) {
+    if (!e->requests || !e->given || !e->slot_taken || !e->rows || !e->row_owner || !e->picked ||
+        !e->logits || !e->scratch) {
         engine_destroy(e);
         return -ENOMEM;
     }
     for (size_t i = 0; i < e->request_count; i++)
-        e->requests[i].prompt = e->prompts + i * e->info.context;
+        e->requests[i].given = e->given + i * e->info.context;
     *out = e;
     return 0;
 }
@@ -122,10 +140,11 @@ void engine_destroy(engine_t *engine)
     if (!engine)
         return;
     free(engine->requests);
-    free(engine->prompts);
+    free(engine->given);
     free(engine->slot_taken);
     free(engine->rows);
     free(engine->row_owner);
+    free(engine->picked);
     free(engine->logits);
     free(engine->scratch);
     free(engine);
@@ -151,7 +170,7 @@ static double measure_steps(engine_t *e, uint32_t rows, uint64_t budget_ns, int 
         for (uint32_t i = 0; i < rows; i++)
             e->rows[i] = (struct exec_row){0, (uint32_t)(done % positions) + i,
                                            (uint32_t)((done + i) % e->info.vocab), i + 1 == rows};
-        *rc = exec_forward(e->exec, e->rows, rows, e->logits);
+        *rc = exec_forward(e->exec, e->rows, rows, e->logits, NULL);
         done += rows;
         const uint64_t now = e->options.clock(e->options.clock_user);
         if (now - last < best_ns)
@@ -209,17 +228,29 @@ static uint32_t room(const engine_t *e)
     return (uint32_t)e->request_count - e->active - e->queued;
 }
 
+/* Everything about a request that does not depend on the moment. */
+static int check_request(const engine_t *e, const struct engine_request *r)
+{
+    if (r->token_count == 0 || !r->tokens || r->max_tokens <= r->resume_count ||
+        r->priority > ENGINE_PRIORITY_MAX)
+        return -EINVAL;
+    if (r->token_count > e->info.context || r->max_tokens > e->info.context - r->token_count)
+        return WEFT_E_TOO_LONG;
+    for (size_t i = 0; i < r->token_count; i++)
+        if (r->tokens[i] >= e->info.vocab)
+            return -EINVAL;
+    for (size_t i = 0; i < r->resume_count; i++)
+        if (r->resume[i] >= e->info.vocab ||
+            (e->tokenizer && tokenizer_is_stop(e->tokenizer, r->resume[i])))
+            return -EINVAL;
+    return 0;
+}
+
 int engine_submit(engine_t *engine, const struct engine_request *request, uint64_t now_ns)
 {
-    if (request->token_count == 0 || !request->tokens || request->max_tokens == 0 ||
-        request->priority > ENGINE_PRIORITY_MAX)
-        return -EINVAL;
-    if (request->token_count > engine->info.context ||
-        request->max_tokens > engine->info.context - request->token_count)
-        return WEFT_E_TOO_LONG;
-    for (size_t i = 0; i < request->token_count; i++)
-        if (request->tokens[i] >= engine->info.vocab)
-            return -EINVAL;
+    const int rc = check_request(engine, request);
+    if (rc)
+        return rc;
     if (request->deadline_ns && request->deadline_ns <= now_ns)
         return WEFT_E_BUDGET_EXPIRED;
     if (request_find(engine, request->id))
@@ -229,7 +260,7 @@ int engine_submit(engine_t *engine, const struct engine_request *request, uint64
     struct request *r = engine->requests;
     while (r->state != FREE)
         r++;
-    uint32_t *prompt = r->prompt;
+    uint32_t *given = r->given;
     *r = (struct request){
         .state = QUEUED,
         .end_to_end = request->deadline_is_end_to_end,
@@ -241,27 +272,53 @@ int engine_submit(engine_t *engine, const struct engine_request *request, uint64
         .sampling = request->sampling,
         .max_tokens = request->max_tokens,
         .prompt_count = (uint32_t)request->token_count,
-        .prompt = prompt,
+        .given_count = (uint32_t)(request->token_count + request->resume_count),
+        .new_count = (uint32_t)request->resume_count,
+        .given = given,
     };
-    memcpy(prompt, request->tokens, request->token_count * sizeof(*prompt));
+    memcpy(given, request->tokens, request->token_count * sizeof(*given));
+    if (request->resume_count)
+        memcpy(given + request->token_count, request->resume,
+               request->resume_count * sizeof(*given));
     engine->queued++;
     return 0;
 }
 
-int engine_cancel(engine_t *engine, uint64_t id)
+static void cancel(struct request *r, uint64_t now_ns)
+{
+    if (r->cancelled)
+        return;
+    r->cancelled = true;
+    r->cancelled_ns = now_ns;
+}
+
+/* A batch that nobody wants any more is not worth finishing. */
+static void stop_if_unwanted(engine_t *e)
+{
+    if (e->batch.rows == 0)
+        return;
+    for (size_t i = 0; i < e->request_count; i++)
+        if (e->requests[i].in_batch && !e->requests[i].cancelled)
+            return;
+    atomic_store_explicit(&e->watch.stop, true, memory_order_relaxed);
+}
+
+int engine_cancel(engine_t *engine, uint64_t id, uint64_t now_ns)
 {
     struct request *r = request_find(engine, id);
     if (!r)
         return -ENOENT;
-    r->cancelled = true;
+    cancel(r, now_ns);
+    stop_if_unwanted(engine);
     return 0;
 }
 
-void engine_cancel_all(engine_t *engine)
+void engine_cancel_all(engine_t *engine, uint64_t now_ns)
 {
     for (size_t i = 0; i < engine->request_count; i++)
         if (engine->requests[i].state != FREE)
-            engine->requests[i].cancelled = true;
+            cancel(&engine->requests[i], now_ns);
+    stop_if_unwanted(engine);
 }
 
 bool engine_busy(const engine_t *engine)
@@ -288,6 +345,7 @@ static void finish(engine_t *e, struct request *r, enum engine_finish how, uint6
         .queue_us = us_between(r->submitted_ns, started),
         .prefill_us = us_between(started, first),
         .decode_us = us_between(first, now_ns),
+        .stop_us = r->cancelled ? us_between(r->cancelled_ns, now_ns) : 0,
     };
     if (r->state == QUEUED) {
         e->queued--;
@@ -298,25 +356,29 @@ static void finish(engine_t *e, struct request *r, enum engine_finish how, uint6
             average(&e->used_fraction, (double)r->new_count / (double)r->max_tokens);
     }
     r->state = FREE;
+    r->in_batch = false;
 }
 
 static bool is_late(const struct request *r, uint64_t now_ns)
 {
-    return r->deadline_ns && now_ns >= r->deadline_ns && (r->end_to_end || r->new_count == 0);
+    return r->deadline_ns && now_ns >= r->deadline_ns && (r->end_to_end || r->first_token_ns == 0);
 }
 
-static size_t drop_ended(engine_t *e, uint64_t now_ns, struct engine_event *events)
+static size_t drop_cancelled(engine_t *e, uint64_t now_ns, struct engine_event *events)
 {
     size_t count = 0;
-    for (size_t i = 0; i < e->request_count; i++) {
-        struct request *r = &e->requests[i];
-        if (r->state == FREE)
-            continue;
-        if (r->cancelled)
-            finish(e, r, ENGINE_CANCELLED, now_ns, &events[count++]);
-        else if (is_late(r, now_ns))
-            finish(e, r, ENGINE_DEADLINE, now_ns, &events[count++]);
-    }
+    for (size_t i = 0; i < e->request_count; i++)
+        if (e->requests[i].state != FREE && e->requests[i].cancelled)
+            finish(e, &e->requests[i], ENGINE_CANCELLED, now_ns, &events[count++]);
+    return count;
+}
+
+static size_t drop_late(engine_t *e, uint64_t now_ns, struct engine_event *events)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < e->request_count; i++)
+        if (e->requests[i].state != FREE && is_late(&e->requests[i], now_ns))
+            finish(e, &e->requests[i], ENGINE_DEADLINE, now_ns, &events[count++]);
     return count;
 }
 
@@ -368,7 +430,7 @@ static void fill_slots(engine_t *e, uint64_t now_ns)
     }
 }
 
-/* Prompt tokens that a step may carry besides `decoding` streams: all there is room for if none of
+/* Given tokens that a step may carry besides `decoding` streams: all there is room for if none of
  * them waits, else as many as fit the target. */
 static size_t prefill_budget(const engine_t *e, size_t decoding)
 {
@@ -383,18 +445,13 @@ static size_t prefill_budget(const engine_t *e, size_t decoding)
                                         : PREFILL_CHUNK_LEAST;
 }
 
-struct batch {
-    size_t rows;
-    size_t decoding;
-    size_t owners; /* rows that want logits */
-};
-
 static void add_decoding(engine_t *e, struct batch *b)
 {
     for (size_t i = 0; i < e->request_count; i++) {
         struct request *r = &e->requests[i];
         if (r->state != DECODE)
             continue;
+        r->in_batch = true;
         /* The last token sampled has not been through the backend yet. */
         e->rows[b->rows++] =
             (struct exec_row){r->slot, r->prompt_count + r->new_count - 1, r->last_token, true};
@@ -408,13 +465,14 @@ static void add_prefill(engine_t *e, struct batch *b, bool *visited, uint64_t no
     size_t budget = prefill_budget(e, b->decoding);
     struct request *r;
     while (budget && (r = next_in(e, PREFILL, visited, now_ns)) != NULL) {
-        const size_t left = r->prompt_count - r->done_count;
+        const size_t left = r->given_count - r->done_count;
         const size_t take = left < budget ? left : budget;
         visited[r->slot] = true;
+        r->in_batch = true;
         for (size_t i = 0; i < take; i++) {
             const uint32_t position = r->done_count++;
-            const bool last = r->done_count == r->prompt_count;
-            e->rows[b->rows++] = (struct exec_row){r->slot, position, r->prompt[position], last};
+            const bool last = r->done_count == r->given_count;
+            e->rows[b->rows++] = (struct exec_row){r->slot, position, r->given[position], last};
             if (last)
                 e->row_owner[b->owners++] = r;
         }
@@ -424,12 +482,53 @@ static void add_prefill(engine_t *e, struct batch *b, bool *visited, uint64_t no
 
 /* ---- stepping ---- */
 
-/* Samples for one request; writes one or two events. */
-static size_t take_token(engine_t *e, struct request *r, const float *logits, uint64_t now_ns,
+int engine_plan(engine_t *engine, uint64_t now_ns, struct engine_event *events, size_t capacity)
+{
+    engine_t *e = engine;
+    if (capacity < engine_events_max(e))
+        return -ENOBUFS;
+    if (e->batch.rows)
+        return -EBUSY;
+    size_t count = drop_cancelled(e, now_ns, events);
+    count += drop_late(e, now_ns, events + count);
+    fill_slots(e, now_ns);
+    e->batch = (struct batch){0};
+    add_decoding(e, &e->batch);
+    bool visited[e->info.slots];
+    memset(visited, 0, sizeof(visited));
+    add_prefill(e, &e->batch, visited, now_ns);
+    atomic_store_explicit(&e->watch.stop, false, memory_order_relaxed);
+    return (int)count;
+}
+
+static uint64_t clock_read(const engine_t *e, uint64_t now_ns)
+{
+    return e->options.clock ? e->options.clock(e->options.clock_user) : now_ns;
+}
+
+/* Touches only the batch, and of its requests what no other function changes meanwhile. */
+void engine_run(engine_t *engine, uint64_t now_ns)
+{
+    engine_t *e = engine;
+    struct batch *b = &e->batch;
+    if (b->rows == 0)
+        return;
+    const uint64_t begin_ns = clock_read(e, now_ns);
+    b->rc = exec_forward(e->exec, e->rows, b->rows, e->logits, &e->watch);
+    b->forward_ns = clock_read(e, now_ns) - begin_ns;
+    for (size_t i = 0; b->rc == 0 && i < b->owners; i++) {
+        const struct request *r = e->row_owner[i];
+        e->picked[i] = sampler_pick(&r->sampling, (uint64_t)r->prompt_count + r->new_count,
+                                    e->logits + i * e->info.vocab, e->info.vocab, e->scratch);
+    }
+    b->end_ns = clock_read(e, now_ns);
+    atomic_fetch_add_explicit(&e->watch.progress, 1, memory_order_relaxed);
+}
+
+/* One request's new token; writes one or two events. */
+static size_t take_token(engine_t *e, struct request *r, uint32_t token, uint64_t now_ns,
                          struct engine_event *events)
 {
-    const uint64_t position = (uint64_t)r->prompt_count + r->new_count;
-    const uint32_t token = sampler_pick(&r->sampling, position, logits, e->info.vocab, e->scratch);
     if (r->first_token_ns == 0)
         r->first_token_ns = now_ns;
     if (token == UINT32_MAX) {
@@ -473,29 +572,39 @@ static size_t fail_batch(engine_t *e, const struct batch *b, uint64_t now_ns,
     return count;
 }
 
-int engine_step(engine_t *engine, uint64_t now_ns, struct engine_event *events, size_t capacity)
+int engine_settle(engine_t *engine, struct engine_event *events, size_t capacity)
 {
     engine_t *e = engine;
-    struct batch b = {0};
+    const struct batch b = e->batch;
     if (capacity < engine_events_max(e))
         return -ENOBUFS;
-    size_t count = drop_ended(e, now_ns, events);
-    fill_slots(e, now_ns);
-    add_decoding(e, &b);
-    bool visited[e->info.slots];
-    memset(visited, 0, sizeof(visited));
-    add_prefill(e, &b, visited, now_ns);
     if (b.rows == 0)
-        return (int)count;
-    const uint64_t begin = e->options.clock ? e->options.clock(e->options.clock_user) : now_ns;
-    const int rc = exec_forward(e->exec, e->rows, b.rows, e->logits);
-    const uint64_t end = e->options.clock ? e->options.clock(e->options.clock_user) : now_ns;
-    if (rc)
-        return (int)(count + fail_batch(e, &b, end, events + count));
-    learn(e, b.decoding, b.rows - b.decoding, end - begin);
-    for (size_t i = 0; i < b.owners; i++)
-        count += take_token(e, e->row_owner[i], e->logits + i * e->info.vocab, end, events + count);
+        return 0;
+    e->batch = (struct batch){0};
+    for (size_t i = 0; i < e->request_count; i++)
+        e->requests[i].in_batch = false;
+    if (b.rc == 0)
+        learn(e, b.decoding, b.rows - b.decoding, b.forward_ns);
+    size_t count = 0;
+    for (size_t i = 0; b.rc == 0 && i < b.owners; i++)
+        if (!e->row_owner[i]->cancelled)
+            count += take_token(e, e->row_owner[i], e->picked[i], b.end_ns, events + count);
+    count += drop_cancelled(e, b.end_ns, events + count);
+    /* Of a batch that was stopped nobody is left now. */
+    if (b.rc)
+        count += fail_batch(e, &b, b.end_ns, events + count);
     return (int)count;
+}
+
+int engine_step(engine_t *engine, uint64_t now_ns, struct engine_event *events, size_t capacity)
+{
+    const int planned = engine_plan(engine, now_ns, events, capacity);
+    if (planned < 0)
+        return planned;
+    engine_run(engine, now_ns);
+    /* No request ends twice and none can have come in between: the room is enough for both. */
+    const int settled = engine_settle(engine, events + planned, engine_events_max(engine));
+    return settled < 0 ? settled : planned + settled;
 }
 
 /* ---- load ---- */
@@ -509,7 +618,7 @@ static double seconds_left(const engine_t *e, const struct request *r)
     double expected = (double)r->max_tokens * e->used_fraction - (double)r->new_count;
     if (expected < 1.0)
         expected = 1.0;
-    const double prefill = (double)(r->prompt_count - r->done_count);
+    const double prefill = (double)(r->given_count - r->done_count);
     /* Prompts share the backend with each other, so their cost counts for every stream. */
     return expected * per_token + (e->prefill_tps > 0.0 ? prefill / e->prefill_tps : 0.0);
 }
@@ -539,16 +648,20 @@ static double predict_wait(engine_t *e)
 void engine_load(engine_t *engine, uint64_t now_ns, struct engine_load *out)
 {
     if (engine->free_read_ns == 0 || now_ns - engine->free_read_ns > FREE_REFRESH_NS) {
-        exec_info(engine->exec, &engine->info);
+        struct exec_info now;
+        exec_info(engine->exec, &now);
+        engine->free_bytes = now.free_bytes;
         engine->free_read_ns = now_ns ? now_ns : 1;
     }
+    const uint32_t steps = atomic_load_explicit(&engine->watch.progress, memory_order_relaxed);
     const double wait = predict_wait(engine) * 1e6;
     *out = (struct engine_load){
         .room = room(engine),
         .queue_us = wait < 1e15 ? (uint64_t)wait : UINT64_MAX,
-        .free_mib = (uint32_t)(engine->info.free_bytes >> 20),
+        .free_mib = (uint32_t)(engine->free_bytes >> 20),
         .active = engine->active,
         .queued = engine->queued,
+        .steps = steps ? steps : 1,
         .prefill_tps = engine->prefill_tps,
         .decode_tps = engine->decode_tps,
     };

@@ -3,16 +3,23 @@
  * engine.h - serves many requests with one backend: queue, slots, continuous batching, chunked
  * prefill, sampling, ends. Below it exec.h, above it worker.c, which does the talking.
  *
- * Sans-I/O: submit and cancel at any time between two steps; engine_step() runs one batch and
- * returns what happened. No thread, socket or allocation after creation; time comes from the
- * caller. Each batch holds one row for every stream that is decoding, so none of them ever waits
- * for another's prompt longer than a step, and pieces of prompts in the rest.
+ * Sans-I/O: a step is engine_plan(), which chooses a batch, engine_run(), which computes it, and
+ * engine_settle(), which says what happened; engine_step() is the three in a row. No thread, socket
+ * or allocation after creation; time comes from the caller. Each batch holds one row for every
+ * stream that is decoding, so none of them ever waits for another's prompt longer than a step, and
+ * pieces of prompts in the rest.
  *
  * Order of admission: priority (15 first), raised by one level for each `aging_us` waited so that
  * none starves; within a level the earlier deadline; then first come. What is sampled for a request
  * does not depend on its neighbours: same prompt, parameters and seed, same tokens.
  *
- * Threads: one engine belongs to one thread at a time. Errors: 0, negative errno, weft/status.h.
+ * A request may begin with tokens that an earlier attempt has given, here or elsewhere: they go
+ * through the backend behind the prompt, give no events, and then all is as if they had just been
+ * sampled. What follows is what the earlier attempt would have given.
+ *
+ * Threads: one engine belongs to one thread at a time, but while engine_run() goes on in one,
+ * others may submit, cancel and read the load: each call under one lock that engine_run() alone is
+ * without. runner.h does so. Errors: 0, negative errno, weft/status.h.
  */
 #pragma once
 
@@ -43,8 +50,10 @@ struct engine_request {
     uint64_t id;            /* the caller's, unique among open requests */
     const uint32_t *tokens; /* the prompt; copied */
     size_t token_count;
+    const uint32_t *resume; /* tokens an earlier attempt has given, if any; copied */
+    size_t resume_count;
     struct sampler_params sampling;
-    uint32_t max_tokens;
+    uint32_t max_tokens;         /* resumed tokens included, more than them */
     uint64_t deadline_ns;        /* 0 = none */
     bool deadline_is_end_to_end; /* else it ends with the first token */
     uint32_t priority;           /* 0..ENGINE_PRIORITY_MAX */
@@ -70,10 +79,11 @@ struct engine_event {
     /* DONE */
     enum engine_finish finish;
     uint32_t prompt_tokens;
-    uint32_t new_tokens;
+    uint32_t new_tokens; /* resumed ones included */
     uint64_t queue_us;   /* from submit to the first step */
     uint64_t prefill_us; /* from there to the first token */
     uint64_t decode_us;  /* from there to the end */
+    uint64_t stop_us;    /* CANCELLED: from engine_cancel() to here; nothing computes for it now */
 };
 
 struct engine_load {
@@ -82,6 +92,7 @@ struct engine_load {
     uint32_t free_mib; /* memory, as far as the backend knows */
     uint32_t active;   /* requests in slots */
     uint32_t queued;
+    uint32_t steps;     /* changes all the time while a batch is computed; never 0 */
     double prefill_tps; /* measured, tokens per second */
     double decode_tps;  /* measured, of one stream alone */
 };
@@ -101,21 +112,35 @@ int engine_benchmark(engine_t *engine, uint64_t budget_us);
 
 /* Takes a request. Returns 0, WEFT_E_MESH_FULL if the queue is, WEFT_E_TOO_LONG if prompt and
  * answer exceed the context, WEFT_E_BUDGET_EXPIRED if the deadline has passed, -EEXIST for an open
- * id, -EINVAL for an empty prompt, no tokens asked for, or a token outside the vocabulary. */
+ * id, -EINVAL for an empty prompt, no tokens asked for beyond those resumed, a token outside the
+ * vocabulary, or a resumed one that ends answers: no attempt can have given that. */
 int engine_submit(engine_t *engine, const struct engine_request *request, uint64_t now_ns);
 
-/* The request ends with a DONE in the next step's events. Returns 0 or -ENOENT. */
-int engine_cancel(engine_t *engine, uint64_t id);
-void engine_cancel_all(engine_t *engine);
+/* The request ends with a DONE in the next events. If it is being computed and all others of its
+ * batch have been cancelled too, the backend is stopped in the middle; else the step ends as usual,
+ * so that nobody's work is lost. Returns 0 or -ENOENT. */
+int engine_cancel(engine_t *engine, uint64_t id, uint64_t now_ns);
+void engine_cancel_all(engine_t *engine, uint64_t now_ns);
 
 /* Is there anything to do? If not, engine_step() returns at once. */
 bool engine_busy(const engine_t *engine);
 
-/* Events a step can give: the capacity engine_step() needs. */
+/* Events a step can give: the capacity that plan, settle and step need. */
 size_t engine_events_max(const engine_t *engine);
 
-/* Runs one batch. `events` has room for engine_events_max(). Returns the number of events, or
- * -ENOBUFS. A failing backend ends the requests of the batch with ENGINE_ERROR. */
+/* Ends what is cancelled or late, fills slots, chooses the next batch. `events` has room for
+ * engine_events_max(). Returns the number of events, or -ENOBUFS, or -EBUSY after another plan that
+ * has not been settled. */
+int engine_plan(engine_t *engine, uint64_t now_ns, struct engine_event *events, size_t capacity);
+
+/* Computes the batch and samples: all that takes long. Nothing to do, nothing done. */
+void engine_run(engine_t *engine, uint64_t now_ns);
+
+/* What came of it. Returns as engine_plan(); 0 without a plan. */
+int engine_settle(engine_t *engine, struct engine_event *events, size_t capacity);
+
+/* Runs one batch: plan, run, settle. `events` has room for engine_events_max(). Returns the number
+ * of events, or -ENOBUFS. A failing backend ends the requests of the batch with ENGINE_ERROR. */
 int engine_step(engine_t *engine, uint64_t now_ns, struct engine_event *events, size_t capacity);
 
 void engine_load(engine_t *engine, uint64_t now_ns, struct engine_load *out);

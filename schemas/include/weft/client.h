@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <weft/api.h>
 #include <weft/status.h>
 
 #ifdef __cplusplus
@@ -26,9 +27,13 @@ typedef struct weft_request weft_request_t; /* one request on its way */
 
 /* How to reach the mesh. Zero-fill it, then set what you need; zero means the default. */
 typedef struct weft_client_opts {
-    const char *node;          /* "HOST[:PORT]" of any node, IPv4; needed. Port: 7400 */
+    const char *node;          /* "HOST[:PORT]" of any node, needed; several with commas: the next
+                                * is asked when one does not answer. IPv4. Port: 7400 */
     uint64_t connect_tries;    /* datagrams without any answer before UNREACHABLE; 5 */
-    uint32_t stall_timeout_ms; /* silence of an accepted request before STALLED; 5,000 */
+    uint32_t stall_timeout_ms; /* longest silence of an accepted request before it is given up; much
+                                * less where the worker is known to be quicker; 5,000 */
+
+    uint64_t reserved[8]; /* zero */
 } weft_client_opts_t;
 
 /* One message of a chat. Text is UTF-8, `len` bytes, need not end in zero. */
@@ -69,13 +74,22 @@ typedef struct weft_query {
     double longitude_deg;
     uint32_t priority;   /* 0..15, 15 first */
     const char *session; /* requests of one session prefer one node; any text */
+
+    /* No token by the usual p95: ask a second node as well; the first token decides. At most one in
+     * twenty requests of a client, once 20 answers have shown what is usual. */
+    bool hedge;
+    /* One attempt only: a cut answer fails instead of going on at another node. */
+    bool once;
+
+    uint64_t reserved[8]; /* zero */
 } weft_query_t;
 
 /* The account of a finished request. Text pointers live until the callback returns (async) or in
  * the struct itself. */
 typedef struct weft_result {
     int status;       /* 0 = complete; else why not */
-    int finish;       /* WEFT_FINISH_*: stop, length, cancelled, failed (weft/wire.h) */
+    int finish;       /* WEFT_FINISH_* (weft/wire.h): stop or length (complete), cancelled, refused
+                       * (nothing was done), failed (new_tokens were delivered) */
     char node[32];    /* who served; "" if nobody did */
     char backend[16]; /* "cpu", "cuda", ... */
     uint32_t tier;
@@ -91,6 +105,11 @@ typedef struct weft_result {
     uint32_t constraint_best; /* refused: best achievable figure of it */
     uint32_t retry_after_ms;  /* refused: when to try again; 0 = no use */
     uint32_t resends;         /* ranges asked for again, both ways */
+    uint32_t failovers;       /* attempts that were lost and followed by another */
+    bool hedged;              /* a second node was asked as well */
+    uint64_t gap_us;          /* longest wait between two tokens */
+
+    uint64_t reserved[8]; /* zero */
 } weft_result_t;
 
 /* Called for each piece of text in order: `len` bytes of UTF-8 that may end inside a character.
@@ -102,38 +121,38 @@ typedef void (*weft_done_fn)(weft_request_t *req, const weft_result_t *result, v
 
 /* Opens a client: one UDP socket, one connection id. No packet is sent yet. Heap; free it with
  * weft_client_destroy(). Returns 0, -EINVAL for a bad address, or a socket's -errno. */
-int weft_client_create(weft_client_t **client, const weft_client_opts_t *opts);
+WEFT_API int weft_client_create(weft_client_t **client, const weft_client_opts_t *opts);
 
 /* Cancels what is still open (no callbacks) and frees. NULL is fine. */
-void weft_client_destroy(weft_client_t *client);
+WEFT_API void weft_client_destroy(weft_client_t *client);
 
 /* The descriptor to wait on for reading. Owned by the client. */
-int weft_client_fd(const weft_client_t *client);
+WEFT_API int weft_client_fd(const weft_client_t *client);
 
 /* Milliseconds until weft_client_process() must be called even if nothing arrives; -1 = never. */
-int weft_client_timeout_ms(const weft_client_t *client);
+WEFT_API int weft_client_timeout_ms(const weft_client_t *client);
 
 /* Receives, sends, retransmits, runs callbacks; never blocks. Returns open requests, or -errno. */
-int weft_client_process(weft_client_t *client);
+WEFT_API int weft_client_process(weft_client_t *client);
 
 /* Sends a request. `text` may be NULL. Returns 0 and sets *req (which may be NULL if the caller
  * does not need it), -EINVAL for a query that cannot be put on the wire, -E2BIG beyond 16 MiB,
  * -ENOMEM, or -EAGAIN beyond the limit of open requests (65,536). */
-int weft_submit(weft_client_t *client, const weft_query_t *query, weft_text_fn text,
-                weft_done_fn done, void *user, weft_request_t **req);
+WEFT_API int weft_submit(weft_client_t *client, const weft_query_t *query, weft_text_fn text,
+                         weft_done_fn done, void *user, weft_request_t **req);
 
 /* Gives up on a request: the worker is told and `done` is called with WEFT_E_CANCELLED from
  * weft_client_process() as soon as that is known to it, or after a second at most. */
-void weft_cancel(weft_request_t *req);
+WEFT_API void weft_cancel(weft_request_t *req);
 
 /* Asks and waits; `text` may be NULL. Returns result->status. weft_ask_interrupt() ends it early.
  */
-int weft_ask(weft_client_t *client, const weft_query_t *query, weft_text_fn text, void *user,
-             weft_result_t *result);
+WEFT_API int weft_ask(weft_client_t *client, const weft_query_t *query, weft_text_fn text,
+                      void *user, weft_result_t *result);
 
 /* Makes a running weft_ask() of this client cancel its request and return. Safe in a signal
  * handler and from any thread. */
-void weft_ask_interrupt(weft_client_t *client);
+WEFT_API void weft_ask_interrupt(weft_client_t *client);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,8 @@
  * 0, a negative errno, or one of these codes below -1000. */
 #pragma once
 
+#include <weft/api.h>
+
 #include "status.def"
 
 #ifdef __cplusplus
@@ -14,10 +16,10 @@ enum weft_status { WEFT_OK = 0, WEFT_STATUSES(WEFT_ENUM_STATUS_) };
 
 /* A sentence for people, for 0, any status and any negative errno. Never NULL; static or
  * thread-local storage, good until the thread's next call. */
-const char *weft_status_text(int status);
+WEFT_API const char *weft_status_text(int status);
 
 /* A short stable name for machines: "ok", "mesh_full", ... or "errno". Storage as above. */
-const char *weft_status_name(int status);
+WEFT_API const char *weft_status_name(int status);
 
 #ifdef __cplusplus
 }

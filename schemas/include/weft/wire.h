@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <weft/api.h>
 
 #include "wire.def"
 
@@ -39,6 +40,8 @@ WEFT_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endia
 #define WEFT_NAME_MAX        32u /* node names, zero included */
 #define WEFT_MODEL_NAME_MAX  64u /* model names, zero included */
 #define WEFT_BACKEND_MAX     16u
+
+#define WEFT_FRAME_CONTINUED 1u /* flag of a frame */
 
 /* ---- structs ---- */
 #define WEFT_PACKED                                            __attribute__((packed))
@@ -164,27 +167,27 @@ enum weft_finish { WEFT_FINISHES(WEFT_ENUM_FINISH_) };
 #define WEFT_TYPE_DOWN 0x80u /* bit of a type that travels towards the client */
 
 /* Names for people; "?" for values that have none. Static strings, any thread. */
-const char *weft_type_name(unsigned type);
-const char *weft_constraint_text(unsigned constraint);
-const char *weft_constraint_unit(unsigned constraint);
-const char *weft_finish_name(unsigned finish);
-const char *weft_role_name(unsigned role);
+WEFT_API const char *weft_type_name(unsigned type);
+WEFT_API const char *weft_constraint_text(unsigned constraint);
+WEFT_API const char *weft_constraint_unit(unsigned constraint);
+WEFT_API const char *weft_finish_name(unsigned finish);
+WEFT_API const char *weft_role_name(unsigned role);
 
 /* The id a model's name has on the wire: FNV-1a over its bytes; 0 is never returned. A mesh refuses
  * two names with the same id when it learns of them. */
-uint32_t weft_model_id(const char *name);
+WEFT_API uint32_t weft_model_id(const char *name);
 
 /*
  * Longitude and latitude in degrees to cells: x covers the whole ring, y half of it, so that the
  * wrap is never a short cut between the poles. Out-of-range degrees wrap (x) or clamp (y).
  */
-uint16_t weft_cell_x(double longitude_deg);
-uint16_t weft_cell_y(double latitude_deg);
-double weft_cell_longitude(uint16_t x);
-double weft_cell_latitude(uint16_t y);
+WEFT_API uint16_t weft_cell_x(double longitude_deg);
+WEFT_API uint16_t weft_cell_y(double latitude_deg);
+WEFT_API double weft_cell_longitude(uint16_t x);
+WEFT_API double weft_cell_latitude(uint16_t y);
 
 /* Bit of a policy tag (schemas/tags.def) as a mask, 0 if there is no such tag. */
-uint32_t weft_tag_mask(const char *name);
+WEFT_API uint32_t weft_tag_mask(const char *name);
 
 #ifdef __cplusplus
 }

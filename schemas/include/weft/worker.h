@@ -14,6 +14,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <weft/api.h>
 #include <weft/status.h>
 
 #ifdef __cplusplus
@@ -42,6 +43,8 @@ typedef struct weft_load {
     /* Measured speeds as they are now, tokens per second; 0 = unchanged. */
     uint32_t prefill_per_second;
     uint32_t decode_per_second;
+
+    uint64_t reserved[4]; /* zero */
 } weft_load_t;
 
 /* One message of a chat, or the whole text of a plain prompt (role 0). Points into the job. */
@@ -80,6 +83,8 @@ typedef struct weft_job_report {
     uint64_t queue_us;
     uint64_t prefill_us;
     uint64_t decode_us;
+
+    uint64_t reserved[4]; /* zero */
 } weft_job_report_t;
 
 typedef struct weft_worker_callbacks {
@@ -102,39 +107,40 @@ typedef struct weft_worker_node {
 /* Connects to weftd at `socket_path` and attaches; waits for the answer, 2 s at most. Heap; free
  * with weft_worker_destroy(). Returns 0, -errno of connect (nobody listens: -ECONNREFUSED or
  * -ENOENT), -ETIMEDOUT, -EPROTO if the other side is not weftd or of another version. */
-int weft_worker_attach(weft_worker_t **worker, const char *socket_path,
-                       const weft_worker_facts_t *facts, const weft_load_t *load,
-                       const weft_worker_callbacks_t *callbacks);
+WEFT_API int weft_worker_attach(weft_worker_t **worker, const char *socket_path,
+                                const weft_worker_facts_t *facts, const weft_load_t *load,
+                                const weft_worker_callbacks_t *callbacks);
 
 /* Detaches; jobs still open are answered as WORKER_LOST by the node. NULL is fine. */
-void weft_worker_destroy(weft_worker_t *worker);
+WEFT_API void weft_worker_destroy(weft_worker_t *worker);
 
-const weft_worker_node_t *weft_worker_node(const weft_worker_t *worker);
+WEFT_API const weft_worker_node_t *weft_worker_node(const weft_worker_t *worker);
 
 /* Descriptor to wait on for reading (an epoll set of the port's own). Owned by the worker. */
-int weft_worker_fd(const weft_worker_t *worker);
+WEFT_API int weft_worker_fd(const weft_worker_t *worker);
 
 /* Milliseconds until weft_worker_process() must be called even if nothing arrives; -1 = never. */
-int weft_worker_timeout_ms(const weft_worker_t *worker);
+WEFT_API int weft_worker_timeout_ms(const weft_worker_t *worker);
 
 /* Moves datagrams both ways and runs callbacks; never blocks. Cheap when there is nothing to do.
- * Call it at least between any two model steps. Returns 0, or -EPIPE when weftd has gone (destroy
- * the worker and attach again). */
-int weft_worker_process(weft_worker_t *worker);
+ * Call it whenever the descriptor is readable or the time has come, also while the model computes
+ * (on another thread, that is): clients take a worker that does not answer for a dead one. Returns
+ * 0, or -EPIPE when weftd has gone (destroy the worker and attach again). */
+WEFT_API int weft_worker_process(weft_worker_t *worker);
 
 /* Publishes the load; goes out with every reply from now on. */
-void weft_worker_set_load(weft_worker_t *worker, const weft_load_t *load);
+WEFT_API void weft_worker_set_load(weft_worker_t *worker, const weft_load_t *load);
 
 /* Sends one token: its id and its bytes (may be part of a UTF-8 character, may be none).
  * Returns 0 or -ENOBUFS if the reply has outgrown 16 MiB (finish the job then). */
-int weft_job_emit(weft_job_t *job, uint32_t token, const char *text, size_t len);
+WEFT_API int weft_job_emit(weft_job_t *job, uint32_t token, const char *text, size_t len);
 
 /* Ends the stream with its account. The job must not be used any more. */
-void weft_job_finish(weft_job_t *job, const weft_job_report_t *report);
+WEFT_API void weft_job_finish(weft_job_t *job, const weft_job_report_t *report);
 
 /* A place for the runtime's own pointer. */
-void weft_job_set_user(weft_job_t *job, void *user);
-void *weft_job_user(const weft_job_t *job);
+WEFT_API void weft_job_set_user(weft_job_t *job, void *user);
+WEFT_API void *weft_job_user(const weft_job_t *job);
 
 #ifdef __cplusplus
 }

@@ -29,11 +29,13 @@
 
 static const struct seal_master master = {{1, 2, 3}};
 static struct route_core *core;
-static struct route_table *tables[STEP_TABLES];
+static struct route_table *tables[2][STEP_TABLES]; /* over IPv4, over IPv6 */
 
 /* One input's world. */
 static struct {
     const struct route_table *table;
+    enum step_table table_number;
+    uint16_t tag_be; /* of frames that come */
     uint64_t now_ns;
     uint32_t net, worker; /* packets waiting for their burst */
     uint32_t kept;
@@ -44,13 +46,20 @@ static struct {
 /* A packet and what it was. */
 struct item {
     struct route_packet packet;
-    uint32_t len;
+    uint32_t weft_len;
     uint8_t mode;
     bool sum_ok;
-    uint32_t from;
+    bool ip6;
+    struct in6_addr from;
 };
 static struct item net[BURST], worker[BURST];
-static _Alignas(64) struct route_frame net_frames[BURST], worker_frames[BURST];
+
+/* A packet buffer: room in front, as a driver's has it. */
+struct place {
+    uint8_t room[64];
+    struct route_frame frame;
+};
+static _Alignas(64) struct place net_places[BURST], worker_places[BURST];
 
 #define require(what)                                                                              \
     do {                                                                                           \
@@ -62,12 +71,12 @@ static _Alignas(64) struct route_frame net_frames[BURST], worker_frames[BURST];
 
 /* ---- the world ---- */
 
-static uint32_t member_addr(uint32_t who)
+static struct in6_addr member_addr(uint32_t who)
 {
     return node_addr((uint16_t)(who != STEP_DEPARTED ? who : 77));
 }
 
-static void make_tables(void)
+static void make_tables(struct route_table **to)
 {
     static struct route_node nodes[MANY];
     nodes[0] = fixture_node(1, 35.68, 139.69, 1);
@@ -77,15 +86,39 @@ static void make_tables(void)
         nodes[i] = fixture_node((uint16_t)(i + 1), i % 90, i, i % 8);
         nodes[i].tags = i % 4;
     }
-    int rc = route_table_create(&tables[STEP_TABLE_ALL], nodes, 3, SELF, 7, false);
-    rc |= route_table_create(&tables[STEP_TABLE_GONE], nodes, 2, SELF, 8, false);
-    rc |= route_table_create(&tables[STEP_TABLE_MANY], nodes, MANY, SELF, 65535, false);
-    rc |= route_table_create(&tables[STEP_TABLE_ABSTRACT], nodes, 3, SELF, 0, true);
+    int rc = route_table_create(&to[STEP_TABLE_ALL], nodes, 3, SELF, 7, false);
+    rc |= route_table_create(&to[STEP_TABLE_GONE], nodes, 2, SELF, 8, false);
+    rc |= route_table_create(&to[STEP_TABLE_MANY], nodes, MANY, SELF, 65535, false);
+    rc |= route_table_create(&to[STEP_TABLE_ABSTRACT], nodes, 3, SELF, 0, true);
     nodes[2].addr = member_addr(STEP_DEPARTED);
-    rc |= route_table_create(&tables[STEP_TABLE_MOVED], nodes, 3, SELF, 9, false);
+    rc |= route_table_create(&to[STEP_TABLE_MOVED], nodes, 3, SELF, 9, false);
     nodes[2].alive = nodes[0].reachable = false;
-    rc |= route_table_create(&tables[STEP_TABLE_DEAD], nodes, 3, SELF, 10, false);
+    rc |= route_table_create(&to[STEP_TABLE_DEAD], nodes, 3, SELF, 10, false);
     require(rc == 0);
+}
+
+static void use_table(enum step_table number)
+{
+    w.table_number = number;
+    w.table = tables[fixture_ip6_nodes][number];
+}
+
+static void use_network(uint8_t mode)
+{
+    fixture_ip6_nodes = (mode & STEP_NODES_IP6) != 0;
+    fixture_ip6_client = (mode & STEP_CLIENTS_IP6) != 0;
+    core->host.vlan_be = (mode & STEP_OWN_VLAN) != 0 ? htons(5) : 0;
+    w.tag_be = (mode & STEP_OTHER_TAG) != 0 ? htons(6) : (mode & STEP_TAGGED) != 0 ? htons(5) : 0;
+    use_table(w.table_number);
+}
+
+static void make_world(void)
+{
+    core = fixture_core(SELF);
+    for (int family = 0; family < 2; family++) {
+        fixture_ip6_nodes = family != 0;
+        make_tables(tables[family]);
+    }
 }
 
 /* Every input finds the same world. */
@@ -104,14 +137,16 @@ static void reset(void)
     }
     memset(&w, 0, sizeof(w));
     w.now_ns = 1;
-    w.table = tables[STEP_TABLE_ALL];
+    use_network(0);
 }
 
 /* ---- making packets ---- */
 
-static void poison_rest(struct route_frame *f, uint32_t len)
+/* Of all but the frame and the room in front of it. */
+static void poison_rest(const struct route_packet *p, struct place *place)
 {
-    ASAN_POISON_MEMORY_REGION((uint8_t *)f + len, sizeof(*f) - len);
+    uint8_t *end = (uint8_t *)packet_ether(p) + p->len;
+    ASAN_POISON_MEMORY_REGION(end, (size_t)((uint8_t *)(place + 1) - end));
 }
 
 /* In words: a loop over bytes would cost more than the code under test. */
@@ -142,7 +177,6 @@ static uint32_t length_of(const struct step *s, uint32_t base, uint32_t max)
 
 static void base_request(struct route_frame *f, struct route_packet *p, uint32_t from, bool relayed)
 {
-    ASAN_UNPOISON_MEMORY_REGION(f, sizeof(*f));
     fixture_request(p, f, SELF, 32);
     if (relayed) {
         struct weft_req *req = &f->weft.req;
@@ -160,14 +194,14 @@ static void base_reply(struct route_frame *f, struct route_packet *p, uint16_t s
     struct weft_req *req = &w.delivered[0];
     struct weft_req blank = {.h = {.conn_id = CONN, .req_seq = 1, .origin = SELF}};
     blank.ret.port = CLIENT_PORT;
-    uint32_t addr = client_addr();
-    memcpy(blank.ret.addr + 12, &addr, sizeof(addr));
-    ASAN_UNPOISON_MEMORY_REGION(f, sizeof(*f));
+    struct in6_addr addr = client_addr();
+    memcpy(blank.ret.addr, &addr, sizeof(addr));
     fixture_reply(p, f, w.kept != 0 ? req : &blank, server, WEFT_T_RESP);
     f->weft.rsp.h.origin = SELF;
 }
 
-static void prove(struct route_frame *f, const struct step *s, uint32_t addr, uint16_t port_be)
+static void prove(struct route_frame *f, const struct step *s, const struct in6_addr *addr,
+                  uint16_t port_be)
 {
     uint64_t conn_id = f->weft.common.conn_id;
     if ((s->mode & STEP_PROVEN) == 0) {
@@ -182,14 +216,17 @@ static void prove(struct route_frame *f, const struct step *s, uint32_t addr, ui
     }
 }
 
-static void finish(struct item *it, struct route_frame *f, const struct step *s, uint32_t len)
+/* The packet as the shell hands it over: a piece of memory, and what it is remembered as. */
+static void finish(struct item *it, struct place *place, const struct step *s, uint32_t len)
 {
-    it->packet = (struct route_packet){.frame = f, .len = len};
-    it->len = len;
+    struct route_packet *p = &it->packet;
     it->mode = s->mode;
-    it->from = f->ip.src;
-    it->sum_ok = f->udp.checksum != 0 && s->op % STEP_OPS != STEP_FRAME;
-    poison_rest(f, len);
+    it->ip6 = packet_is_ip6(p);
+    it->from = packet_source(p);
+    it->weft_len = len > ROUTE_WEFT_OFFSET - p->start ? len + p->start - ROUTE_WEFT_OFFSET : 0;
+    it->sum_ok = p->frame->udp.checksum != 0 && s->op % STEP_OPS != STEP_FRAME;
+    packet_attach(p, packet_ether(p), len);
+    poison_rest(p, place);
 }
 
 static void add_net(const struct step *s, const uint8_t *data, size_t size)
@@ -197,51 +234,54 @@ static void add_net(const struct step *s, const uint8_t *data, size_t size)
     uint32_t who = s->mode & STEP_WHO;
     uint8_t op = s->op % STEP_OPS;
     struct item *it = &net[w.net];
-    struct route_frame *f = &net_frames[w.net++];
-    struct route_host from = {.port_be = htons(PORT_DATA), .addr = member_addr(who)};
-    struct route_hop to = {.port_be = htons(PORT_DATA), .addr = node_addr(SELF)};
-    uint32_t base = sizeof(struct weft_req) + 32;
-    if (op == STEP_CLIENT) {
-        from.port_be = htons((uint16_t)(CLIENT_PORT + who));
-        from.addr = client_addr();
-    }
+    struct place *place = &net_places[w.net++];
+    struct route_frame *f = &place->frame;
+    bool ip6 = op == STEP_CLIENT || op == STEP_FRAME ? fixture_ip6_client : fixture_ip6_nodes;
+    struct in6_addr source = op == STEP_CLIENT ? client_addr() : member_addr(who);
+    uint16_t port = (uint16_t)(op == STEP_CLIENT ? CLIENT_PORT + who : PORT_DATA);
+    struct route_host from = fixture_host(source, port);
+    struct route_hop to = {.port_be = htons(PORT_DATA), .addr = fixture_addr(SELF, ip6)};
+    from.vlan_be = w.tag_be;
+    ASAN_UNPOISON_MEMORY_REGION(place, sizeof(*place));
     if (op == STEP_REPLY) {
         base_reply(f, &it->packet, (uint16_t)who);
-        base = it->packet.weft_len;
     } else {
         base_request(f, &it->packet, who, op == STEP_RELAYED);
     }
+    struct route_packet *p = &it->packet;
     if (op == STEP_FRAME) {
-        uint32_t whole = ROUTE_WEFT_OFFSET + base;
-        xor_over((uint8_t *)f, sizeof(*f), data, size);
-        finish(it, f, s, length_of(s, whole, ROUTE_FRAME_MAX));
+        uint32_t room = (uint32_t)sizeof(*f) - p->start;
+        xor_over((uint8_t *)packet_ether(p), room, data, size);
+        finish(it, place, s, length_of(s, p->len, room < ROUTE_FRAME_MAX ? room : ROUTE_FRAME_MAX));
         return;
     }
-    uint32_t len = length_of(s, base, WEFT_DATAGRAM_MAX);
+    p->weft_len = (uint16_t)length_of(s, p->weft_len, WEFT_DATAGRAM_MAX);
     xor_over(f->weft.bytes, sizeof(f->weft.bytes), data, size);
-    prove(f, s, from.addr, from.port_be);
-    uint32_t whole = packet_compose(f, len, &from, &to);
+    prove(f, s, &source, from.port_be);
+    packet_compose(p, &from, &to);
     if ((s->mode & STEP_NO_SUM) != 0) {
         f->udp.checksum = 0;
     }
-    finish(it, f, s, whole);
+    finish(it, place, s, p->len);
 }
 
 static void add_worker(const struct step *s, const uint8_t *data, size_t size)
 {
     struct item *it = &worker[w.worker];
-    struct route_frame *f = &worker_frames[w.worker];
+    struct place *place = &worker_places[w.worker];
+    struct route_frame *f = &place->frame;
     if (w.kept == 0) {
         return; /* it has been asked nothing */
     }
     w.worker++;
     const struct weft_req *req = &w.delivered[(s->mode & STEP_WHO) % w.kept % KEPT];
-    ASAN_UNPOISON_MEMORY_REGION(f, sizeof(*f));
+    ASAN_UNPOISON_MEMORY_REGION(place, sizeof(*place));
     fixture_reply(&it->packet, f, req, SELF, WEFT_T_RESP);
     uint32_t len = length_of(s, it->packet.weft_len, WEFT_DATAGRAM_MAX);
     xor_over(f->weft.bytes, sizeof(f->weft.bytes), data, size);
-    prove(f, s, 0, 0);
-    finish(it, f, s, ROUTE_WEFT_OFFSET + len);
+    prove(f, s, NULL, 0);
+    it->packet.start = ROUTE_START_IPV4;
+    finish(it, place, s, ROUTE_WEFT_OFFSET - ROUTE_START_IPV4 + len);
     it->packet.weft_len = (uint16_t)len;
     it->packet.from_worker = it->packet.own = true;
     w.from_worker++;
@@ -277,24 +317,48 @@ static void deliver(struct route_packet *p, uint8_t mode)
     w.drops += drops_now() - before;
 }
 
+/* The headers that this node has put in front. */
+static void check_headers(const struct route_packet *p)
+{
+    const struct route_frame *f = p->frame;
+    bool ip6 = packet_is_ip6(p);
+    bool tagged = core->host.vlan_be != 0;
+    uint16_t tag[3]; /* type, tag, inner type; or type and what follows */
+    memcpy(tag, (const uint8_t *)packet_ether(p) + 12, sizeof(tag));
+    require(p->start == (ip6 ? ROUTE_START_IPV6 : ROUTE_START_IPV4) - (tagged ? 4 : 0));
+    require(p->start + p->len == ROUTE_WEFT_OFFSET + p->weft_len);
+    require(p->weft_len <= (ip6 ? ROUTE_DATAGRAM_MAX_IP6 : WEFT_DATAGRAM_MAX));
+    require(!tagged || (tag[0] == htons(ROUTE_ETHER_TYPE_VLAN) && tag[1] == core->host.vlan_be));
+    require(tag[tagged ? 2 : 0] == htons(ip6 ? ROUTE_ETHER_TYPE_IPV6 : ROUTE_ETHER_TYPE_IPV4));
+    require(ntohs(f->udp.len) == sizeof(f->udp) + p->weft_len);
+    require(comes_from(p, fixture_addr(SELF, ip6)) && f->udp.src_port == core->host.port_be);
+    if (ip6) {
+        require(f->ip6.payload_len == f->udp.len && f->ip6.next_header == ROUTE_IP_PROTOCOL_UDP);
+    } else {
+        require(ntohs(f->ip.total_len) >= sizeof(f->ip) + ntohs(f->udp.len));
+    }
+}
+
 static void check_sent(const struct route_packet *p, const struct item *it)
 {
     const struct route_frame *f = p->frame;
-    require(p->len <= it->len && p->len <= ROUTE_FRAME_MAX);
-    require(f->ip.src == core->host.addr && f->udp.src_port == core->host.port_be);
+    bool ip6 = packet_is_ip6(p);
+    require(p->weft_len <= it->weft_len);
+    check_headers(p);
     require(f->udp.dst_port != 0 || p->to != ROUTE_TO_SENDER);
+    require(f->udp.checksum != 0 || !ip6);
     if (p->own || it->sum_ok) {
-        require(f->udp.checksum != 0 && packet_udp_ok(f));
+        require(f->udp.checksum != 0 && packet_udp_ok(p));
     } else if ((it->mode & STEP_NO_SUM) != 0) {
-        require(f->udp.checksum == 0);
+        require(ip6 ? packet_udp_ok(p) : f->udp.checksum == 0);
     }
     switch (p->to) {
     case ROUTE_TO_NODE:
         require(w.table->nodes[p->next].reachable);
-        require(f->ip.dst == w.table->nodes[p->next].addr);
+        require(goes_to(p, w.table->nodes[p->next].addr));
         break;
     case ROUTE_TO_SENDER:
-        require(f->ip.dst == it->from);
+        require(goes_to(p, it->from) && ip6 == it->ip6);
         break;
     default: /* a client: nowhere but where this node has itself seen one */
         require(seal_return_ok(&core->seal, &f->weft.rsp.ret, f->weft.common.conn_id));
@@ -355,7 +419,11 @@ static void run_step(const struct step *s, const uint8_t *data, size_t size)
         break;
     case STEP_TABLE:
         run_burst();
-        w.table = tables[s->mode % STEP_TABLES];
+        use_table(s->mode % STEP_TABLES);
+        break;
+    case STEP_NETWORK:
+        run_burst();
+        use_network(s->mode);
         break;
     case STEP_TIME:
         run_burst();
@@ -377,8 +445,7 @@ static void run_step(const struct step *s, const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (core == NULL) {
-        core = fixture_core(SELF);
-        make_tables();
+        make_world();
     }
     reset();
     while (size >= sizeof(struct step)) {

@@ -117,15 +117,23 @@ static void from_members(const char *folder)
     write_input(folder, "replies");
 }
 
+/* A frame with 16 bits changed at an even place of the wire. */
+static void wire(size_t at, uint16_t value)
+{
+    uint8_t bytes[128] = {0};
+    memcpy(bytes + at, &value, sizeof(value));
+    step(STEP_FRAME, 1, bytes, at + sizeof(value));
+}
+
 static void damaged(const char *folder)
 {
-    CHANGE(STEP_FRAME, 1, struct route_frame, ether.type, 0x0100);
-    CHANGE(STEP_FRAME, 1, struct route_frame, ip.version_ihl, 0x02);
-    CHANGE(STEP_FRAME, 1, struct route_frame, ip.total_len, 0x0400);
-    CHANGE(STEP_FRAME, 1, struct route_frame, ip.fragment, 0x0020);
-    CHANGE(STEP_FRAME, 1, struct route_frame, ip.src, 0xe0);
-    CHANGE(STEP_FRAME, 1, struct route_frame, udp.len, 0x1000);
-    CHANGE(STEP_FRAME, 1, struct route_frame, udp.dst_port, 0x0100);
+    wire(offsetof(struct route_ether, type), 0x0100);
+    wire(14 + offsetof(struct route_ipv4, version_ihl), 0x02);
+    wire(14 + offsetof(struct route_ipv4, total_len), 0x0400);
+    wire(14 + offsetof(struct route_ipv4, fragment), 0x0020);
+    wire(14 + offsetof(struct route_ipv4, src), 0xe0);
+    wire(34 + offsetof(struct route_udp, len), 0x1000);
+    wire(34 + offsetof(struct route_udp, dst_port), 0x0100);
     write_input(folder, "frames");
     plain(STEP_FRAME, STEP_CUT);
     step(STEP_FRAME, STEP_CUT, (const uint8_t[60]){0}, 60);
@@ -163,6 +171,47 @@ static void tables(const char *folder)
     write_input(folder, "time");
 }
 
+/* A datagram as long as they get, of zeros: the target adds what an input does not have. */
+static void longest(enum step_op op, unsigned mode)
+{
+    struct step head = {.op = (uint8_t)op, .mode = (uint8_t)mode, .len = WEFT_DATAGRAM_MAX};
+    memcpy(input + used, &head, sizeof(head));
+    used += sizeof(head);
+}
+
+/* A request, its answer and a second chance, by every pair of families, tagged and not. */
+static void networks(const char *folder)
+{
+    for (unsigned network = 0; network < 32; network++) {
+        char name[32];
+        plain(STEP_NETWORK, network);
+        plain(STEP_CLIENT, 1);
+        plain(STEP_CLIENT, STEP_PROVEN | 1u);
+        CLIENT(h.req_seq, network << 8);
+        plain(STEP_CLIENT, STEP_NO_SUM | STEP_PROVEN | 1u);
+        plain(STEP_RELAYED, STEP_FULL | 3u);
+        plain(STEP_RELAYED, 1);
+        plain(STEP_BURST, 0);
+        plain(STEP_WORKER, STEP_PROVEN);
+        plain(STEP_REPLY, STEP_PROVEN | 3u);
+        if (network % 4 == 3) {
+            snprintf(name, sizeof(name), "networks_%u", network / 4);
+            write_input(folder, name);
+        }
+    }
+    plain(STEP_NETWORK, STEP_NODES_IP6); /* too long for the next network */
+    longest(STEP_CLIENT, STEP_PROVEN | 1u);
+    write_input(folder, "longest");
+    plain(STEP_NETWORK, STEP_CLIENTS_IP6);
+    wire(14 + offsetof(struct route_ipv6, version_class_flow), 0x0020);
+    wire(14 + offsetof(struct route_ipv6, payload_len), 0x0400);
+    wire(14 + offsetof(struct route_ipv6, next_header), 17 ^ 44);
+    wire(14 + offsetof(struct route_ipv6, next_header), 17 ^ 60);
+    wire(14 + offsetof(struct route_ipv6, src), 0x0120 ^ 0x00ff);
+    wire(54 + offsetof(struct route_udp, len), 0x1000);
+    write_input(folder, "frames_ipv6");
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -173,5 +222,6 @@ int main(int argc, char **argv)
     from_members(argv[1]);
     damaged(argv[1]);
     tables(argv[1]);
+    networks(argv[1]);
     return EXIT_SUCCESS;
 }

@@ -17,6 +17,7 @@ enum step_op {
     STEP_TABLE,   /* another table from here on: number `mode` */
     STEP_TIME,    /* `mode` seconds pass */
     STEP_BURST,   /* the packets so far are one burst */
+    STEP_NETWORK, /* other networks from here on: `mode` is of enum step_network */
     STEP_OPS,
 };
 
@@ -31,6 +32,15 @@ enum step_op {
 /* STEP_WHO of clients, as of members, is an index: 1..3 are Tokyo, Frankfurt (this node), New York.
  */
 #define STEP_DEPARTED 4u /* where New York is in STEP_TABLE_MOVED only */
+
+/* Bits of `mode` in STEP_NETWORK. */
+enum step_network {
+    STEP_NODES_IP6 = 1,   /* members speak IPv6 among themselves */
+    STEP_CLIENTS_IP6 = 2, /* clients come over IPv6 */
+    STEP_OWN_VLAN = 4,    /* the node has a VLAN */
+    STEP_TAGGED = 8,      /* frames come tagged for it */
+    STEP_OTHER_TAG = 16,  /* frames come tagged, for another */
+};
 
 enum step_table {
     STEP_TABLE_ALL,

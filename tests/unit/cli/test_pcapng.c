@@ -146,7 +146,7 @@ START_TEST(words)
     char text[256];
     struct tap_record record = {.point = TAP_NIC_IN, .verdict = TAP_VERDICT_dropped, .why = 1};
     verdict_text(&record, text, sizeof(text));
-    ck_assert_str_eq(text, "dropped, not_ours: not IPv4/UDP to this node's address and port");
+    ck_assert_str_eq(text, "dropped, not_ours: not UDP to this node's address and port");
     ck_assert(!verdict_goes_out(&record) && !verdict_of_worker(&record));
     record.why = 0;
     verdict_text(&record, text, sizeof(text));

@@ -91,6 +91,9 @@ START_TEST(every_seed_ends_right)
             complete += x->result[i].status == 0;
             light += c.loss_permille <= 50;
             light_complete += c.loss_permille <= 50 && x->result[i].status == 0;
+            if (c.loss_permille <= 50 && x->result[i].status != 0) {
+                printf("seed %lu: request %u: %d\n", seed, i, x->result[i].status);
+            }
         }
         exchange_destroy(x);
     }

@@ -182,6 +182,7 @@ static uint32_t done_frame(uint8_t *out, uint16_t status)
     struct weft_done done;
     memset(&done, 'n', sizeof(done)); /* names without an end */
     done.status = status;
+    done.new_tokens = 0;
     done.finish = WEFT_FINISH_STOP;
     memcpy(out, &frame, sizeof(frame));
     memcpy(out + sizeof(frame), &done, sizeof(done));

@@ -301,7 +301,9 @@ START_TEST(credit_and_resend)
     ck_assert_int_eq(next(&f, T0)->h.type, WEFT_T_RESP);
     struct weft_range range = {0, 0}; /* the client has nothing: what was sent goes again */
     put(&f, WEFT_T_RESEND, 1, &range, sizeof(range), T0);
-    const struct weft_rsp *rsp = next(&f, T0);
+    ck_assert_int_eq(next(&f, T0)->h.type, WEFT_T_BUSY); /* ... unless it is still on its way */
+    put(&f, WEFT_T_RESEND, 1, &range, sizeof(range), T0 + RTT_RTO_FLOOR_NS);
+    const struct weft_rsp *rsp = next(&f, T0 + RTT_RTO_FLOOR_NS);
     ck_assert_int_eq(rsp->h.type, WEFT_T_RESP);
     ck_assert_int_ne(rsp->h.flags & WEFT_F_RETX, 0);
     range = (struct weft_range){100, 100}; /* it has all: alive, no more to say */

@@ -44,12 +44,13 @@ struct probe {
 };
 static struct probe probe;
 
-static int probe_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits)
+static int probe_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
+                         struct exec_watch *watch)
 {
     (void)self;
     probe.most_rows = count > probe.most_rows ? count : probe.most_rows;
     now += probe.cost_ns * count;
-    return probe.fail ? probe.fail : exec_forward(probe.real, rows, count, logits);
+    return probe.fail ? probe.fail : exec_forward(probe.real, rows, count, logits, watch);
 }
 
 static void probe_info(const exec_t *self, struct exec_info *out)
@@ -186,30 +187,6 @@ START_TEST(test_batched_is_alone)
 }
 END_TEST
 
-/* A stream taken over in the middle, from its tokens alone, goes on as it would have. */
-START_TEST(test_resumed_is_whole)
-{
-    struct engine_request r = request_of(0, 10, 40);
-    uint32_t prompt[TOKENS_MAX];
-    r.sampling = (struct sampler_params){.temperature = 1.5f, .top_p = 0.95f, .seed = 77};
-    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
-    run();
-    const struct seen whole = seen[0];
-    const size_t cut = whole.count / 2;
-    ck_assert_uint_gt(whole.count, 4);
-    memcpy(prompt, r.tokens, 10 * sizeof(*prompt));
-    memcpy(prompt + 10, whole.tokens, cut * sizeof(*prompt));
-    start(2, 2, 8);
-    r.tokens = prompt;
-    r.token_count = 10 + cut;
-    r.max_tokens = 40 - (uint32_t)cut;
-    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
-    run();
-    ck_assert_uint_eq(seen[0].count, whole.count - cut);
-    ck_assert_mem_eq(seen[0].tokens, whole.tokens + cut, (whole.count - cut) * sizeof(*prompt));
-}
-END_TEST
-
 START_TEST(test_account)
 {
     ck_assert_int_eq(submit(1, 20, 5), 0);
@@ -271,18 +248,18 @@ START_TEST(test_cancel)
     for (uint64_t id = 0; id < 6; id++)
         ck_assert_int_eq(submit(id, 40, 50), 0);
     step(); /* 0 is in the middle of its prompt, 3..5 wait */
-    ck_assert_int_eq(engine_cancel(engine, 0), 0);
-    ck_assert_int_eq(engine_cancel(engine, 4), 0);
-    ck_assert_int_eq(engine_cancel(engine, 9), -ENOENT);
+    ck_assert_int_eq(engine_cancel(engine, 0, now), 0);
+    ck_assert_int_eq(engine_cancel(engine, 4, now), 0);
+    ck_assert_int_eq(engine_cancel(engine, 9, now), -ENOENT);
     step();
     ck_assert(seen[0].done && seen[0].end.finish == ENGINE_CANCELLED && seen[0].count == 0);
     ck_assert(seen[4].done && seen[4].end.finish == ENGINE_CANCELLED);
     while (seen[1].count < 5)
         step();
-    ck_assert_int_eq(engine_cancel(engine, 1), 0);
+    ck_assert_int_eq(engine_cancel(engine, 1, now), 0);
     step();
     ck_assert(seen[1].done && seen[1].end.finish == ENGINE_CANCELLED && seen[1].count == 5);
-    engine_cancel_all(engine);
+    engine_cancel_all(engine, now);
     step();
     ck_assert(!engine_busy(engine));
     ck_assert(seen[2].done && seen[3].done && seen[5].done);
@@ -427,13 +404,13 @@ START_TEST(test_backend_rules)
     const struct exec_row apart[] = {{0, 0, 1, false}, {1, 0, 1, false}, {0, 1, 1, false}};
     const struct exec_row sound[] = {{0, 0, 1, false}, {0, 1, 2, false}, {1, 0, 1, false}};
     const struct exec_row back = {0, 1, 9, true};
-    ck_assert_int_eq(exec_forward(backend, &gap, 1, logits), -EINVAL);
-    ck_assert_int_eq(exec_forward(backend, &bad_slot, 1, logits), -EINVAL);
-    ck_assert_int_eq(exec_forward(backend, &bad_token, 1, logits), -EINVAL);
-    ck_assert_int_eq(exec_forward(backend, apart, 3, logits), -EINVAL);
-    ck_assert_int_eq(exec_forward(backend, sound, 0, logits), -EINVAL);
-    ck_assert_int_eq(exec_forward(backend, sound, 3, NULL), 0);
-    ck_assert_int_eq(exec_forward(backend, &back, 1, logits), 0);
+    ck_assert_int_eq(exec_forward(backend, &gap, 1, logits, NULL), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, &bad_slot, 1, logits, NULL), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, &bad_token, 1, logits, NULL), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, apart, 3, logits, NULL), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, sound, 0, logits, NULL), -EINVAL);
+    ck_assert_int_eq(exec_forward(backend, sound, 3, NULL, NULL), 0);
+    ck_assert_int_eq(exec_forward(backend, &back, 1, logits, NULL), 0);
 }
 END_TEST
 
@@ -443,7 +420,6 @@ int main(void)
     TCase *tcase = tcase_create("core");
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_batched_is_alone);
-    tcase_add_test(tcase, test_resumed_is_whole);
     tcase_add_test(tcase, test_account);
     tcase_add_test(tcase, test_refusals);
     tcase_add_test(tcase, test_queue_bound);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The default model: the engine's greedy answers equal a plain float32 implementation's, token by
- * token. Skipped (77) without the model's file. Needs about 600 MB of memory. */
+ * token, and an answer resumed behind any cut is the uncut one. Skipped (77) without the model's
+ * file. Needs about 600 MB of memory. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 
 #include "greedy.h"
 #include "kernels/model/chat.h"
+#include "resume.h"
 #include "tiny_model.h"
 
 #define PROMPTS 4u
@@ -22,7 +24,34 @@
 #ifndef NEW
 #define NEW 48u
 #endif
+#define RESUMED (NEW / 2) /* each cut is a run of its own */
 #define CONTEXT 128u
+
+static struct model *model;
+static tokenizer_t *tokenizer;
+static struct chat chat;
+
+static void setup(void)
+{
+    char why[128];
+    ck_assert_msg(model_open(&model, tiny_real_model(), why, sizeof(why)) == 0, "%s", why);
+    ck_assert_int_eq(tokenizer_create(&tokenizer, model->file, why, sizeof(why)), 0);
+    ck_assert_int_eq(chat_init(&chat, model->file, tokenizer, why, sizeof(why)), 0);
+}
+
+static void teardown(void)
+{
+    tokenizer_destroy(tokenizer);
+    model_destroy(model);
+}
+
+static size_t encode(const char *question, uint32_t *tokens)
+{
+    const struct chat_message message = {CHAT_USER, question, strlen(question)};
+    size_t count;
+    ck_assert_int_eq(chat_encode(&chat, &message, 1, tokens, CONTEXT - NEW, &count), 0);
+    return count;
+}
 
 START_TEST(test_answers)
 {
@@ -33,25 +62,30 @@ START_TEST(test_answers)
         "Write a C function that adds two numbers.",
     };
     const struct cpu_options options = {.slots = PROMPTS, .context = CONTEXT, .batch_max = 64};
-    char why[128];
-    struct model *model;
-    tokenizer_t *tokenizer;
-    struct chat chat;
     uint32_t tokens[PROMPTS][CONTEXT];
     uint32_t *prompts[PROMPTS];
     size_t counts[PROMPTS];
-    ck_assert_msg(model_open(&model, tiny_real_model(), why, sizeof(why)) == 0, "%s", why);
-    ck_assert_int_eq(tokenizer_create(&tokenizer, model->file, why, sizeof(why)), 0);
-    ck_assert_int_eq(chat_init(&chat, model->file, tokenizer, why, sizeof(why)), 0);
     for (size_t i = 0; i < PROMPTS; i++) {
-        const struct chat_message message = {CHAT_USER, questions[i], strlen(questions[i])};
         prompts[i] = tokens[i];
-        ck_assert_int_eq(chat_encode(&chat, &message, 1, tokens[i], CONTEXT - NEW, &counts[i]), 0);
+        counts[i] = encode(questions[i], tokens[i]);
     }
     const float margin = greedy_compare(model, tokenizer, &options, prompts, counts, PROMPTS, NEW);
     printf("smallest margin of a chosen token: %g\n", (double)margin);
-    tokenizer_destroy(tokenizer);
-    model_destroy(model);
+}
+END_TEST
+
+START_TEST(test_resumed)
+{
+    static const struct sampler_params kinds[] = {
+        {.temperature = 0.0f},
+        {.temperature = 0.8f, .top_p = 0.9f, .top_k = 40, .seed = 4711},
+    };
+    uint32_t tokens[CONTEXT];
+    const size_t count = encode("Count from 1 to 12.", tokens);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        const struct resume_case c = {tokens, count, kinds[i], RESUMED};
+        printf("resumed at every cut of %zu tokens\n", resume_check(model, tokenizer, CONTEXT, &c));
+    }
 }
 END_TEST
 
@@ -64,7 +98,9 @@ int main(void)
     Suite *suite = suite_create("greedy_model");
     TCase *tcase = tcase_create("core");
     tcase_set_timeout(tcase, 600);
+    tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_answers);
+    tcase_add_test(tcase, test_resumed);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -37,6 +37,21 @@ static void teardown(void)
     memcpy(path + sizeof(path) - 7, "XXXXXX", 6);
 }
 
+static int submit(uint64_t id, const weft_job_view_t *view)
+{
+    struct engine_request request;
+    const int rc = host_request(&host, id, view, &request);
+    return rc ? rc : host_status(engine_submit(host.engine, &request, clock_now_ns()));
+}
+
+static uint32_t room(void)
+{
+    struct engine_load load;
+    engine_load(host.engine, clock_now_ns(), &load);
+    ck_assert_uint_ne(host_load(&load).steps, 0);
+    return host_load(&load).room;
+}
+
 static struct engine_event finish_all(void)
 {
     static struct engine_event events[64];
@@ -57,19 +72,26 @@ START_TEST(test_kinds)
     static const weft_job_part_t talk[] = {{WEFT_ROLE_SYSTEM, "he", 2}, {WEFT_ROLE_USER, "t", 1}};
     static const uint32_t tokens[] = {1, 2, 3};
     weft_job_view_t view = {.parts = &text, .part_count = 1, .max_tokens = 4, .top_p = 1.0f};
-    ck_assert_int_eq(host_submit(&host, 1, &view, clock_now_ns()), 0);
+    ck_assert_int_eq(submit(1, &view), 0);
     ck_assert_uint_eq(finish_all().prompt_tokens, 2); /* "hello", " the" */
     view.parts = talk;
     view.part_count = 2;
-    ck_assert_int_eq(host_submit(&host, 1, &view, clock_now_ns()), 0);
+    ck_assert_int_eq(submit(1, &view), 0);
     ck_assert_uint_gt(finish_all().prompt_tokens, 20);
     view = (weft_job_view_t){.tokens = tokens, .token_count = 3, .max_tokens = 4};
-    ck_assert_int_eq(host_submit(&host, 1, &view, clock_now_ns()), 0);
+    ck_assert_int_eq(submit(1, &view), 0);
     const struct engine_event end = finish_all();
     ck_assert_uint_eq(end.prompt_tokens, 3);
     const weft_job_report_t report = host_report(&end);
     ck_assert_int_eq(report.status, 0);
     ck_assert_uint_eq(report.new_tokens, end.new_tokens);
+    static const uint32_t given[] = {9, 8};
+    view.resume = given;
+    view.resume_count = 2;
+    ck_assert_int_eq(submit(1, &view), 0);
+    const struct engine_event resumed = finish_all();
+    ck_assert_uint_eq(host_report(&resumed).prompt_tokens, 3);
+    ck_assert_uint_eq(host_report(&resumed).new_tokens, 4);
 }
 END_TEST
 
@@ -80,20 +102,30 @@ START_TEST(test_refusals)
     static const weft_job_part_t odd = {7, "t", 1};
     static const uint32_t outside[] = {TINY_VOCAB};
     weft_job_view_t view = {.parts = &part, .part_count = 1, .max_tokens = 4};
-    ck_assert_int_eq(host_submit(&host, 1, &view, 1), WEFT_E_TOO_LONG);
+    ck_assert_int_eq(submit(1, &view), WEFT_E_TOO_LONG);
     view.parts = &odd;
-    ck_assert_int_eq(host_submit(&host, 1, &view, 1), WEFT_E_BAD_REQUEST);
+    ck_assert_int_eq(submit(1, &view), WEFT_E_BAD_REQUEST);
     view.part_count = 0;
-    ck_assert_int_eq(host_submit(&host, 1, &view, 1), WEFT_E_BAD_REQUEST);
+    ck_assert_int_eq(submit(1, &view), WEFT_E_BAD_REQUEST);
     view.tokens = outside;
     view.token_count = 1;
-    ck_assert_int_eq(host_submit(&host, 1, &view, 1), WEFT_E_BAD_REQUEST);
+    ck_assert_int_eq(submit(1, &view), WEFT_E_BAD_REQUEST);
     static const uint32_t fine[] = {1};
     view.tokens = fine;
+    view.resume = outside;
+    view.resume_count = 1;
+    ck_assert_int_eq(submit(1, &view), WEFT_E_BAD_REQUEST);
+    view.resume = fine;
+    view.max_tokens = 120; /* one more than the context has left */
+    ck_assert_int_eq(submit(1, &view), WEFT_E_TOO_LONG);
+    view.max_tokens = 1; /* resumed already */
+    ck_assert_int_eq(submit(1, &view), WEFT_E_BAD_REQUEST);
+    view.max_tokens = 4;
+    view.resume_count = 0;
     for (uint64_t id = 0; id < 4; id++)
-        ck_assert_int_eq(host_submit(&host, id, &view, 1), 0);
-    ck_assert_uint_eq(host_load(&host, 1).room, 0);
-    ck_assert_int_eq(host_submit(&host, 9, &view, 1), WEFT_E_MESH_FULL);
+        ck_assert_int_eq(submit(id, &view), 0);
+    ck_assert_uint_eq(room(), 0);
+    ck_assert_int_eq(submit(9, &view), WEFT_E_MESH_FULL);
 }
 END_TEST
 

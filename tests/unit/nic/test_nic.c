@@ -67,7 +67,7 @@ static void receive_frame(struct route_packet *out)
         uint32_t count = nic_rx(nic, 0, packets, BURST);
         for (uint32_t i = 0; i < count; i++) {
             packets[i].action = ROUTE_LET_GO;
-            if (packets[i].frame->ether.type == htons(TEST_ETHERTYPE)) {
+            if (packet_ether(&packets[i])->type == htons(TEST_ETHERTYPE)) {
                 *out = packets[i];
                 ck_assert_uint_eq(nic_tx(nic, 0, packets, i), 0);
                 ck_assert_uint_eq(nic_tx(nic, 0, packets + i + 1, count - i - 1), 0);
@@ -86,7 +86,7 @@ START_TEST(frames_come_and_go)
     send_frame(7, 100);
     receive_frame(&p);
     ck_assert_uint_eq(p.len, 100);
-    ck_assert_uint_eq(((uint8_t *)p.frame)[14], 7);
+    ck_assert_uint_eq(((uint8_t *)packet_ether(&p))[14], 7);
     ck_assert_uint_eq(nic_buffers_in_use(nic), 1);
     p.action = ROUTE_SEND;
     p.len = 60;

@@ -25,7 +25,7 @@ struct churn_world {
     uint32_t count;
     uint16_t epoch;
     uint32_t next_addr;
-    uint32_t retired[CHURN_RETIRED]; /* addresses that nobody has now, 0 = none */
+    struct in6_addr retired[CHURN_RETIRED]; /* addresses that nobody has now, all zero = none */
     struct rng rng;
 };
 
@@ -36,10 +36,10 @@ struct churn_filter {
     uint8_t tier_min, tier_max;
 };
 
-static inline struct churn_member *churn_by_addr(struct churn_world *w, uint32_t addr)
+static inline struct churn_member *churn_by_addr(struct churn_world *w, struct in6_addr addr)
 {
     for (uint32_t i = 0; i < w->count; i++) {
-        if (w->members[i].present && w->members[i].node.addr == addr) {
+        if (w->members[i].present && addr_equal(&w->members[i].node.addr, &addr)) {
             return &w->members[i];
         }
     }
@@ -72,16 +72,25 @@ static inline bool churn_any_capable(const struct churn_world *w, const struct c
     return false;
 }
 
-/* An address for a member that joins: one that another member had before, or one never used. */
-static inline uint32_t churn_new_addr(struct churn_world *w)
+static inline bool churn_none(const struct in6_addr *addr)
 {
-    uint32_t *slot = &w->retired[rng_below(&w->rng, CHURN_RETIRED)];
-    if (*slot != 0 && rng_below(&w->rng, 2) == 0) {
-        uint32_t addr = *slot;
-        *slot = 0;
+    return IN6_IS_ADDR_UNSPECIFIED(addr);
+}
+
+/* An address for a member that joins: one that another member had before, or one never used, of
+ * either family. */
+static inline struct in6_addr churn_new_addr(struct churn_world *w)
+{
+    struct in6_addr *slot = &w->retired[rng_below(&w->rng, CHURN_RETIRED)];
+    if (!churn_none(slot) && rng_below(&w->rng, 2) == 0) {
+        struct in6_addr addr = *slot;
+        *slot = (struct in6_addr){.s6_addr = {0}};
         return addr;
     }
-    return htonl(w->next_addr++);
+    struct in6_addr addr = fixture_addr(0, true);
+    uint32_t number = htonl(w->next_addr++);
+    addr.s6_addr32[rng_below(&w->rng, 2) + 1] ^= number; /* neighbours, or other networks */
+    return rng_below(&w->rng, 3) == 0 ? addr : addr_of_v4(number);
 }
 
 /* New facts for a member; its id stays. */

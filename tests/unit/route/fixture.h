@@ -12,14 +12,48 @@
 #define CLIENT_PORT 40000u
 #define CONN        UINT64_C(0x1122334455667788)
 
-static inline uint32_t node_addr(uint16_t id)
+/* Which family the nodes speak among themselves, and which the client. Every node has both. */
+static bool fixture_ip6_nodes, fixture_ip6_client;
+
+static inline struct in6_addr fixture_addr(uint16_t host, bool ip6)
 {
-    return htonl(0x0a4d0000u | id);
+    struct in6_addr addr = {
+        .s6_addr = {0x20, 0x01, 0x0d, 0xb8, [14] = (uint8_t)(host >> 8), [15] = (uint8_t)host}};
+    return ip6 ? addr : addr_of_v4(htonl(0x0a4d0000u | host));
 }
 
-static inline uint32_t client_addr(void)
+static inline struct in6_addr node_addr(uint16_t id)
 {
-    return htonl(0x0a4d00c8u);
+    return fixture_addr(id, fixture_ip6_nodes);
+}
+
+static inline struct in6_addr client_addr(void)
+{
+    return fixture_addr(0xc8, fixture_ip6_client);
+}
+
+/* A host with one address. */
+static inline struct route_host fixture_host(struct in6_addr addr, uint16_t port)
+{
+    struct route_host host = {.port_be = htons(port)};
+    if (addr_is_v4(&addr)) {
+        host.addr = addr_v4(&addr);
+    } else {
+        host.addr6 = addr;
+    }
+    return host;
+}
+
+static inline bool goes_to(const struct route_packet *p, struct in6_addr addr)
+{
+    struct in6_addr to = packet_destination(p);
+    return addr_equal(&to, &addr);
+}
+
+static inline bool comes_from(const struct route_packet *p, struct in6_addr addr)
+{
+    struct in6_addr from = packet_source(p);
+    return addr_equal(&from, &addr);
 }
 
 static inline struct route_node fixture_node(uint16_t id, double lat, double lon, uint8_t tier)
@@ -60,10 +94,12 @@ static inline struct route_table *fixture_table(uint16_t self_id)
 
 static inline struct route_core *fixture_core(uint16_t self_id)
 {
+    struct in6_addr four = fixture_addr(self_id, false);
     struct route_host host = {
         .mac = {2, 0, 0, 0, 0, (uint8_t)self_id},
         .port_be = htons(PORT_DATA),
-        .addr = node_addr(self_id),
+        .addr = addr_v4(&four),
+        .addr6 = fixture_addr(self_id, true),
     };
     struct route_core *core = NULL;
     static const struct seal_master master = {{1, 2, 3}}; /* tests are repeatable */
@@ -75,15 +111,13 @@ static inline struct route_core *fixture_core(uint16_t self_id)
 static inline void fixture_request(struct route_packet *p, struct route_frame *f, uint16_t to,
                                    uint32_t payload)
 {
-    struct route_host client = {
-        .mac = {2, 0, 0, 0, 0, 0xc8},
-        .port_be = htons(CLIENT_PORT),
-        .addr = client_addr(),
-    };
+    struct route_host client = fixture_host(client_addr(), CLIENT_PORT);
+    client.mac[0] = 2;
+    client.mac[5] = 0xc8;
     struct route_hop hop = {
         .mac = {2, 0, 0, 0, 0, (uint8_t)to},
         .port_be = htons(PORT_DATA),
-        .addr = node_addr(to),
+        .addr = fixture_addr(to, fixture_ip6_client),
     };
     memset(f, 0, sizeof(*f));
     struct weft_req *req = &f->weft.req;
@@ -104,14 +138,16 @@ static inline void fixture_request(struct route_packet *p, struct route_frame *f
     for (uint32_t i = 0; i < payload; i++) {
         f->weft.bytes[sizeof(*req) + i] = (uint8_t)i;
     }
-    *p = (struct route_packet){.frame = f};
-    p->len = packet_compose(f, (uint32_t)sizeof(*req) + payload, &client, &hop);
+    *p = (struct route_packet){.frame = f, .weft_len = (uint16_t)(sizeof(*req) + payload)};
+    packet_compose(p, &client, &hop);
 }
 
 /* Gives the request a valid cookie. */
-static inline void fixture_cookie(const struct route_core *core, struct route_frame *f)
+static inline void fixture_cookie(const struct route_core *core, const struct route_packet *p)
 {
-    uint64_t cookie = seal_cookie(&core->seal, f->ip.src, f->udp.src_port, f->weft.req.h.conn_id);
+    struct route_frame *f = p->frame;
+    struct in6_addr from = packet_source(p);
+    uint64_t cookie = seal_cookie(&core->seal, &from, f->udp.src_port, f->weft.req.h.conn_id);
     packet_set(f, &f->weft.req.first.cookie, &cookie, sizeof(cookie));
 }
 
@@ -133,8 +169,8 @@ static inline void run_stages(struct route_core *core, const struct route_table 
 static inline void arrive(struct route_packet *to, const struct route_packet *from,
                           struct route_frame *f)
 {
-    memcpy(f, from->frame, from->len);
-    *to = (struct route_packet){.frame = f, .len = from->len};
+    memcpy(f, from->frame, from->start + from->len);
+    *to = (struct route_packet){.frame = f, .start = from->start, .len = from->len};
 }
 
 /* A reply of the worker at node `server`, echoing what `request` (as delivered) carried. */

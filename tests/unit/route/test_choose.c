@@ -209,7 +209,7 @@ static void random_node(struct rng *rng, struct oracle_node *o, uint16_t id)
         .reachable = true,
         .x = x,
         .y = y,
-        .addr = id,
+        .addr = addr_of_v4(id),
         .tags = (uint32_t)rng_next(rng) | (uint32_t)rng_next(rng),
         .at = geo_point_at(o->lat, o->lon),
         .load_ns = rng_below(rng, 100),
@@ -344,7 +344,7 @@ static struct route_node city(uint16_t id, double lat, double lon, uint8_t tier)
         .reachable = true,
         .x = weft_cell_x(lon),
         .y = weft_cell_y(lat),
-        .addr = id,
+        .addr = addr_of_v4(id),
         .at = geo_point_at(lat, lon),
         .load_ns = 1,
         .room = 1,
@@ -600,7 +600,7 @@ START_TEST(tables_refuse_nonsense)
     nodes[1].id = 1;
     ck_assert_int_eq(route_table_create(&table, nodes, 3, 1, 1, false), -EINVAL);
     nodes[1].id = 2;
-    nodes[1].addr = 3;
+    nodes[1].addr = addr_of_v4(3);
     ck_assert_int_eq(route_table_create(&table, nodes, 3, 1, 1, false), -EINVAL);
     ck_assert_ptr_null(table);
     route_table_destroy(NULL);

@@ -47,7 +47,7 @@ struct shot {
     bool from_member;  /* its source address is a member's */
     bool forged;       /* its tag, or it is for another node */
     bool passed_on;    /* the local worker was full */
-    uint32_t len;      /* as it came */
+    uint32_t weft_len; /* as it came */
     uint32_t header;   /* bytes before the payload */
     uint8_t payload;   /* bytes of it */
     uint8_t last_byte; /* of it */
@@ -75,15 +75,21 @@ static uint32_t below(uint32_t bound)
     return rng_below(&t.rng, bound);
 }
 
+/* The one address of a host that has one. */
+static struct in6_addr addr_of(const struct route_host *host)
+{
+    return host->addr != 0 ? addr_of_v4(host->addr) : host->addr6;
+}
+
 /* ---- making packets ---- */
 
 static struct route_host client_host(uint32_t client)
 {
-    return (struct route_host){
-        .mac = {2, 9, 0, 0, 0, (uint8_t)client},
-        .port_be = htons((uint16_t)(CLIENT_PORT + client)),
-        .addr = htonl(0x0a630000u | client),
-    };
+    struct in6_addr addr = fixture_addr((uint16_t)(0x6300 | client), client % 3 == 0);
+    struct route_host host = fixture_host(addr, (uint16_t)(CLIENT_PORT + client));
+    host.mac[0] = 2;
+    host.mac[5] = (uint8_t)client;
+    return host;
 }
 
 static void record_renew(struct record *r)
@@ -127,7 +133,8 @@ static void finish(uint32_t i, const struct route_host *from, uint32_t header)
 {
     struct route_frame *f = &t.frames[i];
     struct shot *s = &t.shots[i];
-    struct route_hop to = {.port_be = t.core->host.port_be, .addr = t.core->host.addr};
+    struct route_hop to = {.port_be = t.core->host.port_be};
+    to.addr = from->addr != 0 ? addr_of_v4(t.core->host.addr) : t.core->host.addr6;
     memcpy(to.mac, t.core->host.mac, sizeof(to.mac));
     s->header = header;
     s->payload = (uint8_t)(16 + below(48));
@@ -135,8 +142,8 @@ static void finish(uint32_t i, const struct route_host *from, uint32_t header)
     memset(f->weft.bytes + header, 0x5a, s->payload);
     f->weft.bytes[header + s->payload - 1] = s->last_byte;
     t.packets[i] = (struct route_packet){.frame = f, .weft_len = (uint16_t)(header + s->payload)};
-    t.packets[i].len = packet_compose(f, t.packets[i].weft_len, from, &to);
-    s->len = t.packets[i].len;
+    packet_compose(&t.packets[i], from, &to);
+    s->weft_len = t.packets[i].weft_len;
 }
 
 static void make_client(uint32_t i)
@@ -150,7 +157,8 @@ static void make_client(uint32_t i)
         req->h.target = s->named;
     }
     if (s->kind != KIND_NO_COOKIE) {
-        req->first.cookie = seal_cookie(&t.core->seal, from.addr, from.port_be, s->record->conn_id);
+        struct in6_addr addr = addr_of(&from);
+        req->first.cookie = seal_cookie(&t.core->seal, &addr, from.port_be, s->record->conn_id);
     }
     finish(i, &from, sizeof(*req));
     if (s->kind == KIND_STRAY) {
@@ -161,7 +169,10 @@ static void make_client(uint32_t i)
             packet_set(&t.frames[i], &t.frames[i].udp.dst_port, &port, sizeof(port));
             break;
         case 1:
-            packet_set(&t.frames[i], &t.frames[i].ip.dst, &addr, sizeof(addr));
+            packet_set(&t.frames[i],
+                       from.addr != 0 ? (void *)&t.frames[i].ip.dst
+                                      : (void *)(t.frames[i].ip6.dst.s6_addr + 12),
+                       &addr, sizeof(addr));
             break;
         case 2:
             t.packets[i].len = below(t.packets[i].len); /* cut off */
@@ -177,13 +188,13 @@ static void make_client(uint32_t i)
 static struct route_host somewhere(struct shot *s)
 {
     struct churn_member *m = &t.world.members[1 + below(t.world.count - 1)];
-    struct route_host host = {.port_be = t.core->host.port_be, .addr = m->node.addr};
-    uint32_t retired = t.world.retired[below(CHURN_RETIRED)];
-    if (retired != 0 && below(8) == 0) {
-        host.addr = retired;
+    struct in6_addr addr = m->node.addr;
+    struct in6_addr retired = t.world.retired[below(CHURN_RETIRED)];
+    if (!churn_none(&retired) && below(8) == 0) {
+        addr = retired;
     }
-    s->from_member = churn_by_addr(&t.world, host.addr) != NULL;
-    return host;
+    s->from_member = churn_by_addr(&t.world, addr) != NULL;
+    return fixture_host(addr, PORT_DATA);
 }
 
 static void make_relayed(uint32_t i)
@@ -230,7 +241,7 @@ static void make_reply(uint32_t i)
 {
     struct shot *s = &t.shots[i];
     struct route_host from = somewhere(s);
-    const struct churn_member *m = churn_by_addr(&t.world, from.addr);
+    const struct churn_member *m = churn_by_addr(&t.world, addr_of(&from));
     begin_reply(i, m != NULL ? m->node.id : 2, 1, &s->record->ret, s->record->conn_id);
     s->forged = s->record->target == 0 || below(8) == 0;
     t.frames[i].weft.rsp.ret.tag ^= s->forged;
@@ -304,7 +315,7 @@ static uint64_t drops_now(void)
     return sum;
 }
 
-static bool ip_checksum_ok(const struct route_ipv4 *ip)
+static bool ipv4_checksum_ok(const struct route_ipv4 *ip)
 {
     uint16_t words[10];
     uint32_t sum = 0;
@@ -320,18 +331,28 @@ static bool ip_checksum_ok(const struct route_ipv4 *ip)
 static void check_sent(const struct route_packet *p, const struct shot *s)
 {
     const struct route_frame *f = p->frame;
-    expect(p->len <= s->len);
-    expect(ip_checksum_ok(&f->ip));
+    expect(p->weft_len <= s->weft_len);
+    expect(p->start + p->len == ROUTE_WEFT_OFFSET + p->weft_len);
     expect(f->udp.checksum != 0);
-    expect(packet_udp_ok(f));
-    expect(ntohs(f->ip.total_len) + sizeof(struct route_ether) == p->len);
-    expect(f->ip.src == t.core->host.addr);
+    expect(packet_udp_ok(p));
+    if (packet_is_ip6(p)) {
+        expect(p->start == ROUTE_START_IPV6);
+        expect(packet_ether(p)->type == htons(ROUTE_ETHER_TYPE_IPV6));
+        expect(ntohs(f->ip6.payload_len) == sizeof(f->udp) + p->weft_len);
+        expect(comes_from(p, t.core->host.addr6));
+    } else {
+        expect(p->start == ROUTE_START_IPV4);
+        expect(packet_ether(p)->type == htons(ROUTE_ETHER_TYPE_IPV4));
+        expect(ntohs(f->ip.total_len) + sizeof(struct route_ether) == p->len);
+        expect(ipv4_checksum_ok(&f->ip));
+        expect(f->ip.src == t.core->host.addr);
+    }
     expect(f->udp.src_port == t.core->host.port_be);
-    expect(memcmp(f->ether.src, t.core->host.mac, 6) == 0);
+    expect(memcmp(packet_ether(p)->src, t.core->host.mac, 6) == 0);
     if (p->to == ROUTE_TO_NODE) {
-        const struct churn_member *m = churn_by_addr(&t.world, f->ip.dst);
+        const struct churn_member *m = churn_by_addr(&t.world, packet_destination(p));
         expect_msg(m != NULL, "sent to an address that no member has now");
-        expect(memcmp(f->ether.dst, m->node.mac, 6) == 0);
+        expect(memcmp(packet_ether(p)->dst, m->node.mac, 6) == 0);
         expect(f->udp.dst_port == t.core->host.port_be);
         expect(m->node.reachable);
     }
@@ -340,7 +361,7 @@ static void check_sent(const struct route_packet *p, const struct shot *s)
 static void check_payload(const struct route_packet *p, const struct shot *s)
 {
     const uint8_t *payload = p->frame->weft.bytes + s->header;
-    expect(p->len == s->len);
+    expect(p->weft_len == s->weft_len);
     expect(payload[0] == 0x5a);
     expect(payload[s->payload - 1] == s->last_byte);
 }
@@ -352,9 +373,9 @@ static void check_to_client(const struct route_packet *p, const struct shot *s, 
     expect(p->to != ROUTE_TO_NODE);
     expect(p->frame->weft.common.type == type);
     expect(p->frame->weft.common.conn_id == s->record->conn_id);
-    expect(p->frame->ip.dst == client.addr);
+    expect(goes_to(p, addr_of(&client)));
     expect(p->frame->udp.dst_port == client.port_be);
-    expect(memcmp(p->frame->ether.dst, client.mac, 6) == 0);
+    expect(memcmp(packet_ether(p)->dst, client.mac, 6) == 0);
 }
 
 /* The packet went where its header now says, or was let go of because the neighbour is unknown. */
@@ -371,7 +392,7 @@ static void check_placed(const struct route_packet *p, const struct shot *s)
     if (p->action == ROUTE_LET_GO) {
         expect(m == &t.world.members[CHURN_SELF] || !m->node.reachable);
     } else {
-        expect(p->frame->ip.dst == m->node.addr);
+        expect(goes_to(p, m->node.addr));
     }
 }
 
@@ -443,7 +464,7 @@ static void check_relayed(const struct route_packet *p, const struct shot *s)
     } else if (p->action == ROUTE_SEND) { /* refused, through the origin */
         expect(origin != NULL);
         expect(p->frame->weft.common.type == WEFT_T_REJECT);
-        expect(p->frame->ip.dst == origin->node.addr);
+        expect(goes_to(p, origin->node.addr));
     }
     if (s->passed_on && p->action == ROUTE_LET_GO) {
         const struct churn_member *next = churn_by_id(&t.world, p->frame->weft.req.h.target);
@@ -472,7 +493,7 @@ static void check_worker(const struct route_packet *p, const struct shot *s)
     expect(origin != NULL);
     check_payload(p, s);
     if (origin != &t.world.members[CHURN_SELF]) {
-        expect(p->frame->ip.dst == origin->node.addr);
+        expect(goes_to(p, origin->node.addr));
     }
 }
 

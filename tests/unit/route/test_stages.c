@@ -44,11 +44,22 @@ static const struct weft_reject *reject_of(const struct route_packet *p)
     return (const struct weft_reject *)(p->frame->weft.bytes + sizeof(struct weft_rsp));
 }
 
+/* A source address of the same family as before; the checksum follows. */
+static void set_source(struct route_packet *p, struct in6_addr addr)
+{
+    struct route_frame *f = p->frame;
+    if (packet_is_ip6(p)) {
+        packet_set(f, f->ip6.src.s6_addr, &addr, sizeof(addr));
+    } else {
+        packet_set(f, &f->ip.src, &addr.s6_addr32[3], sizeof(f->ip.src));
+    }
+}
+
 /* Client -> Tokyo -> Frankfurt, as Frankfurt's worker would get it: in `b`. */
 static void relay_to_frankfurt(void)
 {
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     run_stages(tokyo, at_tokyo, &a, 10);
     arrive(&b, &a, &frame_b);
     run_stages(frankfurt, at_frankfurt, &b, 20);
@@ -62,10 +73,10 @@ START_TEST(unproven_client_gets_a_cookie)
     ck_assert_uint_eq(a.action, ROUTE_SEND);
     ck_assert_uint_eq(frame_a.weft.rsp.h.type, WEFT_T_COOKIE);
     ck_assert_uint_le(a.len, sent);
-    ck_assert_uint_eq(frame_a.ip.dst, client_addr());
+    ck_assert(goes_to(&a, client_addr()));
     ck_assert_uint_eq(frame_a.udp.dst_port, htons(CLIENT_PORT));
-    ck_assert_uint_eq(frame_a.ether.dst[5], 0xc8);
-    ck_assert(packet_udp_ok(&frame_a));
+    ck_assert_uint_eq(packet_ether(&a)->dst[5], 0xc8);
+    ck_assert(packet_udp_ok(&a));
     uint64_t cookie;
     memcpy(&cookie, frame_a.weft.bytes + sizeof(struct weft_rsp), sizeof(cookie));
     fixture_request(&a, &frame_a, 1, 100);
@@ -80,12 +91,13 @@ START_TEST(cookie_is_bound_to_address_port_and_connection)
 {
     for (int i = 0; i < 3; i++) {
         fixture_request(&a, &frame_a, 1, 100);
-        fixture_cookie(tokyo, &frame_a);
-        uint32_t addr = client_addr() ^ htonl(1);
+        fixture_cookie(tokyo, &a);
+        struct in6_addr addr = client_addr();
+        addr.s6_addr[15] ^= 1;
         uint16_t port = htons(CLIENT_PORT + 1);
         uint64_t conn = CONN + 1;
         if (i == 0) {
-            packet_set(&frame_a, &frame_a.ip.src, &addr, sizeof(addr));
+            set_source(&a, addr);
         } else if (i == 1) {
             packet_set(&frame_a, &frame_a.udp.src_port, &port, sizeof(port));
         } else {
@@ -100,16 +112,16 @@ END_TEST
 START_TEST(request_is_stamped_and_relayed)
 {
     fixture_request(&a, &frame_a, 1, 101); /* odd length: the checksum's last byte */
-    fixture_cookie(tokyo, &frame_a);
-    uint32_t sent = a.len;
+    fixture_cookie(tokyo, &a);
+    uint32_t sent = a.weft_len;
     run_stages(tokyo, at_tokyo, &a, 10);
     const struct weft_req *req = &frame_a.weft.req;
     ck_assert_uint_eq(a.action, ROUTE_SEND);
-    ck_assert_uint_eq(a.len, sent); /* never grows */
-    ck_assert_uint_eq(frame_a.ip.dst, node_addr(2));
-    ck_assert_uint_eq(frame_a.ip.src, node_addr(1));
+    ck_assert_uint_eq(a.weft_len, sent); /* never grows */
+    ck_assert(goes_to(&a, node_addr(2)));
+    ck_assert(comes_from(&a, node_addr(1)));
     ck_assert_uint_eq(frame_a.udp.dst_port, htons(PORT_DATA));
-    ck_assert_uint_eq(frame_a.ether.dst[5], 2);
+    ck_assert_uint_eq(packet_ether(&a)->dst[5], 2);
     ck_assert_uint_eq(req->h.origin, 1);
     ck_assert_uint_eq(req->h.target, 2);
     ck_assert_uint_eq(req->h.alt1, 3);
@@ -117,7 +129,7 @@ START_TEST(request_is_stamped_and_relayed)
     ck_assert_uint_eq(req->h.route_epoch, 7);
     ck_assert_uint_eq(req->h.hops_left, WEFT_HOPS_MAX - 1);
     ck_assert_uint_ne(req->h.flags & WEFT_F_RELAYED, 0);
-    ck_assert(packet_udp_ok(&frame_a)); /* updated, not recomputed */
+    ck_assert(packet_udp_ok(&a)); /* updated, not recomputed */
     ck_assert_uint_eq(tokyo->loads[2].assigned, 1);
     run_stages(frankfurt, at_frankfurt, &a, 20);
     ck_assert_uint_eq(a.action, ROUTE_DELIVER);
@@ -127,22 +139,22 @@ END_TEST
 START_TEST(damage_on_the_way_stays_visible)
 {
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     frame_a.weft.bytes[150] ^= 4;
     run_stages(tokyo, at_tokyo, &a, 10);
     ck_assert_uint_eq(a.action, ROUTE_SEND);
-    ck_assert(!packet_udp_ok(&frame_a));
+    ck_assert(!packet_udp_ok(&a));
 }
 END_TEST
 
 START_TEST(absent_checksum_stays_absent)
 {
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     frame_a.udp.checksum = 0;
     run_stages(tokyo, at_tokyo, &a, 10);
     ck_assert_uint_eq(frame_a.udp.checksum, 0);
-    ck_assert(packet_udp_ok(&frame_a));
+    ck_assert(packet_udp_ok(&a));
 }
 END_TEST
 
@@ -154,16 +166,16 @@ START_TEST(reply_returns_through_the_ingress)
     fixture_reply(&a, &frame_a, &request, 2, WEFT_T_GRANT);
     run_stages(frankfurt, at_frankfurt, &a, 30);
     ck_assert_uint_eq(a.action, ROUTE_SEND);
-    ck_assert_uint_eq(frame_a.ip.dst, node_addr(1));
-    ck_assert(packet_udp_ok(&frame_a));
+    ck_assert(goes_to(&a, node_addr(1)));
+    ck_assert(packet_udp_ok(&a));
     arrive(&b, &a, &frame_b);
     run_stages(tokyo, at_tokyo, &b, 40);
     ck_assert_uint_eq(b.action, ROUTE_SEND);
-    ck_assert_uint_eq(frame_b.ip.dst, client_addr());
+    ck_assert(goes_to(&b, client_addr()));
     ck_assert_uint_eq(frame_b.udp.dst_port, htons(CLIENT_PORT));
     ck_assert_uint_eq(frame_b.udp.src_port, htons(PORT_DATA));
-    ck_assert_uint_eq(frame_b.ether.dst[5], 0xc8);
-    ck_assert(packet_udp_ok(&frame_b));
+    ck_assert_uint_eq(packet_ether(&b)->dst[5], 0xc8);
+    ck_assert(packet_udp_ok(&b));
     /* The load word replaces what was believed. */
     ck_assert_uint_eq(tokyo->loads[2].room, 3);
     ck_assert_uint_eq(tokyo->loads[2].queue_us, 77);
@@ -201,15 +213,14 @@ START_TEST(forged_origin_goes_nowhere)
     relay_to_frankfurt();
     memcpy(&frame_a, &frame_b, sizeof(frame_a));
     packet_set(&frame_a, &frame_a.weft.req.h.target, &self, sizeof(self));
-    struct route_host from = {.port_be = htons(PORT_DATA), .addr = node_addr(server)};
+    struct route_host from = fixture_host(node_addr(server), PORT_DATA);
     struct route_hop to = {.port_be = htons(PORT_DATA), .addr = node_addr(self)};
-    uint32_t len = packet_compose(&frame_a, b.weft_len, &from, &to);
-    a = (struct route_packet){.frame = &frame_a, .len = len};
+    a = (struct route_packet){.frame = &frame_a, .weft_len = b.weft_len};
+    packet_compose(&a, &from, &to);
     run_stages(tokyo, at_tokyo, &a, 20);
     ck_assert_uint_eq(a.action, ROUTE_DELIVER); /* its own block has come back */
     frame_a.weft.req.ret.addr[15] ^= 1;
-    packet_compose(&frame_a, b.weft_len, &from, &to);
-    a = (struct route_packet){.frame = &frame_a, .len = len};
+    packet_compose(&a, &from, &to);
     run_stages(tokyo, at_tokyo, &a, 30);
     ck_assert_uint_eq(a.action, ROUTE_LET_GO);
     ck_assert_uint_eq(dropped(tokyo, ROUTE_DROP_bad_return), 1);
@@ -219,9 +230,8 @@ END_TEST
 START_TEST(strangers_cannot_pose_as_nodes)
 {
     relay_to_frankfurt(); /* a request already relayed ... */
-    uint32_t stranger = client_addr();
-    packet_set(&frame_b, &frame_b.ip.src, &stranger, sizeof(stranger));
-    b = (struct route_packet){.frame = &frame_b, .len = b.len};
+    set_source(&b, fixture_addr(0xc8, fixture_ip6_nodes));
+    b = (struct route_packet){.frame = &frame_b, .start = b.start, .len = b.len};
     run_stages(frankfurt, at_frankfurt, &b, 20); /* ... now from outside the mesh */
     ck_assert_uint_eq(b.action, ROUTE_LET_GO);
     ck_assert_uint_eq(dropped(frankfurt, ROUTE_DROP_not_member), 1);
@@ -231,18 +241,18 @@ END_TEST
 START_TEST(fragments_stay_together)
 {
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     run_stages(tokyo, at_tokyo, &a, 10);
     ck_assert_uint_eq(frame_a.weft.req.h.target, 2);
     tokyo->loads[2] = (struct route_load){.heard_ns = 11, .room = 0}; /* full by now */
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     run_stages(tokyo, at_tokyo, &a, 12);
     ck_assert_uint_eq(frame_a.weft.req.h.target, 2); /* pinned */
     fixture_request(&a, &frame_a, 1, 100);
     uint32_t other = 2;
     packet_set(&frame_a, &frame_a.weft.req.h.req_seq, &other, sizeof(other));
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     run_stages(tokyo, at_tokyo, &a, 13);
     ck_assert_uint_eq(frame_a.weft.req.h.target, 3); /* a new request goes elsewhere */
 }
@@ -253,7 +263,7 @@ START_TEST(naming_a_node_does_not_relax_a_filter)
     uint16_t target = 2;
     uint8_t tiers = (uint8_t)(4 << 4 | 7); /* Frankfurt is tier 3 */
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     packet_set(&frame_a, &frame_a.weft.req.h.target, &target, sizeof(target));
     packet_set_u8(&frame_a, &frame_a.weft.req.h.tiers, tiers);
     run_stages(tokyo, at_tokyo, &a, 10);
@@ -264,16 +274,16 @@ END_TEST
 START_TEST(refusals_reach_the_client)
 {
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     uint32_t model = 5;
     packet_set(&frame_a, &frame_a.weft.req.h.model, &model, sizeof(model));
     run_stages(tokyo, at_tokyo, &a, 10);
     ck_assert_uint_eq(reject_of(&a)->status, -WEFT_E_UNKNOWN_MODEL);
-    ck_assert_uint_eq(frame_a.ip.dst, client_addr());
-    ck_assert(packet_udp_ok(&frame_a));
+    ck_assert(goes_to(&a, client_addr()));
+    ck_assert(packet_udp_ok(&a));
 
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     uint32_t budget = 0;
     packet_set(&frame_a, &frame_a.weft.req.h.budget_us, &budget, sizeof(budget));
     run_stages(tokyo, at_tokyo, &a, 10);
@@ -285,7 +295,7 @@ START_TEST(budget_shrinks_by_the_way)
 {
     uint32_t budget = 500000;
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     packet_set(&frame_a, &frame_a.weft.req.h.budget_us, &budget, sizeof(budget));
     run_stages(tokyo, at_tokyo, &a, 10);
     ck_assert_uint_eq(frame_a.weft.req.h.budget_us, budget - 1001);
@@ -298,11 +308,11 @@ START_TEST(second_chance_goes_to_the_alternate)
     stage_second_chance(frankfurt, at_frankfurt, &b, ROUTE_DROP_refused, WEFT_E_MESH_FULL);
     stage_rewrite(frankfurt, at_frankfurt, &b, 1);
     ck_assert_uint_eq(b.action, ROUTE_SEND);
-    ck_assert_uint_eq(frame_b.ip.dst, node_addr(3));
+    ck_assert(goes_to(&b, node_addr(3)));
     ck_assert_uint_eq(frame_b.weft.req.h.target, 3);
     ck_assert_uint_eq(frame_b.weft.req.h.alt1, WEFT_NODE_NONE);
     ck_assert_uint_eq(frame_b.weft.req.h.hops_left, WEFT_HOPS_MAX - 2);
-    ck_assert(packet_udp_ok(&frame_b));
+    ck_assert(packet_udp_ok(&b));
     struct route_core *newyork = fixture_core(3);
     struct route_table *at_newyork = fixture_table(3);
     arrive(&a, &b, &frame_a);
@@ -312,11 +322,11 @@ START_TEST(second_chance_goes_to_the_alternate)
     stage_second_chance(newyork, at_newyork, &a, ROUTE_DROP_refused, WEFT_E_MESH_FULL);
     stage_rewrite(newyork, at_newyork, &a, 1);
     ck_assert_uint_eq(reject_of(&a)->status, -WEFT_E_MESH_FULL);
-    ck_assert_uint_eq(frame_a.ip.dst, node_addr(1));
+    ck_assert(goes_to(&a, node_addr(1)));
     arrive(&b, &a, &frame_b);
     run_stages(tokyo, at_tokyo, &b, 40);
     ck_assert_uint_eq(reject_of(&b)->status, -WEFT_E_MESH_FULL);
-    ck_assert_uint_eq(frame_b.ip.dst, client_addr());
+    ck_assert(goes_to(&b, client_addr()));
     route_core_destroy(newyork);
     route_table_destroy(at_newyork);
 }
@@ -438,13 +448,13 @@ static void spoil_ack(struct route_packet *p, struct route_frame *f)
     f->weft.common.type = WEFT_T_ACK;
     f->ip.total_len = htons(28 + 96 + 4);
     f->udp.len = htons(8 + 96 + 4);
-    p->len = ROUTE_WEFT_OFFSET + 96 + 4;
+    p->len = ROUTE_WEFT_OFFSET - ROUTE_START_IPV4 + 96 + 4;
 }
 static void spoil_tiny(struct route_packet *p, struct route_frame *f)
 {
     f->ip.total_len = htons(28 + 10);
     f->udp.len = htons(8 + 10);
-    p->len = ROUTE_WEFT_OFFSET + 10;
+    p->len = ROUTE_WEFT_OFFSET - ROUTE_START_IPV4 + 10;
 }
 
 START_TEST(malformed_frames_are_counted_by_reason)
@@ -466,7 +476,7 @@ START_TEST(malformed_frames_are_counted_by_reason)
     uint64_t before = dropped(tokyo, cases[_i].why);
     ck_assert_uint_eq(sizeof(cases) / sizeof(cases[0]), 18);
     fixture_request(&a, &frame_a, 1, 100);
-    fixture_cookie(tokyo, &frame_a);
+    fixture_cookie(tokyo, &a);
     cases[_i].spoil(&a, &frame_a);
     run_stages(tokyo, at_tokyo, &a, 10);
     ck_assert_uint_eq(a.action, ROUTE_LET_GO);
@@ -502,15 +512,15 @@ START_TEST(random_frames_do_no_harm)
     struct rng rng = {.state = 5};
     for (int i = 0; i < 200000; i++) {
         fixture_request(&a, &frame_a, 1, 60);
-        fixture_cookie(tokyo, &frame_a);
+        fixture_cookie(tokyo, &a);
         uint32_t flips = 1 + rng_below(&rng, 4);
         while (flips-- > 0) {
-            ((uint8_t *)&frame_a)[rng_below(&rng, a.len)] = (uint8_t)rng_next(&rng);
+            ((uint8_t *)packet_ether(&a))[rng_below(&rng, a.len)] = (uint8_t)rng_next(&rng);
         }
-        uint32_t sent = a.len;
+        uint32_t sent = a.weft_len;
         run_stages(tokyo, at_tokyo, &a, (uint64_t)i);
         ck_assert(a.action != ROUTE_UNDECIDED);
-        ck_assert_uint_le(a.len, sent);
+        ck_assert_uint_le(a.weft_len, sent);
     }
 }
 END_TEST

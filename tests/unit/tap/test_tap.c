@@ -17,8 +17,9 @@
 #include "dataplane/route/stages.h"
 #include "dataplane/tap/tap_hub.h"
 
-#define BURST 8u
-#define SLOTS 64u
+#define BURST   8u
+#define SLOTS   64u
+#define HEADERS (ROUTE_WEFT_OFFSET - ROUTE_START_IPV4)
 
 static struct tap_hub *hub;
 static struct capture *capture;
@@ -32,12 +33,13 @@ static void setup(void)
     memset(frames, 0, sizeof(frames));
     memset(packets, 0, sizeof(packets));
     for (uint32_t i = 0; i < BURST; i++) {
-        frames[i].ether.src[5] = (uint8_t)(i + 1);
         packets[i] = (struct route_packet){
             .frame = &frames[i],
+            .start = ROUTE_START_IPV4,
             .len = 100 + i,
             .weft_len = (uint16_t)(58 + i),
         };
+        packet_ether(&packets[i])->src[5] = (uint8_t)(i + 1);
     }
     capture = NULL;
 }
@@ -105,8 +107,8 @@ START_TEST(verdicts)
     packets[5].action = ROUTE_SEND;
     packets[5].to = ROUTE_TO_CLIENT;
     packets[6].action = ROUTE_LET_GO; /* from another lcore, delivered here */
-    frames[1].ether.src[5] = 91;
-    frames[2].ether.src[5] = 92;
+    packet_ether(&packets[1])->src[5] = 91;
+    packet_ether(&packets[2])->src[5] = 92;
     packets[2].len = 80;
     tap_out(tap, packets, 7);
     expect(TAP_NIC_IN, TAP_VERDICT_dropped, 100, 1);
@@ -151,11 +153,11 @@ START_TEST(worker_frames_get_headers)
     ck_assert(capture_next(capture, &frame));
     ck_assert_uint_eq(frame.record.point, TAP_WORKER_IN);
     ck_assert_uint_eq(frame.record.why, 3);
-    ck_assert_uint_eq(frame.record.len, ROUTE_WEFT_OFFSET + 60);
+    ck_assert_uint_eq(frame.record.len, HEADERS + 60);
     ck_assert_uint_eq(frame.data[14], version_and_protocol[0]);
     ck_assert_uint_eq(frame.data[23], version_and_protocol[1]);
     ck_assert_uint_eq(frame.data[36] << 8 | frame.data[37], WEFT_PORT_DEFAULT);
-    ck_assert_uint_eq(frame.data[ROUTE_WEFT_OFFSET + 1], WEFT_T_GRANT);
+    ck_assert_uint_eq(frame.data[HEADERS + 1], WEFT_T_GRANT);
     uint32_t sum = 0; /* RFC 1071: a header with its checksum adds up to all ones */
     for (uint32_t i = 14; i < 34; i += 2) {
         sum += (uint32_t)frame.data[i] << 8 | frame.data[i + 1];

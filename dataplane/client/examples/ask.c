@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* example.c - asks a mesh and prints the answer as it comes: weft-example NODE MODEL QUESTION. */
+/* ask.c - asks a mesh, waits, and prints the answer as it comes.
+ * Build: cc ask.c -o ask $(pkg-config --cflags --libs weft)
+ * Use:   ./ask 10.77.0.1 smollm2-135m-instruct "What does a loom do?" */
 #include <stdio.h>
 #include <string.h>
 #include <weft/client.h>

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * runner.h - an engine on a thread of its own, so that the thread with the port answers while a
+ * batch is computed. Between engine/engine.h and worker.c.
+ *
+ * One lock guards the engine, and its holder never computes: the runner's thread lets it go for
+ * engine_run(). Submitting, cancelling and reading the load therefore take microseconds at any
+ * time, and their answers are the engine's own. Events wait in a bounded queue; when that is full
+ * the engine waits for who takes them. With nothing to do the thread sleeps.
+ *
+ * Threads: everything here belongs to one thread, which must not be the runner's. Signals should be
+ * blocked when it is created, so that they go elsewhere. Errors: as engine.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/engine/engine.h"
+
+typedef struct runner runner_t;
+
+/* The engine must outlive the runner and belongs to it meanwhile. Returns 0, -ENOMEM, -errno. */
+int runner_create(runner_t **out, engine_t *engine);
+
+/* Stops what is running; its events are lost. NULL is fine. */
+void runner_destroy(runner_t *runner);
+
+/* As engine_submit(), engine_cancel(), engine_cancel_all(), engine_load(); times are of
+ * schemas/base/clock.h. */
+int runner_submit(runner_t *runner, const struct engine_request *request);
+int runner_cancel(runner_t *runner, uint64_t id);
+void runner_cancel_all(runner_t *runner);
+void runner_load(runner_t *runner, struct engine_load *out);
+
+/* Readable when events have come since runner_take() last found none left. Owned by the runner. */
+int runner_fd(const runner_t *runner);
+
+/* Takes the oldest events, `capacity` at most. Returns how many; fewer than `capacity` means that
+ * none was left. */
+size_t runner_take(runner_t *runner, struct engine_event *events, size_t capacity);
+
+/* Nothing open and no event left to take. */
+bool runner_is_idle(runner_t *runner);
