@@ -69,6 +69,7 @@ static void attempt_begin(struct client_attempt *a, const struct stream_order *o
     a->core.avoid_count = order->avoid_count;
     memcpy(a->core.avoid, order->avoid, sizeof(a->core.avoid));
     a->core.resumed = req->stream.count;
+    a->core.held = req->held;
     if (req->stream.failovers != 0 && a->core.tries_max > REQUEST_TRIES_AGAIN) {
         a->core.tries_max = REQUEST_TRIES_AGAIN; /* somebody waits in the middle of an answer */
     }

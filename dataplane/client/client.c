@@ -258,6 +258,19 @@ int weft_submit(weft_client_t *c, const weft_query_t *query, weft_text_fn text, 
     return 0;
 }
 
+void weft_hold(weft_request_t *req, bool hold)
+{
+    uint64_t now_ns = clock_now_ns();
+    req->held = hold;
+    for (uint32_t i = 0; i < STREAM_ATTEMPTS; i++) {
+        struct client_attempt *a = req->attempts[i];
+        if (a != NULL) {
+            request_hold(&a->core, hold, now_ns);
+            timers_set(&req->client->timers, &a->timer.timer, now_ns); /* steps it */
+        }
+    }
+}
+
 void weft_cancel(weft_request_t *req)
 {
     uint64_t now_ns = clock_now_ns();

@@ -61,6 +61,7 @@ struct weft_request {
     uint32_t body_len, resumed_len;
     uint64_t deadline_ns; /* 0 = none */
     bool end_to_end;      /* the deadline is the last token's */
+    bool held;            /* weft_hold() */
     bool following;       /* client_follow() runs */
     weft_text_fn text;
     weft_done_fn done;

@@ -114,6 +114,22 @@ static void request_abandon(struct request *r, int status, uint64_t now_ns)
     request_begin_cancel(r, now_ns);
 }
 
+void request_hold(struct request *r, bool held, uint64_t now_ns)
+{
+    if (r->held == held || r->state != REQUEST_ACCEPTED) {
+        r->held = held;
+        return;
+    }
+    r->held = held;
+    r->asked.end = 0;
+    r->probes = 0;
+    r->probe_due = false;
+    r->probe_ns = held ? now_ns + REQUEST_HELD_ACK_NS : now_ns;
+    r->ack_ns = now_ns;
+    r->life_ns = r->step_ns = now_ns; /* silence counts from here */
+    r->fresh_ns = 0;
+}
+
 void request_refused(struct request *r, uint64_t now_ns)
 {
     if (r->server == WEFT_NODE_NONE && r->sent_to != 0) {
@@ -184,8 +200,8 @@ static void request_busy(struct request *r, struct request_conn *conn, uint32_t 
 static bool request_stuck(const struct request *r, uint64_t now_ns)
 {
     uint64_t pace = request_pace_ns(r);
-    if (r->reply.total != REASM_TOTAL_UNKNOWN) {
-        return false; /* the model has done its work */
+    if (r->held || r->reply.total != REASM_TOTAL_UNKNOWN) {
+        return false; /* nobody reads, or the model has done its work */
     }
     if (r->fresh_ns == 0) {
         return now_ns - r->step_ns >= REQUEST_STUCK_FIRST_NS;
@@ -249,7 +265,7 @@ static void request_ask(struct request *r, const struct request_conn *conn, uint
                         uint64_t now_ns)
 {
     bool outstanding = r->asked.end > r->reply.cum;
-    if (outstanding && now_ns < r->ask_ns) {
+    if (r->held || (outstanding && now_ns < r->ask_ns)) {
         return;
     }
     r->asks = outstanding ? r->asks + 1 : 0;
@@ -486,6 +502,13 @@ static void request_tick_opening(struct request *r, uint64_t now_ns)
 static void request_tick_accepted(struct request *r, const struct request_conn *conn,
                                   uint64_t now_ns)
 {
+    if (r->held) { /* waits for its reader; the worker must know that there is one */
+        if (now_ns >= r->probe_ns) {
+            r->ack_ns = now_ns;
+            r->probe_ns = now_ns + REQUEST_HELD_ACK_NS;
+        }
+        return;
+    }
     bool silent = r->probes != 0 && now_ns - r->probed_ns >= request_silent_ns(conn);
     if (silent || now_ns - r->life_ns >= conn->stall_ns || request_stuck(r, now_ns)) {
         request_abandon(r, WEFT_E_STALLED, now_ns);
@@ -576,7 +599,7 @@ static void request_done_frame(struct request *r, const uint8_t *data, uint32_t 
 
 bool request_event(struct request *r, struct request_text *text, uint64_t now_ns)
 {
-    while (r->state != REQUEST_CLOSED) {
+    while (r->state != REQUEST_CLOSED && !(r->held && r->state == REQUEST_ACCEPTED)) {
         struct weft_frame frame;
         uint32_t have = r->reply.cum - r->parsed;
         if (have < sizeof(frame)) {
@@ -602,7 +625,7 @@ bool request_event(struct request *r, struct request_text *text, uint64_t now_ns
             return true;
         }
     }
-    if (r->state != REQUEST_CLOSED && reasm_complete(&r->reply)) {
+    if (r->state != REQUEST_CLOSED && reasm_complete(&r->reply) && !r->held) {
         request_abandon(r, WEFT_E_CORRUPT, now_ns); /* the end without a DONE frame */
         request_close(r, WEFT_E_CORRUPT, now_ns);
         r->ack_ns = now_ns;

@@ -53,6 +53,7 @@
 #define REQUEST_TRIES_AGAIN     3u    /* of an attempt after a lost one */
 #define REQUEST_TRIES           5u
 #define REQUEST_STALL_NS        (5 * NS_PER_S)
+#define REQUEST_HELD_ACK_NS     (2 * NS_PER_S)
 #define REQUEST_OUT_MAX         WEFT_DATAGRAM_SAFE
 
 /* What is left of a closed request: enough to answer what still arrives for it. */
@@ -105,6 +106,7 @@ struct request {
     uint32_t granted;
     struct reasm_range lacks; /* what the worker asked for again */
 
+    bool held;        /* the user reads nothing for now: no texts, no further credit */
     uint32_t resumed; /* tokens of earlier attempts: the account includes them */
     struct reasm reply;
     uint32_t parsed; /* frames before it were handed out */
@@ -175,6 +177,10 @@ bool request_event(struct request *r, struct request_text *text, uint64_t now_ns
 /* Writes the next datagram to send; 0 = none. `out` has REQUEST_OUT_MAX bytes. */
 size_t request_output(struct request *r, const struct request_conn *conn, uint64_t now_ns,
                       uint8_t *out);
+
+/* While `held`, no text comes out of request_event(), and no more is allowed to arrive than has
+ * been allowed already (WINDOW_MAX_BYTES). Time does not count. */
+void request_hold(struct request *r, bool held, uint64_t now_ns);
 
 /* The user gives up: `result.status` will be WEFT_E_CANCELLED. request_tick() is due at once. */
 void request_cancel(struct request *r, uint64_t now_ns);

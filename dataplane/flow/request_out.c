@@ -54,7 +54,7 @@ static size_t request_control(const struct request *r, const struct request_conn
 static size_t request_ack(struct request *r, const struct request_conn *conn, uint64_t now_ns,
                           uint8_t *out)
 {
-    uint32_t credit = r->reply.cum + WINDOW_MAX_BYTES;
+    uint32_t credit = r->parsed + WINDOW_MAX_BYTES; /* what is not read yet counts */
     credit = credit < WEFT_MESSAGE_MAX ? credit : WEFT_MESSAGE_MAX;
     r->credit = credit > r->credit ? credit : r->credit;
     r->ack_ns = UINT64_MAX;
@@ -66,7 +66,7 @@ static size_t request_ack(struct request *r, const struct request_conn *conn, ui
 static size_t request_resend(struct request *r, const struct request_conn *conn, uint32_t end,
                              uint64_t now_ns, uint8_t *out)
 {
-    uint32_t credit = r->reply.cum + FLOW_CREDIT_FIRST_BYTES;
+    uint32_t credit = r->parsed + FLOW_CREDIT_FIRST_BYTES;
     r->credit = credit > r->credit ? credit : r->credit;
     struct weft_range range = {r->reply.cum, end};
     return request_control(r, conn, WEFT_T_RESEND, &range, sizeof(range), now_ns, out);

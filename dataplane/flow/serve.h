@@ -28,7 +28,7 @@
 #include "dataplane/flow/timers.h"
 #include "dataplane/flow/window.h"
 
-#define SERVE_REQUESTS_MAX      4096u
+#define SERVE_REQUESTS_MAX      16384u
 #define SERVE_PARTIAL_BYTES_MAX (64u << 20)     /* of all requests not complete yet */
 #define SERVE_REPLY_BYTES_MAX   (256u << 20)    /* of all replies not acknowledged yet */
 #define SERVE_CONTROLS_MAX      4096u           /* answers waiting to be sent; a power of two */

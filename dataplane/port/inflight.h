@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <weft/wire.h>
 
-#define INFLIGHT_SETS  1024u /* a power of two */
+#define INFLIGHT_SETS  4096u /* a power of two */
 #define INFLIGHT_WAYS  8u
 #define INFLIGHT_SLOTS (INFLIGHT_SETS * INFLIGHT_WAYS)
 /* An entry of which nothing was heard for so long may be replaced: clients of open requests show a

@@ -145,6 +145,11 @@ WEFT_API int weft_submit(weft_client_t *client, const weft_query_t *query, weft_
  * weft_client_process() as soon as that is known to it, or after a second at most. */
 WEFT_API void weft_cancel(weft_request_t *req);
 
+/* With `hold`, no text of this request is delivered until weft_hold(req, false): for readers slower
+ * than the model. What may pile up meanwhile is bounded, 256 KiB here and the rest of the answer at
+ * the worker; the request's budget goes on. */
+WEFT_API void weft_hold(weft_request_t *req, bool hold);
+
 /* Asks and waits; `text` may be NULL. Returns result->status. weft_ask_interrupt() ends it early.
  */
 WEFT_API int weft_ask(weft_client_t *client, const weft_query_t *query, weft_text_fn text,

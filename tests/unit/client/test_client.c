@@ -187,6 +187,46 @@ START_TEST(cancel_and_interrupt)
 }
 END_TEST
 
+/* A reader that pauses for longer than any bound on silence gets the whole text all the same. */
+START_TEST(slow_reader_loses_nothing)
+{
+    struct tiny_node *n = tiny_node_start(true);
+    weft_client_t *c = connect_to(n);
+    enum { LEN = 600000 };
+    char *text = malloc(LEN);
+    for (int i = 0; i < LEN; i++) {
+        text[i] = (char)('a' + i % 23);
+    }
+    struct gather g = {0};
+    weft_query_t q = {.model = "m", .text = text, .text_len = LEN, .max_tokens = LEN};
+    weft_request_t *req;
+    ck_assert_int_eq(weft_submit(c, &q, on_text, on_done, &g, &req), 0);
+    while (g.pieces < 10) {
+        struct pollfd pfd = {.fd = weft_client_fd(c), .events = POLLIN};
+        (void)poll(&pfd, 1, weft_client_timeout_ms(c));
+        weft_client_process(c);
+    }
+    weft_hold(req, true);
+    size_t before = g.len;
+    for (uint64_t end_ns = clock_now_ns() + 6 * NS_PER_S; clock_now_ns() < end_ns;) {
+        struct pollfd pfd = {.fd = weft_client_fd(c), .events = POLLIN};
+        (void)poll(&pfd, 1, 100);
+        weft_client_process(c);
+        ck_assert_uint_eq(g.len, before);
+    }
+    weft_hold(req, false);
+    run_until(c, 0);
+    ck_assert_int_eq(g.result.status, 0);
+    ck_assert_uint_eq(g.len, LEN);
+    ck_assert_mem_eq(g.text, text, LEN);
+    ck_assert_uint_eq(g.result.failovers, 0);
+    free(g.text);
+    free(text);
+    weft_client_destroy(c);
+    tiny_node_stop(n);
+}
+END_TEST
+
 START_TEST(closed_port_is_unreachable_at_once)
 {
     struct tiny_node *n = tiny_node_start(false);
@@ -311,6 +351,7 @@ int main(void)
     tcase_add_test(t, chat_and_long_prompt_with_loss);
     tcase_add_test(t, thousands_at_once);
     tcase_add_test(t, cancel_and_interrupt);
+    tcase_add_test(t, slow_reader_loses_nothing);
     tcase_add_test(t, closed_port_is_unreachable_at_once);
     tcase_add_test(t, silent_node_is_unreachable);
     tcase_add_test(t, loss_of_worker_and_silence_are_told);

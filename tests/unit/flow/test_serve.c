@@ -258,7 +258,7 @@ START_TEST(requests_are_bounded)
     }
     ck_assert_uint_eq(f.s->table.count, SERVE_REQUESTS_MAX);
     ck_assert_uint_eq(f.jobs, SERVE_REQUESTS_MAX);
-    ck_assert_uint_eq(f.s->stats.controls_lost, SERVE_REQUESTS_MAX);
+    ck_assert_uint_eq(f.s->stats.controls_lost, 2 * SERVE_REQUESTS_MAX - SERVE_CONTROLS_MAX);
     serve_destroy(f.s);
 }
 END_TEST
