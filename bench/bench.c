@@ -14,6 +14,7 @@ static const struct command {
 } commands[] = {
     {"route", bench_route, "cost of the packet path's parts, in nanoseconds"},
     {"load", bench_load, "requests through a running mesh"},
+    {"streams", bench_streams, "what the SDK costs, and thousands of streams at once"},
     {"policies", bench_policies, "ways to choose a node under stale gossip, simulated"},
 #ifdef WEFT_BENCH_DATAPLANE
     {"dataplane", bench_dataplane, "the packet path with DPDK around it, against DPDK's floor"},

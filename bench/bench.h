@@ -5,6 +5,7 @@
 
 int bench_route(int argc, char **argv);
 int bench_load(int argc, char **argv);
+int bench_streams(int argc, char **argv);
 int bench_policies(int argc, char **argv);
 #ifdef WEFT_BENCH_DATAPLANE
 int bench_dataplane(int argc, char **argv);

@@ -30,15 +30,16 @@
 #include "schemas/base/cpu.h"
 #include "schemas/base/log.h"
 
-#define NOW_NS      (10 * SEAL_LIFE_NS)
-#define PORT_DATA   7400u /* as in tests/unit/route/fixture.h */
-#define INTERFACE   "w0"
-#define PEER        "w1"
-#define MEMORY_MIB  64u
-#define IDLE_POLLS  32u /* as in dataplane/core.c */
-#define SLEEP_MS    1000
-#define LOST_NS     100000000u
-#define SAMPLES_MAX 100000u
+#define NOW_NS         (10 * SEAL_LIFE_NS)
+#define PORT_DATA      7400u /* as in tests/unit/route/fixture.h */
+#define SOURCE_PORT_AT 34    /* in a frame over IPv4 */
+#define INTERFACE      "w0"
+#define PEER           "w1"
+#define MEMORY_MIB     64u
+#define IDLE_POLLS     32u /* as in dataplane/core.c */
+#define SLEEP_MS       1000
+#define LOST_NS        100000000u
+#define SAMPLES_MAX    100000u
 
 struct rig {
     struct scene *scene;
@@ -96,16 +97,17 @@ static void run_router(struct rig *rig)
 /* One frame there and its answer back. Nanoseconds; 0: lost. */
 static uint64_t ping(struct rig *rig)
 {
-    struct route_frame frame, answer;
-    scene_fill_whole(rig->scene, &frame);
+    uint8_t frame[ROUTE_FRAME_MAX], answer[ROUTE_FRAME_MAX];
+    scene_fill_whole(rig->scene, frame);
     uint64_t begin_ns = figures_now_ns(), now_ns;
-    if (send(rig->peer_fd, &frame, rig->scene->frame_len, 0) < 0) {
+    if (send(rig->peer_fd, frame, rig->scene->frame_len, 0) < 0) {
         return 0;
     }
     do {
-        ssize_t len = recv(rig->peer_fd, &answer, sizeof(answer), MSG_DONTWAIT);
+        ssize_t len = recv(rig->peer_fd, answer, sizeof(answer), MSG_DONTWAIT);
         now_ns = figures_now_ns();
-        if (len > 0 && answer.udp.src_port == htons(PORT_DATA)) {
+        if (len > SOURCE_PORT_AT + 1 &&
+            (answer[SOURCE_PORT_AT] << 8 | answer[SOURCE_PORT_AT + 1]) == PORT_DATA) {
             return now_ns - begin_ns;
         }
     } while (now_ns - begin_ns < LOST_NS);

@@ -2,7 +2,6 @@
 /* control.c - see control.h. */
 #include "controlplane/control.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include "controlplane/admin/admin.h"
 #include "controlplane/loop/loop.h"
 #include "controlplane/loop/udp.h"
+#include "schemas/base/addr.h"
 #include "schemas/base/log.h"
 #include "schemas/tags.def"
 
@@ -130,7 +130,7 @@ static void datagrams_receive(int fd, void *user)
         int count = udp_receive(fd, control->batch, UDP_BATCH);
         for (int i = 0; i < count; i++) {
             const struct udp_datagram *datagram = &control->batch[i];
-            members_receive(control->members, datagram->data, datagram->len, datagram->address,
+            members_receive(control->members, datagram->data, datagram->len, &datagram->address,
                             datagram->port, now_ns);
         }
         if (count < (int)UDP_BATCH) {
@@ -168,8 +168,8 @@ static json_t *tags_json(uint32_t tags)
 static json_t *member_json(const struct member *member, uint64_t now_ns)
 {
     const struct members_facts *facts = &member->facts;
-    char address[INET_ADDRSTRLEN];
-    inet_ntop(AF_INET, &member->address, address, sizeof(address));
+    char address[ADDR_TEXT_MAX];
+    addr_format(&member->address, address);
     json_t *models = json_array();
     for (uint32_t i = 0; i < facts->model_count; i++) {
         json_array_append_new(models, json_string(facts->models[i].name));
@@ -182,6 +182,10 @@ static json_t *member_json(const struct member *member, uint64_t now_ns)
         (json_int_t)facts->queue_us, "free_vram_mib", (json_int_t)facts->free_vram_mib,
         "prefill_tps", (json_int_t)facts->prefill_tps, "decode_tps", (json_int_t)facts->decode_tps,
         "context_tokens", (json_int_t)facts->context_tokens);
+    if (!IN6_IS_ADDR_UNSPECIFIED(&member->client_address)) {
+        json_object_set_new(json, "client_address",
+                            json_string(addr_format(&member->client_address, address)));
+    }
     /* Not measured is null, not 0: nobody is 0 us away. */
     json_object_set_new(json, "rtt_us",
                         member->srtt_ns != 0 ? json_real((double)member->srtt_ns / 1e3)
@@ -241,14 +245,13 @@ static int timers_create(struct control *control)
 static int control_port_open(struct control *control)
 {
     const struct config *config = control->config;
-    struct in_addr address = config->members[config->self].address;
+    const struct in6_addr *address = &config->members[config->self].address;
     uint16_t port = config_control_port(config);
     int rc = udp_open(&control->fd, address, &port);
     if (rc < 0) {
-        char text[INET_ADDRSTRLEN];
-        inet_ntop(AF_INET, &address, text, sizeof(text));
-        LOG_ERROR("control port cannot be opened address=%s port=%u error=\"%s\"%s", text, port,
-                  strerror(-rc),
+        char text[ADDR_TEXT_MAX];
+        LOG_ERROR("control port cannot be opened address=%s port=%u error=\"%s\"%s",
+                  addr_format(address, text), port, strerror(-rc),
                   rc == -EADDRNOTAVAIL ? " hint=\"give an interface of this machine that address\""
                                        : "");
         return rc;

@@ -56,7 +56,7 @@ static struct route_node node_of(const struct glue *g, const struct member *m, u
         .reachable = g->hops[index].known,
         .x = weft_cell_x(m->longitude_deg),
         .y = weft_cell_y(m->latitude_deg),
-        .addr = addr_of_v4(m->address.s_addr),
+        .addr = m->address,
         .tags = m->tags,
         .at = geo_point_at(m->latitude_deg, m->longitude_deg),
         .load_ns = index == g->config->self ? now_ns : m->heard_ns,
@@ -291,8 +291,15 @@ static json_t *worker_status(const struct port *port)
 static json_t *nic_status(const struct nic *nic)
 {
     struct nic_facts facts = nic_facts(nic);
-    return json_pack("{s:s, s:s, s:s, s:i}", "driver", facts.driver, "wait", facts.wait, "steering",
-                     facts.steering, "mtu", (int)facts.mtu);
+    json_t *status = json_pack("{s:s, s:s, s:s, s:i, s:I}", "driver", facts.driver, "wait",
+                               facts.wait, "steering", facts.steering, "mtu", (int)facts.mtu,
+                               "chained", (json_int_t)facts.chained);
+    if (facts.whole) {
+        json_object_set_new(status, "to_kernel", json_integer((json_int_t)facts.to_kernel));
+        json_object_set_new(status, "from_kernel", json_integer((json_int_t)facts.from_kernel));
+        json_object_set_new(status, "kernel_lost", json_integer((json_int_t)facts.lost));
+    }
+    return status;
 }
 
 static void add_status(json_t *status, void *user)
@@ -334,6 +341,30 @@ static int listen_on(const char *path)
     return fd;
 }
 
+/* Whose link addresses the kernel is asked for. */
+static int hops_create(struct glue *g)
+{
+    const struct config *config = g->config;
+    const char *interface = config->nic.interface;
+    uint32_t vlan = config->nic.vlan;
+    g->hops = calloc(config->member_count, sizeof(*g->hops));
+    if (g->hops == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        g->hops[i].address = config->members[i].address;
+    }
+    int rc = neighbours_create(&g->neighbours, interface, vlan);
+    if (rc == -ENODEV && vlan != 0) {
+        LOG_ERROR("the kernel has no device for VLAN %u upon %s, whose neighbours it would know: "
+                  "ip link add link %s name %s.%u type vlan id %u",
+                  vlan, interface, interface, interface, vlan, vlan);
+    } else if (rc < 0) {
+        LOG_ERROR("cannot ask for the neighbours on %s: %s", interface, strerror(-rc));
+    }
+    return rc;
+}
+
 int glue_create(struct glue **out, const struct config *config, struct core *const *cores,
                 struct publish *tables, struct tap_hub *taps)
 {
@@ -351,16 +382,14 @@ int glue_create(struct glue **out, const struct config *config, struct core *con
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         g->pending[i].fd = -1;
     }
-    g->hops = calloc(config->member_count, sizeof(*g->hops));
-    int rc = g->hops != NULL ? neighbours_create(&g->neighbours, config->nic.interface) : -ENOMEM;
-    for (uint32_t i = 0; rc == 0 && i < config->member_count; i++) {
-        g->hops[i].address = config->members[i].address;
-    }
+    int rc = hops_create(g);
     if (rc == 0) {
         rc = g->listen_fd = listen_on(config->sockets.port);
+        if (rc < 0) {
+            LOG_ERROR("cannot open worker socket %s: %s", config->sockets.port, strerror(-rc));
+        }
     }
     if (rc < 0) {
-        LOG_ERROR("cannot open worker socket %s: %s", config->sockets.port, strerror(-rc));
         glue_destroy(g);
         return rc;
     }

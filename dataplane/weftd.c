@@ -19,13 +19,14 @@
 #include "dataplane/core.h"
 #include "dataplane/glue.h"
 #include "dataplane/nic/guard.h"
+#include "schemas/base/addr.h"
 #include "schemas/base/log.h"
 #include "schemas/config.h"
 
 struct weftd {
     const char *config_path;
     struct config *config;
-    int guard_fd;
+    int guard_fds[2]; /* of the address, of the client_address; -1 = none */
     struct nic *nic;
     struct publish *tables;
     struct tap_hub *taps;
@@ -64,21 +65,36 @@ static void config_down(struct weftd *d)
     config_destroy(d->config);
 }
 
-static int guard_up(struct weftd *d)
-{
-    d->guard_fd = guard_open(self_of(d)->address, (uint16_t)d->config->data_port);
-    if (d->guard_fd < 0) {
-        LOG_ERROR("cannot reserve this node's address and data port %u: %s (is the address set on "
-                  "%s, and no other weftd running here?)",
-                  d->config->data_port, strerror(-d->guard_fd), d->config->nic.interface);
-        return d->guard_fd;
-    }
-    return 0;
-}
-
 static void guard_down(struct weftd *d)
 {
-    close(d->guard_fd);
+    for (int i = 0; i < 2; i++) {
+        if (d->guard_fds[i] >= 0) {
+            close(d->guard_fds[i]);
+        }
+        d->guard_fds[i] = -1;
+    }
+}
+
+static int guard_up(struct weftd *d)
+{
+    const struct in6_addr *addresses[2] = {&self_of(d)->address, &self_of(d)->client_address};
+    for (int i = 0; i < 2; i++) {
+        char text[ADDR_TEXT_MAX];
+        if (IN6_IS_ADDR_UNSPECIFIED(addresses[i])) {
+            continue;
+        }
+        int fd = guard_open(addresses[i], (uint16_t)d->config->data_port);
+        if (fd < 0) {
+            LOG_ERROR("cannot reserve this node's address %s and data port %u: %s (is the address "
+                      "set on %s, and no other weftd running here?)",
+                      addr_format(addresses[i], text), d->config->data_port, strerror(-fd),
+                      d->config->nic.interface);
+            guard_down(d);
+            return fd;
+        }
+        d->guard_fds[i] = fd;
+    }
+    return 0;
 }
 
 static int nic_up(struct weftd *d)
@@ -89,6 +105,7 @@ static int nic_up(struct weftd *d)
         .name = d->config->node,
         .runtime_dir = dirname(runtime_dir),
         .driver = (enum nic_driver)d->config->nic.driver,
+        .device = d->config->nic.device,
         .interface = d->config->nic.interface,
         .data_port = (uint16_t)d->config->data_port,
         .hugepages = (enum nic_hugepages)d->config->nic.hugepages,
@@ -136,19 +153,30 @@ static void cores_down(struct weftd *d)
     }
 }
 
+/* This node on the network: an address of one family or of both. */
+static struct route_host host_of(const struct weftd *d)
+{
+    const struct config_member *self = self_of(d);
+    bool four = addr_is_v4(&self->address);
+    const struct in6_addr *other = &self->client_address;
+    struct route_host host = {
+        .port_be = htons((uint16_t)d->config->data_port),
+        .vlan_be = htons((uint16_t)d->config->nic.vlan),
+        .addr = four ? addr_v4(&self->address) : addr_v4(other),
+        .addr6 = four ? *other : self->address,
+    };
+    nic_mac(d->nic, host.mac);
+    return host;
+}
+
 static int cores_up(struct weftd *d)
 {
     struct core_options options = {
         .nic = d->nic,
         .tables = d->tables,
         .taps = d->taps,
-        .host =
-            {
-                .port_be = htons((uint16_t)d->config->data_port),
-                .addr = self_of(d)->address.s_addr,
-            },
+        .host = host_of(d),
     };
-    nic_mac(d->nic, options.host.mac);
     seal_master_draw(&options.master);
     for (uint32_t i = 0; i < d->config->nic.lcores; i++) {
         int rc = core_create(&d->cores[i], &options, i, i != 0 ? d->cores[0] : NULL);
@@ -326,7 +354,7 @@ int main(int argc, char **argv)
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    struct weftd daemon = {.config_path = NULL, .guard_fd = -1};
+    struct weftd daemon = {.config_path = NULL, .guard_fds = {-1, -1}};
     int option;
     while ((option = getopt_long(argc, argv, "c:hV", options, NULL)) != -1) {
         switch (option) {

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/base/addr.h"
 #include "schemas/config_impl.h"
 
 #define ERROR_BYTES 512
@@ -170,7 +171,14 @@ static int compare_names(const struct config_member *a, const struct config_memb
 
 static int compare_addresses(const struct config_member *a, const struct config_member *b)
 {
-    return (a->address.s_addr > b->address.s_addr) - (a->address.s_addr < b->address.s_addr);
+    return memcmp(&a->address, &b->address, sizeof(a->address));
+}
+
+/* Those that have none are all different. */
+static int compare_client_addresses(const struct config_member *a, const struct config_member *b)
+{
+    int order = memcmp(&a->client_address, &b->client_address, sizeof(a->client_address));
+    return order == 0 && IN6_IS_ADDR_UNSPECIFIED(&a->client_address) ? (a > b) - (a < b) : order;
 }
 
 typedef int (*compare_fn)(const struct config_member *a, const struct config_member *b);
@@ -199,6 +207,27 @@ static void unique_check(struct config_report *report, const struct config *conf
     }
 }
 
+/* Members talk to each other over one family; a second address is of the other one. */
+static void families_check(struct config_report *report, const struct config *config)
+{
+    bool four = addr_is_v4(&config->members[0].address);
+    for (uint32_t i = 0; i < config->member_count; i++) {
+        const struct config_member *m = &config->members[i];
+        if (addr_is_v4(&m->address) != four) {
+            config_report_add(report, m->line,
+                              "member %s has an address of another family than %s on line %u; a "
+                              "mesh uses one, clients of the other come to client_address",
+                              m->name, config->members[0].name, config->members[0].line);
+        } else if (!IN6_IS_ADDR_UNSPECIFIED(&m->client_address) &&
+                   addr_is_v4(&m->client_address) == four) {
+            config_report_add(report, m->line,
+                              "member %s has a client_address of the same family as its address; "
+                              "must be the other one",
+                              m->name);
+        }
+    }
+}
+
 static int members_check(struct check *check, struct config *config)
 {
     const struct config_member **sorted = calloc(config->member_count, sizeof(*sorted));
@@ -208,7 +237,9 @@ static int members_check(struct check *check, struct config *config)
     unique_check(check->report, config, sorted, "name", compare_names);
     unique_check(check->report, config, sorted, "id", compare_ids);
     unique_check(check->report, config, sorted, "address", compare_addresses);
+    unique_check(check->report, config, sorted, "client_address", compare_client_addresses);
     free(sorted);
+    families_check(check->report, config);
     for (uint32_t i = 0; i < config->member_count; i++) {
         if (strcmp(config->members[i].name, config->node) == 0) {
             config->self = i;
@@ -225,12 +256,24 @@ static int members_check(struct check *check, struct config *config)
 
 /* ---- files ---- */
 
+/* Only the driver dpdk wants a device, and it cannot do without. */
+static void nic_check(struct check *check, uint32_t nic, const struct config *config)
+{
+    bool wanted = config->nic.driver == CONFIG_DRIVER_DPDK;
+    if (wanted != (config->nic.device[0] != '\0')) {
+        config_report_add(check->report, check->index->entries[nic].line,
+                          wanted ? "driver dpdk needs a device; such as device: \"0000:03:00.0\""
+                                 : "device is for driver dpdk only; take it out");
+    }
+}
+
 static int config_take(struct check *check, const struct config_yaml *yaml, struct config *config)
 {
     map_take(check, PLACE_TOP, 0, yaml, config);
     uint32_t nic = section_find(check, "nic");
     if (nic != CONFIG_ENTRY_NONE) {
         map_take(check, PLACE_NIC, nic, yaml->nic, config);
+        nic_check(check, nic, config);
     }
     uint32_t sockets = section_find(check, "sockets");
     if (sockets != CONFIG_ENTRY_NONE) {

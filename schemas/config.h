@@ -25,19 +25,21 @@
 #include <weft/wire.h>
 
 #define CONFIG_PATH_MAX    sizeof(((struct sockaddr_un *)0)->sun_path) /* zero included */
+#define CONFIG_DEVICE_MAX  256u                                        /* zero included */
 #define CONFIG_MEMBERS_MAX 4096u
 #define CONFIG_BYTES_MAX   (4u << 20)
 #define CONFIG_ERRORS_MAX  100u /* reported; further ones are only counted */
 
 /* Same order as in the `choices` of config.def. */
 enum config_geometry { CONFIG_GEOMETRY_GEO, CONFIG_GEOMETRY_ABSTRACT };
-enum config_driver { CONFIG_DRIVER_AF_PACKET, CONFIG_DRIVER_AF_XDP };
+enum config_driver { CONFIG_DRIVER_AF_PACKET, CONFIG_DRIVER_AF_XDP, CONFIG_DRIVER_DPDK };
 enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_ON, CONFIG_HUGEPAGES_OFF };
 
 struct config_member {
     char name[WEFT_NAME_MAX];
-    uint32_t id; /* below WEFT_NODE_NONE */
-    struct in_addr address;
+    uint32_t id;                    /* below WEFT_NODE_NONE */
+    struct in6_addr address;        /* schemas/base/addr.h */
+    struct in6_addr client_address; /* of the other family; all zero = not given */
     double latitude_deg;
     double longitude_deg;
     uint32_t tier;
@@ -51,8 +53,10 @@ struct config {
     uint32_t geometry; /* enum config_geometry */
     uint32_t data_port;
     struct {
-        uint32_t driver; /* enum config_driver */
+        uint32_t driver;                /* enum config_driver */
+        char device[CONFIG_DEVICE_MAX]; /* "" unless the driver is CONFIG_DRIVER_DPDK */
         char interface[IF_NAMESIZE];
+        uint32_t vlan;      /* 0 = untagged */
         uint32_t hugepages; /* enum config_hugepages */
         uint32_t memory_mib;
         uint32_t lcores;

@@ -43,6 +43,7 @@ enum config_type {
     TYPE_INT,
     TYPE_REAL,
     TYPE_PATH,
+    TYPE_DEVICE,
     TYPE_ADDRESS,
     TYPE_TAGS,
     TYPE_COUNTRY
@@ -116,6 +117,7 @@ uint32_t config_index_find(const struct config_index *index, uint32_t parent, co
 #define CONFIG_YAML_INT(key)     char *key;
 #define CONFIG_YAML_REAL(key)    char *key;
 #define CONFIG_YAML_PATH(key)    char *key;
+#define CONFIG_YAML_DEVICE(key)  char *key;
 #define CONFIG_YAML_ADDRESS(key) char *key;
 #define CONFIG_YAML_COUNTRY(key) char *key;
 #define CONFIG_YAML_TAGS(key)                                                                      \

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/base/addr.h"
 #include "schemas/config_impl.h"
 
 /* ---- the key table ---- */
@@ -81,8 +82,11 @@ void config_key_expects(const struct config_key *key, char *out, size_t size)
     case TYPE_PATH:
         snprintf(out, size, "a path from / on, at most %.0f bytes", key->max);
         break;
+    case TYPE_DEVICE:
+        snprintf(out, size, "a device as DPDK names it, such as 0000:03:00.0");
+        break;
     case TYPE_ADDRESS:
-        snprintf(out, size, "a node's IPv4 address, such as 10.0.0.1");
+        snprintf(out, size, "a node's IP address, such as 10.0.0.1 or 2001:db8::1");
         break;
     case TYPE_TAGS:
         snprintf(out, size, "a list of tags, such as [eu, gdpr]");
@@ -162,13 +166,32 @@ static bool path_read(const struct config_key *key, const char *value, char *out
     return true;
 }
 
-/* One host: not "any", not a group, not broadcast. */
-static bool address_read(const char *value, struct in_addr *out)
+/* Goes to DPDK as it is, as one argument. */
+static bool device_read(const struct config_key *key, const char *value, char *out)
 {
-    if (inet_pton(AF_INET, value, out) != 1) {
+    size_t len = strlen(value);
+    if (len < (size_t)key->min || len > (size_t)key->max || value[0] == '-' ||
+        strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:,=/@") !=
+            len) {
         return false;
     }
-    uint32_t host = ntohl(out->s_addr);
+    memcpy(out, value, len + 1);
+    return true;
+}
+
+/* One host that others can name: not "any", not a group, not broadcast, not of one link only. */
+static bool address_read(const char *value, struct in6_addr *out)
+{
+    if (!addr_parse(value, out)) {
+        return false;
+    }
+    if (IN6_IS_ADDR_LOOPBACK(out)) {
+        return true;
+    }
+    if (!addr_is_v4(out)) {
+        return addr_v6_is_host(out) && !addr_is_link_local(out);
+    }
+    uint32_t host = ntohl(addr_v4(out));
     return (host >> 24) != 0 && host < UINT32_C(0xe0000000);
 }
 
@@ -199,6 +222,8 @@ bool config_key_read(const struct config_key *key, const char *value, void *fiel
         return real_read(key, value, field);
     case TYPE_PATH:
         return path_read(key, value, field);
+    case TYPE_DEVICE:
+        return device_read(key, value, field);
     case TYPE_ADDRESS:
         return address_read(value, field);
     case TYPE_COUNTRY:

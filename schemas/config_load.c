@@ -31,6 +31,7 @@ static const cyaml_schema_value_t tag_schema = {
 #define FIELD_INT     FIELD_TEXT
 #define FIELD_REAL    FIELD_TEXT
 #define FIELD_PATH    FIELD_TEXT
+#define FIELD_DEVICE  FIELD_TEXT
 #define FIELD_ADDRESS FIELD_TEXT
 #define FIELD_COUNTRY FIELD_TEXT
 #define FIELD_TAGS(owner, key)                                                                     \

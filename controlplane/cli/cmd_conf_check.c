@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_conf_check.c - `weft conf-check`: reads a configuration as weftd would, without a node. */
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "controlplane/cli/cli.h"
+#include "schemas/base/addr.h"
 #include "schemas/config.h"
 #include "schemas/tags.def"
 
@@ -50,13 +50,20 @@ static int keys_print(void)
 static void summary_print(const char *path, const struct config *config)
 {
     const struct config_member *self = &config->members[config->self];
-    char address[INET_ADDRSTRLEN];
-    inet_ntop(AF_INET, &self->address, address, sizeof(address));
+    char address[ADDR_TEXT_MAX];
+    char second[ADDR_TEXT_MAX] = "";
+    addr_format(&self->address, address);
+    if (!IN6_IS_ADDR_UNSPECIFIED(&self->client_address)) {
+        addr_format(&self->client_address, second);
+    }
     printf("%s is valid\n", path);
     printf("  node       %s, id %u, tier %u, %.4f %.4f\n", config->node, self->id, self->tier,
            self->latitude_deg, self->longitude_deg);
     printf("  listens    %s, UDP %u and %u, on %s\n", address, config->data_port,
            config_control_port(config), config->nic.interface);
+    if (second[0] != '\0') {
+        printf("  clients    %s, UDP %u, too\n", second, config->data_port);
+    }
     printf("  sockets    %s, %s\n", config->sockets.admin, config->sockets.port);
     printf("  members    %u\n", config->member_count);
 }

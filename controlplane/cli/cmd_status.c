@@ -7,6 +7,7 @@
 
 #include "controlplane/cli/ask.h"
 #include "controlplane/cli/cli.h"
+#include "schemas/base/addr.h"
 
 #define WAIT_MS 3000
 
@@ -28,11 +29,15 @@ static const char *text_of(const json_t *object, const char *key, const char *no
 static void member_print(const json_t *member, bool self)
 {
     char rtt[32] = "-";
+    char address[2 * ADDR_TEXT_MAX];
+    const char *second = text_of(member, "client_address", "");
+    snprintf(address, sizeof(address), "%s%s%s", text_of(member, "address", "?"),
+             second[0] != '\0' ? "," : "", second);
     json_t *rtt_us = json_object_get(member, "rtt_us");
     if (json_is_number(rtt_us)) {
         snprintf(rtt, sizeof(rtt), "%.2f", json_number_value(rtt_us) / 1e3);
     }
-    printf("  %-20s %5lld  %4lld  %-5s %8s %5lld %9.1f  %-8s ", text_of(member, "name", "?"),
+    printf("  %-20s %5lld  %4lld  %-5s %8s %5lld %9.1f  %-8s %-16s ", text_of(member, "name", "?"),
            (long long)json_integer_value(json_object_get(member, "id")),
            (long long)json_integer_value(json_object_get(member, "tier")),
            self                                             ? "self"
@@ -40,7 +45,7 @@ static void member_print(const json_t *member, bool self)
                                                             : "down",
            rtt, (long long)json_integer_value(json_object_get(member, "room")),
            json_number_value(json_object_get(member, "queue_us")) / 1e3,
-           text_of(member, "backend", "-"));
+           text_of(member, "backend", "-"), address);
     const json_t *models = json_object_get(member, "models");
     for (size_t i = 0; i < json_array_size(models); i++) {
         printf("%s%s", i > 0 ? "," : "", json_string_value(json_array_get(models, i)));
@@ -83,8 +88,8 @@ static void status_print(json_t *status)
     printf("node %s, version %s, up %.0f s\n", node, text_of(status, "version", "?"),
            json_number_value(json_object_get(status, "uptime_s")));
     printf("members: %zu of %zu up\n", up, json_array_size(members));
-    printf("  %-20s %5s  %4s  %-5s %8s %5s %9s  %-8s %s\n", "name", "id", "tier", "state", "rtt ms",
-           "room", "queue ms", "backend", "models");
+    printf("  %-20s %5s  %4s  %-5s %8s %5s %9s  %-8s %-16s %s\n", "name", "id", "tier", "state",
+           "rtt ms", "room", "queue ms", "backend", "address", "models");
     for (size_t i = 0; i < json_array_size(members); i++) {
         json_t *member = json_array_get(members, i);
         member_print(member, strcmp(text_of(member, "name", ""), node) == 0);

@@ -7,22 +7,28 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int udp_open(int *fd_out, struct in_addr address, uint16_t *port)
+#include "schemas/base/addr.h"
+
+int udp_open(int *fd_out, const struct in6_addr *address, uint16_t *port)
 {
-    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr = address, .sin_port = htons(*port)};
-    socklen_t len = sizeof(own);
+    struct sockaddr_storage own;
+    struct in6_addr bound;
+    socklen_t len = addr_to_socket(address, *port, &own);
+    int on = 1;
     *fd_out = -1;
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(own.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return -errno;
     }
-    if (bind(fd, (struct sockaddr *)&own, sizeof(own)) < 0 ||
+    if ((own.ss_family == AF_INET6 &&
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
+        bind(fd, (struct sockaddr *)&own, len) < 0 ||
         getsockname(fd, (struct sockaddr *)&own, &len) < 0) {
         int rc = -errno;
         close(fd);
         return rc;
     }
-    *port = ntohs(own.sin_port);
+    *port = addr_of_socket(&own, &bound);
     *fd_out = fd;
     return 0;
 }
@@ -30,7 +36,7 @@ int udp_open(int *fd_out, struct in_addr address, uint16_t *port)
 int udp_receive(int fd, struct udp_datagram *batch, unsigned room)
 {
     struct mmsghdr headers[UDP_BATCH];
-    struct sockaddr_in from[UDP_BATCH];
+    struct sockaddr_storage from[UDP_BATCH];
     struct iovec parts[UDP_BATCH];
     room = room < UDP_BATCH ? room : UDP_BATCH;
     memset(headers, 0, sizeof(headers));
@@ -48,8 +54,7 @@ int udp_receive(int fd, struct udp_datagram *batch, unsigned room)
         return errno == EAGAIN || errno == EINTR || errno == ECONNREFUSED ? 0 : -errno;
     }
     for (int i = 0; i < count; i++) {
-        batch[i].address = from[i].sin_addr;
-        batch[i].port = ntohs(from[i].sin_port);
+        batch[i].port = addr_of_socket(&from[i], &batch[i].address);
         batch[i].len = (uint16_t)headers[i].msg_len;
     }
     return count;
@@ -58,22 +63,18 @@ int udp_receive(int fd, struct udp_datagram *batch, unsigned room)
 int udp_send(int fd, const struct udp_datagram *batch, unsigned count)
 {
     struct mmsghdr headers[UDP_BATCH];
-    struct sockaddr_in to[UDP_BATCH];
+    struct sockaddr_storage to[UDP_BATCH];
     struct iovec parts[UDP_BATCH];
     count = count < UDP_BATCH ? count : UDP_BATCH;
     memset(headers, 0, sizeof(headers));
-    memset(to, 0, sizeof(to));
     for (unsigned i = 0; i < count; i++) {
         union {
             const void *in;
             void *out;
         } data = {.in = batch[i].data};
-        to[i].sin_family = AF_INET;
-        to[i].sin_addr = batch[i].address;
-        to[i].sin_port = htons(batch[i].port);
         parts[i] = (struct iovec){.iov_base = data.out, .iov_len = batch[i].len};
         headers[i].msg_hdr.msg_name = &to[i];
-        headers[i].msg_hdr.msg_namelen = sizeof(to[i]);
+        headers[i].msg_hdr.msg_namelen = addr_to_socket(&batch[i].address, batch[i].port, &to[i]);
         headers[i].msg_hdr.msg_iov = &parts[i];
         headers[i].msg_hdr.msg_iovlen = 1;
     }

@@ -16,15 +16,16 @@
 #define UDP_PAYLOAD_ROOM 1280u /* one longer than allowed is still seen as such */
 
 struct udp_datagram {
-    struct in_addr address; /* where from or where to */
-    uint16_t port;          /* host byte order */
+    struct in6_addr address; /* where from or where to; schemas/base/addr.h */
+    uint16_t port;           /* host byte order */
     uint16_t len;
     uint8_t data[UDP_PAYLOAD_ROOM];
 };
 
-/* A non-blocking socket bound to `address`:`port` (0: the kernel's choice, read back into *port).
+/* A non-blocking socket of the address's family, bound to `address`:`port` (0: the kernel's choice,
+ * read back into *port); it sends to that family only.
  * Sets *fd, which the caller closes. Returns 0 or -errno. */
-int udp_open(int *fd, struct in_addr address, uint16_t *port);
+int udp_open(int *fd, const struct in6_addr *address, uint16_t *port);
 
 /* Takes up to `room` (at most UDP_BATCH) datagrams. Longer ones come cut off at UDP_PAYLOAD_ROOM.
  * Returns how many, 0 if there are none, or -errno. */

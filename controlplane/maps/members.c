@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/base/addr.h"
+
 #define INDEX_NONE        UINT16_MAX
 #define SRTT_NOTABLE_NS   (50 * NS_PER_US)
 #define SRTT_NOTABLE_PART 8u
@@ -44,6 +46,7 @@ int members_create(struct members **out, const struct config *config, uint64_t i
         memcpy(member->jurisdiction, from->jurisdiction, sizeof(member->jurisdiction));
         member->id = (uint16_t)from->id;
         member->address = from->address;
+        member->client_address = from->client_address;
         member->latitude_deg = from->latitude_deg;
         member->longitude_deg = from->longitude_deg;
         member->config_tags = from->tags;
@@ -273,8 +276,8 @@ static void facts_take(struct members *members, struct member *member, const str
     }
 }
 
-void members_receive(struct members *members, const void *data, size_t size, struct in_addr from,
-                     uint16_t port, uint64_t now_ns)
+void members_receive(struct members *members, const void *data, size_t size,
+                     const struct in6_addr *from, uint16_t port, uint64_t now_ns)
 {
     struct beacon beacon;
     if (size < sizeof(beacon) || size > MEMBERS_BEACON_MAX) {
@@ -292,7 +295,7 @@ void members_receive(struct members *members, const void *data, size_t size, str
     }
     uint16_t index = members->by_id[beacon.node];
     if (index == INDEX_NONE || index == members->self || port != members->port ||
-        members->all[index].address.s_addr != from.s_addr) {
+        !addr_equal(&members->all[index].address, from)) {
         members->counters.beacons_stranger++;
         return;
     }

@@ -75,7 +75,8 @@ struct members_facts {
 struct member {
     char name[WEFT_NAME_MAX];
     uint16_t id;
-    struct in_addr address;
+    struct in6_addr address; /* schemas/base/addr.h */
+    struct in6_addr client_address;
     double latitude_deg;
     double longitude_deg;
     char jurisdiction[3];
@@ -107,7 +108,7 @@ struct members_counters {
 
 /* A beacon to be sent. */
 struct members_out {
-    struct in_addr address;
+    struct in6_addr address;
     uint16_t port; /* host byte order */
     uint16_t len;
     uint8_t *data; /* room of MEMBERS_BEACON_MAX, the caller's */
@@ -129,8 +130,8 @@ void members_set_local(struct members *members, const struct members_facts *fact
 
 /* Takes one datagram from the control port. Whatever it holds: counted, and ignored if it is not a
  * valid beacon of a member at that member's address and control port. */
-void members_receive(struct members *members, const void *data, size_t size, struct in_addr from,
-                     uint16_t port, uint64_t now_ns);
+void members_receive(struct members *members, const void *data, size_t size,
+                     const struct in6_addr *from, uint16_t port, uint64_t now_ns);
 
 /* Marks members down that were silent too long and writes the beacons that are due, at most `room`.
  * Returns how many; if it is `room`, call again. */

@@ -2,8 +2,6 @@
 /* client_io.c - the client's sockets, one for each node it knows: batches in and out; see
  * client_impl.h. */
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,36 +10,9 @@
 #include <unistd.h>
 
 #include "dataplane/client/client_impl.h"
+#include "dataplane/client/resolve.h"
 
 #define IO_HOST_MAX 256u
-
-/* "HOST[:PORT]"; one IPv4 address of it. */
-static int io_resolve(const char *node, struct sockaddr_in *addr)
-{
-    char host[IO_HOST_MAX];
-    char port[8];
-    const char *colon = strrchr(node, ':');
-    size_t host_len = colon != NULL ? (size_t)(colon - node) : strlen(node);
-    if (host_len == 0 || host_len >= sizeof(host) ||
-        (colon != NULL && (strlen(colon + 1) == 0 || strlen(colon + 1) >= sizeof(port)))) {
-        return -EINVAL;
-    }
-    memcpy(host, node, host_len);
-    host[host_len] = '\0';
-    snprintf(port, sizeof(port), "%u", WEFT_PORT_DEFAULT);
-    if (colon != NULL) {
-        snprintf(port, sizeof(port), "%s", colon + 1);
-    }
-    struct addrinfo hints = {
-        .ai_family = AF_INET, .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICSERV};
-    struct addrinfo *list = NULL;
-    if (getaddrinfo(host, port, &hints, &list) != 0) {
-        return -EINVAL;
-    }
-    memcpy(addr, list->ai_addr, sizeof(*addr));
-    freeaddrinfo(list);
-    return addr->sin_port != 0 ? 0 : -EINVAL;
-}
 
 static int io_watch(struct weft_client *c, int fd)
 {
@@ -51,19 +22,14 @@ static int io_watch(struct weft_client *c, int fd)
 
 static int path_open(struct client_path *path, const char *node)
 {
-    struct sockaddr_in addr;
-    int rc = io_resolve(node, &addr);
-    if (rc != 0) {
-        return rc;
-    }
-    path->socket = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    path->socket = resolve_connect(node);
     if (path->socket < 0) {
-        return -errno;
+        return path->socket;
     }
     int bytes = CLIENT_SOCKET_BYTES;
     (void)setsockopt(path->socket, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
     (void)setsockopt(path->socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-    return connect(path->socket, (const struct sockaddr *)&addr, sizeof(addr)) == 0 ? 0 : -errno;
+    return 0;
 }
 
 /* Opens a path for each of the nodes between commas. */

@@ -187,7 +187,7 @@ int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_jo
     if (rc != 0) {
         return rc;
     }
-    if (head.resume > (len - head.hdr_len) / 4 || head.resume >= head.max_tokens) {
+    if (head.resume > (len - head.hdr_len) / 4 || head.resume > head.max_tokens) {
         return WEFT_E_BAD_REQUEST;
     }
     struct cursor c;

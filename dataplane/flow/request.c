@@ -68,7 +68,7 @@ static void request_end(struct request *r, int status, uint64_t now_ns)
     weft_result_t *res = &r->result;
     r->ended = true;
     res->status = status;
-    if (status != 0 && res->finish == 0) {
+    if (status != 0 && res->finish != WEFT_FINISH_REFUSED) {
         res->finish = status == WEFT_E_CANCELLED ? WEFT_FINISH_CANCELLED : WEFT_FINISH_FAILED;
     }
     res->total_us = (now_ns - r->start_ns) / NS_PER_US;
@@ -164,6 +164,15 @@ static uint64_t request_silent_ns(const struct request_conn *conn)
     return request_max(REQUEST_SILENT_NS, REQUEST_SILENT_RTOS * rtt_rto_ns(&conn->rtt, 0));
 }
 
+static struct request_peer *request_peer(struct request_conn *conn, uint16_t node, uint64_t now_ns)
+{
+    struct request_peer *peer = &conn->peers[node & (REQUEST_PEERS - 1)];
+    if (peer->node != node || peer->heard_ns == 0) {
+        *peer = (struct request_peer){.node = node, .heard_ns = now_ns};
+    }
+    return peer;
+}
+
 static void request_alive(struct request *r, const struct request_conn *conn, uint64_t now_ns)
 {
     r->life_ns = now_ns;
@@ -182,6 +191,28 @@ static void request_fresh(struct request *r, uint64_t now_ns)
     r->idle = 0;
 }
 
+/* It says that it lives; does its model? */
+static bool request_stuck(const struct request *r, uint64_t now_ns)
+{
+    uint64_t pace = request_pace_ns(r);
+    uint64_t bound = request_max(REQUEST_STUCK_NS, REQUEST_STUCK_GAPS * pace);
+    bool works = r->held || r->reply.total != REASM_TOTAL_UNKNOWN || pace == 0;
+    return !works && now_ns - r->step_ns >= bound;
+}
+
+/* It lives and its model works, and yet nothing new comes. */
+static bool request_forgotten(const struct request *r, uint64_t now_ns)
+{
+    if (r->fresh_ns == 0) {
+        return now_ns - r->step_ns >= REQUEST_STUCK_FIRST_NS;
+    }
+    uint64_t pace = request_pace_ns(r);
+    uint64_t bound = pace != 0 || r->reply.total != REASM_TOTAL_UNKNOWN
+                         ? REQUEST_FORGOTTEN_GAPS * pace
+                         : REQUEST_FORGOTTEN_FIRST_NS;
+    return now_ns - r->fresh_ns >= request_max(REQUEST_FORGOTTEN_NS, bound);
+}
+
 /* The worker lives, and has nothing to send. */
 static void request_busy(struct request *r, struct request_conn *conn, uint32_t probes,
                          uint32_t steps, uint64_t now_ns)
@@ -192,22 +223,11 @@ static void request_busy(struct request *r, struct request_conn *conn, uint32_t 
     if (steps == 0 || steps != r->steps) {
         r->step_ns = now_ns;
         r->steps = steps;
+        r->idle++;
     }
-    r->idle++;
-}
-
-/* Does it answer, and yet nothing happens? */
-static bool request_stuck(const struct request *r, uint64_t now_ns)
-{
-    uint64_t pace = request_pace_ns(r);
-    if (r->held || r->reply.total != REASM_TOTAL_UNKNOWN) {
-        return false; /* nobody reads, or the model has done its work */
+    if (r->state == REQUEST_ACCEPTED && request_stuck(r, now_ns)) {
+        request_abandon(r, WEFT_E_STALLED, now_ns);
     }
-    if (r->fresh_ns == 0) {
-        return now_ns - r->step_ns >= REQUEST_STUCK_FIRST_NS;
-    }
-    return now_ns - r->step_ns >= request_max(REQUEST_STUCK_NS, REQUEST_STUCK_GAPS * pace) ||
-           now_ns - r->fresh_ns >= request_max(REQUEST_FORGOTTEN_NS, REQUEST_FORGOTTEN_GAPS * pace);
 }
 
 /* A worker knows the request. False: it is not the one that serves it, leave the datagram. */
@@ -234,11 +254,12 @@ static bool request_accept(struct request *r, struct request_conn *conn, const s
         r->stray_due = true;
         return false;
     }
+    struct request_peer *peer = request_peer(conn, r->server, now_ns);
+    peer->heard_ns = now_ns;
+    peer->suspect_ns = 0;
     uint32_t probes = r->probes;
     request_alive(r, conn, now_ns);
-    if (rsp->h.type == WEFT_T_GRANT || rsp->h.type == WEFT_T_RESEND_REQ) {
-        r->step_ns = now_ns; /* the request is still on its way to the model */
-    } else if (rsp->h.type == WEFT_T_BUSY) {
+    if (rsp->h.type == WEFT_T_BUSY) {
         request_busy(r, conn, probes, rsp->h.arg, now_ns);
         r->probe_ns = now_ns + request_quiet_ns(r, conn);
     }
@@ -255,10 +276,13 @@ static void request_alternates(struct request *r, struct datagram_payload payloa
     }
 }
 
-static void request_grant(struct request *r, uint32_t upto)
+static void request_grant(struct request *r, uint32_t upto, uint64_t now_ns)
 {
     upto = upto < r->body_len ? upto : r->body_len;
-    r->granted = upto > r->granted ? upto : r->granted;
+    if (upto > r->granted) { /* the request is still on its way to the model */
+        r->granted = upto;
+        r->step_ns = now_ns;
+    }
 }
 
 static void request_ask(struct request *r, const struct request_conn *conn, uint32_t end,
@@ -329,7 +353,7 @@ static void request_need_ack(struct request *r, const struct request_conn *conn,
     request_check_gap(r, conn, now_ns);
 }
 
-static void request_resend_req(struct request *r, struct datagram_payload payload)
+static void request_resend_req(struct request *r, struct datagram_payload payload, uint64_t now_ns)
 {
     struct weft_range range;
     if (payload.len < sizeof(range)) {
@@ -339,7 +363,11 @@ static void request_resend_req(struct request *r, struct datagram_payload payloa
     if (r->body == NULL || range.begin >= range.end || range.end > r->body_len) {
         return;
     }
-    request_grant(r, range.end);
+    r->granted = range.end > r->granted ? range.end : r->granted;
+    if (range.begin > r->lacked) { /* what it asks for next: the rest has arrived */
+        r->lacked = range.begin;
+        r->step_ns = now_ns;
+    }
     r->lacks.begin = range.begin - range.begin % WEFT_REQ_PAYLOAD_SAFE;
     r->lacks.end = range.end < r->sent_to ? range.end : r->sent_to;
     r->result.resends++;
@@ -448,9 +476,9 @@ void request_input(struct request *r, struct request_conn *conn, const struct we
         request_need_ack(r, conn, rsp, now_ns);
     } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_GRANT) {
         request_alternates(r, payload);
-        request_grant(r, rsp->h.arg);
+        request_grant(r, rsp->h.arg, now_ns);
     } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_RESEND_REQ) {
-        request_resend_req(r, payload);
+        request_resend_req(r, payload, now_ns);
     }
 }
 
@@ -499,8 +527,36 @@ static void request_tick_opening(struct request *r, uint64_t now_ns)
     r->sample_ns = 0;
 }
 
-static void request_tick_accepted(struct request *r, const struct request_conn *conn,
-                                  uint64_t now_ns)
+/* The time for a probe has come: is it this answer that lacks something, or has nobody heard from
+ * the worker? */
+static void request_probe(struct request *r, struct request_conn *conn, uint64_t now_ns)
+{
+    struct request_peer *peer = request_peer(conn, r->server, now_ns);
+    uint64_t rto_ns = rtt_rto_ns(&conn->rtt, 0);
+    bool asked = peer->suspect_ns != 0;
+    if (asked && now_ns - peer->suspect_ns >= request_silent_ns(conn)) {
+        request_abandon(r, WEFT_E_STALLED, now_ns);
+        return;
+    }
+    if (asked && now_ns - peer->probed_ns < rto_ns) { /* another request asks for all */
+        r->probe_ns = peer->suspect_ns + request_silent_ns(conn);
+        return;
+    }
+    r->probe_due = true;
+    r->probed_ns = now_ns;
+    r->probes++;
+    if (asked || now_ns - peer->heard_ns >= request_max(REQUEST_QUIET_NS, rto_ns)) {
+        peer->suspect_ns = asked ? peer->suspect_ns : now_ns;
+        peer->probed_ns = now_ns;
+        r->probe_ns = now_ns + rto_ns;
+    } else {
+        r->idle++;
+        r->probe_ns = now_ns + request_quiet_ns(r, conn);
+    }
+    r->probe_ns = request_min(r->probe_ns, r->life_ns + conn->stall_ns);
+}
+
+static void request_tick_accepted(struct request *r, struct request_conn *conn, uint64_t now_ns)
 {
     if (r->held) { /* waits for its reader; the worker must know that there is one */
         if (now_ns >= r->probe_ns) {
@@ -509,18 +565,10 @@ static void request_tick_accepted(struct request *r, const struct request_conn *
         }
         return;
     }
-    bool silent = r->probes != 0 && now_ns - r->probed_ns >= request_silent_ns(conn);
-    if (silent || now_ns - r->life_ns >= conn->stall_ns || request_stuck(r, now_ns)) {
+    if (now_ns - r->life_ns >= conn->stall_ns || request_forgotten(r, now_ns)) {
         request_abandon(r, WEFT_E_STALLED, now_ns);
-        return;
-    }
-    if (now_ns >= r->probe_ns) {
-        r->probed_ns = r->probes == 0 ? now_ns : r->probed_ns;
-        r->probe_due = true;
-        r->probes++;
-        uint64_t next_ns =
-            request_min(now_ns + rtt_rto_ns(&conn->rtt, 0), r->probed_ns + request_silent_ns(conn));
-        r->probe_ns = request_min(next_ns, r->life_ns + conn->stall_ns);
+    } else if (now_ns >= r->probe_ns) {
+        request_probe(r, conn, now_ns);
     }
 }
 
@@ -613,8 +661,15 @@ bool request_event(struct request *r, struct request_text *text, uint64_t now_ns
         r->parsed += (uint32_t)sizeof(frame) + frame.len;
         if (frame.kind == WEFT_FRAME_DONE) {
             request_done_frame(r, at + sizeof(frame), frame.len, now_ns);
-        } else if (frame.kind == WEFT_FRAME_TEXT && r->state == REQUEST_ACCEPTED) {
+        } else if (frame.kind != WEFT_FRAME_TEXT && r->state == REQUEST_ACCEPTED) {
+            request_abandon(r, WEFT_E_CORRUPT, now_ns); /* who knows what it takes the place of */
+        } else if (r->state == REQUEST_ACCEPTED) {
             bool continued = (frame.flags & WEFT_FRAME_CONTINUED) != 0;
+            if (continued && (r->result.new_tokens == 0 || frame.token != r->last_token)) {
+                request_abandon(r, WEFT_E_CORRUPT, now_ns);
+                continue;
+            }
+            r->last_token = frame.token;
             r->result.new_tokens += !continued;
             if (r->result.first_token_us == 0) {
                 uint64_t us = (now_ns - r->start_ns) / NS_PER_US;

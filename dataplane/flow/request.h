@@ -10,11 +10,11 @@
  * (connect_tries, the bounds below), the budget, or a second after CANCEL.
  *
  * A worker that has accepted is given up when
- * - probes stay without an answer for 150 ms or six round-trip timeouts, the first probe having
- *   gone after a silence of 50 ms, twice the usual time between tokens or a round-trip timeout,
+ * - nothing at all is heard from it for 150 ms or six round-trip timeouts after a probe, which goes
+ *   out after a silence of 50 ms, twice the usual time between tokens or a round-trip timeout,
  *   whichever is longest (frozen, cut off);
- * - it answers probes, but its model has not taken a step for ten times the usual time between
- *   tokens, half a second at least, two seconds before the first token (stuck);
+ * - it answers probes and says that its model has not taken a step for ten times the usual time
+ * between tokens, 200 ms at least, five seconds before that time is known (stuck);
  * - its model works but this answer gets nothing for a hundred times the usual, five seconds at
  *   least (forgotten).
  * Whatever the estimates say, `stall_ns` of silence is the end.
@@ -35,32 +35,43 @@
 
 #define REQUEST_OPEN_RTO_NS                                                                        \
     (200 * NS_PER_MS) /* floor before the GRANT: a worker may be computing */
-#define REQUEST_QUIET_NS        (50 * NS_PER_MS) /* floor of the silence before a probe */
-#define REQUEST_QUIET_MAX_NS    NS_PER_S
-#define REQUEST_QUIET_DOUBLINGS 4u
-#define REQUEST_SILENT_NS       (150 * NS_PER_MS) /* floor of probes without an answer */
-#define REQUEST_SILENT_RTOS     6u
-#define REQUEST_STUCK_NS        (500 * NS_PER_MS)
-#define REQUEST_STUCK_FIRST_NS  (2 * NS_PER_S)
-#define REQUEST_STUCK_GAPS      10u
-#define REQUEST_FORGOTTEN_NS    (5 * NS_PER_S)
-#define REQUEST_FORGOTTEN_GAPS  100u
-#define REQUEST_ACK_DELAY_NS    (20 * NS_PER_MS)
-#define REQUEST_ACK_EVERY       16u /* datagrams */
-#define REQUEST_CANCEL_NS       NS_PER_S
-#define REQUEST_COOKIES_MAX     4u    /* restarts for a new cookie before they count as silence */
-#define REQUEST_TOMBS           1024u /* a power of two */
-#define REQUEST_TRIES_AGAIN     3u    /* of an attempt after a lost one */
-#define REQUEST_TRIES           5u
-#define REQUEST_STALL_NS        (5 * NS_PER_S)
-#define REQUEST_HELD_ACK_NS     (2 * NS_PER_S)
-#define REQUEST_OUT_MAX         WEFT_DATAGRAM_SAFE
+#define REQUEST_QUIET_NS           (50 * NS_PER_MS) /* floor of the silence before a probe */
+#define REQUEST_QUIET_MAX_NS       NS_PER_S
+#define REQUEST_QUIET_DOUBLINGS    4u
+#define REQUEST_SILENT_NS          (150 * NS_PER_MS) /* floor of probes without an answer */
+#define REQUEST_SILENT_RTOS        6u
+#define REQUEST_STUCK_NS           (200 * NS_PER_MS)
+#define REQUEST_STUCK_FIRST_NS     (5 * NS_PER_S)
+#define REQUEST_STUCK_GAPS         10u
+#define REQUEST_FORGOTTEN_NS       (5 * NS_PER_S)
+#define REQUEST_FORGOTTEN_FIRST_NS (30 * NS_PER_S) /* before the usual time is known */
+#define REQUEST_FORGOTTEN_GAPS     100u
+#define REQUEST_ACK_DELAY_NS       (20 * NS_PER_MS)
+#define REQUEST_ACK_EVERY          16u /* datagrams */
+#define REQUEST_CANCEL_NS          NS_PER_S
+#define REQUEST_COOKIES_MAX        4u /* restarts for a new cookie before they count as silence */
+#define REQUEST_TOMBS              1024u /* a power of two */
+#define REQUEST_TRIES_AGAIN        3u    /* of an attempt after a lost one */
+#define REQUEST_PEERS              64u   /* a power of two */
+#define REQUEST_TRIES              5u
+#define REQUEST_STALL_NS           (5 * NS_PER_S)
+#define REQUEST_HELD_ACK_NS        (2 * NS_PER_S)
+#define REQUEST_OUT_MAX            WEFT_DATAGRAM_SAFE
 
 /* What is left of a closed request: enough to answer what still arrives for it. */
 struct request_tomb {
     struct weft_req_hdr hdr; /* conn_id 0 = empty */
     uint32_t cum;
     bool complete; /* answer ACK, else CANCEL */
+};
+
+/* What is known of a serving node through one connection: its requests share what they hear of it,
+ * and only one of them asks whether it is still there. */
+struct request_peer {
+    uint16_t node;
+    uint64_t heard_ns;
+    uint64_t suspect_ns; /* first probe since then; 0 = none */
+    uint64_t probed_ns;  /* latest one */
 };
 
 /* What the requests of one client share. */
@@ -70,6 +81,7 @@ struct request_conn {
     struct rtt rtt;
     uint32_t connect_tries;
     uint64_t stall_ns;
+    struct request_peer peers[REQUEST_PEERS]; /* by node id, later ones overwrite */
     struct request_tomb tombs[REQUEST_TOMBS]; /* by req_seq, later ones overwrite */
 };
 
@@ -105,11 +117,13 @@ struct request {
     uint32_t sent_to;     /* fragments before it were sent */
     uint32_t granted;
     struct reasm_range lacks; /* what the worker asked for again */
+    uint32_t lacked;          /* the furthest that it has asked for */
 
     bool held;        /* the user reads nothing for now: no texts, no further credit */
     uint32_t resumed; /* tokens of earlier attempts: the account includes them */
     struct reasm reply;
     uint32_t parsed; /* frames before it were handed out */
+    uint32_t last_token;
     uint32_t credit;
     uint32_t unacked;         /* RESPs since the last ACK */
     uint64_t ack_ns;          /* when an ACK is due; UINT64_MAX = none */

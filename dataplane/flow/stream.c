@@ -332,6 +332,7 @@ void stream_over(struct stream *s, struct stream_policy *policy, uint32_t attemp
         }
     } else if (live_count(s) != 0) {
         avoid_add(s, over.server); /* the other one goes on alone */
+        s->first_failure = is_loss(result->status) ? result->status : s->first_failure;
     } else if (is_loss(result->status)) {
         after_loss(s, policy, &over, result, now_ns);
     } else if (is_refusal(result->status) && s->first_failure != 0) {

@@ -13,8 +13,6 @@
 #include "dataplane/nic/sockets.h"
 #include "schemas/base/log.h"
 
-/* Of the interface: IPv4, UDP and the largest datagram. */
-#define MTU_MIN ((uint32_t)(ROUTE_FRAME_MAX - sizeof(struct route_ether)))
 /* AF_XDP fills its ring for received frames at once, and holds sent ones until it looks again. */
 #define XDP_RING_BUFFERS 2048u
 
@@ -22,22 +20,18 @@ static const struct {
     const char *name;
     const char *port;
     const char *steering;
-    int family; /* of its sockets */
+    int family;
     uint32_t buffers;
 } kinds[] = {
     [NIC_AF_PACKET] = {"af_packet", "net_af_packet0",
                        "software: the kernel has a copy of each frame", AF_PACKET, 0},
     [NIC_AF_XDP] = {"af_xdp", XDP_PORT, "filter in the kernel", AF_XDP, 2 * XDP_RING_BUFFERS},
+    [NIC_DPDK] = {"dpdk", "", "", 0, 2 * XDP_RING_BUFFERS}, /* more than the rings of most NICs */
 };
 
 const char *driver_name(enum nic_driver kind)
 {
     return kinds[kind].name;
-}
-
-const char *driver_port(const struct driver *driver)
-{
-    return kinds[driver->kind].port;
 }
 
 const char *driver_steering(enum nic_driver kind)
@@ -51,10 +45,10 @@ uint32_t driver_buffers(enum nic_driver kind)
 }
 
 /* Can the driver's sockets be made at all? */
-static int check_socket(const struct nic_options *options)
+static int check_socket(const struct driver *driver, const struct nic_options *options)
 {
     const char *name = kinds[options->driver].name;
-    int fd = socket(kinds[options->driver].family, SOCK_RAW | SOCK_CLOEXEC, 0);
+    int fd = socket(driver->family, SOCK_RAW | SOCK_CLOEXEC, 0);
     int error = fd < 0 ? errno : 0;
     if (fd >= 0) {
         close(fd);
@@ -82,9 +76,10 @@ static int check_mtu(struct driver *driver, const struct nic_options *options)
         return rc;
     }
     driver->mtu = (uint32_t)request.ifr_mtu;
-    if (driver->mtu < MTU_MIN) {
+    if (driver->mtu < DRIVER_MTU_MIN) {
         LOG_ERROR("the MTU of %s is %u, Weft's largest datagram needs %u (ip link set %s mtu %u)",
-                  options->interface, driver->mtu, MTU_MIN, options->interface, MTU_MIN);
+                  options->interface, driver->mtu, DRIVER_MTU_MIN, options->interface,
+                  DRIVER_MTU_MIN);
         return -EMSGSIZE;
     }
     return 0;
@@ -123,32 +118,62 @@ static int prepare_xdp(struct driver *driver, const struct nic_options *options)
                : xdp_device(&driver->xdp, options->lcores, driver->device, sizeof(driver->device));
 }
 
-int driver_prepare(struct driver *driver, const struct nic_options *options)
+/* "0000:03:00.0" or "03:00.0"; names of virtual devices begin with a letter. */
+static bool is_pci(const char *device)
 {
-    memset(driver, 0, sizeof(*driver));
-    driver->kind = options->driver;
+    return device[0] >= '0' && device[0] <= '9';
+}
+
+/* DPDK's own drivers for kernel interfaces can be named, too: their sockets wake as usual. */
+static int prepare_dpdk(struct driver *driver, const struct nic_options *options)
+{
+    size_t name = strcspn(options->device, ",");
+    if (name >= sizeof(driver->port) || strlen(options->device) >= sizeof(driver->device)) {
+        LOG_ERROR("nic.device is too long: %s", options->device);
+        return -ENAMETOOLONG;
+    }
+    driver->pci = is_pci(options->device);
+    driver->whole = true;
+    driver->family = strncmp(options->device, "net_af_xdp", 10) == 0      ? AF_XDP
+                     : strncmp(options->device, "net_af_packet", 13) == 0 ? AF_PACKET
+                                                                          : 0;
+    driver->partial_sums = driver->family != 0;
+    memcpy(driver->port, options->device, name);
+    strcpy(driver->device, options->device);
+    return 0;
+}
+
+static int prepare_kernel(struct driver *driver, const struct nic_options *options)
+{
     if (if_nametoindex(options->interface) == 0) {
         LOG_ERROR("there is no interface %s in this network namespace (ip link shows those that "
                   "are)",
                   options->interface);
         return -ENODEV;
     }
-    int rc = check_socket(options);
-    rc = rc != 0 ? rc : check_mtu(driver, options);
-    if (rc != 0) {
-        return rc;
-    }
+    snprintf(driver->port, sizeof(driver->port), "%s", kinds[options->driver].port);
+    driver->family = kinds[options->driver].family;
     driver->partial_sums = true;
-    if (options->driver == NIC_AF_XDP) {
-        rc = prepare_xdp(driver, options);
-        if (rc != 0) {
-            driver_stopped(driver);
-        }
-        return rc;
+    int rc = check_socket(driver, options);
+    rc = rc != 0 ? rc : check_mtu(driver, options);
+    if (rc != 0 || options->driver == NIC_AF_XDP) {
+        return rc != 0 ? rc : prepare_xdp(driver, options);
     }
-    snprintf(driver->device, sizeof(driver->device), "%s,iface=%s,qpairs=%u", driver_port(driver),
+    snprintf(driver->device, sizeof(driver->device), "%s,iface=%s,qpairs=%u", driver->port,
              options->interface, options->lcores);
     return 0;
+}
+
+int driver_prepare(struct driver *driver, const struct nic_options *options)
+{
+    memset(driver, 0, sizeof(*driver));
+    driver->kind = options->driver;
+    int rc = options->driver == NIC_DPDK ? prepare_dpdk(driver, options)
+                                         : prepare_kernel(driver, options);
+    if (rc != 0) {
+        driver_stopped(driver);
+    }
+    return rc;
 }
 
 void driver_started(struct driver *driver)
@@ -167,5 +192,5 @@ void driver_stopped(struct driver *driver)
 
 uint32_t driver_sockets(const struct driver *driver, int *fds, uint32_t max)
 {
-    return sockets_find(kinds[driver->kind].family, fds, max);
+    return driver->family != 0 ? sockets_find(driver->family, fds, max) : 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * eal.c - see eal.h. Several nodes may run on one machine (each in its own network namespace), so
- * nothing here may clash: own file prefix, no PCI scan, no shared files, and lcores that may
- * float over all permitted CPUs.
+ * nothing here may clash: own file prefix, no PCI devices but the one named, no shared files, and
+ * lcores that may float over all permitted CPUs.
  */
 #include "dataplane/nic/eal.h"
 
@@ -95,7 +95,7 @@ static bool hugepages_free(uint32_t memory_mib)
     return pages * HUGEPAGE_MIB >= memory_mib && access(HUGEPAGE_DIR, W_OK) == 0;
 }
 
-int eal_start(const struct nic_options *options, const char *device)
+int eal_start(const struct nic_options *options, const char *device, bool pci)
 {
     setenv("RUNTIME_DIRECTORY", options->runtime_dir, 0); /* systemd's own setting comes first */
     struct args args = {.count = 0};
@@ -105,7 +105,6 @@ int eal_start(const struct nic_options *options, const char *device)
                 (options->hugepages == NIC_HUGEPAGES_AUTO && hugepages_free(options->memory_mib));
     args_add(&args, "weftd");
     args_add(&args, "--lcores=%s", lcores);
-    args_add(&args, "--no-pci");
     args_add(&args, "--log-level=lib.*:warning");
     args_add(&args, "--file-prefix=weft-%s-%d", options->name, (int)getpid());
     if (huge) {
@@ -116,12 +115,17 @@ int eal_start(const struct nic_options *options, const char *device)
     }
     args_add(&args, "-m");
     args_add(&args, "%u", options->memory_mib);
-    args_add(&args, "--vdev=%s", device);
+    if (pci) {
+        args_add(&args, "--allow=%s", device);
+    } else {
+        args_add(&args, "--no-pci");
+        args_add(&args, "--vdev=%s", device);
+    }
     if (rte_eal_init(args.count, args.list) < 0) {
         int error = rte_errno != 0 ? rte_errno : EINVAL;
-        LOG_ERROR("cannot start DPDK on interface %s: %s (needs root or CAP_NET_RAW and "
-                  "CAP_NET_ADMIN, and the interface must exist in this network namespace)",
-                  options->interface, rte_strerror(error));
+        LOG_ERROR("cannot start DPDK on %s: %s (needs root or CAP_NET_RAW and CAP_NET_ADMIN, and "
+                  "the device must be in this network namespace)",
+                  device, rte_strerror(error));
         return -error;
     }
     LOG_INFO("dpdk started memory=%s size_mib=%u", huge ? "hugepages" : "ordinary",

@@ -4,6 +4,7 @@
 
 #include "dataplane/nic/nic.h"
 
-/* Starts EAL with the virtual device `device` (driver.h). Returns 0 or -errno, logged. */
-int eal_start(const struct nic_options *options, const char *device);
+/* Starts EAL with the virtual device `device` or, if `pci`, the one at that address (driver.h).
+ * Returns 0 or -errno, logged. */
+int eal_start(const struct nic_options *options, const char *device, bool pci);
 void eal_stop(void);

@@ -8,6 +8,7 @@
 /*
  * Drivers that sit on a kernel interface (af_packet) leave the kernel its own copy of each packet.
  * Without a socket on the data port it would answer them with "port unreachable". This opens one
- * whose filter lets nothing in. Returns the descriptor or -errno.
+ * whose filter lets nothing in, for an address of either family (schemas/base/addr.h). Returns the
+ * descriptor or -errno.
  */
-int guard_open(struct in_addr address, uint16_t port);
+int guard_open(const struct in6_addr *address, uint16_t port);

@@ -4,17 +4,20 @@
 
 #include <errno.h>
 #include <libmnl/libmnl.h>
+#include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/base/addr.h"
+
 #define TABLE_MAX     8192u
 #define USABLE_STATES (NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT)
 
 struct entry {
-    uint32_t address;
+    struct in6_addr address;
     uint8_t mac[6];
 };
 
@@ -26,7 +29,9 @@ struct neighbours {
     struct entry table[TABLE_MAX];
 };
 
-int neighbours_create(struct neighbours **out, const char *interface)
+static int find_vlan(struct neighbours *n, uint32_t vlan);
+
+int neighbours_create(struct neighbours **out, const char *interface, uint32_t vlan)
 {
     *out = NULL;
     unsigned index = if_nametoindex(interface);
@@ -43,6 +48,11 @@ int neighbours_create(struct neighbours **out, const char *interface)
         int error = errno;
         neighbours_destroy(n);
         return -error;
+    }
+    int rc = vlan != 0 ? find_vlan(n, vlan) : 0;
+    if (rc != 0) {
+        neighbours_destroy(n);
+        return rc;
     }
     *out = n;
     return 0;
@@ -84,18 +94,113 @@ static int ask(struct neighbours *n, struct nlmsghdr *request, mnl_cb_t fn, void
     return more < 0 ? -errno : 0;
 }
 
-/* What one message says, collected attribute by attribute. */
-struct attributes {
-    const uint8_t *destination; /* 4 bytes */
-    const uint8_t *mac;         /* 6 bytes */
-    const uint8_t *gateway;     /* 4 bytes */
+/* ---- the VLAN device ---- */
+
+struct vlan_search {
+    unsigned lower; /* the interface it is upon */
+    uint16_t id;
+    unsigned found; /* 0 = not yet */
 };
+
+/* What a link's message says of it, collected attribute by attribute. */
+struct link_attributes {
+    uint32_t lower;
+    bool is_vlan;
+    uint16_t id;
+};
+
+static int take_vlan_attribute(const struct nlattr *attr, void *user)
+{
+    struct link_attributes *a = user;
+    if (mnl_attr_get_type(attr) == IFLA_VLAN_ID &&
+        mnl_attr_get_payload_len(attr) == sizeof(uint16_t)) {
+        a->id = mnl_attr_get_u16(attr);
+    }
+    return MNL_CB_OK;
+}
+
+static int take_info_attribute(const struct nlattr *attr, void *user)
+{
+    struct link_attributes *a = user;
+    if (mnl_attr_get_type(attr) == IFLA_INFO_KIND) {
+        a->is_vlan = mnl_attr_get_payload_len(attr) >= sizeof("vlan") - 1 &&
+                     memcmp(mnl_attr_get_payload(attr), "vlan", sizeof("vlan") - 1) == 0;
+    } else if (mnl_attr_get_type(attr) == IFLA_INFO_DATA && a->is_vlan) {
+        mnl_attr_parse_nested(attr, take_vlan_attribute, a);
+    }
+    return MNL_CB_OK;
+}
+
+static int take_link_attribute(const struct nlattr *attr, void *user)
+{
+    struct link_attributes *a = user;
+    if (mnl_attr_get_type(attr) == IFLA_LINK &&
+        mnl_attr_get_payload_len(attr) == sizeof(uint32_t)) {
+        a->lower = mnl_attr_get_u32(attr);
+    } else if (mnl_attr_get_type(attr) == IFLA_LINKINFO) {
+        mnl_attr_parse_nested(attr, take_info_attribute, a);
+    }
+    return MNL_CB_OK;
+}
+
+static int take_link(const struct nlmsghdr *message, void *user)
+{
+    struct vlan_search *search = user;
+    const struct ifinfomsg *info = mnl_nlmsg_get_payload(message);
+    struct link_attributes a = {.lower = 0};
+    mnl_attr_parse(message, sizeof(*info), take_link_attribute, &a);
+    if (a.is_vlan && a.id == search->id && a.lower == search->lower) {
+        search->found = (unsigned)info->ifi_index;
+    }
+    return MNL_CB_OK;
+}
+
+/* From here on the neighbours are those of the VLAN device. */
+static int find_vlan(struct neighbours *n, uint32_t vlan)
+{
+    char buffer[256];
+    struct vlan_search search = {.lower = n->interface, .id = (uint16_t)vlan};
+    struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+    request->nlmsg_type = RTM_GETLINK;
+    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    mnl_nlmsg_put_extra_header(request, sizeof(struct ifinfomsg));
+    int rc = ask(n, request, take_link, &search);
+    n->interface = search.found;
+    return rc == 0 && search.found == 0 ? -ENODEV : rc;
+}
+
+/* ---- neighbours and routes ---- */
+
+/* What one message says, collected attribute by attribute. Addresses are of `address_len` bytes. */
+struct attributes {
+    uint16_t address_len;
+    const uint8_t *destination;
+    const uint8_t *mac; /* 6 bytes */
+    const uint8_t *gateway;
+};
+
+static uint16_t address_len(int family)
+{
+    return family == AF_INET ? sizeof(struct in_addr) : sizeof(struct in6_addr);
+}
+
+static struct in6_addr address_from(const uint8_t *bytes, uint16_t len)
+{
+    struct in6_addr address;
+    uint32_t four;
+    if (len == sizeof(four)) {
+        memcpy(&four, bytes, sizeof(four));
+        return addr_of_v4(four);
+    }
+    memcpy(&address, bytes, sizeof(address));
+    return address;
+}
 
 static int take_neighbour_attribute(const struct nlattr *attr, void *user)
 {
     struct attributes *a = user;
     uint16_t len = mnl_attr_get_payload_len(attr);
-    if (mnl_attr_get_type(attr) == NDA_DST && len == 4) {
+    if (mnl_attr_get_type(attr) == NDA_DST && len == a->address_len) {
         a->destination = mnl_attr_get_payload(attr);
     } else if (mnl_attr_get_type(attr) == NDA_LLADDR && len == 6) {
         a->mac = mnl_attr_get_payload(attr);
@@ -107,15 +212,16 @@ static int take_neighbour(const struct nlmsghdr *message, void *user)
 {
     struct neighbours *n = user;
     const struct ndmsg *nd = mnl_nlmsg_get_payload(message);
-    struct attributes a = {.mac = NULL};
-    if (nd->ndm_family != AF_INET || (unsigned)nd->ndm_ifindex != n->interface ||
-        (nd->ndm_state & USABLE_STATES) == 0 || n->count == TABLE_MAX) {
+    struct attributes a = {.address_len = address_len(nd->ndm_family)};
+    if ((nd->ndm_family != AF_INET && nd->ndm_family != AF_INET6) ||
+        (unsigned)nd->ndm_ifindex != n->interface || (nd->ndm_state & USABLE_STATES) == 0 ||
+        n->count == TABLE_MAX) {
         return MNL_CB_OK;
     }
     mnl_attr_parse(message, sizeof(*nd), take_neighbour_attribute, &a);
     if (a.destination != NULL && a.mac != NULL) {
         struct entry *entry = &n->table[n->count++];
-        memcpy(&entry->address, a.destination, sizeof(entry->address));
+        entry->address = address_from(a.destination, a.address_len);
         memcpy(entry->mac, a.mac, sizeof(entry->mac));
     }
     return MNL_CB_OK;
@@ -124,7 +230,8 @@ static int take_neighbour(const struct nlmsghdr *message, void *user)
 static int take_route_attribute(const struct nlattr *attr, void *user)
 {
     struct attributes *a = user;
-    if (mnl_attr_get_type(attr) == RTA_GATEWAY && mnl_attr_get_payload_len(attr) == 4) {
+    if (mnl_attr_get_type(attr) == RTA_GATEWAY &&
+        mnl_attr_get_payload_len(attr) == a->address_len) {
         a->gateway = mnl_attr_get_payload(attr);
     }
     return MNL_CB_OK;
@@ -132,34 +239,38 @@ static int take_route_attribute(const struct nlattr *attr, void *user)
 
 static int take_gateway(const struct nlmsghdr *message, void *user)
 {
-    struct attributes a = {.gateway = NULL};
-    mnl_attr_parse(message, sizeof(struct rtmsg), take_route_attribute, &a);
+    const struct rtmsg *rt = mnl_nlmsg_get_payload(message);
+    struct in6_addr *hop = user;
+    struct attributes a = {.address_len = address_len(rt->rtm_family)};
+    mnl_attr_parse(message, sizeof(*rt), take_route_attribute, &a);
     if (a.gateway != NULL) {
-        memcpy(user, a.gateway, sizeof(uint32_t));
+        *hop = address_from(a.gateway, a.address_len);
     }
     return MNL_CB_OK;
 }
 
 /* The address to whose link address packets for `address` go: itself, or a gateway. */
-static uint32_t next_hop(struct neighbours *n, uint32_t address)
+static struct in6_addr next_hop(struct neighbours *n, const struct in6_addr *address)
 {
     char buffer[256];
+    bool four = addr_is_v4(address);
     struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
     request->nlmsg_type = RTM_GETROUTE;
     request->nlmsg_flags = NLM_F_REQUEST;
     struct rtmsg *rt = mnl_nlmsg_put_extra_header(request, sizeof(*rt));
-    rt->rtm_family = AF_INET;
-    rt->rtm_dst_len = 32;
-    mnl_attr_put_u32(request, RTA_DST, address);
-    uint32_t hop = address;
-    return ask(n, request, take_gateway, &hop) == 0 ? hop : address;
+    rt->rtm_family = four ? AF_INET : AF_INET6;
+    rt->rtm_dst_len = four ? 32 : 128;
+    mnl_attr_put(request, RTA_DST, address_len(rt->rtm_family),
+                 four ? &address->s6_addr32[3] : &address->s6_addr32[0]);
+    struct in6_addr hop = *address;
+    return ask(n, request, take_gateway, &hop) == 0 ? hop : *address;
 }
 
 static int compare_entry(const void *a, const void *b)
 {
     const struct entry *x = a;
     const struct entry *y = b;
-    return (x->address > y->address) - (x->address < y->address);
+    return memcmp(&x->address, &y->address, sizeof(x->address));
 }
 
 int neighbours_refresh(struct neighbours *n, struct neighbour *list, uint32_t count)
@@ -169,7 +280,7 @@ int neighbours_refresh(struct neighbours *n, struct neighbour *list, uint32_t co
     request->nlmsg_type = RTM_GETNEIGH;
     request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     struct ndmsg *nd = mnl_nlmsg_put_extra_header(request, sizeof(*nd));
-    nd->ndm_family = AF_INET;
+    nd->ndm_family = AF_UNSPEC;
     n->count = 0;
     int rc = ask(n, request, take_neighbour, n);
     if (rc != 0) {
@@ -178,7 +289,7 @@ int neighbours_refresh(struct neighbours *n, struct neighbour *list, uint32_t co
     qsort(n->table, n->count, sizeof(n->table[0]), compare_entry);
     int changed = 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct entry key = {.address = next_hop(n, list[i].address.s_addr)};
+        struct entry key = {.address = next_hop(n, &list[i].address)};
         const struct entry *found =
             bsearch(&key, n->table, n->count, sizeof(n->table[0]), compare_entry);
         /* An entry that went away is kept: it was right a moment ago, and beacons renew it. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * neighbour.h - link addresses of the other nodes, asked of the kernel (rtnetlink): ARP, routes and
- * gateways stay the kernel's business, the packet path only copies the answer into its table.
- * Control thread only. Needs traffic through the kernel to keep entries fresh; beacons are that.
+ * neighbour.h - link addresses of the other nodes, asked of the kernel (rtnetlink): ARP, neighbour
+ * discovery, routes and gateways stay the kernel's business, the packet path only copies the answer
+ * into its table. Control thread only. Needs traffic through the kernel to keep entries fresh;
+ * beacons are that.
  */
 #pragma once
 
@@ -13,13 +14,15 @@
 struct neighbours;
 
 struct neighbour {
-    struct in_addr address; /* in: of the node */
-    bool known;             /* out */
-    uint8_t mac[6];         /* out: of the next hop to it */
+    struct in6_addr address; /* in: of the node, schemas/base/addr.h */
+    bool known;              /* out */
+    uint8_t mac[6];          /* out: of the next hop to it */
 };
 
-/* Heap; `interface` is the one packets leave by. Returns 0 or -errno. */
-int neighbours_create(struct neighbours **neighbours, const char *interface);
+/* Heap; `interface` is the one packets leave by, tagged for `vlan` unless that is 0. A VLAN's
+ * neighbours are those of the kernel's VLAN device upon that interface, which must be there.
+ * Returns 0 or -errno; -ENODEV: no such interface, or no such VLAN device. */
+int neighbours_create(struct neighbours **neighbours, const char *interface, uint32_t vlan);
 void neighbours_destroy(struct neighbours *neighbours);
 
 /* Looks up all. Returns how many answers have changed, or -errno (the list is then as it was). */

@@ -9,6 +9,8 @@
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,11 +18,13 @@
 
 #include "dataplane/nic/driver.h"
 #include "dataplane/nic/eal.h"
-#include "dataplane/nic/partial.h"
+#include "dataplane/nic/exception.h"
+#include "dataplane/nic/frame.h"
+#include "dataplane/nic/pool.h"
+#include "dataplane/nic/steer.h"
 #include "schemas/base/log.h"
 
 #define BUFFERS        4095u
-#define BUFFER_CACHE   64u
 #define RX_DESCRIPTORS 512u
 #define TX_DESCRIPTORS 512u
 #define TX_TRIES       3u
@@ -28,12 +32,16 @@
 
 struct nic {
     struct driver driver;
+    struct steer steer;
+    struct exception *exception; /* NULL: the kernel has its frames already */
+    char steering[2 * STEER_TEXT_BYTES];
     uint16_t port;
     uint16_t data_port_be;
     bool started;
     bool has_interrupt;
     struct rte_mempool *pool;
     uint32_t resting; /* buffers that the driver took when it started */
+    _Atomic uint64_t chained;
     uint32_t queues;
     int wait_fds[NIC_LCORES_MAX]; /* of queue i: readable when packets wait; the driver's own */
     bool can_wait;
@@ -95,22 +103,77 @@ static int port_configure(struct nic *nic)
     return rc;
 }
 
-static int port_start(struct nic *nic, const struct nic_options *options)
+static int make_pool(struct nic *nic, const struct nic_options *options)
 {
-    int rc = rte_eth_dev_get_port_by_name(driver_port(&nic->driver), &nic->port);
-    if (rc != 0) {
-        return rc;
-    }
     uint32_t buffers = BUFFERS + nic->queues * driver_buffers(nic->driver.kind);
-    nic->pool = rte_pktmbuf_pool_create("weft", buffers, BUFFER_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
-                                        SOCKET_ID_ANY);
+    nic->pool = pool_create("weft", buffers, nic->driver.family != 0);
     if (nic->pool == NULL) {
         LOG_ERROR("no memory for %u packet buffers in %u MiB: raise nic.memory_mib", buffers,
                   options->memory_mib);
         return -ENOMEM;
     }
-    rc = port_configure(nic);
-    nic->resting = rte_mempool_in_use_count(nic->pool);
+    return 0;
+}
+
+/* Rules if the port takes them; else it receives all. Returns 0, or -errno if it can do neither. */
+static int part_frames(struct nic *nic, const struct nic_options *options)
+{
+    struct steer *steer = &nic->steer;
+    int rc = 0;
+    if (steer_start(steer, options->data_port, nic->queues) != 0 && steer->isolated) {
+        rte_eth_dev_stop(nic->port);
+        rc = steer_give_up(steer);
+        rc = rc != 0 ? rc : rte_eth_dev_start(nic->port);
+    }
+    if (rc == 0) {
+        snprintf(nic->steering, sizeof(nic->steering), "%s%s%s%s%s",
+                 steer->count != 0 ? "rules of the port" : "software",
+                 steer->isolated ? ", the kernel keeps the rest" : ": other frames go to ",
+                 steer->isolated ? "" : options->interface, steer->count == 0 ? "; " : "",
+                 steer->refused);
+    }
+    return rc;
+}
+
+/* Of a NIC taken whole: what is not Weft's has to reach the kernel another way. */
+static int serve_kernel(struct nic *nic, const struct nic_options *options)
+{
+    struct exception_options exception = {
+        .tap = options->interface,
+        .pool = nic->pool,
+        .mtu = nic->driver.mtu,
+    };
+    nic_mac(nic, exception.mac);
+    return exception_create(&nic->exception, &exception);
+}
+
+static int check_port_mtu(struct nic *nic)
+{
+    uint16_t mtu = 0;
+    int rc = rte_eth_dev_get_mtu(nic->port, &mtu);
+    nic->driver.mtu = mtu;
+    if (rc == 0 && mtu < DRIVER_MTU_MIN) {
+        LOG_ERROR("the MTU of %s is %u, Weft's largest datagram needs %u", nic->driver.port, mtu,
+                  DRIVER_MTU_MIN);
+        rc = -EMSGSIZE;
+    }
+    return rc;
+}
+
+static int port_start(struct nic *nic, const struct nic_options *options)
+{
+    int rc = rte_eth_dev_get_port_by_name(nic->driver.port, &nic->port);
+    rc = rc != 0 ? rc : make_pool(nic, options);
+    if (rc == 0 && nic->driver.whole) {
+        steer_prepare(&nic->steer, nic->port);
+    }
+    rc = rc != 0 ? rc : port_configure(nic);
+    if (rc == 0 && nic->driver.whole) {
+        rc = check_port_mtu(nic);
+        rc = rc != 0 ? rc : part_frames(nic, options);
+        rc = rc != 0 || nic->steer.isolated ? rc : serve_kernel(nic, options);
+    }
+    nic->resting = nic->pool != NULL ? rte_mempool_in_use_count(nic->pool) : 0;
     return rc;
 }
 
@@ -124,7 +187,7 @@ int nic_create(struct nic **out, const struct nic_options *options)
     nic->queues = options->lcores;
     nic->data_port_be = htons(options->data_port);
     int rc = driver_prepare(&nic->driver, options);
-    rc = rc != 0 ? rc : eal_start(options, nic->driver.device);
+    rc = rc != 0 ? rc : eal_start(options, nic->driver.device, nic->driver.pci);
     if (rc != 0) {
         driver_stopped(&nic->driver);
         free(nic);
@@ -148,14 +211,23 @@ int nic_create(struct nic **out, const struct nic_options *options)
 
 struct nic_facts nic_facts(const struct nic *nic)
 {
-    return (struct nic_facts){
+    struct nic_facts facts = {
         .driver = driver_name(nic->driver.kind),
         .wait = nic->has_interrupt ? "interrupt"
                 : nic->can_wait    ? "socket"
                                    : "timer",
-        .steering = driver_steering(nic->driver.kind),
+        .steering = nic->driver.whole ? nic->steering : driver_steering(nic->driver.kind),
         .mtu = nic->driver.mtu,
+        .chained = atomic_load_explicit(&nic->chained, memory_order_relaxed),
+        .whole = nic->exception != NULL,
     };
+    if (nic->exception != NULL) {
+        struct exception_counts counts = exception_counts(nic->exception);
+        facts.to_kernel = counts.to_kernel;
+        facts.from_kernel = counts.from_kernel;
+        facts.lost = counts.lost;
+    }
+    return facts;
 }
 
 int nic_launch(struct nic *nic, uint32_t lcore, int (*fn)(void *arg), void *arg)
@@ -174,12 +246,14 @@ void nic_destroy(struct nic *nic)
     if (nic == NULL) {
         return;
     }
+    exception_destroy(nic->exception);
     if (nic->started) {
+        steer_stop(&nic->steer);
         rte_eth_dev_stop(nic->port);
         rte_eth_dev_close(nic->port);
     }
     driver_stopped(&nic->driver);
-    rte_mempool_free(nic->pool);
+    pool_destroy(nic->pool);
     free(nic);
     eal_stop();
 }
@@ -192,27 +266,87 @@ void nic_mac(const struct nic *nic, uint8_t mac[6])
     memcpy(mac, addr.addr_bytes, sizeof(addr.addr_bytes));
 }
 
+/* Returns how many were sent; the others are freed. */
+static uint16_t send_all(struct nic *nic, uint16_t queue, struct rte_mbuf **bufs, uint16_t count)
+{
+    uint16_t sent = 0;
+    for (uint32_t tries = 0; sent < count && tries < TX_TRIES; tries++) {
+        sent = (uint16_t)(sent + rte_eth_tx_burst(nic->port, queue, bufs + sent,
+                                                  (uint16_t)(count - sent)));
+    }
+    for (uint16_t i = sent; i < count; i++) {
+        rte_pktmbuf_free(bufs[i]);
+    }
+    return sent;
+}
+
+/* Lcore 0 does it for the kernel. */
+static void send_for_kernel(struct nic *nic)
+{
+    struct rte_mbuf *bufs[BURST_MAX];
+    uint16_t count = (uint16_t)exception_take(nic->exception, bufs, BURST_MAX);
+    uint16_t sent = count != 0 ? send_all(nic, 0, bufs, count) : 0;
+    if (sent != count) {
+        exception_lost(nic->exception, (uint32_t)(count - sent));
+    }
+}
+
+/* Keeps the data port's frames and gives the kernel the others. Returns how many are left. */
+static uint16_t part_burst(struct nic *nic, struct rte_mbuf **bufs, uint16_t count)
+{
+    struct rte_mbuf *others[BURST_MAX];
+    uint16_t kept = 0;
+    uint32_t other = 0;
+    for (uint16_t i = 0; i < count; i++) {
+        if (frame_is_ours(rte_pktmbuf_mtod(bufs[i], uint8_t *), bufs[i]->data_len,
+                          nic->data_port_be)) {
+            bufs[kept++] = bufs[i];
+        } else {
+            others[other++] = bufs[i];
+        }
+    }
+    if (other != 0) {
+        exception_give(nic->exception, others, other);
+    }
+    return kept;
+}
+
+/* A chain is a frame larger than a buffer: neither Weft's nor within the MTU. */
+static uint16_t drop_chains(struct nic *nic, struct rte_mbuf **bufs, uint16_t count)
+{
+    uint16_t kept = 0;
+    for (uint16_t i = 0; i < count; i++) {
+        if (bufs[i]->nb_segs == 1) {
+            bufs[kept++] = bufs[i];
+        } else {
+            rte_pktmbuf_free(bufs[i]);
+            atomic_fetch_add_explicit(&nic->chained, 1, memory_order_relaxed);
+        }
+    }
+    return kept;
+}
+
 uint32_t nic_rx(struct nic *nic, uint32_t queue, struct route_packet *packets, uint32_t max)
 {
     struct rte_mbuf *bufs[BURST_MAX];
+    if (nic->exception != NULL && queue == 0) {
+        send_for_kernel(nic);
+    }
     uint16_t count = rte_eth_rx_burst(nic->port, (uint16_t)queue, bufs,
                                       (uint16_t)(max < BURST_MAX ? max : BURST_MAX));
-    uint32_t kept = 0;
-    for (uint16_t i = 0; i < count; i++) {
-        /* A chain would be a jumbo frame: not Weft's, and the stages see one piece only. */
-        if (bufs[i]->nb_segs != 1) {
-            rte_pktmbuf_free(bufs[i]);
-            continue;
-        }
-        packet_attach(&packets[kept], rte_pktmbuf_mtod(bufs[i], void *), bufs[i]->data_len);
-        packets[kept].buffer = bufs[i];
-        if (nic->driver.partial_sums) {
-            partial_finish((uint8_t *)packet_ether(&packets[kept]), packets[kept].len,
-                           nic->data_port_be);
-        }
-        kept++;
+    count = drop_chains(nic, bufs, count);
+    if (nic->exception != NULL && count != 0) {
+        count = part_burst(nic, bufs, count);
     }
-    return kept;
+    for (uint16_t i = 0; i < count; i++) {
+        uint8_t *frame = rte_pktmbuf_mtod(bufs[i], uint8_t *);
+        if (nic->driver.partial_sums) {
+            frame_finish_sum(frame, bufs[i]->data_len, nic->data_port_be);
+        }
+        packet_attach(&packets[i], frame, bufs[i]->data_len);
+        packets[i].buffer = bufs[i];
+    }
+    return count;
 }
 
 bool nic_alloc(struct nic *nic, struct route_packet *packet)
@@ -244,15 +378,7 @@ uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
         buf->pkt_len = packets[i].len;
         bufs[used++] = buf;
     }
-    uint16_t sent = 0;
-    for (uint32_t tries = 0; sent < used && tries < TX_TRIES; tries++) {
-        sent = (uint16_t)(sent + rte_eth_tx_burst(nic->port, (uint16_t)queue, bufs + sent,
-                                                  (uint16_t)(used - sent)));
-    }
-    for (uint16_t i = sent; i < used; i++) {
-        rte_pktmbuf_free(bufs[i]);
-    }
-    return (uint32_t)(used - sent);
+    return (uint32_t)(used - send_all(nic, (uint16_t)queue, bufs, used));
 }
 
 uint32_t nic_buffers_in_use(const struct nic *nic)
@@ -261,13 +387,21 @@ uint32_t nic_buffers_in_use(const struct nic *nic)
     return used > nic->resting ? used - nic->resting : 0;
 }
 
+static int watch_fd(int epoll_fd, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0 ? -errno : 0;
+}
+
 int nic_watch(struct nic *nic, uint32_t queue, int epoll_fd)
 {
-    if (!nic->can_wait) {
-        return -ENOTSUP;
+    if (nic->exception != NULL && queue == 0) {
+        int rc = watch_fd(epoll_fd, exception_fd(nic->exception), EPOLLIN | EPOLLET);
+        if (rc != 0) {
+            return rc;
+        }
     }
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = nic->wait_fds[queue]};
-    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, nic->wait_fds[queue], &event) != 0 ? -errno : 0;
+    return nic->can_wait ? watch_fd(epoll_fd, nic->wait_fds[queue], EPOLLIN) : -ENOTSUP;
 }
 
 void nic_sleep_begin(struct nic *nic, uint32_t queue)

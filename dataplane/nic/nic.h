@@ -13,7 +13,7 @@
 #include "dataplane/route/packet.h"
 
 /* Same order as in the `choices` of schemas/config.def. */
-enum nic_driver { NIC_AF_PACKET, NIC_AF_XDP };
+enum nic_driver { NIC_AF_PACKET, NIC_AF_XDP, NIC_DPDK };
 enum nic_hugepages { NIC_HUGEPAGES_AUTO, NIC_HUGEPAGES_ON, NIC_HUGEPAGES_OFF };
 
 #define NIC_LCORES_MAX 16u
@@ -22,7 +22,8 @@ struct nic_options {
     const char *name;        /* of the node; makes EAL's file prefix unique */
     const char *runtime_dir; /* where EAL may keep files while it runs; it leaves none */
     enum nic_driver driver;
-    const char *interface; /* kernel interface the port sits on */
+    const char *device;    /* NIC_DPDK: PCI address, or virtual device with arguments */
+    const char *interface; /* kernel interface the port sits on; NIC_DPDK: the kernel's share */
     uint16_t data_port;    /* UDP; only its datagrams are wanted */
     enum nic_hugepages hugepages;
     uint32_t memory_mib;
@@ -38,12 +39,18 @@ int nic_create(struct nic **nic, const struct nic_options *options);
 /* Stops the port and EAL. NULL is fine. */
 void nic_destroy(struct nic *nic);
 
-/* How the port was set up, for people: `nic` in the status answer. Texts are static. */
+/* How the port was set up and what passed by, for people: `nic` in the status answer. Texts live as
+ * long as the port. */
 struct nic_facts {
     const char *driver;
     const char *wait;     /* what a sleeping lcore is woken by */
     const char *steering; /* who keeps frames away that are not the data port's */
     uint32_t mtu;
+    uint64_t chained;     /* frames larger than a buffer, let go of */
+    bool whole;           /* the rest is of a NIC taken whole (exception.h) */
+    uint64_t to_kernel;   /* frames */
+    uint64_t from_kernel; /* frames */
+    uint64_t lost;        /* of either */
 };
 struct nic_facts nic_facts(const struct nic *nic);
 

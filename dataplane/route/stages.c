@@ -373,8 +373,9 @@ static void answer_reject(struct route_core *core, const struct route_table *tab
 static void learn_load(struct route_core *core, const struct weft_rsp_hdr *h, uint16_t node_id,
                        uint64_t now_ns)
 {
-    if (h->server != node_id) {
-        return;
+    bool of_node = h->type == WEFT_T_UNKNOWN || h->type == WEFT_T_REJECT;
+    if (h->server != node_id || of_node) {
+        return; /* what the node itself answers says nothing of its worker's load */
     }
     core->loads[node_id] = (struct route_load){
         .heard_ns = now_ns,

@@ -11,7 +11,7 @@
 
 #define QUEUE_PER_SLOT      4u
 #define QUEUE_MAX           65536u
-#define STEP_TARGET_US      100000u
+#define STEP_TARGET_US      50000u
 #define AGING_US            2000000u
 #define PREFILL_CHUNK_LEAST 8u
 #define FREE_REFRESH_NS     1000000000ull
@@ -231,8 +231,8 @@ static uint32_t room(const engine_t *e)
 /* Everything about a request that does not depend on the moment. */
 static int check_request(const engine_t *e, const struct engine_request *r)
 {
-    if (r->token_count == 0 || !r->tokens || r->max_tokens <= r->resume_count ||
-        r->priority > ENGINE_PRIORITY_MAX)
+    if (r->token_count == 0 || !r->tokens || r->max_tokens == 0 ||
+        r->max_tokens < r->resume_count || r->priority > ENGINE_PRIORITY_MAX)
         return -EINVAL;
     if (r->token_count > e->info.context || r->max_tokens > e->info.context - r->token_count)
         return WEFT_E_TOO_LONG;
@@ -364,12 +364,18 @@ static bool is_late(const struct request *r, uint64_t now_ns)
     return r->deadline_ns && now_ns >= r->deadline_ns && (r->end_to_end || r->first_token_ns == 0);
 }
 
-static size_t drop_cancelled(engine_t *e, uint64_t now_ns, struct engine_event *events)
+/* Requests that need no step: cancelled ones, and those whose tokens have all been given by an
+ * earlier attempt, which only lost its account. */
+static size_t drop_ended(engine_t *e, uint64_t now_ns, struct engine_event *events)
 {
     size_t count = 0;
-    for (size_t i = 0; i < e->request_count; i++)
-        if (e->requests[i].state != FREE && e->requests[i].cancelled)
-            finish(e, &e->requests[i], ENGINE_CANCELLED, now_ns, &events[count++]);
+    for (size_t i = 0; i < e->request_count; i++) {
+        struct request *r = &e->requests[i];
+        if (r->state != FREE && r->cancelled)
+            finish(e, r, ENGINE_CANCELLED, now_ns, &events[count++]);
+        else if (r->state == QUEUED && r->new_count == r->max_tokens)
+            finish(e, r, ENGINE_LENGTH, now_ns, &events[count++]);
+    }
     return count;
 }
 
@@ -489,7 +495,7 @@ int engine_plan(engine_t *engine, uint64_t now_ns, struct engine_event *events, 
         return -ENOBUFS;
     if (e->batch.rows)
         return -EBUSY;
-    size_t count = drop_cancelled(e, now_ns, events);
+    size_t count = drop_ended(e, now_ns, events);
     count += drop_late(e, now_ns, events + count);
     fill_slots(e, now_ns);
     e->batch = (struct batch){0};
@@ -589,7 +595,7 @@ int engine_settle(engine_t *engine, struct engine_event *events, size_t capacity
     for (size_t i = 0; b.rc == 0 && i < b.owners; i++)
         if (!e->row_owner[i]->cancelled)
             count += take_token(e, e->row_owner[i], e->picked[i], b.end_ns, events + count);
-    count += drop_cancelled(e, b.end_ns, events + count);
+    count += drop_ended(e, b.end_ns, events + count);
     /* Of a batch that was stopped nobody is left now. */
     if (b.rc)
         count += fail_batch(e, &b, b.end_ns, events + count);

@@ -40,7 +40,7 @@ typedef uint64_t (*engine_clock_fn)(void *user);
 
 struct engine_options {
     uint32_t queue_max;      /* requests waiting for a slot; 0 = 4 per slot */
-    uint32_t step_target_us; /* length of a step while streams are decoding; 0 = 100,000 */
+    uint32_t step_target_us; /* length of a step while streams are decoding; 0 = 50,000 */
     uint32_t aging_us;       /* wait that is worth a level of priority; 0 = 2,000,000 */
     engine_clock_fn clock;   /* to measure steps with; NULL: `now` of the next call counts */
     void *clock_user;
@@ -53,7 +53,7 @@ struct engine_request {
     const uint32_t *resume; /* tokens an earlier attempt has given, if any; copied */
     size_t resume_count;
     struct sampler_params sampling;
-    uint32_t max_tokens;         /* resumed tokens included, more than them */
+    uint32_t max_tokens;         /* resumed tokens included, not fewer */
     uint64_t deadline_ns;        /* 0 = none */
     bool deadline_is_end_to_end; /* else it ends with the first token */
     uint32_t priority;           /* 0..ENGINE_PRIORITY_MAX */
@@ -112,8 +112,8 @@ int engine_benchmark(engine_t *engine, uint64_t budget_us);
 
 /* Takes a request. Returns 0, WEFT_E_MESH_FULL if the queue is, WEFT_E_TOO_LONG if prompt and
  * answer exceed the context, WEFT_E_BUDGET_EXPIRED if the deadline has passed, -EEXIST for an open
- * id, -EINVAL for an empty prompt, no tokens asked for beyond those resumed, a token outside the
- * vocabulary, or a resumed one that ends answers: no attempt can have given that. */
+ * id, -EINVAL for an empty prompt, no tokens asked for or fewer than are resumed, a token outside
+ * the vocabulary, or a resumed one that ends answers: no attempt can have given that. */
 int engine_submit(engine_t *engine, const struct engine_request *request, uint64_t now_ns);
 
 /* The request ends with a DONE in the next events. If it is being computed and all others of its

@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 SKIPPED = 77
+NETWORKS = [[], ["--ipv6"], ["--vlan"], ["--ipv6", "--vlan"]]  # options of golden.c
 CONN = "0x1122334455667788"
 REQUEST = {
     "conn_id": CONN, "req_seq": "7", "session": "0x0000abcd", "version": "1", "format": "0",
@@ -94,30 +95,43 @@ def tshark(lua, capture, *arguments):
     return done.stdout.splitlines()
 
 
-def fields_check(golden, lua, folder):
+def outer_fields(network):
+    """What tshark's own dissectors must see around the datagrams."""
+    outer = {"ipv6.src": "2001:db8::9" if "--ipv6" in network else "",
+             "ip.src": "" if "--ipv6" in network else "10.77.0.9",
+             "vlan.id": "5" if "--vlan" in network else "", "udp.checksum.status": "1"}
+    if "--ipv6" not in network:
+        outer["udp.checksum.status"] = "3"  # there is none
+    return outer
+
+
+def fields_check(golden, lua, folder, network):
     capture = os.path.join(folder, "golden.pcap")
-    subprocess.run([golden, capture], check=True)
+    subprocess.run([golden, *network, capture], check=True)
+    outer = outer_fields(network)
     names = sorted({name for frame in FRAMES for name in frame})
-    options = ["-T", "fields", "-E", "separator=/t", "-E", "occurrence=a"]
-    for name in names:
-        options += ["-e", "weft." + name]
+    options = ["-o", "udp.check_checksum:TRUE", "-T", "fields", "-E", "separator=/t", "-E",
+               "occurrence=a"]
+    for name in [*("weft." + name for name in names), *outer]:
+        options += ["-e", name]
     lines = tshark(lua, capture, *options)
     wrong = 0
     if len(lines) != len(FRAMES):
         sys.exit(f"{len(lines)} frames seen, {len(FRAMES)} expected")
     for number, (line, expected) in enumerate(zip(lines, FRAMES), start=1):
-        seen = dict(zip(names, line.split("\t")))
-        for name, value in expected.items():
+        seen = dict(zip([*names, *outer], line.split("\t")))
+        for name, value in (expected | outer).items():
             if seen.get(name, "") != value:
-                print(f"frame {number}: weft.{name} is {seen.get(name)!r}, not {value!r}")
+                print(f"frame {number}: {name} is {seen.get(name)!r}, not {value!r}")
                 wrong += 1
-    print(f"{len(lines)} frames, {sum(map(len, FRAMES))} fields, {wrong} wrong")
+    print(f"{' '.join(network) or 'IPv4'}: {len(lines)} frames, {sum(map(len, FRAMES))} fields, "
+          f"{wrong} wrong")
     return wrong
 
 
-def cuts_check(golden, lua, folder):
+def cuts_check(golden, lua, folder, network):
     capture = os.path.join(folder, "cuts.pcap")
-    subprocess.run([golden, "--cuts", capture], check=True)
+    subprocess.run([golden, "--cuts", *network, capture], check=True)
     lines = tshark(lua, capture, "-V")
     errors = [line for line in lines if "Lua Error" in line or "Dissector bug" in line]
     print(f"{sum(line.startswith('Frame ') for line in lines)} cut frames, {len(errors)} errors")
@@ -132,7 +146,8 @@ def main():
         print("skipped: no tshark (Debian package tshark)")
         return SKIPPED
     with tempfile.TemporaryDirectory() as folder:
-        wrong = fields_check(golden, lua, folder) + cuts_check(golden, lua, folder)
+        wrong = sum(fields_check(golden, lua, folder, network) for network in NETWORKS)
+        wrong += sum(cuts_check(golden, lua, folder, network) for network in NETWORKS[::3])
     return 1 if wrong else 0
 
 

@@ -2,7 +2,9 @@
 /*
  * golden.c - writes one capture with every kind of Weft datagram, built from the structs of
  * weft/wire.h, for check.py, which knows what a dissector must find in it. With --cuts, the same
- * datagrams cut short after every byte, once by the capture and once on the network.
+ * datagrams cut short after every byte, once by the capture and once on the network; with --ipv6
+ * and
+ * --vlan, over IPv6 and with an 802.1Q tag.
  *
  * Format: the classic pcap file of https://www.tcpdump.org/manpages/pcap-savefile.5.html.
  */
@@ -17,7 +19,7 @@
 #include "schemas/tags.def"
 
 #define LINK_ETHERNET 1u
-#define HEADERS       42u /* Ethernet, IPv4, UDP */
+#define HEADERS_MAX   66u /* Ethernet, 802.1Q, IPv6, UDP */
 #define CLIENT_PORT   40000u
 #define CONN          UINT64_C(0x1122334455667788)
 
@@ -25,38 +27,92 @@ struct capture {
     FILE *file;
     uint32_t number;
     bool cuts;
+    bool ip6;
+    bool vlan;
 };
 
-/* One frame with `len` bytes of UDP payload, of which the capture keeps `kept` bytes of the whole
- * frame. */
+static uint32_t headers_len(const struct capture *c)
+{
+    return 14u + (c->vlan ? 4u : 0u) + (c->ip6 ? 40u : 20u) + 8u;
+}
+
+static void put_be16(uint8_t *at, uint32_t value)
+{
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+}
+
+/* RFC 1071 over UDP and its pseudo-header; IPv6 must have it. */
+static uint32_t udp_sum(const uint8_t *addresses, const uint8_t *udp, uint32_t len)
+{
+    uint32_t sum = 17 + len;
+    for (uint32_t i = 0; i < 32; i++) {
+        sum += (uint32_t)addresses[i] << (i % 2 == 0 ? 8 : 0);
+    }
+    for (uint32_t i = 0; i < len; i++) {
+        sum += (uint32_t)udp[i] << (i % 2 == 0 ? 8 : 0);
+    }
+    while (sum >> 16 != 0) {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    return sum == 0xffff ? sum : ~sum & 0xffff;
+}
+
+/* Everything before UDP, for a UDP datagram of `udp_len` bytes. Returns where that goes. */
+static uint8_t *network_write(const struct capture *c, uint8_t *at, uint32_t udp_len)
+{
+    static const uint8_t macs[12] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9};
+    static const uint8_t prefix[15] = {0x20, 0x01, 0x0d, 0xb8};
+    memcpy(at, macs, sizeof(macs));
+    at += sizeof(macs);
+    if (c->vlan) {
+        put_be16(at, 0x8100);
+        put_be16(at + 2, 5);
+        at += 4;
+    }
+    if (!c->ip6) {
+        memcpy(at, (uint8_t[]){0x08, 0x00, 0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17}, 12);
+        put_be16(at + 4, 20 + udp_len);
+        memcpy(at + 14, (uint8_t[]){10, 77, 0, 9, 10, 77, 0, 1}, 8);
+        return at + 22;
+    }
+    memcpy(at, (uint8_t[]){0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 17, 64}, 10);
+    put_be16(at + 6, udp_len);
+    memcpy(at + 10, prefix, sizeof(prefix));
+    at[25] = 9;
+    memcpy(at + 26, prefix, sizeof(prefix));
+    at[41] = 1;
+    return at + 42;
+}
+
+/* One frame with `len` bytes of UDP payload, of which the capture keeps `kept`. */
 static void frame_write(struct capture *c, const uint8_t *payload, uint32_t len, uint32_t kept)
 {
-    uint8_t frame[HEADERS + WEFT_DATAGRAM_MAX] = {
-        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x08, 0x00, 0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17,
-    };
-    uint16_t ip_len = htons((uint16_t)(28 + len));
-    uint16_t udp_len = htons((uint16_t)(8 + len));
-    uint16_t ports[2] = {htons(CLIENT_PORT), htons(WEFT_PORT_DEFAULT)};
-    memcpy(frame + 16, &ip_len, 2);
-    memcpy(frame + 26, (uint8_t[]){10, 77, 0, 9, 10, 77, 0, 1}, 8);
-    memcpy(frame + 34, ports, 4);
-    memcpy(frame + 38, &udp_len, 2); /* no checksum */
-    memcpy(frame + HEADERS, payload, len);
-    uint32_t record[4] = {1700000000u, c->number++, kept, HEADERS + len};
+    uint8_t frame[HEADERS_MAX + WEFT_DATAGRAM_MAX] = {0};
+    uint32_t headers = headers_len(c);
+    uint8_t *udp = network_write(c, frame, 8 + len);
+    put_be16(udp, CLIENT_PORT);
+    put_be16(udp + 2, WEFT_PORT_DEFAULT);
+    put_be16(udp + 4, 8 + len);
+    memcpy(udp + 8, payload, len);
+    if (c->ip6) { /* over IPv4 there is none */
+        put_be16(udp + 6, udp_sum(udp - 32, udp, 8 + len));
+    }
+    uint32_t record[4] = {1700000000u, c->number++, headers + kept, headers + len};
     fwrite(record, sizeof(record), 1, c->file);
-    fwrite(frame, kept, 1, c->file);
+    fwrite(frame, headers + kept, 1, c->file);
 }
 
 static void datagram(struct capture *c, const void *data, size_t size)
 {
     uint32_t len = (uint32_t)size;
     if (!c->cuts) {
-        frame_write(c, data, len, HEADERS + len);
+        frame_write(c, data, len, len);
         return;
     }
     for (uint32_t cut = 0; cut < len; cut++) {
-        frame_write(c, data, len, HEADERS + cut);
-        frame_write(c, data, cut, HEADERS + cut);
+        frame_write(c, data, len, cut);
+        frame_write(c, data, cut, cut);
     }
 }
 
@@ -286,9 +342,14 @@ static void oddities_write(struct capture *c)
 
 int main(int argc, char **argv)
 {
-    struct capture c = {.cuts = argc == 3 && strcmp(argv[1], "--cuts") == 0};
-    if (argc != 2 && !c.cuts) {
-        fputs("usage: weft-golden [--cuts] FILE\n", stderr);
+    struct capture c = {.cuts = false};
+    for (int i = 1; i + 1 < argc; i++) {
+        c.cuts |= strcmp(argv[i], "--cuts") == 0;
+        c.ip6 |= strcmp(argv[i], "--ipv6") == 0;
+        c.vlan |= strcmp(argv[i], "--vlan") == 0;
+    }
+    if (argc != 2 + c.cuts + c.ip6 + c.vlan) {
+        fputs("usage: weft-golden [--cuts] [--ipv6] [--vlan] FILE\n", stderr);
         return 2;
     }
     c.file = fopen(argv[argc - 1], "we");
@@ -296,7 +357,7 @@ int main(int argc, char **argv)
         perror(argv[argc - 1]);
         return EXIT_FAILURE;
     }
-    uint32_t head[6] = {0xa1b2c3d4u,  2 | 4u << 16, 0, 0, HEADERS + WEFT_DATAGRAM_MAX,
+    uint32_t head[6] = {0xa1b2c3d4u,  2 | 4u << 16, 0, 0, HEADERS_MAX + WEFT_DATAGRAM_MAX,
                         LINK_ETHERNET};
     fwrite(head, sizeof(head), 1, c.file);
     requests_write(&c);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to take packets from the interface: meshes on AF_XDP, what the kernel keeps, what is left
-behind when a node ends, and errors at start. See harness.py."""
+"""Ways to take packets from the interface: meshes on AF_XDP, NICs taken whole, what the kernel
+keeps, what is left behind when a node ends, and errors at start. See harness.py."""
 import json
 import subprocess
 import time
@@ -9,6 +9,7 @@ from cases_system import cpu_seconds, run_checked
 from harness import MeshSpec, case, check, expect_served, wait_until
 
 XDP = MeshSpec(driver="af_xdp", workers="frankfurt")
+WHOLE = MeshSpec(driver="whole", workers="frankfurt")
 PACKET = MeshSpec(workers="frankfurt")
 INTERFACE = "veth0"
 FRANKFURT = (50.1, 8.7)
@@ -60,6 +61,16 @@ def transmit_checksums(mesh, state):
     run_checked(mesh.in_netns(["ethtool", "-K", INTERFACE, "tx", state]), 10)
 
 
+def check_idle(mesh):
+    time.sleep(1.0)
+    before = {n["name"]: cpu_seconds(mesh.pid(n["name"])) for n in mesh.nodes()}
+    time.sleep(IDLE_S)
+    shares = {name: (cpu_seconds(mesh.pid(name)) - at) / IDLE_S for name, at in before.items()}
+    check(max(shares.values()) < IDLE_CPU_MAX, f"busy while idle: {shares}")
+    expect_served(mesh.ask("Hi", max_tokens=2), "frankfurt")
+    return "idle CPU: " + ", ".join(f"{n} {100 * s:.1f} %" for n, s in shares.items())
+
+
 @case("drivers/xdp_routing", XDP)
 def xdp_routing(mesh, quick):
     """On AF_XDP: requests relayed and answered, one hop and two, prompts of many datagrams."""
@@ -95,13 +106,7 @@ def xdp_kernel_keeps(mesh, _quick):
 @case("drivers/xdp_idle_cpu", XDP)
 def xdp_idle_cpu(mesh, _quick):
     """An idle node sleeps on its AF_XDP socket, and a request wakes it."""
-    time.sleep(1.0)
-    before = {n["name"]: cpu_seconds(mesh.pid(n["name"])) for n in mesh.nodes()}
-    time.sleep(IDLE_S)
-    shares = {name: (cpu_seconds(mesh.pid(name)) - at) / IDLE_S for name, at in before.items()}
-    check(max(shares.values()) < IDLE_CPU_MAX, f"busy while idle: {shares}")
-    expect_served(mesh.ask("Hi", max_tokens=2), "frankfurt")
-    return "idle CPU: " + ", ".join(f"{n} {100 * s:.1f} %" for n, s in shares.items())
+    return check_idle(mesh)
 
 
 def ask_without_checksums(mesh):
@@ -164,3 +169,77 @@ def errors(mesh, _quick):
         said = start_alone(mesh, "tokyo", config, *wrapper)
         check("needs CAP_" in said, f"without {capability}:", said)
     check(not attached(mesh, "tokyo"), "an attempt left a program")
+
+
+ECHO_SERVER = """
+import socket, sys
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("ready", flush=True)
+connection, _ = listener.accept()
+while data := connection.recv(65536):
+    connection.sendall(data)
+"""
+ECHO_CLIENT = """
+import os, socket, sys, threading
+data = os.urandom(int(sys.argv[3]))
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20)
+def send():
+    connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)
+threading.Thread(target=send).start()
+back = bytearray()
+while piece := connection.recv(65536):
+    back += piece
+sys.exit(0 if bytes(back) == data else "other bytes came back")
+"""
+ECHO_PORT = 2222
+ECHO_BYTES, ECHO_BYTES_QUICK = 8 << 20, 1 << 20
+
+
+@case("drivers/whole_kernel", WHOLE)
+def whole_kernel(mesh, quick):
+    """A NIC taken whole: ping, and a TCP connection whose bytes come back while requests flow."""
+    address = mesh.node("frankfurt")["address"]
+    run_checked(mesh.in_netns(["ping", "-n", "-c", 5, "-i", 0.1, "-W", 2, address]), 20)
+    server = subprocess.Popen([str(c) for c in mesh.in_netns(
+        ["python3", "-c", ECHO_SERVER, address, ECHO_PORT], "frankfurt")],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        check(server.stdout.readline() == b"ready\n", "the echo server did not start")
+        size = ECHO_BYTES_QUICK if quick else ECHO_BYTES
+        client = subprocess.Popen([str(c) for c in mesh.in_netns(
+            ["python3", "-c", ECHO_CLIENT, address, ECHO_PORT, size])],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        asked = 0
+        while client.poll() is None or asked < 3:
+            expect_served(mesh.ask("Hi", ingress="tokyo", near=FRANKFURT, max_tokens=2),
+                          "frankfurt")
+            asked += 1
+        check(client.returncode == 0, "TCP:", client.stderr.read())
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+    nic = mesh.status("frankfurt")["nic"]
+    check(nic["to_kernel"] > 0 and nic["from_kernel"] > 0, nic)
+    check(nic["steering"].startswith("software: other frames go to weft0"), nic)
+    return f"{size >> 20} MiB there and back beside {asked} requests, lost frames: " \
+           f"{nic['kernel_lost']}"
+
+
+@case("drivers/whole_idle_cpu", WHOLE)
+def whole_idle_cpu(mesh, _quick):
+    """Also with the kernel's share to carry, an idle node sleeps."""
+    return check_idle(mesh)
+
+
+@case("drivers/whole_ends", WHOLE, dirty=True)
+def whole_ends(mesh, _quick):
+    """The TAP and its address outlive the node; after SIGKILL it starts again and serves both."""
+    mesh.kill("tokyo", "node", "KILL")
+    check("10.77.0.1" in inside(mesh, "tokyo", "ip", "address", "show", "dev", "weft0"), "no TAP")
+    mesh.start("tokyo", "node")
+    address = mesh.node("tokyo")["address"]
+    run_checked(mesh.in_netns(["ping", "-n", "-c", 3, "-i", 0.1, "-W", 2, address]), 20)
+    wait_until(lambda: mesh.sees_worker("tokyo", "frankfurt"), BACK_S, "the mesh is whole again")
+    expect_served(mesh.ask("Hi", max_tokens=2), "frankfurt")

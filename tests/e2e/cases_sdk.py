@@ -28,9 +28,9 @@ def example(mesh, name):
 
 
 @contextlib.contextmanager
-def echo_worker(mesh):
+def echo_worker(mesh, step_ms=ECHO_MS):
     """The example worker at Tokyo, which has none; gone again afterwards."""
-    command = [example(mesh, "echo_worker"), mesh.node("tokyo")["port"], ECHO, str(ECHO_MS)]
+    command = [example(mesh, "echo_worker"), mesh.node("tokyo")["port"], ECHO, str(step_ms)]
     tries = []
 
     def attached():
@@ -151,16 +151,17 @@ def python_error(mesh, _quick):
     with echo_worker(mesh) as worker:
         client = subprocess.Popen(
             [str(part) for part in mesh.in_netns(python_command(mesh, "error", ECHO, WORDS))],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
-            wait_until(lambda: mesh.room("tokyo") == ECHO_ROOM - 1, READY_S, "the answer runs")
+            line = client.stderr.readline()
+            check(line == "begun\n", "no text came:", line)
             worker.kill()
             got = json.loads(client.communicate(timeout=RUN_S)[0])
         finally:
             client.kill()
             client.wait()
     check("IncompleteError" in got["families"] and got["status"] < -1000, got)
-    check(WORDS.startswith(got["text"]) and len(got["text"]) < len(WORDS), "text so far:", got)
+    check(got["text"] and WORDS.startswith(got["text"]) and got["text"] != WORDS, "so far:", got)
     return f"{got['name']} after {len(got['text'].split())} words"
 
 
@@ -173,3 +174,13 @@ def python_hundred(mesh, _quick):
         check(got["together"], "one after the other:", got)
         expect_freed(mesh, "tokyo", ECHO_ROOM)
     return f"2000 tokens in {got['seconds']:.2f} s"
+
+
+@case("sdk/python_slow", ONE)
+def python_slow(mesh, _quick):
+    """An answer that is not read does not pile up in the program, and is whole when it is read."""
+    with echo_worker(mesh, step_ms=0):
+        got = python(mesh, "slow", ECHO, "w", ingress="frankfurt")
+        check(got["right"] == [True] * 4 and got["held"], "slow reader:", got)
+        check(got["most"] <= got["limit"] < 60000, "piled up:", got)
+    return f"at most {got['most']} of 60000 pieces waited"

@@ -80,7 +80,8 @@ def status(mesh, _quick):
     text = run_checked(command, 10)
     facts = json.loads(run_checked([*command, "--json"], 10))
     for node in mesh.nodes():
-        check(node["name"] in text, f"{node['name']} missing in:", text)
+        for part in (node["name"], node["address"]):
+            check(part in text, f"{part} missing in:", text)
     check({m["name"] for m in facts["members"]} == {n["name"] for n in mesh.nodes()}, facts)
 
 

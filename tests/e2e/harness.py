@@ -67,6 +67,7 @@ class MeshSpec:
     queue: int = 32
     lcores: int = 1
     driver: str = "af_packet"
+    network: str = ""  # ipv6, dual or "": an option of scripts/mesh
 
 
 @dataclass
@@ -149,7 +150,8 @@ class Mesh:
         self.script("up", "--nodes", str(self.spec.nodes), "--workers", self.spec.workers,
                     "--slots", str(self.spec.slots), "--queue", str(self.spec.queue),
                     "--lcores", str(self.spec.lcores), "--driver", self.spec.driver,
-                    "--build-dir", str(self.build_dir))
+                    "--build-dir", str(self.build_dir),
+                    *([f"--{self.spec.network}"] if self.spec.network else []))
         with open(f"{self.folder}/mesh.json", encoding="utf-8") as file:
             self.facts = json.load(file)
 
@@ -199,11 +201,16 @@ class Mesh:
         space = self.facts["client_netns"] if host == "client" else self.node(host)["netns"]
         return ["ip", "netns", "exec", space, *map(str, command)]
 
+    def endpoint(self, name, second=False):
+        """Where clients reach a node, as the SDK takes it; `second`: over the other family."""
+        address = self.node(name)["second" if second else "address"]
+        host = f"[{address}]" if ":" in address else address
+        return f"{host}:{self.facts['data_port']}"
+
     def run_command(self, prompt, ingress="tokyo", near=None, tiers=None, model=MODEL,
-                    max_tokens=8, as_json=True, **options):
+                    max_tokens=8, as_json=True, second=False, **options):
         command = [self.build_dir / "bin" / "weft", "run", "--node",
-                   f"{self.node(ingress)['address']}:{self.facts['data_port']}", "--model", model,
-                   "--max-tokens", max_tokens]
+                   self.endpoint(ingress, second), "--model", model, "--max-tokens", max_tokens]
         if near:
             command += ["--near", f"{near[0]},{near[1]}"]
         if tiers:

@@ -80,10 +80,21 @@ def task(node, model, prompt):
     return asyncio.run(in_loop())
 
 
+class Announced(weft.Client):
+    """Says on stderr when text has come, so that the case knows when to interfere."""
+    said = False
+
+    def _turn(self):
+        super()._turn()
+        if not self.said and any(sink.pieces for sink in self._core._sinks.values()):
+            self.said = True
+            print("begun", file=sys.stderr, flush=True)
+
+
 def error(node, model, prompt):
     """How a request ends that cannot end well."""
     try:
-        with weft.Client(node, model=model, max_tokens=LONG, once=True) as client:
+        with Announced(node, model=model, max_tokens=LONG, once=True) as client:
             client.ask(prompt)
     except weft.Error as failed:
         families = [family.__name__ for family in type(failed).__mro__]
@@ -101,6 +112,29 @@ def refused(node, model, prompt):
             return {"type": type(failed).__name__, "constraint": failed.constraint,
                     "best": failed.best, "retry_after_ms": failed.retry_after_ms}
     return {"type": None}
+
+
+def slow(node, model, prompt):
+    """A long answer that nobody reads waits outside, and is whole when it is read at last."""
+    count = 60000
+    wanted = " ".join(f"{prompt}{n}" for n in range(count))
+    most = 0
+    with weft.Client(node, model=model, max_tokens=2 * count) as client:
+        late, other = client.stream(wanted), client.stream(wanted)
+        read = []
+        for piece in other:
+            read.append(piece)
+            most = max(most, len(late._sink.pieces), len(other._sink.pieces))
+        held = late._sink.held
+        late_text = "".join(late)
+
+    async def in_loop():
+        async with weft.AsyncClient(node, model=model, max_tokens=2 * count) as client:
+            late, other = client.stream(wanted), client.stream(wanted)
+            return ["".join([piece async for piece in stream]) for stream in (other, late)]
+    return {"right": [text == wanted for text in
+                      ("".join(read), late_text, *asyncio.run(in_loop()))],
+            "held": held, "most": most, "limit": weft._core.HOLD_PIECES}
 
 
 def hundred(node, model, prompt):

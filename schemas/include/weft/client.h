@@ -28,7 +28,8 @@ typedef struct weft_request weft_request_t; /* one request on its way */
 /* How to reach the mesh. Zero-fill it, then set what you need; zero means the default. */
 typedef struct weft_client_opts {
     const char *node;          /* "HOST[:PORT]" of any node, needed; several with commas: the next
-                                * is asked when one does not answer. IPv4. Port: 7400 */
+                                * is asked when one does not answer. HOST: IPv4,
+                                * [IPv6] or a name. Port: 7400 */
     uint64_t connect_tries;    /* datagrams without any answer before UNREACHABLE; 5 */
     uint32_t stall_timeout_ms; /* longest silence of an accepted request before it is given up; much
                                 * less where the worker is known to be quicker; 5,000 */

@@ -62,7 +62,7 @@ typedef struct weft_job_view {
     size_t token_count;
     const uint32_t *resume; /* tokens an earlier attempt has given: go on behind them as if they */
     size_t resume_count;    /* had just been generated, and count them in new_tokens */
-    uint32_t max_tokens;    /* more than resume_count */
+    uint32_t max_tokens;    /* not below resume_count */
     float temperature;      /* 0 = greedy */
     float top_p;            /* 1 = off */
     float min_p;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "controlplane/maps/members.h"
+#include "schemas/base/addr.h"
 
 #define NODES 3u
 
@@ -44,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(configured, 0, sizeof(configured));
     for (uint32_t i = 0; i < NODES; i++) {
         configured[i].id = i;
-        configured[i].address.s_addr = htonl(0x0a000001 + i);
+        configured[i].address = addr_of_v4(htonl(0x0a000001 + i));
         configured[i].tags = 0xff;
     }
     if (members_create(&members, &config, 1, now_ns) < 0) {
@@ -57,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         data += 4;
         size -= 4;
         len = len < size ? len : size;
-        members_receive(members, data, len, configured[from].address, 7401, now_ns);
+        members_receive(members, data, len, &configured[from].address, 7401, now_ns);
         table_check(members);
         beacons_check(members, now_ns);
         data += len;

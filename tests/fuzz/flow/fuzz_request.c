@@ -28,10 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct request_conn conn;
     struct request r;
     struct weft_req_hdr hdr = {.req_seq = 1};
-    uint8_t *body = calloc(1, BODY_BYTES);
-    if (body == NULL) {
-        return 0;
-    }
+    static const uint8_t body[BODY_BYTES];
     uint64_t now_ns = NS_PER_S;
     request_conn_init(&conn, 1, 0, 0);
     request_init(&r, &conn, &hdr, body, BODY_BYTES, 0, now_ns);

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "schemas/base/addr.h"
+
 #define ERRORS_ROOM 256
 
 struct errors {
@@ -99,7 +101,8 @@ START_TEST(good_file)
     ck_assert_str_eq(madrid->jurisdiction, "");
     ck_assert_double_eq_tol(madrid->longitude_deg, -3.7, 1e-12);
     ck_assert_uint_eq(self->id, 2);
-    ck_assert_uint_eq(self->address.s_addr, htonl(0x0a4d0002));
+    ck_assert_uint_eq(addr_v4(&self->address), htonl(0x0a4d0002));
+    ck_assert(IN6_IS_ADDR_UNSPECIFIED(&self->client_address));
     ck_assert_double_eq_tol(self->latitude_deg, 50.11, 1e-12);
     ck_assert_uint_eq(self->tier, 3);
     ck_assert_str_eq(self->jurisdiction, "DE");
@@ -148,10 +151,16 @@ static const struct edit edits[] = {
     {"id: 2\n", "id: 4294967298\n", 14, "id is 4294967298"},
     {"name: madrid", "name: frankfurt", 13, "same name as frankfurt on line 11"},
     {"10.77.0.2", "10.77.0.1", 13, "same address as madrid on line 11"},
-    {"10.77.0.2", "10.77.0.256", 15, "address is 10.77.0.256; must be a node's IPv4"},
+    {"10.77.0.2", "10.77.0.256", 15, "address is 10.77.0.256; must be a node's IP address"},
     {"10.77.0.2", "224.0.0.1", 15, "address is 224.0.0.1"},
     {"10.77.0.2", "0.0.0.0", 15, "address is 0.0.0.0"},
     {"10.77.0.2", "fe80::1", 15, "address is fe80::1"},
+    {"10.77.0.2", "ff02::1", 15, "address is ff02::1"},
+    {"10.77.0.2", "\"::\"", 15, "address is ::"},
+    {"10.77.0.2", "::ffff:10.77.0.2", 15, "address is ::ffff:10.77.0.2"},
+    {"10.77.0.2", "2001:db8::2", 13, "an address of another family than madrid on line 11"},
+    {"10.77.0.2", "10.77.0.2\n    client_address: 10.77.0.3", 13, "same family as its address"},
+    {"10.77.0.2", "10.77.0.2\n    client_address: fe80::1", 16, "client_address is fe80::1"},
     {"latitude: 50.11", "latitude: 90.01", 16, "must be a number from -90 to 90"},
     {"latitude: 50.11", "latitude: nan", 16, "latitude is nan"},
     {"latitude: 50.11", "latitude: 1e999", 16, "latitude is 1e999"},
@@ -170,6 +179,10 @@ static const struct edit edits[] = {
     {"data_port: 7400", "data_port: 65535", 4, "data_port is 65535; must be 1 to 65534"},
     {"data_port: 7400", "data_port: 0", 4, "must be 1 to 65534"},
     {"data_port: 7400", "data_prot: 7400", 4, "key data_prot is not known here; known are node"},
+    {"driver: af_packet", "driver: dpdk", 5, "driver dpdk needs a device"},
+    {"driver: af_packet", "driver: af_xdp, device: net_null0", 5, "device is for driver dpdk only"},
+    {"driver: af_packet", "driver: af_packet, device: a b", 5,
+     "device is a b; must be a device as DPDK"},
     {"driver: af_packet", "driver: mlx5", 5, "driver is mlx5; must be af_packet"},
     {"veth0", "averyveryverylong", 5, "interface is averyveryverylong; must be 1 to 15"},
     {"veth0", "../etc", 5, "interface is ../etc"},
@@ -583,6 +596,26 @@ START_TEST(files)
 }
 END_TEST
 
+START_TEST(ipv6_members)
+{
+    static const char text[] =
+        "node: b\nnic: {interface: veth0, vlan: 5}\n"
+        "sockets: {admin: /a, port: /b}\n"
+        "members:\n"
+        "  - {name: a, id: 0, address: 2001:db8::1, latitude: 0, longitude: 0, tier: 7}\n"
+        "  - {name: b, id: 1, address: \"2001:db8::2\", client_address: 10.77.0.2,\n"
+        "     latitude: 0, longitude: 0, tier: 7}\n";
+    struct config *config;
+    char shown[ADDR_TEXT_MAX];
+    ck_assert_int_eq(parse(text, &config), 0);
+    ck_assert_uint_eq(config->nic.vlan, 5);
+    ck_assert_str_eq(addr_format(&config->members[0].address, shown), "2001:db8::1");
+    ck_assert_str_eq(addr_format(&config->members[1].address, shown), "2001:db8::2");
+    ck_assert_str_eq(addr_format(&config->members[1].client_address, shown), "10.77.0.2");
+    config_destroy(config);
+}
+END_TEST
+
 START_TEST(keys_described)
 {
     struct config_key_info info;
@@ -593,7 +626,7 @@ START_TEST(keys_described)
         ck_assert_str_ne(info.expects, "");
         ck_assert_str_ne(info.text, "");
     }
-    ck_assert_uint_eq(count, 18);
+    ck_assert_uint_eq(count, 21);
 }
 END_TEST
 
@@ -615,6 +648,7 @@ int main(void)
     tcase_add_test(tcase, hostile_files);
     tcase_add_test(tcase, large_files);
     tcase_add_test(tcase, files);
+    tcase_add_test(tcase, ipv6_members);
     tcase_add_test(tcase, keys_described);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

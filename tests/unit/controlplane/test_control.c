@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "controlplane/loop/loop.h"
+#include "schemas/base/addr.h"
 
 #define NODES   2u
 #define WAIT_MS 20000u /* far more than needed: a slow machine is no failure */
@@ -109,7 +110,7 @@ static void setup(void)
         struct config *config = &nodes[i].config;
         members[i].id = 1 + i;
         snprintf(members[i].name, sizeof(members[i].name), "node%u", i);
-        members[i].address.s_addr = htonl(INADDR_LOOPBACK + i);
+        members[i].address = addr_of_v4(htonl(INADDR_LOOPBACK + i));
         members[i].tier = i;
         strcpy(config->node, members[i].name);
         config->data_port = port;
@@ -269,7 +270,7 @@ START_TEST(create_fails_cleanly)
     ck_assert_int_eq(control_create(&control, &nodes[0].config, &hooks), -EADDRINUSE);
     ck_assert_ptr_null(control);
     node_stop(0);
-    members[0].address.s_addr = htonl(0xc6336401); /* 198.51.100.1: no machine has it */
+    members[0].address = addr_of_v4(htonl(0xc6336401)); /* 198.51.100.1: no machine has it */
     ck_assert_int_eq(control_create(&control, &nodes[0].config, &hooks), -EADDRNOTAVAIL);
     control_destroy(NULL);
 }

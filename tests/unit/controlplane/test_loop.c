@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "controlplane/loop/udp.h"
+#include "schemas/base/addr.h"
 #include "schemas/base/clock.h"
 
 static struct loop *loop;
@@ -192,19 +193,24 @@ START_TEST(unwatch_lets_go_of_the_file)
 }
 END_TEST
 
+static struct in6_addr loopback(bool ip6)
+{
+    return ip6 ? in6addr_loopback : addr_of_v4(htonl(INADDR_LOOPBACK));
+}
+
 /* Also before the loop goes on: the port is free for the next socket. */
 START_TEST(port_is_free_after_unwatch)
 {
     struct counted counted = {.other = -1};
-    struct in_addr local = {.s_addr = htonl(INADDR_LOOPBACK)};
+    struct in6_addr local = loopback(false);
     uint16_t port = 0;
     int fd;
-    ck_assert_int_eq(udp_open(&fd, local, &port), 0);
+    ck_assert_int_eq(udp_open(&fd, &local, &port), 0);
     ck_assert_int_eq(loop_watch(loop, fd, POLLIN, count, &counted), 0);
     run_for(5 * NS_PER_MS); /* the poll is in flight */
     loop_unwatch(loop, fd);
     close(fd);
-    ck_assert_int_eq(udp_open(&fd, local, &port), 0);
+    ck_assert_int_eq(udp_open(&fd, &local, &port), 0);
     close(fd);
 }
 END_TEST
@@ -353,6 +359,7 @@ END_TEST
 struct flood {
     struct udp_datagram batch[UDP_BATCH];
     unsigned count;
+    struct in6_addr from;
     uint16_t from_port;
 };
 
@@ -363,7 +370,7 @@ static void flood_receive(int fd, void *user)
     ck_assert_int_ge(got, 0);
     for (int i = 0; i < got; i++) {
         ck_assert_uint_eq(flood->batch[i].port, flood->from_port);
-        ck_assert_uint_eq(flood->batch[i].address.s_addr, htonl(INADDR_LOOPBACK));
+        ck_assert(addr_equal(&flood->batch[i].address, &flood->from));
         ck_assert_uint_eq(flood->batch[i].len, 10 + flood->count);
         ck_assert_uint_eq(flood->batch[i].data[0], flood->count);
         flood->count++;
@@ -377,15 +384,17 @@ START_TEST(datagrams)
 {
     static struct flood flood;
     static struct udp_datagram out[UDP_BATCH];
-    struct in_addr local = {.s_addr = htonl(INADDR_LOOPBACK)};
+    struct in6_addr local = loopback(_i != 0);
     uint16_t ports[2] = {0, 0};
     int fds[2];
     for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(udp_open(&fds[i], local, &ports[i]), 0);
+        ck_assert_int_eq(udp_open(&fds[i], &local, &ports[i]), 0);
     }
     int taken;
-    ck_assert_int_eq(udp_open(&taken, local, &ports[0]), -EADDRINUSE);
+    ck_assert_int_eq(udp_open(&taken, &local, &ports[0]), -EADDRINUSE);
     ck_assert_int_eq(udp_receive(fds[1], flood.batch, UDP_BATCH), 0);
+    flood.count = 0;
+    flood.from = local;
     flood.from_port = ports[0];
     for (unsigned sent = 0; sent < FLOOD;) {
         unsigned count = 0;
@@ -409,11 +418,11 @@ END_TEST
 START_TEST(send_passes_over_refusals)
 {
     static struct udp_datagram out[3];
-    struct in_addr local = {.s_addr = htonl(INADDR_LOOPBACK)};
-    struct in_addr broadcast = {.s_addr = htonl(INADDR_BROADCAST)}; /* not allowed: EACCES */
+    struct in6_addr local = loopback(false);
+    struct in6_addr broadcast = addr_of_v4(htonl(INADDR_BROADCAST)); /* not allowed: EACCES */
     uint16_t port = 0;
     int fd;
-    ck_assert_int_eq(udp_open(&fd, local, &port), 0);
+    ck_assert_int_eq(udp_open(&fd, &local, &port), 0);
     for (unsigned i = 0; i < 3; i++) {
         out[i] =
             (struct udp_datagram){.address = i == 0 ? broadcast : local, .port = port, .len = 4};
@@ -448,7 +457,7 @@ int main(void)
     tcase_add_test(tcase, stop_from_a_thread);
     tcase_add_test(tcase, stop_from_a_signal);
     tcase_add_test(tcase, idle_costs_nothing);
-    tcase_add_test(tcase, datagrams);
+    tcase_add_loop_test(tcase, datagrams, 0, 2);
     tcase_add_test(tcase, send_passes_over_refusals);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

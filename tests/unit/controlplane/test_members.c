@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/base/addr.h"
 #include "schemas/base/rng.h"
 
 #define NODES     3u
@@ -27,7 +28,7 @@ static void configs_fill(void)
         struct config_member *member = &config_members[i];
         strcpy(member->name, names[i]);
         member->id = 10 + i;
-        member->address.s_addr = htonl(0x0a000001 + i);
+        member->address = addr_of_v4(htonl(0x0a000001 + i));
         member->tier = i;
         member->tags = weft_tag_mask("eu") | weft_tag_mask("gdpr");
         strcpy(configs[i].node, names[i]);
@@ -56,7 +57,7 @@ static uint16_t beacon_take(struct members *from, uint32_t to, uint64_t now_ns,
     ck_assert_uint_eq(count, NODES - 1);
     for (unsigned i = 0; i < count; i++) {
         ck_assert_uint_eq(out[i].port, PORT);
-        if (out[i].address.s_addr == config_members[to].address.s_addr) {
+        if (addr_equal(&out[i].address, &config_members[to].address)) {
             memcpy(data, out[i].data, out[i].len);
             return out[i].len;
         }
@@ -67,7 +68,7 @@ static uint16_t beacon_take(struct members *from, uint32_t to, uint64_t now_ns,
 
 static void give(struct members *to, uint32_t from, const void *data, size_t len, uint64_t now_ns)
 {
-    members_receive(to, data, len, config_members[from].address, PORT, now_ns);
+    members_receive(to, data, len, &config_members[from].address, PORT, now_ns);
 }
 
 static void pass(struct members *from, uint32_t from_index, struct members *to, uint32_t to_index,
@@ -151,7 +152,7 @@ START_TEST(loss_is_survived)
     for (uint64_t t = START_NS; t < START_NS + 20 * NS_PER_S; t += NS_PER_MS) {
         unsigned count = members_tick(b, out, NODES, t);
         for (unsigned i = 0; i < count; i++) {
-            if (out[i].address.s_addr == config_members[0].address.s_addr && sent++ % 4 == 0) {
+            if (addr_equal(&out[i].address, &config_members[0].address) && sent++ % 4 == 0) {
                 give(a, 1, out[i].data, out[i].len, t);
             }
         }
@@ -293,19 +294,19 @@ START_TEST(strangers_are_ignored)
     struct members *b = node_new(1, 1, START_NS);
     uint8_t data[MEMBERS_BEACON_MAX];
     uint16_t len = beacon_take(b, 0, START_NS, data);
-    struct in_addr outside = {.s_addr = htonl(0xc0a80001)};
-    members_receive(a, data, len, outside, PORT, START_NS);
-    members_receive(a, data, len, config_members[2].address, PORT, START_NS);
-    members_receive(a, data, len, config_members[1].address, PORT + 1, START_NS);
+    struct in6_addr outside = addr_of_v4(htonl(0xc0a80001));
+    members_receive(a, data, len, &outside, PORT, START_NS);
+    members_receive(a, data, len, &config_members[2].address, PORT, START_NS);
+    members_receive(a, data, len, &config_members[1].address, PORT + 1, START_NS);
     uint16_t node = 9; /* no member has it */
     memcpy(data + offsetof(struct beacon, node), &node, sizeof(node));
-    members_receive(a, data, len, config_members[1].address, PORT, START_NS);
+    members_receive(a, data, len, &config_members[1].address, PORT, START_NS);
     node = WEFT_NODE_NONE;
     memcpy(data + offsetof(struct beacon, node), &node, sizeof(node));
-    members_receive(a, data, len, config_members[1].address, PORT, START_NS);
+    members_receive(a, data, len, &config_members[1].address, PORT, START_NS);
     /* Its own beacon come back. */
     len = beacon_take(a, 1, START_NS, data);
-    members_receive(a, data, len, config_members[0].address, PORT, START_NS);
+    members_receive(a, data, len, &config_members[0].address, PORT, START_NS);
     ck_assert_uint_eq(members_counters(a)->beacons_stranger, 6);
     ck_assert_uint_eq(members_counters(a)->beacons_heard, 0);
     ck_assert(!members_at(a, 1)->alive);
@@ -554,7 +555,7 @@ START_TEST(large_mesh)
     ck_assert_ptr_nonnull(config.members);
     for (uint32_t i = 0; i < count; i++) {
         config.members[i].id = i;
-        config.members[i].address.s_addr = htonl(0x0a000000 + i);
+        config.members[i].address = addr_of_v4(htonl(0x0a000000 + i));
     }
     for (unsigned i = 0; i < 64; i++) {
         out[i].data = data[i];

@@ -356,6 +356,7 @@ struct exchange *exchange_create(const struct exchange_config *config)
             .text = prompt, .text_len = config->prompt_bytes, .max_tokens = 9, .top_p = 1.0f};
         size_t size = prompt_size(&spec);
         uint8_t *body = malloc(size);
+        x->body[i] = body;
         prompt_write(&spec, body);
         struct weft_req_hdr hdr = {.req_seq = i + 1, .model = 7, .want = WEFT_WANT_E2E};
         request_init(&x->requests[i], &x->conn, &hdr, body, (uint32_t)size, config->budget_ns,
@@ -378,6 +379,7 @@ void exchange_destroy(struct exchange *x)
             request_deinit(&x->requests[i]);
         }
         free(x->text[i]);
+        free(x->body[i]);
     }
     serve_destroy(x->serve);
     free(x);

@@ -67,6 +67,7 @@ struct exchange {
     struct serve *serve;
     struct request_conn conn;
     struct request requests[EXCHANGE_REQUESTS_MAX];
+    uint8_t *body[EXCHANGE_REQUESTS_MAX];
     bool open[EXCHANGE_REQUESTS_MAX];
     char *text[EXCHANGE_REQUESTS_MAX];
     uint32_t text_len[EXCHANGE_REQUESTS_MAX];

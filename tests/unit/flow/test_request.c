@@ -15,6 +15,7 @@
 struct fixture {
     struct request_conn conn;
     struct request r;
+    uint8_t *body;
     uint8_t out[REQUEST_OUT_MAX];
 };
 
@@ -23,13 +24,19 @@ static void fixture_open(struct fixture *f, size_t prompt, uint64_t budget_ns)
     char *text = calloc(1, prompt + 1);
     struct prompt_spec spec = {.text = text, .text_len = prompt, .max_tokens = 3, .top_p = 1.0f};
     size_t len = prompt_size(&spec);
-    uint8_t *body = malloc(len);
-    prompt_write(&spec, body);
+    f->body = malloc(len);
+    prompt_write(&spec, f->body);
     free(text);
     struct weft_req_hdr hdr = {
         .req_seq = 5, .model = 77, .req_tags = 3, .tiers = 7, .max_tokens = 3, .session = 9};
     request_conn_init(&f->conn, 4242, 0, 0);
-    request_init(&f->r, &f->conn, &hdr, body, (uint32_t)len, budget_ns, T0);
+    request_init(&f->r, &f->conn, &hdr, f->body, (uint32_t)len, budget_ns, T0);
+}
+
+static void fixture_close(struct fixture *f)
+{
+    request_deinit(&f->r);
+    free(f->body);
 }
 
 static const struct weft_req *next(struct fixture *f, uint64_t now_ns)
@@ -92,7 +99,7 @@ START_TEST(first_flight_and_route_block)
     req = next(&f, T0);
     ck_assert_uint_eq(req->h.offset, 16 * WEFT_REQ_PAYLOAD_SAFE);
     ck_assert_uint_eq(req->h.target, 8);
-    request_deinit(&f.r);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -114,7 +121,7 @@ START_TEST(cookies_without_end_do_not_loop)
     }
     ck_assert_int_eq(f.r.result.status, WEFT_E_UNREACHABLE);
     ck_assert(request_closed(&f.r));
-    request_deinit(&f.r);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -132,7 +139,7 @@ START_TEST(budget_shrinks_on_the_wire)
     const struct weft_req *req = next(&f, T0 + 500 * NS_PER_MS);
     ck_assert_int_eq(req->h.type, WEFT_T_CANCEL);
     ck_assert_uint_eq(req->h.budget_us, WEFT_BUDGET_NONE); /* must not expire on its way */
-    request_deinit(&f.r);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -150,7 +157,7 @@ START_TEST(second_worker_is_cancelled)
     ck_assert(!f.r.ended);
     put(&f, WEFT_T_UNKNOWN, 8, 0, 0, 0, 0, NULL, 0, T0);
     ck_assert_int_eq(f.r.result.status, WEFT_E_WORKER_LOST);
-    request_deinit(&f.r);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -172,7 +179,7 @@ START_TEST(reject_carries_its_reason)
     ck_assert_uint_eq(f.r.result.constraint_best, 900);
     ck_assert_uint_eq(f.r.result.retry_after_ms, 2);
     ck_assert(request_closed(&f.r));
-    request_deinit(&f.r);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -213,7 +220,7 @@ START_TEST(end_is_acknowledged_and_remembered)
     ck_assert_int_eq(f.out[1], WEFT_T_ACK);
     rsp.h.req_seq += REQUEST_TOMBS; /* same place, another request */
     ck_assert_uint_eq(request_tomb_output(&f.conn, &rsp, f.out), 0);
-    request_deinit(&f.r);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -237,7 +244,7 @@ START_TEST(malformed_replies_are_corrupt)
         }
         put(&f, WEFT_T_RESP, 8, 0, len, WEFT_F_LAST, 0, reply, len, T0);
         ck_assert_msg(f.r.ended && f.r.result.status == WEFT_E_CORRUPT, "kind %d", kind);
-        request_deinit(&f.r);
+        fixture_close(&f);
     }
 }
 END_TEST
@@ -267,7 +274,7 @@ START_TEST(gap_is_asked_for_at_once)
         again = again || req->h.type == WEFT_T_RESEND;
     }
     ck_assert(again);
-    request_deinit(&f.r);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -300,7 +307,7 @@ START_TEST(hostile_datagrams)
             request_tick(&f.r, &f.conn, now);
             ck_assert_uint_le(f.r.reply.capacity, 4 * WINDOW_MAX_BYTES);
         }
-        request_deinit(&f.r);
+        fixture_close(&f);
     }
 }
 END_TEST

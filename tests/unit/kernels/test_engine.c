@@ -34,13 +34,16 @@ static struct engine_event events[256];
 static uint64_t now;
 static unsigned steps;
 
-/* A backend in front of the real one: counts rows, can be told to fail, takes its time. */
+/* A backend in front of the real one: counts rows, can be told to fail, takes its time, and cancels
+ * requests while it computes, as another thread would. */
 struct probe {
     struct exec base;
     exec_t *real;
     int fail;
     size_t most_rows;
     uint64_t cost_ns;
+    uint64_t cancel; /* bit by id */
+    bool stopped;    /* by the last of them */
 };
 static struct probe probe;
 
@@ -50,6 +53,11 @@ static int probe_forward(exec_t *self, const struct exec_row *rows, size_t count
     (void)self;
     probe.most_rows = count > probe.most_rows ? count : probe.most_rows;
     now += probe.cost_ns * count;
+    for (uint64_t id = 0; probe.cancel >> id; id++)
+        if (probe.cancel >> id & 1)
+            ck_assert_int_eq(engine_cancel(engine, id, now - 5 * MS), 0);
+    probe.cancel = 0;
+    probe.stopped = watch && watch->stop;
     return probe.fail ? probe.fail : exec_forward(probe.real, rows, count, logits, watch);
 }
 
@@ -84,7 +92,7 @@ static void start(uint32_t slots, uint32_t queue, uint32_t batch)
     steps = 0;
     now = 1000 * MS;
     ck_assert_int_eq(cpu_create(&probe.real, model, &options), 0);
-    probe = (struct probe){{&probe_ops}, probe.real, 0, 0, 1000};
+    probe = (struct probe){.base = {&probe_ops}, .real = probe.real, .cost_ns = 1000};
     backend = &probe.base;
     ck_assert_int_eq(engine_create(&engine, backend, tokenizer, &engine_options), 0);
     ck_assert_uint_le(engine_events_max(engine), sizeof(events) / sizeof(events[0]));
@@ -266,6 +274,50 @@ START_TEST(test_cancel)
 }
 END_TEST
 
+/* In the middle of a step: it is stopped if nobody wants it any more, and only then. */
+START_TEST(test_cancel_in_the_middle)
+{
+    for (uint64_t id = 0; id < 3; id++)
+        ck_assert_int_eq(submit(id, 10, 50), 0);
+    while (seen[2].count < 2)
+        step();
+    const size_t before = seen[1].count;
+    probe.cancel = 1u << 0 | 1u << 2;
+    step();
+    ck_assert(!probe.stopped);
+    ck_assert_int_eq(seen[0].end.finish, ENGINE_CANCELLED); /* in that very step */
+    ck_assert_uint_eq(seen[0].end.stop_us, 5000);
+    ck_assert(seen[2].done && !seen[1].done);
+    ck_assert_uint_eq(seen[1].count, before + 1);
+    ck_assert_int_eq(submit(3, 40, 5), 0);
+    probe.cancel = 1u << 1 | 1u << 3;
+    step();
+    ck_assert(probe.stopped);
+    ck_assert(seen[1].done && seen[1].end.finish == ENGINE_CANCELLED);
+    ck_assert(seen[3].done && seen[3].end.finish == ENGINE_CANCELLED);
+    ck_assert(!engine_busy(engine));
+    ck_assert_int_eq(submit(4, 10, 5), 0); /* the stop is over with its batch */
+    run();
+    ck_assert_int_eq(seen[4].end.finish, ENGINE_LENGTH);
+}
+END_TEST
+
+/* The three parts of a step keep their order. */
+START_TEST(test_parts_of_a_step)
+{
+    ck_assert_int_eq(submit(0, 5, 5), 0);
+    ck_assert_int_eq(engine_settle(engine, events, 256), 0);
+    ck_assert_int_eq(engine_plan(engine, now, events, 1), -ENOBUFS);
+    ck_assert_int_eq(engine_plan(engine, now, events, 256), 0);
+    ck_assert_int_eq(engine_plan(engine, now, events, 256), -EBUSY);
+    engine_run(engine, now);
+    ck_assert_int_eq(engine_settle(engine, events, 1), -ENOBUFS);
+    ck_assert_int_eq(engine_settle(engine, events, 256), 1);
+    ck_assert_int_eq(events[0].kind, ENGINE_TOKEN);
+    ck_assert_int_eq(engine_settle(engine, events, 256), 0);
+}
+END_TEST
+
 START_TEST(test_deadline)
 {
     struct engine_request r = request_of(0, 30, 20);
@@ -424,6 +476,8 @@ int main(void)
     tcase_add_test(tcase, test_refusals);
     tcase_add_test(tcase, test_queue_bound);
     tcase_add_test(tcase, test_cancel);
+    tcase_add_test(tcase, test_cancel_in_the_middle);
+    tcase_add_test(tcase, test_parts_of_a_step);
     tcase_add_test(tcase, test_deadline);
     tcase_add_test(tcase, test_order);
     tcase_add_test(tcase, test_no_starvation);

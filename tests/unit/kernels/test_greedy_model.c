@@ -24,7 +24,7 @@
 #ifndef NEW
 #define NEW 48u
 #endif
-#define RESUMED (NEW / 2) /* each cut is a run of its own */
+#define RESUMED (NEW / 3) /* each cut is a run of its own */
 #define CONTEXT 128u
 
 static struct model *model;

@@ -83,7 +83,7 @@ START_TEST(test_refusals)
     r.resume = ended;
     ck_assert_int_eq(engine_submit(engine, &r, 1), -EINVAL);
     r.resume = fine;
-    r.max_tokens = 3; /* nothing left to generate */
+    r.max_tokens = 2; /* fewer than have been given */
     ck_assert_int_eq(engine_submit(engine, &r, 1), -EINVAL);
     r.max_tokens = 48; /* counts the resumed ones: 3 + 48 exceeds the context, 3 + 47 fills it */
     ck_assert_int_eq(engine_submit(engine, &r, 1), WEFT_E_TOO_LONG);

@@ -24,6 +24,7 @@
 #include "dataplane/nic/neighbour.h"
 #include "dataplane/nic/nic.h"
 #include "dataplane/nic/publish.h"
+#include "schemas/base/addr.h"
 
 #define SKIPPED        77
 #define BURST          32u
@@ -37,8 +38,9 @@ static int make_network(void)
 {
     static const char *const commands =
         "ip link add w0 type veth peer name w1 && ip link set w0 up && ip link set w1 up && "
-        "ip addr add 10.9.0.1/24 dev w0 && "
-        "ip route add 10.8.0.0/16 via 10.9.0.2";
+        "ip addr add 10.9.0.1/24 dev w0 && ip addr add 2001:db8:9::1/64 dev w0 nodad && "
+        "ip route add 10.8.0.0/16 via 10.9.0.2 && "
+        "ip -6 route add 2001:db8:8::/48 via fe80::2 dev w0";
     return unshare(CLONE_NEWNET) == 0 && system(commands) == 0 ? 0 : -EPERM;
 }
 
@@ -103,6 +105,53 @@ START_TEST(frames_come_and_go)
 }
 END_TEST
 
+/* The kernel keeps a tag beside the frame; the stages get it in its place, and it goes out again.
+ */
+START_TEST(tags_stay_in_the_frame)
+{
+    static const uint8_t tagged[64] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2,    0,    0, 0,
+                                       0,    9,    0x81, 0x00, 0x20, 0x05, 0x88, 0xb5, 7};
+    struct route_packet packets[BURST];
+    bool came = false;
+    ck_assert_int_eq(send(peer_fd, tagged, sizeof(tagged), 0), sizeof(tagged));
+    for (int tries = 0; tries < 2000 && !came; tries++) {
+        uint32_t count = nic_rx(nic, 0, packets, BURST);
+        for (uint32_t i = 0; i < count; i++) {
+            packets[i].action = ROUTE_LET_GO;
+            came |= packets[i].len == sizeof(tagged) &&
+                    memcmp(packet_ether(&packets[i]), tagged, sizeof(tagged)) == 0;
+        }
+        nic_tx(nic, 0, packets, count);
+        usleep(1000);
+    }
+    ck_assert(came);
+    ck_assert_uint_eq(nic_buffers_in_use(nic), 0);
+}
+END_TEST
+
+/* Headers that grow on the way begin in front of where the frame came in. */
+START_TEST(frames_grow_at_the_head)
+{
+    struct route_packet p;
+    uint8_t echo[2048];
+    struct sockaddr_ll from;
+    socklen_t size = sizeof(from);
+    send_frame(9, 100);
+    receive_frame(&p);
+    uint8_t *data = (uint8_t *)packet_ether(&p) - 20;
+    memmove(data, data + 20, 14);
+    p.start = (uint8_t)(p.start - 20);
+    p.len += 20;
+    p.action = ROUTE_SEND;
+    ck_assert_uint_eq(nic_tx(nic, 0, &p, 1), 0);
+    do {
+        ck_assert_int_eq(recvfrom(peer_fd, echo, sizeof(echo), 0, (struct sockaddr *)&from, &size),
+                         from.sll_pkttype == PACKET_OUTGOING ? 100 : 120);
+    } while (from.sll_pkttype == PACKET_OUTGOING);
+    ck_assert_uint_eq(echo[34], 9);
+}
+END_TEST
+
 START_TEST(buffers_run_out_and_return)
 {
     struct route_packet *packets = calloc(8192, sizeof(*packets));
@@ -138,35 +187,76 @@ END_TEST
 START_TEST(neighbours_come_from_the_kernel)
 {
     struct neighbours *neighbours;
-    struct neighbour list[3] = {
-        {.address.s_addr = inet_addr("10.9.0.2")},
-        {.address.s_addr = inet_addr("10.8.1.1")}, /* behind the gateway 10.9.0.2 */
-        {.address.s_addr = inet_addr("10.9.0.77")},
+    static const char *const addresses[] = {
+        "10.9.0.2",      "10.8.1.1" /* behind the gateway 10.9.0.2 */,
+        "2001:db8:9::2", "2001:db8:8::1" /* behind the gateway fe80::2 */,
+        "10.9.0.77",     "2001:db8:9::77",
     };
+    struct neighbour list[6] = {0};
+    for (int i = 0; i < 6; i++) {
+        ck_assert(addr_parse(addresses[i], &list[i].address));
+    }
     /* Only now: starting the port may give the interface a fresh table. */
     ck_assert_int_eq(
-        system("ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:02 dev w0 nud permanent"), 0);
-    ck_assert_int_eq(neighbours_create(&neighbours, "w0"), 0);
-    ck_assert_int_eq(neighbours_refresh(neighbours, list, 3), 2);
-    ck_assert(list[0].known && list[0].mac[5] == 2);
-    ck_assert(list[1].known && list[1].mac[5] == 2);
-    ck_assert(!list[2].known);
-    ck_assert_int_eq(neighbours_refresh(neighbours, list, 3), 0);
+        system("ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:02 dev w0 nud permanent && "
+               "ip neigh replace 2001:db8:9::2 lladdr 02:00:00:00:00:03 dev w0 nud permanent && "
+               "ip neigh replace fe80::2 lladdr 02:00:00:00:00:04 dev w0 nud permanent"),
+        0);
+    ck_assert_int_eq(neighbours_create(&neighbours, "w0", 0), 0);
+    ck_assert_int_eq(neighbours_refresh(neighbours, list, 6), 4);
+    for (int i = 0; i < 6; i++) {
+        static const uint8_t marks[6] = {2, 2, 3, 4, 0, 0};
+        ck_assert(list[i].known == (marks[i] != 0));
+        ck_assert_uint_eq(list[i].mac[5], marks[i]);
+    }
+    ck_assert_int_eq(neighbours_refresh(neighbours, list, 6), 0);
     neighbours_destroy(neighbours);
-    ck_assert_int_eq(neighbours_create(&neighbours, "nosuch"), -ENODEV);
-    neighbours_destroy(neighbours); /* NULL now, and fine */
+    ck_assert_int_eq(neighbours_create(&neighbours, "nosuch", 0), -ENODEV);
+    ck_assert_int_eq(neighbours_create(&neighbours, "w0", 6), -ENODEV); /* no such VLAN device */
+    neighbours_destroy(neighbours);                                     /* NULL now, and fine */
+}
+END_TEST
+
+/* Those of the VLAN's own device. Not every kernel can make one. */
+START_TEST(neighbours_of_a_vlan)
+{
+    struct neighbours *neighbours;
+    struct neighbour node = {.known = false};
+    if (system("ip link add link w0 name upper type vlan id 5 2>/dev/null") != 0) {
+        return;
+    }
+    ck_assert_int_eq(
+        system("ip link set upper up && ip addr add 10.7.0.1/24 dev upper && "
+               "ip neigh replace 10.7.0.2 lladdr 02:00:00:00:00:05 dev upper nud permanent"),
+        0);
+    ck_assert(addr_parse("10.7.0.2", &node.address));
+    ck_assert_int_eq(neighbours_create(&neighbours, "w0", 6), -ENODEV);
+    ck_assert_int_eq(neighbours_create(&neighbours, "w0", 5), 0);
+    ck_assert_int_eq(neighbours_refresh(neighbours, &node, 1), 1);
+    ck_assert(node.known && node.mac[5] == 5);
+    neighbours_destroy(neighbours);
+    ck_assert_int_eq(neighbours_create(&neighbours, "w0", 0), 0);
+    ck_assert_int_eq(neighbours_refresh(neighbours, &node, 1), 0);
+    neighbours_destroy(neighbours);
 }
 END_TEST
 
 START_TEST(guard_keeps_the_port)
 {
-    struct in_addr self = {.s_addr = inet_addr("10.9.0.1")};
-    int fd = guard_open(self, 7400);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(guard_open(self, 7400), -EADDRINUSE);
-    self.s_addr = inet_addr("10.9.0.99");
-    ck_assert_int_eq(guard_open(self, 7400), -EADDRNOTAVAIL);
-    close(fd);
+    static const char *const own[] = {"10.9.0.1", "2001:db8:9::1"};
+    static const char *const other[] = {"10.9.0.99", "2001:db8:9::99"};
+    struct in6_addr self;
+    int fds[2];
+    for (int i = 0; i < 2; i++) {
+        ck_assert(addr_parse(own[i], &self));
+        fds[i] = guard_open(&self, 7400);
+        ck_assert_int_ge(fds[i], 0);
+        ck_assert_int_eq(guard_open(&self, 7400), -EADDRINUSE);
+        ck_assert(addr_parse(other[i], &self));
+        ck_assert_int_eq(guard_open(&self, 7400), -EADDRNOTAVAIL);
+    }
+    close(fds[0]);
+    close(fds[1]);
 }
 END_TEST
 
@@ -265,9 +355,12 @@ int main(void)
     Suite *suite = suite_create("nic");
     TCase *tc = tcase_create("nic");
     tcase_add_test(tc, frames_come_and_go);
+    tcase_add_test(tc, tags_stay_in_the_frame);
+    tcase_add_test(tc, frames_grow_at_the_head);
     tcase_add_test(tc, buffers_run_out_and_return);
     tcase_add_test(tc, a_frame_ends_the_sleep);
     tcase_add_test(tc, neighbours_come_from_the_kernel);
+    tcase_add_test(tc, neighbours_of_a_vlan);
     tcase_add_test(tc, guard_keeps_the_port);
     tcase_add_test(tc, no_reader_sees_what_was_destroyed);
     suite_add_tcase(suite, tc);

@@ -14,13 +14,33 @@ static struct route_table *at_frankfurt;
 static struct route_frame frame_a, frame_b;
 static struct route_packet a, b;
 
-static void setup(void)
+/* Every test but those of IPv4's own headers runs for each pair of families. */
+static void setup(bool ip6_nodes, bool ip6_client)
 {
+    fixture_ip6_nodes = ip6_nodes;
+    fixture_ip6_client = ip6_client;
     tokyo = fixture_core(1);
     frankfurt = fixture_core(2);
     at_tokyo = fixture_table(1);
     at_frankfurt = fixture_table(2);
     ck_assert_ptr_nonnull(at_tokyo);
+}
+
+static void setup_44(void)
+{
+    setup(false, false);
+}
+static void setup_46(void)
+{
+    setup(false, true);
+}
+static void setup_64(void)
+{
+    setup(true, false);
+}
+static void setup_66(void)
+{
+    setup(true, true);
 }
 
 static void teardown(void)
@@ -180,6 +200,23 @@ START_TEST(reply_returns_through_the_ingress)
     ck_assert_uint_eq(tokyo->loads[2].room, 3);
     ck_assert_uint_eq(tokyo->loads[2].queue_us, 77);
     ck_assert_uint_eq(tokyo->loads[2].assigned, 0);
+}
+END_TEST
+
+/* A node's own UNKNOWN has no load word: it must not make the node look full. */
+START_TEST(only_workers_tell_their_load)
+{
+    relay_to_frankfurt();
+    struct weft_req request = frame_b.weft.req;
+    fixture_reply(&a, &frame_a, &request, 2, WEFT_T_UNKNOWN);
+    frame_a.weft.rsp.h.room = 0;
+    run_stages(frankfurt, at_frankfurt, &a, 30);
+    arrive(&b, &a, &frame_b);
+    uint16_t room = tokyo->loads[2].room;
+    run_stages(tokyo, at_tokyo, &b, 40);
+    ck_assert_uint_eq(b.action, ROUTE_SEND);
+    ck_assert_uint_eq(tokyo->loads[2].room, room);
+    ck_assert_uint_eq(tokyo->loads[2].assigned, 1);
 }
 END_TEST
 
@@ -510,7 +547,7 @@ END_TEST
 START_TEST(random_frames_do_no_harm)
 {
     struct rng rng = {.state = 5};
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < 50000; i++) {
         fixture_request(&a, &frame_a, 1, 60);
         fixture_cookie(tokyo, &a);
         uint32_t flips = 1 + rng_below(&rng, 4);
@@ -525,17 +562,16 @@ START_TEST(random_frames_do_no_harm)
 }
 END_TEST
 
-int main(void)
+static TCase *pair_case(const char *name, void (*begin)(void))
 {
-    Suite *suite = suite_create("stages");
-    TCase *tc = tcase_create("stages");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    TCase *tc = tcase_create(name);
+    tcase_add_checked_fixture(tc, begin, teardown);
     tcase_add_test(tc, unproven_client_gets_a_cookie);
     tcase_add_test(tc, cookie_is_bound_to_address_port_and_connection);
     tcase_add_test(tc, request_is_stamped_and_relayed);
     tcase_add_test(tc, damage_on_the_way_stays_visible);
-    tcase_add_test(tc, absent_checksum_stays_absent);
     tcase_add_test(tc, reply_returns_through_the_ingress);
+    tcase_add_test(tc, only_workers_tell_their_load);
     tcase_add_test(tc, forged_return_block_goes_nowhere);
     tcase_add_test(tc, forged_origin_goes_nowhere);
     tcase_add_test(tc, strangers_cannot_pose_as_nodes);
@@ -546,11 +582,22 @@ int main(void)
     tcase_add_test(tc, second_chance_goes_to_the_alternate);
     tcase_add_test(tc, second_chance_minds_the_budget);
     tcase_add_test(tc, hops_run_out);
-    tcase_add_loop_test(tc, malformed_frames_are_counted_by_reason, 0, 18);
     tcase_add_test(tc, worker_garbage_is_counted);
     tcase_add_test(tc, nothing_is_routed_before_a_table);
     tcase_add_test(tc, random_frames_do_no_harm);
-    suite_add_tcase(suite, tc);
+    return tc;
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("stages");
+    TCase *plain = pair_case("IPv4", setup_44);
+    tcase_add_test(plain, absent_checksum_stays_absent);
+    tcase_add_loop_test(plain, malformed_frames_are_counted_by_reason, 0, 18);
+    suite_add_tcase(suite, plain);
+    suite_add_tcase(suite, pair_case("IPv4, clients IPv6", setup_46));
+    suite_add_tcase(suite, pair_case("IPv6, clients IPv4", setup_64));
+    suite_add_tcase(suite, pair_case("IPv6", setup_66));
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);

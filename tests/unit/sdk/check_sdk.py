@@ -24,6 +24,7 @@ import header  # noqa: E402  (the path above makes it visible)
 CALLERS_OWN = ("weft_client_opts", "weft_message", "weft_query", "weft_result", "weft_worker_facts",
                "weft_load", "weft_job_part", "weft_job_report", "weft_worker_callbacks")
 DIALECTS = (("c", "c11"), ("c", "c17"), ("c++", "c++17"), ("c++", "c++20"))
+LIBRARY_PAGES = {"libweft", "weft_client", "weft_query", "weft_result", "weft_worker"}
 WARNINGS = ("-Wall", "-Wextra", "-pedantic", "-Werror")
 SKIPPED = 77
 
@@ -210,23 +211,57 @@ def check_cuts(core):
 
 def check_pip(args):
     """pip installs the package from the tree, and what it has installed works."""
-    probe = [sys.executable, "-c", "import setuptools, wheel, pip"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
+    pythons = [name for name in (sys.executable, "/usr/bin/python3") if subprocess.run(
+        [name, "-c", "import setuptools, wheel, pip"], capture_output=True, check=False)
+        .returncode == 0]
+    if not pythons:
         raise SystemExit(SKIPPED)
+    python = pythons[0]
     with tempfile.TemporaryDirectory() as folder:
         source, site = Path(folder) / "source", Path(folder) / "site"
         shutil.copytree(CLIENT / "python", source)  # pip builds in the source folder
-        run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
+        run([python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
              "--no-build-isolation", "--disable-pip-version-check", "--root-user-action=ignore",
              "--target", site, source])
         shutil.copy(args.build_dir / "lib" / "libweft.so.1", site / "weft")
         env = {key: value for key, value in os.environ.items() if key != "WEFT_LIBRARY"}
-        out = run([sys.executable, "-c", "import weft, weft._library as l; print(weft.__file__, "
+        out = run([python, "-c", "import weft, weft._library as l; print(weft.__file__, "
                    "l.library()._name)"], env=env | {"PYTHONPATH": str(site)}, cwd=folder).split()
         files = {path.name for path in (site / "weft").iterdir()}
         if not all(str(site) in path for path in out) or "py.typed" not in files:
             raise Problem(f"installed {sorted(files)}, imported {out}")
     return "installed, found its library beside it"
+
+
+# ---- manual ----
+def check_man(args):
+    """Every page is clean to mandoc and groff, and what it refers to exists."""
+    pages = sorted(path for path in (args.build_dir / "man").glob("*/man?/*") if path.is_file())
+    tools = [command for command in (["mandoc", "-Tlint", "-W", "warning"],
+                                     ["man", "--warnings", "-l"]) if shutil.which(command[0])]
+    if not tools:
+        raise SystemExit(SKIPPED)
+    names, said = {path.name for path in pages}, []
+    difference("pages against functions", {name[:-2] for name in names if name.endswith(".3")},
+               set(header.Sdk(INCLUDE, TABLES).functions) | LIBRARY_PAGES, "(no such function)",
+               "A new function: put it into @synopsis and @functions of a page in "
+               "dataplane/client/man.")
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        said += [f"{path.name}: no page {name}.{section}" for name, section in
+                 re.findall(r"^\.Xr (weft\S*|libweft) (\d)", text, re.M)
+                 if f"{name}.{section}" not in names and section == "3"]
+        if text.startswith(".so "):
+            said += [f"{path.name}: {text}"] if text.split("/")[-1].strip() not in names else []
+            continue
+        for command in tools:
+            done = subprocess.run([*command, path], capture_output=True, text=True, check=False,
+                                  env=os.environ | {"MANPAGER": "cat", "LC_ALL": "C.UTF-8"})
+            said.append(done.stdout + done.stderr if command[0] == "mandoc" else done.stderr)
+    said = [text for text in said if text]
+    if said or not pages:
+        raise Problem("\n".join(said) or "no pages")
+    return f"{len(pages)} pages, {' and '.join(command[0] for command in tools)}"
 
 
 # ---- installation ----
@@ -247,6 +282,7 @@ def check_install(args):
             env=os.environ | {"DESTDIR": str(stage)})
         files = {p.name: p for p in stage.rglob("*") if not p.is_dir()}
         wanted = {"libweft.so", "libweft.so.1", "libweft.a", "weft.pc", "wire.def", "status.def",
+                  "libweft.3", "weft_client.3", "weft_ask.3",
                   *(p.name for p in INCLUDE.glob("*.h"))}
         if not wanted <= set(files):
             raise Problem(f"not installed: {', '.join(sorted(wanted - set(files)))}")
@@ -275,7 +311,8 @@ def expect_unreachable(program, env):
 
 
 CHECKS = {"symbols": check_symbols, "headers": check_headers, "layout": check_layout,
-          "install": check_install, "python": check_python, "pip": check_pip}
+          "install": check_install, "python": check_python, "pip": check_pip,
+          "man": check_man}
 
 
 def main():

@@ -17,10 +17,13 @@ from .errors import CancelledError, Error, error_of
 from .types import Prompt, Query, Result, plain, query_to_c, whole
 
 
+HOLD_PIECES = 4096  # a stream of which so many are unread is held back
+
+
 class Sink:
     """Where the callbacks put a request's text and its end. Does not know who reads it, so that a
     reader that is dropped can be noticed."""
-    __slots__ = ("key", "request", "pieces", "result", "wake", "_decoder")
+    __slots__ = ("key", "request", "pieces", "result", "wake", "held", "_decoder")
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -28,6 +31,7 @@ class Sink:
         self.pieces: deque[str] = deque()
         self.result: Optional[Result] = None
         self.wake: Optional[Callable[[], None]] = None
+        self.held = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def put(self, data: bytes, final: bool = False) -> None:
@@ -64,6 +68,7 @@ class Core:
         self._lock = threading.Lock()
         self._sinks: dict[int, Sink] = {}
         self._dropped: deque[int] = deque()
+        self._resumed: deque[int] = deque()
         self._keys = itertools.count(1)
         self._text_fn, self._done_fn = _callbacks(self._sinks)
         opts = COpts(node=plain("node", node), connect_tries=whole("tries", connect_tries, 32),
@@ -96,7 +101,8 @@ class Core:
 
     def timeout_ms(self) -> int:
         """Until process() must be called although nothing came; -1 = never."""
-        return 0 if self._dropped else int(self._lib.weft_client_timeout_ms(self._client))
+        noted = self._dropped or self._resumed
+        return 0 if noted else int(self._lib.weft_client_timeout_ms(self._client))
 
     def submit(self, prompt: Prompt | Query, changes: dict[str, Any]) -> Sink:
         if isinstance(prompt, Query):
@@ -125,16 +131,32 @@ class Core:
         """Moves what there is to move; pieces and ends land in the sinks."""
         with self._lock:
             self._check()
+            while self._resumed:
+                self._release(self._sinks.get(self._resumed.popleft()))
             while self._dropped:
                 sink = self._sinks.get(self._dropped.popleft())
+                self._release(sink)
                 if sink is not None and sink.request is not None:
                     self._lib.weft_cancel(sink.request)
             self._lib.weft_client_process(self._client)
+
+    def _release(self, sink: Optional[Sink]) -> None:
+        if sink is not None and sink.request is not None and sink.held:
+            sink.held = False
+            self._lib.weft_hold(sink.request, False)
 
     def drop(self, sink: Sink) -> None:
         """Nobody wants the rest. Takes effect with the next process(); any thread, any time."""
         if sink.result is None:
             self._dropped.append(sink.key)
+
+    def take(self, sink: Sink) -> tuple[str, bool]:
+        """The next piece, and whether process() should be called: the reader has caught up."""
+        piece = sink.pieces.popleft()
+        resume = sink.held and not sink.pieces
+        if resume:
+            self._resumed.append(sink.key)
+        return piece, resume
 
     def try_process(self) -> None:
         """process() if nobody is in the middle of it: for finalisers."""
@@ -148,8 +170,14 @@ class Core:
 
 def _callbacks(sinks: dict[int, Sink]) -> tuple[Any, Any]:
     """The two C callbacks; they know the sinks only, or a client would keep itself alive."""
-    def on_text(_request: int, text: int, length: int, key: int) -> None:
-        sinks[key].put(ctypes.string_at(text, length))
+    hold = library().weft_hold
+
+    def on_text(request: int, text: int, length: int, key: int) -> None:
+        sink = sinks[key]
+        sink.put(ctypes.string_at(text, length))
+        if len(sink.pieces) >= HOLD_PIECES and not sink.held:
+            sink.held = True
+            hold(request, True)  # here, not later: one process() can bring a whole answer
 
     def on_done(_request: int, result: Any, key: int) -> None:
         sinks.pop(key).end(Result.from_c(result.contents))

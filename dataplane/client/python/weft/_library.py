@@ -100,6 +100,7 @@ PROTOTYPES = {
     "weft_submit": (c_int, c_void_p, POINTER(CQuery), TEXT_FN, DONE_FN, c_void_p,
                     POINTER(c_void_p)),
     "weft_cancel": (None, c_void_p),
+    "weft_hold": (None, c_void_p, c_bool),
     "weft_status_text": (c_char_p, c_int),
     "weft_status_name": (c_char_p, c_int),
     "weft_finish_name": (c_char_p, ctypes.c_uint),

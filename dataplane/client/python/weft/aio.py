@@ -32,7 +32,10 @@ class AsyncStream(AsyncIterator[str]):
         sink = self._sink
         while not self._over:
             if sink.pieces:
-                return sink.pieces.popleft()
+                piece, resume = self._client._core.take(sink)
+                if resume:
+                    self._client._turn()
+                return piece
             if sink.result is not None:
                 self._over = True
                 error = sink.error()

@@ -32,7 +32,7 @@ class Stream(Iterator[str]):
         sink = self._sink
         while not self._over:
             if sink.pieces:
-                return sink.pieces.popleft()
+                return self._client._core.take(sink)[0]
             if sink.result is not None:
                 self._over = True
                 error = sink.error()

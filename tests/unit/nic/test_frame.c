@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_partial.c - checksums begun by a kernel and ended by nic/partial.c, against a byte-wise sum
+/* test_frame.c - checksums begun by a kernel and ended by nic/frame.c, against a byte-wise sum
  * of its own; both families, with and without a VLAN tag, every length. */
 #include <arpa/inet.h>
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "dataplane/nic/partial.h"
+#include "dataplane/nic/frame.h"
 #include "schemas/base/rng.h"
 
 #define PORT        7400
@@ -74,6 +74,9 @@ static void make(struct made *m, struct rng *rng, uint32_t payload, bool v6, boo
     for (uint32_t i = 0; i < m->len; i++) {
         m->bytes[i] = (uint8_t)rng_next(rng);
     }
+    if (!v6) {
+        set16(m->bytes + m->ip_at + 6, 0x4000); /* no fragment */
+    }
     if (tagged) {
         set16(m->bytes + 12, 0x8100);
     }
@@ -92,7 +95,8 @@ START_TEST(what_was_begun_is_ended)
     for (int i = 0; i < ROUNDS; i++) {
         make(&m, &rng, rng_below(&rng, PAYLOAD_MAX), i % 2 != 0, i % 4 >= 2);
         uint16_t want = true_checksum(&m);
-        ck_assert(partial_finish(m.bytes, m.len, htons(PORT)));
+        ck_assert(frame_is_ours(m.bytes, m.len, htons(PORT)));
+        ck_assert(frame_finish_sum(m.bytes, m.len, htons(PORT)));
         ck_assert_uint_eq(get16(m.bytes + m.udp_at + 6), want);
     }
 }
@@ -111,7 +115,7 @@ START_TEST(whole_and_damaged_ones_stay)
         set16(m.bytes + m.udp_at + 6, checksum);
         m.bytes[m.udp_at + 8] ^= (uint8_t)(i % 3); /* damage in two thirds */
         before = m;
-        ck_assert(!partial_finish(m.bytes, m.len, htons(PORT)));
+        ck_assert(!frame_finish_sum(m.bytes, m.len, htons(PORT)));
         ck_assert_mem_eq(m.bytes, before.bytes, m.len);
     }
 }
@@ -124,16 +128,18 @@ START_TEST(others_are_left_alone)
     const struct {
         int at; /* from the IP header; negative: nothing */
         uint8_t value;
-    } changes[] = {{0, 0x46}, {9, 6}, {-2, 0x88}};
+    } changes[] = {{0, 0x46}, {9, 6}, {-2, 0x88}, {7, 0x01}, {6, 0x20}};
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
         make(&m, &rng, 100, false, false);
         m.bytes[(int)m.ip_at + changes[i].at] = changes[i].value;
         before = m;
-        ck_assert(!partial_finish(m.bytes, m.len, htons(PORT)));
+        ck_assert(!frame_is_ours(m.bytes, m.len, htons(PORT)));
+        ck_assert(!frame_finish_sum(m.bytes, m.len, htons(PORT)));
         ck_assert_mem_eq(m.bytes, before.bytes, m.len);
     }
     make(&m, &rng, 100, true, false);
-    ck_assert(!partial_finish(m.bytes, m.len, htons(PORT + 1)));
+    ck_assert(!frame_is_ours(m.bytes, m.len, htons(PORT + 1)));
+    ck_assert(!frame_finish_sum(m.bytes, m.len, htons(PORT + 1)));
 }
 END_TEST
 
@@ -147,20 +153,21 @@ START_TEST(cut_frames_are_left_alone)
         for (uint32_t len = 0; len < m.len; len++) {
             uint8_t *copy = malloc(len + 1);
             memcpy(copy, m.bytes, len);
-            ck_assert(!partial_finish(copy, len, htons(PORT)));
+            ck_assert(!frame_finish_sum(copy, len, htons(PORT)));
+            ck_assert(frame_is_ours(copy, len, htons(PORT)) == (len >= m.udp_at + 8));
             ck_assert_mem_eq(copy, m.bytes, len);
             free(copy);
         }
         set16(m.bytes + m.udp_at + 4, 7); /* shorter than its own header */
-        ck_assert(!partial_finish(m.bytes, m.len, htons(PORT)));
+        ck_assert(!frame_finish_sum(m.bytes, m.len, htons(PORT)));
     }
 }
 END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("partial");
-    TCase *tc = tcase_create("partial");
+    Suite *suite = suite_create("frame");
+    TCase *tc = tcase_create("frame");
     tcase_add_test(tc, what_was_begun_is_ended);
     tcase_add_test(tc, whole_and_damaged_ones_stay);
     tcase_add_test(tc, others_are_left_alone);

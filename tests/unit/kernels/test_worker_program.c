@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program weft-worker behind weftd's own end of a port, with a small model that takes its time
+ * over a long prompt: what it answers while it computes, and to nonsense. */
+#include <check.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <weft/status.h>
+
+#include "dataplane/flow/prompt.h"
+#include "dataplane/port/port.h"
+#include "kernels/model/gguf.h"
+#include "schemas/base/clock.h"
+#include "tiny_model.h"
+
+#define CONTEXT    4096u
+#define LONG_COUNT 3000u
+#define PROBES     60u
+#define PROBE_MS   2
+#define WAIT_MS    30000 /* bounds a hang, measures nothing */
+#define PIECE      1024u
+
+static char model_path[] = "/tmp/weft-test-worker-XXXXXX";
+static char port_path[sizeof(model_path) + 8];
+static pid_t child;
+static int listener;
+static struct port *port;
+static uint8_t answer[WEFT_DATAGRAM_MAX];
+static uint32_t tokens[LONG_COUNT];
+
+static void write_model(void)
+{
+    static const struct tiny_shape shape = {
+        .seed = 1,
+        .type = GGUF_TENSOR_Q4_1,
+        .embedding_type = GGUF_TENSOR_Q8_0,
+        .layers = 24,
+        .heads = 8,
+        .kv_heads = 2,
+        .head_width = 32,
+        .ffn_width = 512,
+        .context = CONTEXT,
+    };
+    size_t size;
+    uint8_t *data = tiny_write(&shape, &size);
+    const int fd = mkstemp(model_path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, data, size), (ssize_t)size);
+    close(fd);
+    free(data);
+}
+
+static void start_worker(void)
+{
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        execl(WEFT_WORKER, "weft-worker", "--port", port_path, "--model", model_path, "--threads",
+              "1", "--slots", "2", "--context", "4096", (char *)NULL);
+        _exit(127);
+    }
+}
+
+static void setup(void)
+{
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    const struct port_self self = {12, 4, "node"};
+    write_model();
+    snprintf(port_path, sizeof(port_path), "%s.sock", model_path);
+    memcpy(local.sun_path, port_path, sizeof(port_path));
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&local, sizeof(local)), 0);
+    ck_assert_int_eq(listen(listener, 4), 0);
+    start_worker();
+    struct pollfd pfd = {.fd = listener, .events = POLLIN};
+    ck_assert_int_eq(poll(&pfd, 1, WAIT_MS), 1);
+    const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    pfd.fd = fd;
+    ck_assert_int_eq(poll(&pfd, 1, WAIT_MS), 1);
+    ck_assert_int_eq(port_open(&port, fd, &self), 0);
+    for (size_t i = 0; i < LONG_COUNT; i++)
+        tokens[i] = (uint32_t)(i * 7 % 256);
+}
+
+/* A worker told to stop ends with 0, whatever it was asked before. */
+static void teardown(void)
+{
+    int status;
+    ck_assert_int_eq(kill(child, SIGTERM), 0);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    port_destroy(port);
+    close(listener);
+    unlink(port_path);
+    unlink(model_path);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static struct weft_req header_of(uint8_t type, uint32_t seq)
+{
+    return (struct weft_req){
+        .h = {.ver_fmt = WEFT_VER_FMT,
+              .type = type,
+              .hdr_words = WEFT_REQ_WORDS,
+              .flags = WEFT_F_RELAYED,
+              .conn_id = 3,
+              .req_seq = seq,
+              .budget_us = WEFT_BUDGET_NONE},
+    };
+}
+
+static void send_one(const struct weft_req *req, const void *payload, size_t len)
+{
+    uint8_t data[WEFT_DATAGRAM_MAX];
+    memcpy(data, req, sizeof(*req));
+    if (len)
+        memcpy(data + sizeof(*req), payload, len);
+    ck_assert(port_push(port, data, (uint32_t)(sizeof(*req) + len)));
+}
+
+static void send_request(uint32_t seq, const struct prompt_spec *spec)
+{
+    const size_t size = prompt_size(spec);
+    uint8_t *body = malloc(size);
+    struct weft_req req = header_of(WEFT_T_REQ, seq);
+    ck_assert_ptr_nonnull(body);
+    prompt_write(spec, body);
+    req.h.msg_len = (uint32_t)size;
+    for (size_t at = 0; at < size; at += PIECE) {
+        req.h.offset = (uint32_t)at;
+        send_one(&req, body + at, size - at < PIECE ? size - at : PIECE);
+    }
+    free(body);
+    port_flush(port);
+}
+
+/* The worker's next datagram, in `answer`. */
+static const struct weft_rsp *receive(void)
+{
+    for (;;) {
+        if (port_pop(port, answer, sizeof(answer)) != 0)
+            return (const struct weft_rsp *)(const void *)answer;
+        if (!ring_sleep_begin(&port->to_node))
+            continue;
+        struct pollfd pfd = {.fd = port->wake_node_fd, .events = POLLIN};
+        uint64_t wakes;
+        ck_assert_int_eq(poll(&pfd, 1, WAIT_MS), 1);
+        ck_assert_int_eq(read(port->wake_node_fd, &wakes, sizeof(wakes)), sizeof(wakes));
+        ring_sleep_end(&port->to_node);
+    }
+}
+
+static const struct weft_rsp *receive_type(uint8_t type)
+{
+    const struct weft_rsp *rsp = receive();
+    while (rsp->h.type != type)
+        rsp = receive();
+    return rsp;
+}
+
+static int refusal(uint32_t seq, const struct prompt_spec *spec)
+{
+    struct weft_reject why;
+    send_request(seq, spec);
+    const struct weft_rsp *rsp = receive_type(WEFT_T_REJECT);
+    ck_assert_uint_eq(rsp->h.req_seq, seq);
+    memcpy(&why, answer + sizeof(*rsp), sizeof(why));
+    return -(int)why.status;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a;
+    const uint64_t y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+START_TEST(test_probes_and_cancel)
+{
+    const struct prompt_spec spec = {
+        .tokens = tokens, .token_count = LONG_COUNT, .max_tokens = 8, .top_p = 1.0f};
+    const struct weft_range nothing = {0, 0};
+    uint64_t took_ns[PROBES];
+    uint32_t first = 0;
+    uint32_t last = 0;
+    send_request(1, &spec);
+    (void)receive_type(WEFT_T_GRANT);
+    for (size_t i = 0; i < PROBES; i++) {
+        const struct weft_req probe = header_of(WEFT_T_RESEND, 1);
+        const uint64_t begin_ns = clock_now_ns();
+        send_one(&probe, &nothing, sizeof(nothing));
+        port_flush(port);
+        const struct weft_rsp *rsp = receive();
+        while (rsp->h.type == WEFT_T_GRANT)
+            rsp = receive();
+        took_ns[i] = clock_now_ns() - begin_ns;
+        ck_assert_int_eq(rsp->h.type, WEFT_T_BUSY); /* the prompt is not through yet */
+        ck_assert_uint_ne(rsp->h.arg, 0);
+        first = i ? first : rsp->h.arg;
+        last = rsp->h.arg;
+        (void)poll(NULL, 0, PROBE_MS);
+    }
+    ck_assert_uint_gt(last, first);
+    qsort(took_ns, PROBES, sizeof(took_ns[0]), compare_u64);
+    printf("probes while it computes: median %.0f us, p95 %.0f us, most %.0f us; %u steps\n",
+           (double)took_ns[PROBES / 2] / 1e3, (double)took_ns[PROBES * 95 / 100] / 1e3,
+           (double)took_ns[PROBES - 1] / 1e3, last - first);
+    const struct weft_req cancel = header_of(WEFT_T_CANCEL, 1);
+    struct weft_done done;
+    send_one(&cancel, NULL, 0);
+    port_flush(port);
+    const struct weft_rsp *rsp = receive_type(WEFT_T_RESP);
+    ck_assert(rsp->h.flags & WEFT_F_LAST);
+    memcpy(&done, answer + sizeof(*rsp) + sizeof(struct weft_frame), sizeof(done));
+    ck_assert_int_eq(-(int)done.status, WEFT_E_CANCELLED);
+    ck_assert_uint_eq(done.new_tokens, 0);
+}
+END_TEST
+
+START_TEST(test_nonsense)
+{
+    static const uint32_t outside[] = {5, TINY_VOCAB, 6};
+    static const uint32_t ended[] = {5, TINY_IM_END, 6};
+    static const uint32_t fine[] = {5, 6, 7};
+    struct prompt_spec spec = {
+        .tokens = tokens, .token_count = 10, .max_tokens = 20, .top_p = 1.0f, .resume_count = 3};
+    spec.resume = outside;
+    ck_assert_int_eq(refusal(1, &spec), WEFT_E_BAD_REQUEST);
+    spec.resume = ended;
+    ck_assert_int_eq(refusal(2, &spec), WEFT_E_BAD_REQUEST);
+    spec.resume = fine;
+    spec.max_tokens = CONTEXT - 9;
+    ck_assert_int_eq(refusal(3, &spec), WEFT_E_TOO_LONG);
+    spec.max_tokens = 2;
+    ck_assert_int_eq(refusal(4, &spec), WEFT_E_BAD_REQUEST);
+    spec.max_tokens = 5;
+    send_request(5, &spec);
+    const struct weft_rsp *rsp = receive_type(WEFT_T_RESP);
+    while (!(rsp->h.flags & WEFT_F_LAST))
+        rsp = receive_type(WEFT_T_RESP);
+    struct weft_done done;
+    memcpy(&done, answer + rsp->h.msg_len - rsp->h.offset + sizeof(*rsp) - sizeof(done),
+           sizeof(done));
+    ck_assert_uint_eq(done.status, 0);
+    ck_assert_uint_eq(done.prompt_tokens, 10);
+    ck_assert_uint_eq(done.new_tokens, 5);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("worker_program");
+    TCase *tcase = tcase_create("core");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, test_probes_and_cancel);
+    tcase_add_test(tcase, test_nonsense);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
