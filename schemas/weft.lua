@@ -125,7 +125,7 @@ f["rsp.free_vram_64mib"] = ProtoField.uint16("weft.rsp.free_vram_64mib", "free_v
 f["rsp.queue_us"] = ProtoField.uint32("weft.rsp.queue_us", "queue_us", base.DEC, nil, nil, "load word: predicted wait of a new request")
 f["rsp.origin"] = ProtoField.uint16("weft.rsp.origin", "origin", base.DEC, nil, nil, "ingress that holds the key of the return block")
 f["rsp.server"] = ProtoField.uint16("weft.rsp.server", "server", base.DEC, nil, nil, "node id that serves")
-f["rsp.arg"] = ProtoField.uint32("weft.rsp.arg", "arg", base.DEC, nil, nil, "GRANT: bytes granted; BUSY: steps of the runtime, 0 = unknown")
+f["rsp.arg"] = ProtoField.uint32("weft.rsp.arg", "arg", base.DEC, nil, nil, "GRANT: bytes granted; BUSY: steps, 0 = unknown; RESP: sum")
 layouts.rsp = {
     {"rsp.room", 32, 2, true},
     {"rsp.free_vram_64mib", 34, 2, true, notes.vram},
@@ -209,6 +209,7 @@ f["prompt.min_p"] = ProtoField.float("weft.prompt.min_p", "min_p")
 f["prompt.top_k"] = ProtoField.uint32("weft.prompt.top_k", "top_k", base.DEC, nil, nil, "0 = off")
 f["prompt.parts"] = ProtoField.uint32("weft.prompt.parts", "parts", base.DEC, nil, nil, "CHAT: number of messages; else 0")
 f["prompt.resume"] = ProtoField.uint32("weft.prompt.resume", "resume", base.DEC, nil, nil, "token ids between this header and the prompt")
+f["prompt.sum"] = ProtoField.uint32("weft.prompt.sum", "sum", base.DEC, nil, nil, "CRC-32C of the body, this field as zero")
 layouts.prompt = {
     {"prompt.kind", 0, 1, true},
     {"prompt.flags", 1, 1, true},
@@ -221,8 +222,9 @@ layouts.prompt = {
     {"prompt.top_k", 28, 4, true},
     {"prompt.parts", 32, 4, true},
     {"prompt.resume", 36, 4, true},
+    {"prompt.sum", 40, 4, true},
 }
-sizes.prompt = 40
+sizes.prompt = 44
 
 f["part.role"] = ProtoField.uint32("weft.part.role", "role", base.DEC, {[1] = "SYSTEM", [2] = "USER", [3] = "ASSISTANT"}, nil, "WEFT_ROLE_*")
 f["part.len"] = ProtoField.uint32("weft.part.len", "len", base.DEC, nil, nil, "bytes of text that follow")

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <weft/wire.h>
 
+#include "schemas/base/crc32c.h"
+
 /* Reply bytes a worker may send before the client has said how many it takes. A RESEND counts as a
  * credit of this much past its first byte, so that no lost ACK can stop a stream for good. */
 #define FLOW_CREDIT_FIRST_BYTES 65536u
@@ -36,4 +38,13 @@ static inline bool datagram_check(const uint8_t *data, size_t len, bool down, si
     payload->data = data + header_len;
     payload->len = (uint32_t)(len - header_len);
     return true;
+}
+
+/* What `arg` of a RESP has to be. */
+static inline uint32_t datagram_sum(const struct weft_rsp_hdr *h, const void *payload, size_t len)
+{
+    size_t begin = offsetof(struct weft_rsp_hdr, conn_id);
+    uint32_t sum =
+        crc32c(0, (const uint8_t *)h + begin, offsetof(struct weft_rsp_hdr, room) - begin);
+    return crc32c(sum, payload, len);
 }

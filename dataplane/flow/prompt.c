@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/base/crc32c.h"
 #include "schemas/base/cursor.h"
 
 size_t prompt_size(const struct prompt_spec *spec)
@@ -41,8 +43,25 @@ static uint8_t *prompt_put(uint8_t *out, const void *data, size_t len)
     return out + len;
 }
 
+void prompt_seal(uint8_t *body, size_t len)
+{
+    uint32_t sum = 0;
+    memcpy(body + offsetof(struct weft_prompt, sum), &sum, sizeof(sum));
+    sum = crc32c(0, body, len);
+    memcpy(body + offsetof(struct weft_prompt, sum), &sum, sizeof(sum));
+}
+
+static bool prompt_sealed(const struct weft_prompt *head, const uint8_t *body, size_t len)
+{
+    struct weft_prompt zero = *head;
+    zero.sum = 0;
+    uint32_t sum = crc32c(0, &zero, sizeof(zero));
+    return crc32c(sum, body + sizeof(zero), len - sizeof(zero)) == head->sum;
+}
+
 void prompt_write(const struct prompt_spec *spec, uint8_t *out)
 {
+    uint8_t *body = out;
     uint8_t kind = WEFT_PROMPT_TEXT;
     if (spec->token_count != 0) {
         kind = WEFT_PROMPT_TOKENS;
@@ -64,9 +83,9 @@ void prompt_write(const struct prompt_spec *spec, uint8_t *out)
     out = prompt_put(out, &head, sizeof(head));
     out = prompt_put(out, spec->resume, spec->resume_count * 4);
     if (kind == WEFT_PROMPT_TOKENS) {
-        prompt_put(out, spec->tokens, spec->token_count * 4);
+        out = prompt_put(out, spec->tokens, spec->token_count * 4);
     } else if (kind == WEFT_PROMPT_TEXT) {
-        prompt_put(out, spec->text, spec->text_len);
+        out = prompt_put(out, spec->text, spec->text_len);
     } else {
         for (size_t i = 0; i < spec->part_count; i++) {
             struct weft_part part = {spec->parts[i].role, (uint32_t)spec->parts[i].len};
@@ -74,6 +93,7 @@ void prompt_write(const struct prompt_spec *spec, uint8_t *out)
             out = prompt_put(out, spec->parts[i].text, spec->parts[i].len);
         }
     }
+    prompt_seal(body, (size_t)(out - body));
 }
 
 uint8_t *prompt_resumed(const uint8_t *body, uint32_t len, const uint32_t *tokens, uint32_t count,
@@ -90,6 +110,7 @@ uint8_t *prompt_resumed(const uint8_t *body, uint32_t len, const uint32_t *token
     uint8_t *at = prompt_put(out, &head, sizeof(head));
     at = prompt_put(at, tokens, count * (size_t)4);
     prompt_put(at, body + sizeof(head), len - sizeof(head));
+    prompt_seal(out, size);
     *out_len = (uint32_t)size;
     return out;
 }
@@ -182,6 +203,9 @@ int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_jo
     memcpy(&head, body, sizeof(head));
     if (head.hdr_len < sizeof(head) || head.hdr_len > len || head.hdr_len % 4 != 0) {
         return WEFT_E_BAD_REQUEST;
+    }
+    if (!prompt_sealed(&head, body, len)) {
+        return WEFT_E_CORRUPT;
     }
     int rc = prompt_sampling(&head, view);
     if (rc != 0) {

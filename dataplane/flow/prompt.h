@@ -39,12 +39,16 @@ uint8_t *prompt_resumed(const uint8_t *body, uint32_t len, const uint32_t *token
 /* Bytes of the body, or 0 if it would exceed WEFT_MESSAGE_MAX. */
 size_t prompt_size(const struct prompt_spec *spec);
 
+/* Puts the right sum into a whole body of at least a header. */
+void prompt_seal(uint8_t *body, size_t len);
+
 /* Writes prompt_size() bytes. */
 void prompt_write(const struct prompt_spec *spec, uint8_t *out);
 
 /*
  * Checks a whole body and fills `view` (prompt and sampling fields only), whose texts and tokens
  * point into `body`. `body` must be aligned to 4. `*parts` becomes a heap array the view refers to
- * (NULL for tokens), the caller's to free. Returns 0, WEFT_E_BAD_REQUEST or -ENOMEM.
+ * (NULL for tokens), the caller's to free. Returns 0, WEFT_E_BAD_REQUEST, WEFT_E_CORRUPT
+ * (its sum is wrong) or -ENOMEM.
  */
 int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_job_part_t **parts);

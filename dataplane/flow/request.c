@@ -458,8 +458,12 @@ void request_input(struct request *r, struct request_conn *conn, const struct we
     case WEFT_T_UNKNOWN:
         request_unknown(r, rsp, now_ns);
         return;
-    case WEFT_T_GRANT:
     case WEFT_T_RESP:
+        if (rsp->h.arg != datagram_sum(&rsp->h, payload.data, payload.len)) {
+            return; /* as if it had been lost */
+        }
+        break;
+    case WEFT_T_GRANT:
     case WEFT_T_RESEND_REQ:
     case WEFT_T_BUSY:
     case WEFT_T_NEED_ACK:

@@ -84,6 +84,7 @@ static size_t serve_output_part(struct weft_job *job, uint64_t now_ns, uint8_t *
         rsp->h.msg_len = end;
     }
     memcpy(out + sizeof(*rsp), reply->data + (begin - reply->base), end - begin);
+    rsp->h.arg = datagram_sum(&rsp->h, out + sizeof(*rsp), end - begin);
     reply->sent_ns = now_ns;
     if (again) {
         reply->again.begin = end;

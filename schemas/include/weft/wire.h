@@ -134,7 +134,7 @@ WEFT_ASSERT(sizeof(struct weft_return) == 32, "return block is 32 bytes");
 WEFT_ASSERT(sizeof(((struct weft_first_hop *)0)->avoid) == WEFT_AVOID_MAX * sizeof(uint16_t),
             "nodes to avoid");
 WEFT_ASSERT(sizeof(struct weft_req) == 96 && sizeof(struct weft_rsp) == 80, "header sizes");
-WEFT_ASSERT(sizeof(struct weft_prompt) == 40 && sizeof(struct weft_frame) == 8, "body sizes");
+WEFT_ASSERT(sizeof(struct weft_prompt) == 44 && sizeof(struct weft_frame) == 8, "body sizes");
 WEFT_ASSERT(sizeof(struct weft_reject) == 16 && sizeof(struct weft_done) == 76, "body sizes");
 /* What an unproven address gets back is never longer than what it sent. */
 WEFT_ASSERT(sizeof(struct weft_rsp) + sizeof(struct weft_reject) <= sizeof(struct weft_req),

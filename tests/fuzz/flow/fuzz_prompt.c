@@ -14,6 +14,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     memcpy(body, data, size);
+    if (size >= sizeof(struct weft_prompt)) {
+        prompt_seal(body, size); /* or nothing would get past the sum */
+    }
     weft_job_view_t view;
     weft_job_part_t *parts;
     if (prompt_parse(body, size, &view, &parts) == 0) {

@@ -39,8 +39,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         now_ns += data[0] * 10 * NS_PER_MS;
         request_tick(&r, &conn, now_ns);
         if (datagram_check(data + 2, len, true, sizeof(struct weft_rsp), &payload)) {
-            request_input(&r, &conn, (const struct weft_rsp *)(const void *)(data + 2), payload,
-                          now_ns);
+            struct weft_rsp rsp;
+            memcpy(&rsp, data + 2, sizeof(rsp));
+            rsp.h.arg = rsp.h.type == WEFT_T_RESP
+                            ? datagram_sum(&rsp.h, payload.data, payload.len)
+                            : rsp.h.arg; /* or nothing would get past the sum */
+            request_input(&r, &conn, &rsp, payload, now_ns);
         }
         drain(&r, &conn, now_ns);
         data += 2 + len;

@@ -17,6 +17,9 @@ static int parse_copy(const uint8_t *body, size_t len, weft_job_view_t *view)
 {
     uint8_t *copy = malloc(len != 0 ? len : 1); /* exact size: the sanitizer sees overruns */
     memcpy(copy, body, len);
+    if (len >= sizeof(struct weft_prompt)) {
+        prompt_seal(copy, len); /* what is wrong here is wrong on purpose */
+    }
     weft_job_part_t *parts;
     int rc = prompt_parse(copy, len, view, &parts);
     for (size_t i = 0; rc == 0 && i < view->part_count; i++) {
@@ -146,6 +149,49 @@ START_TEST(every_cut_and_lie_is_refused)
 }
 END_TEST
 
+START_TEST(every_flipped_bit_is_noticed)
+{
+    struct prompt_spec spec = base_spec();
+    uint8_t body[256];
+    prompt_write(&spec, body);
+    size_t len = prompt_size(&spec);
+    for (size_t bit = 0; bit < 8 * len; bit++) {
+        weft_job_view_t view;
+        weft_job_part_t *parts;
+        body[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        int rc = prompt_parse(body, len, &view, &parts);
+        ck_assert_msg(rc == WEFT_E_CORRUPT || rc == WEFT_E_BAD_REQUEST, "bit %zu: %d", bit, rc);
+        free(parts);
+        body[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+}
+END_TEST
+
+START_TEST(resumed_body_is_the_same_behind_its_tokens)
+{
+    static const uint32_t tokens[] = {7, 8, 9};
+    struct prompt_spec spec = base_spec();
+    uint8_t body[256];
+    uint32_t len;
+    prompt_write(&spec, body);
+    uint8_t *resumed = prompt_resumed(body, (uint32_t)prompt_size(&spec), tokens, 3, &len);
+    weft_job_view_t view;
+    weft_job_part_t *parts;
+    ck_assert_ptr_nonnull(resumed);
+    ck_assert_uint_eq(len, prompt_size(&spec) + sizeof(tokens));
+    ck_assert_int_eq(prompt_parse(resumed, len, &view, &parts), 0);
+    ck_assert_uint_eq(view.resume_count, 3);
+    ck_assert_mem_eq(view.resume, tokens, sizeof(tokens));
+    ck_assert_uint_eq(view.parts[0].len, spec.text_len);
+    ck_assert_mem_eq(view.parts[0].text, spec.text, spec.text_len);
+    free(parts);
+    struct weft_prompt *head = (struct weft_prompt *)(void *)resumed;
+    head->max_tokens = 2; /* fewer than were given */
+    ck_assert_int_eq(parse_copy(resumed, len, &view), WEFT_E_BAD_REQUEST);
+    free(resumed);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("flow/prompt");
@@ -154,6 +200,8 @@ int main(void)
     tcase_add_test(t, size_limit);
     tcase_add_test(t, sampling_out_of_range_is_refused);
     tcase_add_test(t, every_cut_and_lie_is_refused);
+    tcase_add_test(t, every_flipped_bit_is_noticed);
+    tcase_add_test(t, resumed_body_is_the_same_behind_its_tokens);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

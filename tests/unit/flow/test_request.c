@@ -58,6 +58,9 @@ static void put(struct fixture *f, uint8_t type, uint16_t server, uint32_t offse
     rsp.h.msg_len = msg_len;
     rsp.h.flags = flags;
     rsp.h.arg = arg;
+    if (type == WEFT_T_RESP) {
+        rsp.h.arg = datagram_sum(&rsp.h, payload, len);
+    }
     struct datagram_payload p = {payload, len};
     struct request_text text;
     request_input(&f->r, &f->conn, &rsp, p, now_ns);
@@ -82,7 +85,7 @@ START_TEST(first_flight_and_route_block)
     while ((req = next(&f, T0))->h.type != 0) {
         ck_assert_uint_eq(req->first.cookie, 99);
         ck_assert_uint_eq(req->h.offset, count * WEFT_REQ_PAYLOAD_SAFE);
-        ck_assert_uint_eq(req->h.msg_len, 100040);
+        ck_assert_uint_eq(req->h.msg_len, 100044);
         ck_assert_uint_eq(req->h.model, 77);
         ck_assert_uint_eq(req->h.req_tags, 3);
         ck_assert_uint_eq(req->h.conn_id, 4242);
@@ -195,6 +198,33 @@ static uint32_t done_frame(uint8_t *out, uint16_t status)
     memcpy(out + sizeof(frame), &done, sizeof(done));
     return sizeof(frame) + sizeof(done);
 }
+
+START_TEST(damaged_part_counts_as_lost)
+{
+    struct fixture f;
+    fixture_open(&f, 10, 0);
+    next(&f, T0);
+    uint8_t reply[128];
+    uint32_t len = done_frame(reply, 0);
+    struct weft_rsp rsp = {.h = {.type = WEFT_T_RESP, .server = 8, .flags = WEFT_F_LAST}};
+    rsp.h.msg_len = len;
+    rsp.h.arg = datagram_sum(&rsp.h, reply, len);
+    struct datagram_payload p = {reply, len};
+    for (uint32_t bit = 0; bit < 8 * len; bit++) {
+        reply[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        request_input(&f.r, &f.conn, &rsp, p, T0);
+        ck_assert_uint_eq(f.r.reply.cum, 0);
+        reply[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    rsp.h.offset = 1; /* the header's fields count too */
+    request_input(&f.r, &f.conn, &rsp, p, T0);
+    ck_assert_uint_eq(f.r.reply.range_count, 0);
+    rsp.h.offset = 0;
+    request_input(&f.r, &f.conn, &rsp, p, T0);
+    ck_assert_uint_eq(f.r.reply.cum, len);
+    fixture_close(&f);
+}
+END_TEST
 
 START_TEST(end_is_acknowledged_and_remembered)
 {
@@ -322,6 +352,7 @@ int main(void)
     tcase_add_test(t, budget_shrinks_on_the_wire);
     tcase_add_test(t, second_worker_is_cancelled);
     tcase_add_test(t, reject_carries_its_reason);
+    tcase_add_test(t, damaged_part_counts_as_lost);
     tcase_add_test(t, end_is_acknowledged_and_remembered);
     tcase_add_test(t, malformed_replies_are_corrupt);
     tcase_add_test(t, gap_is_asked_for_at_once);

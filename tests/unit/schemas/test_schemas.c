@@ -11,6 +11,7 @@
 #include <weft/status.h>
 #include <weft/wire.h>
 
+#include "schemas/base/crc32c.h"
 #include "schemas/base/cursor.h"
 #include "schemas/base/geo.h"
 #include "schemas/base/hist.h"
@@ -188,6 +189,24 @@ START_TEST(ring_keeps_order_between_threads)
 }
 END_TEST
 
+/* The vectors of RFC 3720, appendix B.4, and the usual check value; in pieces as well. */
+START_TEST(crc_has_its_test_vectors)
+{
+    uint8_t bytes[32] = {0};
+    ck_assert_uint_eq(crc32c(0, bytes, 32), 0x8a9136aau);
+    memset(bytes, 0xff, 32);
+    ck_assert_uint_eq(crc32c(0, bytes, 32), 0x62a8ab43u);
+    for (unsigned i = 0; i < 32; i++) {
+        bytes[i] = (uint8_t)i;
+    }
+    ck_assert_uint_eq(crc32c(0, bytes, 32), 0x46dd794eu);
+    for (unsigned cut = 0; cut <= 32; cut++) {
+        ck_assert_uint_eq(crc32c(crc32c(0, bytes, cut), bytes + cut, 32 - cut), 0x46dd794eu);
+    }
+    ck_assert_uint_eq(crc32c(0, "123456789", 9), 0xe3069283u);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("schemas");
@@ -198,6 +217,7 @@ int main(void)
     tcase_add_test(tc, great_circles_are_right);
     tcase_add_test(tc, histogram_is_within_its_error);
     tcase_add_test(tc, cursor_never_overruns);
+    tcase_add_test(tc, crc_has_its_test_vectors);
     tcase_add_test(tc, ring_keeps_order_between_threads);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

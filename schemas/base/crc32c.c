@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* crc32c.c - see crc32c.h. */
+#include "schemas/base/crc32c.h"
+
+#include <string.h>
+
+/* Four bits at a time: a table that is small enough to read. */
+static const uint32_t table[16] = {
+    0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
+    0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
+};
+
+static uint32_t crc_plain(uint32_t crc, const uint8_t *at, size_t size)
+{
+    for (; size != 0; size--) {
+        crc ^= *at++;
+        crc = crc >> 4 ^ table[crc & 15];
+        crc = crc >> 4 ^ table[crc & 15];
+    }
+    return crc;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) static uint32_t crc_sse42(uint32_t crc, const uint8_t *at,
+                                                            size_t size)
+{
+    uint64_t wide = crc;
+    for (; size >= sizeof(uint64_t); size -= sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, at, sizeof(word));
+        wide = __builtin_ia32_crc32di(wide, word);
+        at += sizeof(word);
+    }
+    crc = (uint32_t)wide;
+    for (; size != 0; size--) {
+        crc = __builtin_ia32_crc32qi(crc, *at++);
+    }
+    return crc;
+}
+#endif
+
+uint32_t crc32c(uint32_t crc, const void *data, size_t size)
+{
+    crc = ~crc;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("sse4.2")) {
+        return ~crc_sse42(crc, data, size);
+    }
+#endif
+    return ~crc_plain(crc, data, size);
+}
