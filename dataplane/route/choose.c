@@ -4,8 +4,12 @@
 
 #include <weft/status.h>
 
+/* The inner loop of a choice: a call for each candidate would cost a third more. */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 /* Predictions saturate here: more than an hour is as good as never. */
 #define PREDICT_MAX_US 3600000000u
+
 /* The place of the query, worked out once per choice. */
 struct origin {
     uint16_t x, y;
@@ -293,6 +297,12 @@ static void explain(const struct route_table *table, const struct route_load *lo
     }
 }
 
+/* The order of equals, from the request's lot. */
+static uint32_t salt_of(const struct route_query *query)
+{
+    return query->lot * 0x9e3779b1u >> (32 - SCAN_POSITION_BITS);
+}
+
 static void start_scan(const struct route_table *table, const struct origin *o,
                        const struct route_query *query, const struct route_model *model,
                        struct scan *scan)
@@ -308,6 +318,7 @@ static void start_scan(const struct route_table *table, const struct origin *o,
         .tier_max = query->tier_max,
         .tier_cells = ROUTE_TIER_CELLS,
         .tier_ring = table->abstract,
+        .salt = salt_of(query),
     };
     scan_start(scan, &input);
 }
@@ -324,7 +335,7 @@ static bool avoided(const struct route_query *query, uint16_t id)
 
 /* Does a candidate of the scan pass what the scan does not look at? The same as judge(), without
  * the reasons. */
-static inline bool take_candidate(const struct route_table *table, const struct route_load *loads,
+ALWAYS_INLINE bool take_candidate(const struct route_table *table, const struct route_load *loads,
                                   const struct origin *o, const struct route_query *query,
                                   struct work work, uint16_t index, struct ranked *ranked)
 {
@@ -364,7 +375,7 @@ static void collection_clear(struct collection *c)
  *
  * If the nearest and its near-equals are good enough against the best prediction that could be,
  * they are against the best that is; then nobody beyond them and the alternates matters. */
-static inline bool collection_add(struct collection *c, const struct route_table *table,
+ALWAYS_INLINE bool collection_add(struct collection *c, const struct route_table *table,
                                   const struct route_load *loads, const struct origin *o,
                                   const struct route_query *query, uint32_t distance,
                                   uint16_t index)
@@ -390,13 +401,36 @@ static const struct route_row *row_for(const struct route_table *table,
     return plain ? &table->rows[model->row + query->tier_min] : NULL;
 }
 
+/* Puts equals into the order that the scan would give them. */
+static void order_equals(struct route_row *row, uint32_t salt)
+{
+    for (uint32_t i = 0; i < row->count; i++) {
+        uint32_t key = row->keys[i] & ~(SCAN_CANDIDATES_MAX - 1);
+        uint16_t node = row->nodes[i];
+        key |= (row->keys[i] + salt) & (SCAN_CANDIDATES_MAX - 1);
+        uint32_t at = i;
+        for (; at > 0 && row->keys[at - 1] > key; at--) {
+            row->keys[at] = row->keys[at - 1];
+            row->nodes[at] = row->nodes[at - 1];
+        }
+        row->keys[at] = key;
+        row->nodes[at] = node;
+    }
+}
+
 /* True: what the row has was enough, or all there is. */
 static bool collect_row(struct collection *c, const struct route_table *table,
                         const struct route_load *loads, const struct origin *o,
                         const struct route_query *query, const struct route_row *row)
 {
+    struct route_row ordered;
+    if (row->tied) {
+        ordered = *row;
+        order_equals(&ordered, salt_of(query));
+        row = &ordered;
+    }
     for (uint32_t i = 0; i < row->count; i++) {
-        if (collection_add(c, table, loads, o, query, row->distances[i], row->nodes[i])) {
+        if (collection_add(c, table, loads, o, query, scan_distance(row->keys[i]), row->nodes[i])) {
             return true;
         }
     }
@@ -414,7 +448,7 @@ static void collect(struct collection *c, const struct route_table *table,
     c->bound = limit_us(
         predict_us(c->work, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns));
     collection_clear(c);
-    if (row != NULL && collect_row(c, table, loads, o, query, row)) {
+    if (row != NULL && !row->cut && collect_row(c, table, loads, o, query, row)) {
         return;
     }
     collection_clear(c);
@@ -422,9 +456,35 @@ static void collect(struct collection *c, const struct route_table *table,
     for (uint32_t i = 0;; i++) {
         uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
         if (key == SCAN_NONE || collection_add(c, table, loads, o, query, scan_distance(key),
-                                               candidates[scan_position(key)])) {
+                                               candidates[scan_position(scan->salt, key)])) {
             return;
         }
+    }
+}
+
+static bool choose_among(const struct route_table *table, const struct route_load *loads,
+                         struct scan *scratch, const struct route_query *query,
+                         const struct route_model *model, struct route_choice *choice)
+{
+    struct origin o = origin_of(table, query);
+    struct collection c;
+    collect(&c, table, loads, &o, query, model, scratch);
+    if (c.count != 0) {
+        pick(c.top, c.count, query->lot, choice);
+    }
+    return c.count != 0;
+}
+
+/* Nobody is left: those to be avoided after all, or the reason. The slow way. */
+__attribute__((cold, noinline)) static void choose_again(
+    const struct route_table *table, const struct route_load *loads, struct scan *scratch,
+    const struct route_query *query, const struct route_model *model, struct route_choice *choice)
+{
+    struct route_query any = *query;
+    any.avoid_count = 0;
+    if (query->avoid_count == 0 || !choose_among(table, loads, scratch, &any, model, choice)) {
+        struct origin o = origin_of(table, query);
+        explain(table, loads, &o, query, model, choice);
     }
 }
 
@@ -438,20 +498,8 @@ void route_choose(const struct route_table *table, const struct route_load *load
         .constraint = WEFT_C_MODEL,
     };
     const struct route_model *model = route_table_model(table, query->model);
-    if (model == NULL) {
-        return;
-    }
-    struct origin o = origin_of(table, query);
-    struct collection c;
-    collect(&c, table, loads, &o, query, model, scratch);
-    if (c.count != 0) {
-        pick(c.top, c.count, query->lot, choice);
-    } else if (query->avoid_count != 0) {
-        struct route_query any = *query;
-        any.avoid_count = 0;
-        route_choose(table, loads, scratch, &any, choice);
-    } else {
-        explain(table, loads, &o, query, model, choice);
+    if (model != NULL && !choose_among(table, loads, scratch, query, model, choice)) {
+        choose_again(table, loads, scratch, query, model, choice);
     }
 }
 

@@ -4,8 +4,9 @@
  * completion among the nearest. Pure: table, the core's own view of load and the request go in.
  *
  * Distance in cells: |dx| + |dy| + ROUTE_TIER_CELLS * |dz|, where dx wraps around the ring, dy lies
- * on half a ring and z is the tier (of the request: the lowest tier it allows). Ties: lower node
- * id. The radius is a great circle, never the torus.
+ * on half a ring and z is the tier (of the request: the lowest tier it allows). Ties, as among the
+ * machines of one site, are in an order drawn by the request's lot (scan.h), so that each has its
+ * share however many there are. The radius is a great circle, never the torus.
  *
  * Predicted completion = RTT + queue + prompt * prefill cost (+ max_tokens * decode cost if the
  * budget covers the whole answer). Of the ROUTE_TOP_K nearest that pass every filter, the nearest

@@ -41,7 +41,9 @@ static uint32_t key_of(const struct scan_input *in, uint32_t i)
     uint32_t distance = ring_distance(in->places[i], in->place) +
                         ring_distance(in->places[i] >> 16, in->place >> 16) +
                         tier_cost(in, in->tiers[i]);
-    return distance >= SCAN_TIER_BARRED ? SCAN_NONE : (distance + 1) << SCAN_POSITION_BITS | i;
+    return distance >= SCAN_TIER_BARRED
+               ? SCAN_NONE
+               : (distance + 1) << SCAN_POSITION_BITS | scan_mixed(in->salt, i);
 }
 
 /* Keeps the SCAN_FIRST smallest, sorted. */
@@ -131,7 +133,10 @@ TARGET_256 static void start_avx2(struct scan *s, const struct scan_input *in)
     const __m256i barred = _mm256_set1_epi32((int)SCAN_TIER_BARRED);
     const __m256i last = _mm256_set1_epi32((int)in->count - 1);
     const __m256i low = _mm256_set1_epi32(0xffff);
+    const __m256i bits = _mm256_set1_epi32(SCAN_CANDIDATES_MAX - 1);
     __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i mixed = _mm256_add_epi32(_mm256_mullo_epi32(index, _mm256_set1_epi32(SCAN_MIX)),
+                                     _mm256_set1_epi32((int)in->salt));
     __m256i min1 = none;
     __m256i min2 = none;
     for (uint32_t i = 0; i < in->count; i += 8) {
@@ -145,12 +150,14 @@ TARGET_256 static void start_avx2(struct scan *s, const struct scan_input *in)
         __m256i bad =
             _mm256_or_si256(_mm256_cmpgt_epi32(d, barred), _mm256_cmpgt_epi32(index, last));
         __m256i has = _mm256_cmpeq_epi32(_mm256_and_si256(tags, need), need);
-        __m256i key = _mm256_or_si256(_mm256_slli_epi32(d, SCAN_POSITION_BITS), index);
+        __m256i key = _mm256_or_si256(_mm256_slli_epi32(d, SCAN_POSITION_BITS),
+                                      _mm256_and_si256(mixed, bits));
         key = _mm256_blendv_epi8(none, key, _mm256_andnot_si256(bad, has));
         _mm256_store_si256((__m256i *)(s->keys + i), key);
         min2 = _mm256_min_epu32(min2, _mm256_max_epu32(min1, key));
         min1 = _mm256_min_epu32(min1, key);
         index = _mm256_add_epi32(index, _mm256_set1_epi32(8));
+        mixed = _mm256_add_epi32(mixed, _mm256_set1_epi32(8 * SCAN_MIX));
     }
     for (uint32_t i = (in->count + 7) / 8 * 8; i < s->blocks * SCAN_BLOCK; i += 8) {
         _mm256_store_si256((__m256i *)(s->keys + i), none);
@@ -198,7 +205,10 @@ TARGET_512 static void start_avx512(struct scan *s, const struct scan_input *in)
     const __m512i none = _mm512_set1_epi32((int)SCAN_NONE);
     const __m512i barred = _mm512_set1_epi32((int)SCAN_TIER_BARRED);
     const __m512i low = _mm512_set1_epi32(0xffff);
-    __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i bits = _mm512_set1_epi32(SCAN_CANDIDATES_MAX - 1);
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i mixed = _mm512_add_epi32(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(SCAN_MIX)),
+                                     _mm512_set1_epi32((int)in->salt));
     __m512i min1 = none;
     __m512i min2 = none;
     for (uint32_t i = 0; i < in->count; i += 16) {
@@ -212,12 +222,12 @@ TARGET_512 static void start_avx512(struct scan *s, const struct scan_input *in)
         d = _mm512_add_epi32(d, _mm512_permutexvar_epi32(tier, costs));
         __mmask16 good = _mm512_mask_cmple_epu32_mask(there, d, barred);
         good = _mm512_mask_cmpeq_epi32_mask(good, _mm512_and_si512(tags, need), need);
-        __m512i key =
-            _mm512_mask_or_epi32(none, good, _mm512_slli_epi32(d, SCAN_POSITION_BITS), index);
+        __m512i key = _mm512_mask_or_epi32(none, good, _mm512_slli_epi32(d, SCAN_POSITION_BITS),
+                                           _mm512_and_si512(mixed, bits));
         _mm512_store_si512(s->keys + i, key);
         min2 = _mm512_min_epu32(min2, _mm512_max_epu32(min1, key));
         min1 = _mm512_min_epu32(min1, key);
-        index = _mm512_add_epi32(index, _mm512_set1_epi32(16));
+        mixed = _mm512_add_epi32(mixed, _mm512_set1_epi32(16 * SCAN_MIX));
     }
     for (uint32_t i = (in->count + 15) / 16 * 16; i < s->blocks * SCAN_BLOCK; i += 16) {
         _mm512_store_si512(s->keys + i, none);
@@ -296,6 +306,7 @@ int scan_isa_use(enum scan_isa isa)
 
 void scan_start(struct scan *s, const struct scan_input *in)
 {
+    s->salt = in->salt;
     s->count = in->count;
     s->blocks = (in->count + SCAN_BLOCK - 1) / SCAN_BLOCK;
     s->first_count = 0;
@@ -308,7 +319,7 @@ void scan_start(struct scan *s, const struct scan_input *in)
 static void search_begin(struct scan *s)
 {
     for (uint32_t i = 0; i < s->first_count; i++) {
-        s->keys[scan_position(s->first[i])] = SCAN_NONE;
+        s->keys[scan_position(s->salt, s->first[i])] = SCAN_NONE;
     }
     for (uint32_t b = 0; b < s->blocks; b++) {
         s->mins[b] = versions[current].block_min(s->keys + b * SCAN_BLOCK);
@@ -329,8 +340,9 @@ uint32_t scan_next(struct scan *s)
         key = s->mins[b] < key ? s->mins[b] : key;
     }
     if (key != SCAN_NONE) {
-        uint32_t block = scan_position(key) / SCAN_BLOCK;
-        s->keys[scan_position(key)] = SCAN_NONE;
+        uint32_t position = scan_position(s->salt, key);
+        uint32_t block = position / SCAN_BLOCK;
+        s->keys[position] = SCAN_NONE;
         s->mins[block] = versions[current].block_min(s->keys + block * SCAN_BLOCK);
     }
     return key;

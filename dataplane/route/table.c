@@ -353,13 +353,21 @@ static void fill_row(const struct route_table *table, const struct route_model *
         .tier_ring = table->abstract,
     };
     scan_start(scan, &input);
-    for (uint16_t i = 0; i < ROUTE_ROW_ENTRIES; i++) {
+    uint32_t last = 0;
+    for (uint16_t i = 0; i <= ROUTE_ROW_ENTRIES; i++) {
         uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
         if (key == SCAN_NONE) {
             break;
         }
-        row->distances[i] = scan_distance(key);
-        row->nodes[i] = table->candidates[model->first + scan_position(key)];
+        bool equal = i != 0 && scan_distance(key) == last;
+        if (i == ROUTE_ROW_ENTRIES) {
+            row->cut = equal;
+            break;
+        }
+        row->tied = row->tied || equal;
+        last = scan_distance(key);
+        row->keys[i] = key;
+        row->nodes[i] = table->candidates[model->first + scan_position(0, key)];
         row->count++;
     }
 }

@@ -58,9 +58,11 @@ WEFT_ASSERT(offsetof(struct route_node, at) <= 64, "a choice reads one line of a
 #define ROUTE_ROW_ENTRIES 8u
 #define ROUTE_ROW_TIERS   (WEFT_TIER_MAX + 1u)
 struct route_row {
-    _Alignas(64) uint32_t distances[ROUTE_ROW_ENTRIES];
-    uint16_t nodes[ROUTE_ROW_ENTRIES]; /* indexes */
-    uint16_t count;                    /* fewer than ROUTE_ROW_ENTRIES: there are no others */
+    _Alignas(64) uint32_t keys[ROUTE_ROW_ENTRIES]; /* as a scan without salt gives them */
+    uint16_t nodes[ROUTE_ROW_ENTRIES];             /* indexes */
+    uint16_t count; /* fewer than ROUTE_ROW_ENTRIES: there are no others */
+    bool tied;      /* some are equally far: a request's salt puts them in order */
+    bool cut;       /* more are as far as the last: only a scan sees them all */
 };
 WEFT_ASSERT(sizeof(struct route_row) == 64, "a row is a cache line");
 /* Up to so many candidates a scan costs little more than a row, and no row is kept. */

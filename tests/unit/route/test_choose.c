@@ -41,6 +41,7 @@ struct oracle_node {
 
 struct oracle_entry {
     long distance;
+    long turn; /* among equals */
     uint16_t id;
     double predicted;
     uint32_t assigned;
@@ -53,7 +54,24 @@ static int oracle_compare(const void *a, const void *b)
     if (x->distance != y->distance) {
         return x->distance < y->distance ? -1 : 1;
     }
-    return x->id < y->id ? -1 : 1;
+    return x->turn < y->turn ? -1 : 1;
+}
+
+/* The turn of a node among equals: its place among the model's nodes alive, spread by the golden
+ * ratio, from where the lot says. */
+static long oracle_turn(const struct oracle_node *nodes, unsigned count, unsigned i,
+                        const struct route_query *q)
+{
+    unsigned place = 0;
+    for (unsigned j = 0; j < count; j++) {
+        bool has_model = false;
+        for (uint32_t m = 0; m < nodes[j].n.model_count; m++) {
+            has_model = has_model || nodes[j].n.models[m] == q->model;
+        }
+        place += has_model && nodes[j].n.alive && nodes[j].n.id < nodes[i].n.id;
+    }
+    unsigned long start = (q->lot * 2654435761ul) % 4294967296ul / 262144;
+    return (long)((place * 10125ul + start) % 16384);
 }
 
 struct oracle_answer {
@@ -134,6 +152,7 @@ static struct oracle_answer oracle_among(const struct oracle_node *nodes, unsign
     struct oracle_answer answer = {.node = -1, .alt1 = -1, .alt2 = -1, .constraint = WEFT_C_MODEL};
     for (unsigned i = 0; i < count; i++) {
         unsigned why = oracle_judge(&nodes[i], &nodes[self], q, &entries[used]);
+        entries[used].turn = why == WEFT_C_NONE ? oracle_turn(nodes, count, i, q) : 0;
         used += why == WEFT_C_NONE && !(picky && oracle_avoids(q, nodes[i].n.id));
         answer.constraint = why > answer.constraint ? why : answer.constraint;
     }
@@ -543,6 +562,46 @@ START_TEST(near_equals_share_the_load)
 }
 END_TEST
 
+/* Machines of one site, more than a choice looks at, few enough for a scan or too many for one: the
+ * load of each is even, none starves. */
+START_TEST(large_sites_share_the_load)
+{
+    static struct route_node nodes[300];
+    const unsigned sizes[] = {9, 13, 16, 100, 128, 129, 200, 300};
+    struct rng rng = {.state = 5};
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+        unsigned count = sizes[k];
+        unsigned got[300] = {0};
+        struct route_table *table;
+        memset(loads, 0, sizeof(loads));
+        for (unsigned i = 0; i < count; i++) {
+            nodes[i] = (struct route_node){.id = (uint16_t)(i + 1),
+                                           .addr = addr_of_v4(i + 1),
+                                           .alive = true,
+                                           .reachable = true,
+                                           .room = 1,
+                                           .model_count = 1,
+                                           .models = {MODEL_A}};
+        }
+        ck_assert_int_eq(route_table_create(&table, nodes, count, 1, 1, false), 0);
+        for (unsigned i = 0; i < 1000 * count; i++) {
+            struct route_query q = {.model = MODEL_A,
+                                    .budget_us = WEFT_BUDGET_NONE,
+                                    .tier_max = WEFT_TIER_MAX,
+                                    .lot = (uint32_t)rng_next(&rng)};
+            struct route_choice choice;
+            route_choose(table, loads, &scratch, &q, &choice);
+            got[choice.node]++;
+        }
+        for (unsigned i = 0; i < count; i++) {
+            ck_assert_msg(got[i] > 600 && got[i] < 1600, "%u of a site of %u: %u, fair is 1000", i,
+                          count, got[i]);
+        }
+        route_table_destroy(table);
+    }
+}
+END_TEST
+
 START_TEST(rows_know_when_there_are_no_others)
 {
     struct route_node nodes[ROUTE_ROWS_ABOVE + 10];
@@ -617,6 +676,7 @@ int main(void)
     tcase_add_test(tc, the_far_side_of_the_ring_is_far);
     tcase_add_test(tc, near_wins_unless_clearly_slower);
     tcase_add_test(tc, near_equals_share_the_load);
+    tcase_add_test(tc, large_sites_share_the_load);
     tcase_add_test(tc, rows_know_when_there_are_no_others);
     tcase_add_test(tc, room_is_counted_down_by_what_was_sent);
     tcase_add_test(tc, tables_refuse_nonsense);
