@@ -223,6 +223,7 @@ static uint32_t poll_worker(struct core *core, const struct route_table *table,
         core->port = atomic_exchange_explicit(&core->incoming, NULL, memory_order_acquire);
     }
     if (core->port != NULL) {
+        (void)port_stalled(core->port, now_ns);
         learn_local(core, table, now_ns);
     }
     uint32_t count = 0;
@@ -263,6 +264,19 @@ static void pass_on(struct core *core, const struct route_table *table, struct r
     }
 }
 
+/* The worker has been given this request and reads nothing: somebody else may do better. Should it
+ * wake up after all, the client cancels the second one to answer. */
+static void take_away(struct core *core, const struct route_table *table, struct route_packet *p,
+                      struct inflight_entry *entry)
+{
+    const struct weft_req_hdr *h = &p->frame->weft.req.h;
+    stage_second_chance(core->route, table, p, ROUTE_DROP_refused, WEFT_E_WORKER_LOST);
+    if (p->action == ROUTE_SEND && !p->own) {
+        entry->state = INFLIGHT_FORWARDED;
+        entry->forwarded_to = h->target;
+    }
+}
+
 static void deliver_one(struct core *core, const struct route_table *table, struct route_packet *p,
                         uint64_t now_ns)
 {
@@ -286,6 +300,11 @@ static void deliver_one(struct core *core, const struct route_table *table, stru
     if (entry != NULL && entry->state == INFLIGHT_FORWARDED) {
         packet_set(p->frame, &req->h.alt1, &entry->forwarded_to, sizeof(entry->forwarded_to));
         pass_on(core, table, p, ROUTE_DROP_refused, WEFT_E_MESH_FULL, now_ns);
+        return;
+    }
+    bool again = entry != NULL && is_request && (req->h.flags & WEFT_F_RETX) != 0;
+    if (port_stalled(port, now_ns) && again) {
+        take_away(core, table, p, entry);
         return;
     }
     if (entry == NULL && port_load_now(port).queue_us > req->h.budget_us) {

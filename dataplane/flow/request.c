@@ -421,6 +421,7 @@ static void request_reject(struct request *r, const struct weft_rsp *rsp,
     if (!r->ended && status != WEFT_E_WORKER_LOST && status != WEFT_E_PROTOCOL) {
         r->result.finish = WEFT_FINISH_REFUSED;
     }
+    r->server = r->server == WEFT_NODE_NONE ? rsp->h.server : r->server; /* who to avoid */
     request_close(r, status, now_ns);
 }
 
@@ -434,7 +435,7 @@ static void request_unknown(struct request *r, const struct weft_rsp *rsp, uint6
         return;
     }
     if (++r->tries >= r->tries_max) {
-        request_close(r, WEFT_E_UNREACHABLE, now_ns);
+        request_close(r, WEFT_E_WORKER_LOST, now_ns);
         return;
     }
     r->sent_to = 0;
@@ -445,6 +446,7 @@ static void request_unknown(struct request *r, const struct weft_rsp *rsp, uint6
 void request_input(struct request *r, struct request_conn *conn, const struct weft_rsp *rsp,
                    struct datagram_payload payload, uint64_t now_ns)
 {
+    conn->heard_ns = now_ns;
     if (r->state == REQUEST_CLOSED) {
         return;
     }
@@ -517,13 +519,16 @@ uint64_t request_due_ns(const struct request *r)
     return r->state == REQUEST_CANCELLING ? request_min(due, r->cancel_end_ns) : due;
 }
 
-static void request_tick_opening(struct request *r, uint64_t now_ns)
+static void request_tick_opening(struct request *r, const struct request_conn *conn,
+                                 uint64_t now_ns)
 {
     if (now_ns < r->try_ns) {
         return;
     }
     if (++r->tries >= r->tries_max) {
-        request_close(r, WEFT_E_UNREACHABLE, now_ns);
+        /* The node that was asked is there if it has said anything at all meanwhile. */
+        bool heard = conn->heard_ns > r->start_ns;
+        request_close(r, heard ? WEFT_E_STALLED : WEFT_E_UNREACHABLE, now_ns);
         return;
     }
     r->try_ns = now_ns + request_open_rto_ns(r);
@@ -604,7 +609,7 @@ void request_tick(struct request *r, struct request_conn *conn, uint64_t now_ns)
     }
     switch (r->state) {
     case REQUEST_OPENING:
-        request_tick_opening(r, now_ns);
+        request_tick_opening(r, conn, now_ns);
         break;
     case REQUEST_ACCEPTED:
         request_tick_accepted(r, conn, now_ns);

@@ -78,6 +78,7 @@ struct request_peer {
 struct request_conn {
     uint64_t conn_id;
     uint64_t cookie; /* 0 = none yet */
+    uint64_t heard_ns;
     struct rtt rtt;
     uint32_t connect_tries;
     uint64_t stall_ns;

@@ -198,11 +198,29 @@ uint32_t port_pop(struct port *port, void *out, uint32_t max)
     return len;
 }
 
+bool port_stalled(struct port *port, uint64_t now_ns)
+{
+    uint32_t tail = atomic_load_explicit(&port->to_worker.ring->tail, memory_order_relaxed);
+    bool reads = tail == port->to_worker.index || tail != port->stall_tail;
+    if (reads) {
+        port->stall_tail = tail;
+        port->stall_ns = now_ns;
+    }
+    bool stalled = !reads && now_ns - port->stall_ns >= PORT_STALL_NS;
+    if (stalled != atomic_load_explicit(&port->stalled, memory_order_relaxed)) {
+        atomic_store_explicit(&port->stalled, stalled, memory_order_relaxed);
+    }
+    return stalled;
+}
+
 struct port_load port_load_now(const struct port *port)
 {
     uint64_t word = atomic_load_explicit(&port->shm->load, memory_order_relaxed);
     struct port_load load;
     memcpy(&load, &word, sizeof(load));
+    if (atomic_load_explicit(&port->stalled, memory_order_relaxed)) {
+        load.room = 0;
+    }
     return load;
 }
 
@@ -228,8 +246,7 @@ bool port_take(struct port *port, uint64_t now_ns)
         port->taken_word = word;
         port->taken_ns = now_ns;
     }
-    struct port_load load;
-    memcpy(&load, &word, sizeof(load));
+    struct port_load load = port_load_now(port);
     if (port->taken >= load.room) {
         return false;
     }

@@ -23,6 +23,8 @@ struct port {
     /* Hand-over: the control thread sets `lost`, the lcore sets `released` when it is done. */
     _Atomic bool lost;
     _Atomic bool released;
+    /* The lcore says so: the worker reads nothing. */
+    _Atomic bool stalled;
     /* The lcore. */
     struct port_shm *shm;
     struct ring_end to_worker;
@@ -31,6 +33,8 @@ struct port {
     uint32_t taken; /* new requests since the load word below was read */
     uint64_t taken_word;
     uint64_t taken_ns;
+    uint32_t stall_tail;  /* how far the worker had read ... */
+    uint64_t stall_ns;    /* ... when it last read on, or had read all */
     uint32_t lost_cursor; /* how far its open requests have been told of its loss */
     struct inflight inflight;
 };
@@ -65,7 +69,13 @@ void port_flush(struct port *port);
  * `max` or below a common header is returned as 1: garbage to be counted. */
 uint32_t port_pop(struct port *port, void *out, uint32_t max);
 
-/* The load as the worker last published it. */
+/* Does the worker read what it gets? If not for PORT_STALL_NS it counts as stalled (frozen, or
+ * computing on the thread that should read) until it reads on. To be called before anything is
+ * pushed, and now and then. */
+#define PORT_STALL_NS UINT64_C(150000000)
+bool port_stalled(struct port *port, uint64_t now_ns);
+
+/* The load as the worker last published it; no room while it is stalled. */
 struct port_load port_load_now(const struct port *port);
 
 /* Its measured speeds: as last published, or as it said when it attached. */

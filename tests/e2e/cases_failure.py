@@ -11,8 +11,10 @@ from harness import (BOUND_S, EXIT_ERROR, EXIT_INTERRUPTED, MeshSpec, case, chec
                      status_table, wait_until)
 
 ONE = MeshSpec(workers="frankfurt")
+TWO = MeshSpec(workers="frankfurt,newyork")
 SLOT_FREED_S = 1.0
 READY_S = 20.0
+PASSED_OVER_S = 2.0
 
 
 def expect_incomplete(answer, *statuses):
@@ -53,6 +55,24 @@ def worker_frozen(mesh, _quick):
     wait_until(lambda: mesh.room("frankfurt") == baseline, BOUND_S, "the thawed worker's slot free")
     expect_served(mesh.ask(), "frankfurt")
     return f"error {seconds:.2f} s after the freeze: {last_line(answer)}"
+
+
+@case("failure/frozen_is_passed_over", TWO, dirty=True)
+def frozen_is_passed_over(mesh, _quick):
+    """New requests for a node whose worker reads nothing are served by the next one: the first
+    soon, the others, once it is known, as if the frozen one were not there."""
+    expect_served(mesh.ask("Hi", max_tokens=2), "frankfurt")
+    mesh.kill("frankfurt", "worker", "STOP")
+    times = []
+    for _ in range(4):
+        began = time.monotonic()
+        expect_served(mesh.ask("Hi", max_tokens=2, timeout_s=BOUND_S), "newyork")
+        times.append(time.monotonic() - began)
+    mesh.kill("frankfurt", "worker", "CONT")
+    check(times[0] < PASSED_OVER_S, "the first took", times)
+    wait_until(lambda: mesh.ask("Hi", max_tokens=2).node == "frankfurt", BOUND_S,
+               "frankfurt serves again")
+    return "first %.2f s, then %s s" % (times[0], ", ".join("%.2f" % t for t in times[1:]))
 
 
 @case("failure/interrupt", ONE)

@@ -68,6 +68,18 @@ static uint64_t way_ns(uint32_t from, uint32_t to)
     return HOP_NS * (1 + (a > b ? a - b : b - a));
 }
 
+/* One bit: of the version, which the first check sees, or of what a sum covers. */
+static void damage(struct mesh *m, struct mesh_packet *p)
+{
+    uint8_t type = ((const struct weft_hdr *)(const void *)p->data)->type;
+    uint32_t begin = type == WEFT_T_RESP ? sizeof(struct weft_rsp) : sizeof(struct weft_req);
+    uint32_t at = 0;
+    if ((type == WEFT_T_RESP || type == WEFT_T_REQ) && chance(m, 500)) {
+        at = begin + rng_below(&m->rng, p->len - begin);
+    }
+    p->data[at] ^= (uint8_t)(1u << rng_below(&m->rng, 8));
+}
+
 void mesh_send(struct mesh *m, uint32_t from, uint32_t to, uint32_t address, const uint8_t *data,
                size_t len)
 {
@@ -91,7 +103,7 @@ void mesh_send(struct mesh *m, uint32_t from, uint32_t to, uint32_t address, con
         p->len = (uint32_t)len;
         memcpy(p->data, data, len);
         if (chance(m, c->flip_permille)) {
-            p->data[0] ^= (uint8_t)(1u << rng_below(&m->rng, 8)); /* the first check sees it */
+            damage(m, p);
         }
         packet_push(m, p);
     }

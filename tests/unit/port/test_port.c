@@ -227,6 +227,33 @@ START_TEST(room_is_taken_and_comes_back)
 }
 END_TEST
 
+START_TEST(worker_that_reads_nothing_is_stalled)
+{
+    struct peer peer;
+    int fd;
+    uint8_t datagram[100] = {0};
+    struct port *port = open_port(&peer, &fd); /* room 2 */
+    uint64_t now_ns = 10 * PORT_STALL_NS;
+    ck_assert(!port_stalled(port, 0));
+    ck_assert(!port_stalled(port, now_ns)); /* nothing to read: however long */
+    ck_assert(port_push(port, datagram, sizeof(datagram)));
+    ck_assert(port_push(port, datagram, sizeof(datagram)));
+    ck_assert(!port_stalled(port, now_ns + PORT_STALL_NS - 1));
+    ck_assert_uint_eq(port_load_now(port).room, 2);
+    ck_assert(port_stalled(port, now_ns + PORT_STALL_NS));
+    ck_assert_uint_eq(port_load_now(port).room, 0);
+    ck_assert(!port_take(port, now_ns + PORT_STALL_NS));
+    ring_release(&peer.from_node); /* it reads one */
+    ck_assert(!port_stalled(port, now_ns + PORT_STALL_NS + 1));
+    ck_assert_uint_eq(port_load_now(port).room, 2);
+    ck_assert(port_stalled(port, now_ns + 2 * PORT_STALL_NS + 1)); /* and not the other */
+    ring_release(&peer.from_node);
+    ck_assert(!port_stalled(port, now_ns + 3 * PORT_STALL_NS));
+    port_destroy(port);
+    close(fd);
+}
+END_TEST
+
 START_TEST(inflight_agrees_with_a_plain_list)
 {
     enum { KEYS = 3000 };
@@ -291,6 +318,7 @@ int main(void)
     tcase_add_test(tc, sleeping_worker_is_woken_once);
     tcase_add_test(tc, bad_hellos_are_refused);
     tcase_add_test(tc, room_is_taken_and_comes_back);
+    tcase_add_test(tc, worker_that_reads_nothing_is_stalled);
     tcase_add_test(tc, inflight_agrees_with_a_plain_list);
     tcase_add_test(tc, open_requests_are_never_pushed_out);
     suite_add_tcase(suite, tc);
