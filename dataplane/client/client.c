@@ -41,6 +41,7 @@ int weft_client_create(weft_client_t **client, const weft_client_opts_t *opts)
     for (uint32_t i = 0; i < c->path_count; i++) {
         request_conn_init(&c->paths[i].conn, random[0], (uint32_t)opts->connect_tries,
                           opts->stall_timeout_ms * NS_PER_MS);
+        c->paths[i].conn.others = c->path_count > 1;
     }
     *client = c;
     return 0;

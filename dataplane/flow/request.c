@@ -159,9 +159,17 @@ static uint64_t request_quiet_ns(const struct request *r, const struct request_c
     return quiet < REQUEST_QUIET_MAX_NS ? quiet : REQUEST_QUIET_MAX_NS;
 }
 
-static uint64_t request_silent_ns(const struct request_conn *conn)
+/* Nobody else is known who could go on: patience costs less than giving up. */
+static bool request_alone(const struct request *r, const struct request_conn *conn)
 {
-    return request_max(REQUEST_SILENT_NS, REQUEST_SILENT_RTOS * rtt_rto_ns(&conn->rtt, 0));
+    return r->alternates[0] == WEFT_NODE_NONE && !conn->others;
+}
+
+static uint64_t request_silent_ns(const struct request *r, const struct request_conn *conn)
+{
+    uint64_t bound =
+        request_max(REQUEST_SILENT_NS, REQUEST_SILENT_RTOS * rtt_rto_ns(&conn->rtt, 0));
+    return request_alone(r, conn) ? request_max(bound, REQUEST_ALONE_NS) : bound;
 }
 
 static struct request_peer *request_peer(struct request_conn *conn, uint16_t node, uint64_t now_ns)
@@ -192,10 +200,11 @@ static void request_fresh(struct request *r, uint64_t now_ns)
 }
 
 /* It says that it lives; does its model? */
-static bool request_stuck(const struct request *r, uint64_t now_ns)
+static bool request_stuck(const struct request *r, const struct request_conn *conn, uint64_t now_ns)
 {
     uint64_t pace = request_pace_ns(r);
     uint64_t bound = request_max(REQUEST_STUCK_NS, REQUEST_STUCK_GAPS * pace);
+    bound = request_alone(r, conn) ? request_max(bound, REQUEST_ALONE_NS) : bound;
     bool works = r->held || r->reply.total != REASM_TOTAL_UNKNOWN || pace == 0;
     return !works && now_ns - r->step_ns >= bound;
 }
@@ -225,7 +234,7 @@ static void request_busy(struct request *r, struct request_conn *conn, uint32_t 
         r->steps = steps;
         r->idle++;
     }
-    if (r->state == REQUEST_ACCEPTED && request_stuck(r, now_ns)) {
+    if (r->state == REQUEST_ACCEPTED && request_stuck(r, conn, now_ns)) {
         request_abandon(r, WEFT_E_STALLED, now_ns);
     }
 }
@@ -543,12 +552,12 @@ static void request_probe(struct request *r, struct request_conn *conn, uint64_t
     struct request_peer *peer = request_peer(conn, r->server, now_ns);
     uint64_t rto_ns = rtt_rto_ns(&conn->rtt, 0);
     bool asked = peer->suspect_ns != 0;
-    if (asked && now_ns - peer->suspect_ns >= request_silent_ns(conn)) {
+    if (asked && now_ns - peer->suspect_ns >= request_silent_ns(r, conn)) {
         request_abandon(r, WEFT_E_STALLED, now_ns);
         return;
     }
     if (asked && now_ns - peer->probed_ns < rto_ns) { /* another request asks for all */
-        r->probe_ns = peer->suspect_ns + request_silent_ns(conn);
+        r->probe_ns = peer->suspect_ns + request_silent_ns(r, conn);
         return;
     }
     r->probe_due = true;

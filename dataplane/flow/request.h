@@ -17,7 +17,9 @@
  * between tokens, 200 ms at least, five seconds before that time is known (stuck);
  * - its model works but this answer gets nothing for a hundred times the usual, five seconds at
  *   least (forgotten).
- * Whatever the estimates say, `stall_ns` of silence is the end.
+ * Where the GRANT named no alternate and no other node could be asked, the first two bounds are two
+ * seconds at least: nobody could go on. Whatever the estimates say, `stall_ns` of silence is the
+ * end.
  *
  * Threads: none; all times are of one monotonic clock given by the caller.
  */
@@ -40,6 +42,7 @@
 #define REQUEST_QUIET_DOUBLINGS    4u
 #define REQUEST_SILENT_NS          (150 * NS_PER_MS) /* floor of probes without an answer */
 #define REQUEST_SILENT_RTOS        6u
+#define REQUEST_ALONE_NS           (2 * NS_PER_S) /* floor of both where nobody else could go on */
 #define REQUEST_STUCK_NS           (200 * NS_PER_MS)
 #define REQUEST_STUCK_FIRST_NS     (5 * NS_PER_S)
 #define REQUEST_STUCK_GAPS         10u
@@ -79,6 +82,7 @@ struct request_conn {
     uint64_t conn_id;
     uint64_t cookie; /* 0 = none yet */
     uint64_t heard_ns;
+    bool others; /* other nodes could be asked */
     struct rtt rtt;
     uint32_t connect_tries;
     uint64_t stall_ns;

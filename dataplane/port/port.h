@@ -72,7 +72,7 @@ uint32_t port_pop(struct port *port, void *out, uint32_t max);
 /* Does the worker read what it gets? If not for PORT_STALL_NS it counts as stalled (frozen, or
  * computing on the thread that should read) until it reads on. To be called before anything is
  * pushed, and now and then. */
-#define PORT_STALL_NS UINT64_C(150000000)
+#define PORT_STALL_NS UINT64_C(300000000)
 bool port_stalled(struct port *port, uint64_t now_ns);
 
 /* The load as the worker last published it; no room while it is stalled. */

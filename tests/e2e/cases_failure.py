@@ -14,7 +14,7 @@ ONE = MeshSpec(workers="frankfurt")
 TWO = MeshSpec(workers="frankfurt,newyork")
 SLOT_FREED_S = 1.0
 READY_S = 20.0
-PASSED_OVER_S = 2.0
+PASSED_OVER_S = 3.0
 
 
 def expect_incomplete(answer, *statuses):
