@@ -27,7 +27,9 @@ const char cmd_run_usage[] =
     "Sends PROMPT as one user message; `-`, or no PROMPT and a pipe, reads it from stdin\n"
     "(at most 16 MiB). The answer goes to stdout, an account of the request to stderr.\n"
     "\n"
-    "  --node HOST[:PORT]   any node of the mesh; else the environment's WEFT_NODE\n"
+    "  --node HOST[:PORT]   any node of the mesh, or several with commas: the next is asked when "
+    "one\n"
+    "                       does not answer; else the environment's WEFT_NODE\n"
     "  --model NAME         default " DEFAULT_MODEL "\n"
     "  --system TEXT        a system message before the prompt\n"
     "  --raw                the prompt is plain text to go on with, not a chat message\n"
@@ -41,6 +43,7 @@ const char cmd_run_usage[] =
     "  --budget-ms N        refuse unless the first token can come in time\n"
     "  --e2e                the budget covers the whole answer\n"
     "  --priority N         0 to 15, 15 first\n"
+    "  --once               one attempt only; else a cut answer goes on at another node\n"
     " sampling\n"
     "  --max-tokens N       default 256\n"
     "  --temperature T      default 0: always the likeliest token\n"
@@ -81,6 +84,7 @@ enum option_id {
     OPT_BUDGET,
     OPT_E2E,
     OPT_PRIORITY,
+    OPT_ONCE,
     OPT_MAX_TOKENS,
     OPT_TEMPERATURE,
     OPT_TOP_P,
@@ -103,6 +107,7 @@ static const struct option options[] = {
     {"budget-ms", required_argument, NULL, OPT_BUDGET},
     {"e2e", no_argument, NULL, OPT_E2E},
     {"priority", required_argument, NULL, OPT_PRIORITY},
+    {"once", no_argument, NULL, OPT_ONCE},
     {"max-tokens", required_argument, NULL, OPT_MAX_TOKENS},
     {"temperature", required_argument, NULL, OPT_TEMPERATURE},
     {"top-p", required_argument, NULL, OPT_TOP_P},
@@ -209,6 +214,9 @@ static bool option_take(struct run *run, int option, const char *value)
         return true;
     case OPT_JSON:
         run->json = true;
+        return true;
+    case OPT_ONCE:
+        query->once = true;
         return true;
     case OPT_MAX_TOKENS:
         return u32_take(value, 1, UINT32_MAX, &query->max_tokens);

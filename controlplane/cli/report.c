@@ -36,6 +36,9 @@ static const char *ms_text(uint64_t us, char out[static 32])
 
 static double tokens_per_second(const weft_result_t *result)
 {
+    if (result->failovers > 0) {
+        return 0; /* the times are the last attempt's, the tokens all */
+    }
     return result->decode_us > 0 ? (double)result->new_tokens * 1e6 / (double)result->decode_us : 0;
 }
 
@@ -124,7 +127,12 @@ static void served_sentence(const weft_result_t *result, char *out, size_t size)
         ms_text(result->queue_us, queue), ms_text(result->prefill_us, prefill),
         ms_text(result->decode_us, decode), result->new_tokens, result->new_tokens == 1 ? "" : "s");
     if (tokens_per_second(result) > 0) {
-        append(out, size, used, ", %.0f tok/s", tokens_per_second(result));
+        used = append(out, size, used, ", %.0f tok/s", tokens_per_second(result));
+    }
+    if (result->failovers > 0) {
+        append(out, size, used, "; cut %u time%s and gone on elsewhere, longest gap %s ms",
+               result->failovers, result->failovers == 1 ? "" : "s",
+               ms_text(result->gap_us, total));
     }
 }
 
@@ -292,6 +300,9 @@ json_t *report_json(const weft_result_t *result, const char *text, size_t len)
                         result->first_token_us > 0 ? ms_json(result->first_token_us) : json_null());
     json_object_set_new(json, "prompt_tokens", json_integer(result->prompt_tokens));
     json_object_set_new(json, "tokens", json_integer(result->new_tokens));
+    json_object_set_new(json, "failovers", json_integer(result->failovers));
+    json_object_set_new(json, "hedged", json_boolean(result->hedged));
+    json_object_set_new(json, "longest_gap_ms", ms_json(result->gap_us));
     json_object_set_new(json, "tokens_per_s", rate > 0 ? json_real(rate) : json_null());
     refusal_add(json, result);
     return json;

@@ -201,11 +201,11 @@ int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_jo
         return WEFT_E_BAD_REQUEST;
     }
     memcpy(&head, body, sizeof(head));
-    if (head.hdr_len < sizeof(head) || head.hdr_len > len || head.hdr_len % 4 != 0) {
-        return WEFT_E_BAD_REQUEST;
-    }
     if (!prompt_sealed(&head, body, len)) {
         return WEFT_E_CORRUPT;
+    }
+    if (head.hdr_len < sizeof(head) || head.hdr_len > len || head.hdr_len % 4 != 0) {
+        return WEFT_E_BAD_REQUEST;
     }
     int rc = prompt_sampling(&head, view);
     if (rc != 0) {

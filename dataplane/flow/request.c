@@ -205,7 +205,8 @@ static bool request_stuck(const struct request *r, const struct request_conn *co
     uint64_t pace = request_pace_ns(r);
     uint64_t bound = request_max(REQUEST_STUCK_NS, REQUEST_STUCK_GAPS * pace);
     bound = request_alone(r, conn) ? request_max(bound, REQUEST_ALONE_NS) : bound;
-    bool works = r->held || r->reply.total != REASM_TOTAL_UNKNOWN || pace == 0;
+    bound = pace == 0 ? REQUEST_STUCK_FIRST_NS : bound;
+    bool works = r->held || r->reply.total != REASM_TOTAL_UNKNOWN;
     return !works && now_ns - r->step_ns >= bound;
 }
 

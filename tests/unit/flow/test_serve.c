@@ -196,7 +196,7 @@ START_TEST(refusals_are_final)
     uint8_t junk[60] = {0};
     put(&f, WEFT_T_REQ, 3, junk, sizeof(junk), T0);
     ck_assert_int_eq(next(&f, T0)->h.type, WEFT_T_REJECT);
-    ck_assert_int_eq(reject_status(&f), WEFT_E_BAD_REQUEST);
+    ck_assert_int_eq(reject_status(&f), WEFT_E_CORRUPT);
     put(&f, WEFT_T_REQ, 4, junk, 5, T0);
     ck_assert_int_eq(next(&f, T0)->h.type, WEFT_T_REJECT);
     ck_assert_int_eq(reject_status(&f), WEFT_E_BAD_REQUEST);
