@@ -57,6 +57,7 @@ static void derive_both(struct seal *seal, uint64_t period)
 
 void seal_init(struct seal *seal, const struct seal_master *master, uint64_t now_ns)
 {
+    memset(seal, 0, sizeof(*seal));
     seal->master = *master;
     derive_both(seal, now_ns / SEAL_LIFE_NS);
 }
@@ -95,11 +96,25 @@ uint64_t seal_cookie(const struct seal *seal, const struct in6_addr *addr, uint1
     return cookie_under(seal->keys[0], addr, port_be, conn_id);
 }
 
-bool seal_cookie_ok(const struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
+static uint32_t known_slot(uint64_t conn_id)
+{
+    return (uint32_t)(conn_id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (SEAL_KNOWN - 1);
+}
+
+bool seal_cookie_ok(struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
                     uint64_t conn_id, uint64_t cookie)
 {
-    return cookie == cookie_under(seal->keys[0], addr, port_be, conn_id) ||
-           cookie == cookie_under(seal->keys[1], addr, port_be, conn_id);
+    struct seal_cookie_known *known = &seal->cookies[known_slot(conn_id)];
+    if (known->conn_id == conn_id && known->until_period == seal->period + 1 &&
+        known->cookie == cookie && known->port_be == port_be && addr_equal(&known->addr, addr)) {
+        return true;
+    }
+    bool ok = cookie == cookie_under(seal->keys[0], addr, port_be, conn_id) ||
+              cookie == cookie_under(seal->keys[1], addr, port_be, conn_id);
+    if (ok) {
+        *known = (struct seal_cookie_known){conn_id, seal->period + 1, cookie, *addr, port_be};
+    }
+    return ok;
 }
 
 static uint64_t return_under(const uint8_t *key, const struct weft_return *block, uint64_t conn_id)
@@ -109,13 +124,25 @@ static uint64_t return_under(const uint8_t *key, const struct weft_return *block
     return hash(key, &in, sizeof(in));
 }
 
-void seal_return(const struct seal *seal, struct weft_return *block, uint64_t conn_id)
+void seal_return(struct seal *seal, struct weft_return *block, uint64_t conn_id)
 {
+    struct seal_return_known *known = &seal->returns[known_slot(conn_id)];
+    if (known->conn_id == conn_id && known->until_period == seal->period + 1 &&
+        memcmp(&known->block, block, offsetof(struct weft_return, tag)) == 0) {
+        block->tag = known->block.tag;
+        return;
+    }
     block->tag = return_under(seal->keys[0], block, conn_id);
+    *known = (struct seal_return_known){conn_id, seal->period + 1, *block};
 }
 
-bool seal_return_ok(const struct seal *seal, const struct weft_return *block, uint64_t conn_id)
+bool seal_return_ok(struct seal *seal, const struct weft_return *block, uint64_t conn_id)
 {
+    const struct seal_return_known *known = &seal->returns[known_slot(conn_id)];
+    if (known->conn_id == conn_id && known->until_period == seal->period + 1 &&
+        memcmp(&known->block, block, sizeof(*block)) == 0) {
+        return true;
+    }
     return block->tag == return_under(seal->keys[0], block, conn_id) ||
            block->tag == return_under(seal->keys[1], block, conn_id);
 }

@@ -29,11 +29,30 @@ struct seal_master {
 
 void seal_master_draw(struct seal_master *master);
 
+/* What has been hashed lately, by connection: the packets of one come again and again. Only what
+ * was found right is kept, and only until the keys change, so that the answers are those of hashing
+ * each time. */
+#define SEAL_KNOWN 1024u /* a power of two */
+struct seal_cookie_known {
+    uint64_t conn_id;
+    uint64_t until_period; /* keys' period + 1; 0 = empty */
+    uint64_t cookie;
+    struct in6_addr addr;
+    uint16_t port_be;
+};
+struct seal_return_known {
+    uint64_t conn_id;
+    uint64_t until_period;
+    struct weft_return block;
+};
+
 /* Owned by one lcore. */
 struct seal {
     uint8_t keys[2][SEAL_KEY_BYTES]; /* [0] is current */
     uint64_t period;
     struct seal_master master;
+    struct seal_cookie_known cookies[SEAL_KNOWN];
+    struct seal_return_known returns[SEAL_KNOWN];
 };
 
 void seal_init(struct seal *seal, const struct seal_master *master, uint64_t now_ns);
@@ -45,9 +64,9 @@ void seal_tick(struct seal *seal, uint64_t now_ns);
 /* Cookie of a client address (schemas/base/addr.h) and connection; never 0. */
 uint64_t seal_cookie(const struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
                      uint64_t conn_id);
-bool seal_cookie_ok(const struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
+bool seal_cookie_ok(struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
                     uint64_t conn_id, uint64_t cookie);
 
 /* Writes block->tag over the rest of the block and the connection. */
-void seal_return(const struct seal *seal, struct weft_return *block, uint64_t conn_id);
-bool seal_return_ok(const struct seal *seal, const struct weft_return *block, uint64_t conn_id);
+void seal_return(struct seal *seal, struct weft_return *block, uint64_t conn_id);
+bool seal_return_ok(struct seal *seal, const struct weft_return *block, uint64_t conn_id);
