@@ -15,6 +15,7 @@ void request_conn_init(struct request_conn *conn, uint64_t conn_id, uint32_t con
     conn->conn_id = conn_id;
     conn->connect_tries = connect_tries != 0 ? connect_tries : REQUEST_TRIES;
     conn->stall_ns = stall_ns != 0 ? stall_ns : REQUEST_STALL_NS;
+    pmtu_init(&conn->pmtu);
 }
 
 static uint64_t request_open_rto_ns(const struct request *r)
@@ -42,6 +43,7 @@ void request_init(struct request *r, const struct request_conn *conn,
     r->server = WEFT_NODE_NONE;
     r->alternates[0] = r->alternates[1] = WEFT_NODE_NONE;
     r->stray = WEFT_NODE_NONE;
+    cc_init(&r->cc, conn->cc);
     r->credit = FLOW_CREDIT_FIRST_BYTES;
     r->ack_ns = NEVER;
     r->start_ns = now_ns;
@@ -85,7 +87,7 @@ static void request_close(struct request *r, int status, uint64_t now_ns)
     r->cancel_due = r->stray_due = r->ask_due = r->probe_due = r->first_due = false;
     r->ack_ns = NEVER;
     r->asked.end = 0;
-    r->lacks.end = r->lacks.begin;
+    r->lacks_count = 0;
     r->sent_to = r->granted = 0;
 }
 
@@ -96,7 +98,7 @@ static void request_begin_cancel(struct request *r, uint64_t now_ns)
     r->try_ns = now_ns;
     r->cancel_end_ns = now_ns + REQUEST_CANCEL_NS;
     r->first_due = false;
-    r->lacks.end = r->lacks.begin;
+    r->lacks_count = 0;
 }
 
 void request_cancel(struct request *r, uint64_t now_ns)
@@ -307,6 +309,10 @@ static void request_ask(struct request *r, const struct request_conn *conn, uint
     r->ask_ns = now_ns + rtt_rto_ns(&conn->rtt, r->asks);
     r->ask_due = true;
     r->result.resends++;
+    if (end > r->lost) { /* each byte once */
+        cc_on_loss(&r->cc, end - (r->lost > r->reply.cum ? r->lost : r->reply.cum), now_ns);
+        r->lost = end;
+    }
 }
 
 /* A known gap is asked for at once, then each RTO. */
@@ -320,13 +326,29 @@ static void request_check_gap(struct request *r, const struct request_conn *conn
     }
 }
 
+/* A worker that has more than its credit stops exactly there: if the next part begins there, it
+ * went when the new credit had come. Without such a sample the window stays: it is not in use. */
+static void request_congestion(struct request *r, const struct weft_rsp *rsp, uint32_t bytes,
+                               uint64_t now_ns)
+{
+    uint64_t rtt_ns = 0;
+    if (r->credit_ns != 0 && rsp->h.offset >= r->credit_before) {
+        bool answers =
+            rsp->h.offset == r->credit_before && (rsp->h.flags & WEFT_F_RETX) == 0 && !r->held;
+        rtt_ns = answers ? now_ns - r->credit_ns : 0;
+        r->credit_ns = 0;
+    }
+    cc_on_data(&r->cc, bytes, rtt_ns, (rsp->h.flags & WEFT_F_ECN_ECHO) != 0, now_ns);
+}
+
 static void request_resp(struct request *r, struct request_conn *conn, const struct weft_rsp *rsp,
                          struct datagram_payload payload, uint64_t now_ns)
 {
-    r->body = NULL;      /* it answers, so it has the whole request */
+    r->body = NULL; /* it answers, so it has the whole request */
+    pmtu_arrived(&conn->pmtu, r->hdr.req_seq, r->body_len, now_ns);
     r->step_ns = now_ns; /* even a repeat: it has something to send */
     r->granted = r->sent_to = r->body_len;
-    r->lacks.end = r->lacks.begin;
+    r->lacks_count = 0;
     uint64_t end = (uint64_t)rsp->h.offset + payload.len;
     if (payload.len == 0 || end > WEFT_MESSAGE_MAX) {
         return;
@@ -341,10 +363,13 @@ static void request_resp(struct request *r, struct request_conn *conn, const str
     }
     if (fresh > 0) {
         request_fresh(r, now_ns);
+        request_congestion(r, rsp, (uint32_t)fresh, now_ns);
     }
     r->probe_ns = now_ns + request_quiet_ns(r, conn);
     r->unacked++;
-    if (r->unacked >= REQUEST_ACK_EVERY || fresh == 0) {
+    bool used = r->credit - r->reply.cum < cc_window(&r->cc) / 2 &&
+                r->credit < r->parsed + WINDOW_MAX_BYTES && r->credit < WEFT_MESSAGE_MAX;
+    if (r->unacked >= REQUEST_ACK_EVERY || fresh == 0 || (used && !r->held)) {
         r->ack_ns = now_ns; /* a duplicate tells that the worker does not know how far we are */
     } else if (r->ack_ns == NEVER) {
         r->ack_ns = now_ns + REQUEST_ACK_DELAY_NS;
@@ -363,23 +388,36 @@ static void request_need_ack(struct request *r, const struct request_conn *conn,
     request_check_gap(r, conn, now_ns);
 }
 
-static void request_resend_req(struct request *r, struct datagram_payload payload, uint64_t now_ns)
+static void request_resend_req(struct request *r, struct request_conn *conn,
+                               struct datagram_payload payload, uint64_t now_ns)
 {
-    struct weft_range range;
-    if (payload.len < sizeof(range)) {
+    struct weft_range range[REQUEST_LACKS];
+    uint32_t count = payload.len / (uint32_t)sizeof(range[0]);
+    count = count < REQUEST_LACKS ? count : REQUEST_LACKS;
+    memcpy(range, payload.data, count * sizeof(range[0]));
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t before = i != 0 ? range[i - 1].end : 0; /* no byte twice */
+        if (r->body == NULL || range[i].begin < before || range[i].begin >= range[i].end ||
+            range[i].end > r->body_len) {
+            return;
+        }
+    }
+    if (count == 0) {
         return;
     }
-    memcpy(&range, payload.data, sizeof(range));
-    if (r->body == NULL || range.begin >= range.end || range.end > r->body_len) {
-        return;
-    }
-    r->granted = range.end > r->granted ? range.end : r->granted;
-    if (range.begin > r->lacked) { /* what it asks for next: the rest has arrived */
-        r->lacked = range.begin;
+    if (range[0].begin > r->lacked) { /* what it asks for next: the rest has arrived */
+        r->lacked = range[0].begin;
         r->step_ns = now_ns;
     }
-    r->lacks.begin = range.begin - range.begin % WEFT_REQ_PAYLOAD_SAFE;
-    r->lacks.end = range.end < r->sent_to ? range.end : r->sent_to;
+    pmtu_arrived(&conn->pmtu, r->hdr.req_seq, range[0].begin, now_ns);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t end = range[i].end;
+        pmtu_lost(&conn->pmtu, r->hdr.req_seq, range[i].begin, end, now_ns);
+        r->granted = end > r->granted ? end : r->granted;
+        end = end < r->sent_to ? end : r->sent_to;
+        r->lacks[i] = (struct reasm_range){range[i].begin, end};
+    }
+    r->lacks_count = count;
     r->result.resends++;
 }
 
@@ -492,9 +530,10 @@ void request_input(struct request *r, struct request_conn *conn, const struct we
         request_need_ack(r, conn, rsp, now_ns);
     } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_GRANT) {
         request_alternates(r, payload);
+        pmtu_arrived(&conn->pmtu, r->hdr.req_seq, rsp->h.offset, now_ns);
         request_grant(r, rsp->h.arg, now_ns);
     } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_RESEND_REQ) {
-        request_resend_req(r, payload, now_ns);
+        request_resend_req(r, conn, payload, now_ns);
     }
 }
 
@@ -529,8 +568,7 @@ uint64_t request_due_ns(const struct request *r)
     return r->state == REQUEST_CANCELLING ? request_min(due, r->cancel_end_ns) : due;
 }
 
-static void request_tick_opening(struct request *r, const struct request_conn *conn,
-                                 uint64_t now_ns)
+static void request_tick_opening(struct request *r, struct request_conn *conn, uint64_t now_ns)
 {
     if (now_ns < r->try_ns) {
         return;
@@ -544,6 +582,7 @@ static void request_tick_opening(struct request *r, const struct request_conn *c
     r->try_ns = now_ns + request_open_rto_ns(r);
     r->first_due = true;
     r->sample_ns = 0;
+    pmtu_lost(&conn->pmtu, r->hdr.req_seq, 0, r->body_len, now_ns);
 }
 
 /* The time for a probe has come: is it this answer that lacks something, or has nobody heard from

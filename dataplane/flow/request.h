@@ -31,7 +31,9 @@
 #include <weft/client.h>
 #include <weft/wire.h>
 
+#include "dataplane/flow/cc.h"
 #include "dataplane/flow/datagram.h"
+#include "dataplane/flow/pmtu.h"
 #include "dataplane/flow/reasm.h"
 #include "dataplane/flow/rtt.h"
 
@@ -58,8 +60,9 @@
 #define REQUEST_PEERS              64u   /* a power of two */
 #define REQUEST_TRIES              5u
 #define REQUEST_STALL_NS           (5 * NS_PER_S)
+#define REQUEST_LACKS              8u /* gaps filled per RESEND_REQ */
 #define REQUEST_HELD_ACK_NS        (2 * NS_PER_S)
-#define REQUEST_OUT_MAX            WEFT_DATAGRAM_SAFE
+#define REQUEST_OUT_MAX            WEFT_DATAGRAM_MAX
 
 /* What is left of a closed request: enough to answer what still arrives for it. */
 struct request_tomb {
@@ -84,6 +87,8 @@ struct request_conn {
     uint64_t heard_ns;
     bool others; /* other nodes could be asked */
     struct rtt rtt;
+    struct pmtu pmtu;        /* of requests */
+    const struct cc_ops *cc; /* of replies; NULL = the default */
     uint32_t connect_tries;
     uint64_t stall_ns;
     struct request_peer peers[REQUEST_PEERS]; /* by node id, later ones overwrite */
@@ -121,17 +126,22 @@ struct request {
     bool first_due;       /* first fragment to be sent again */
     uint32_t sent_to;     /* fragments before it were sent */
     uint32_t granted;
-    struct reasm_range lacks; /* what the worker asked for again */
-    uint32_t lacked;          /* the furthest that it has asked for */
+    struct reasm_range lacks[REQUEST_LACKS]; /* what the worker asked for again, one by one */
+    uint32_t lacks_count;
+    uint32_t lacked; /* the furthest that it has asked for */
 
     bool held;        /* the user reads nothing for now: no texts, no further credit */
     uint32_t resumed; /* tokens of earlier attempts: the account includes them */
     struct reasm reply;
     uint32_t parsed; /* frames before it were handed out */
     uint32_t last_token;
+    struct cc cc;
     uint32_t credit;
+    uint32_t credit_before;   /* the byte here answers the credit ... */
+    uint64_t credit_ns;       /* ... that went then; 0 = sampled */
     uint32_t unacked;         /* RESPs since the last ACK */
     uint64_t ack_ns;          /* when an ACK is due; UINT64_MAX = none */
+    uint32_t lost;            /* gaps before it are known to congestion control */
     struct reasm_range asked; /* RESEND outstanding if end > cum */
     uint32_t asks;            /* repeats of it */
     uint64_t ask_ns;          /* when to repeat it */
@@ -194,8 +204,7 @@ uint64_t request_due_ns(const struct request *r);
 bool request_event(struct request *r, struct request_text *text, uint64_t now_ns);
 
 /* Writes the next datagram to send; 0 = none. `out` has REQUEST_OUT_MAX bytes. */
-size_t request_output(struct request *r, const struct request_conn *conn, uint64_t now_ns,
-                      uint8_t *out);
+size_t request_output(struct request *r, struct request_conn *conn, uint64_t now_ns, uint8_t *out);
 
 /* While `held`, no text comes out of request_event(), and no more is allowed to arrive than has
  * been allowed already (WINDOW_MAX_BYTES). Time does not count. */

@@ -51,12 +51,30 @@ static size_t request_control(const struct request *r, const struct request_conn
     return sizeof(*req) + len;
 }
 
+/* The window behind what has come; what the user has not read counts. */
+static uint32_t request_credit(const struct request *r)
+{
+    uint32_t beyond = 0;
+    for (uint32_t i = 0; i < r->reply.range_count; i++) {
+        beyond += r->reply.ranges[i].end - r->reply.ranges[i].begin;
+    }
+    uint32_t credit = r->reply.cum + beyond + cc_window(&r->cc);
+    uint32_t held = r->parsed + WINDOW_MAX_BYTES;
+    credit = credit < held ? credit : held;
+    return credit < WEFT_MESSAGE_MAX ? credit : WEFT_MESSAGE_MAX;
+}
+
 static size_t request_ack(struct request *r, const struct request_conn *conn, uint64_t now_ns,
                           uint8_t *out)
 {
-    uint32_t credit = r->parsed + WINDOW_MAX_BYTES; /* what is not read yet counts */
-    credit = credit < WEFT_MESSAGE_MAX ? credit : WEFT_MESSAGE_MAX;
-    r->credit = credit > r->credit ? credit : r->credit;
+    uint32_t credit = request_credit(r);
+    if (credit > r->credit) {
+        if (r->credit_ns == 0) {
+            r->credit_before = r->credit;
+            r->credit_ns = now_ns;
+        }
+        r->credit = credit;
+    }
     r->ack_ns = UINT64_MAX;
     r->unacked = 0;
     struct weft_ack ack = {r->reply.cum, r->credit};
@@ -67,16 +85,22 @@ static size_t request_resend(struct request *r, const struct request_conn *conn,
                              uint64_t now_ns, uint8_t *out)
 {
     uint32_t credit = r->parsed + FLOW_CREDIT_FIRST_BYTES;
-    r->credit = credit > r->credit ? credit : r->credit;
+    if (credit > r->credit) {
+        r->credit = credit;
+        r->credit_ns = 0; /* a sample would not know which of the two it answers */
+    }
     struct weft_range range = {r->reply.cum, end};
     return request_control(r, conn, WEFT_T_RESEND, &range, sizeof(range), now_ns, out);
 }
 
-static size_t request_fragment(struct request *r, const struct request_conn *conn, uint32_t begin,
-                               uint8_t flags, uint64_t now_ns, uint8_t *out)
+/* One datagram of at most `size` bytes with the body from `begin`, not past `limit`. */
+static size_t request_fragment(struct request *r, struct request_conn *conn, uint32_t begin,
+                               uint32_t limit, uint32_t size, uint8_t flags, uint64_t now_ns,
+                               uint8_t *out)
 {
-    uint32_t len = r->body_len - begin;
-    len = len < WEFT_REQ_PAYLOAD_SAFE ? len : WEFT_REQ_PAYLOAD_SAFE;
+    uint32_t len = limit - begin;
+    uint32_t most = size - (uint32_t)sizeof(struct weft_req);
+    len = len < most ? len : most;
     struct weft_req *req = request_stamp(&r->hdr, conn->cookie, WEFT_T_REQ, request_target(r), out);
     req->first.avoid_count = r->avoid_count;
     memcpy(req->first.avoid, r->avoid, sizeof(req->first.avoid));
@@ -87,6 +111,8 @@ static size_t request_fragment(struct request *r, const struct request_conn *con
     req->h.offset = begin;
     memcpy(out + sizeof(*req), r->body + begin, len);
     r->cookie_sent = conn->cookie;
+    pmtu_sent(&conn->pmtu, r->hdr.req_seq, begin, begin + len, (uint32_t)sizeof(*req) + len,
+              now_ns);
     return sizeof(*req) + len;
 }
 
@@ -96,40 +122,60 @@ static uint32_t request_limit(const struct request *r, const struct request_conn
 {
     uint32_t limit = r->granted;
     if (r->state == REQUEST_OPENING) {
-        limit = conn->cookie == 0 ? 1 : WEFT_UNSCHEDULED_MAX * WEFT_REQ_PAYLOAD_SAFE;
+        uint32_t most = pmtu_size(&conn->pmtu) - (uint32_t)sizeof(struct weft_req);
+        limit = conn->cookie == 0 ? most : WEFT_UNSCHEDULED_MAX * most;
     }
     return limit < r->body_len ? limit : r->body_len;
 }
 
-static size_t request_output_body(struct request *r, const struct request_conn *conn,
-                                  uint64_t now_ns, uint8_t *out)
+/* The next part of the body for the first time; 0 if it must wait. */
+static size_t request_onward(struct request *r, struct request_conn *conn, uint64_t now_ns,
+                             uint8_t *out)
+{
+    uint32_t begin = r->sent_to;
+    uint32_t limit = request_limit(r, conn);
+    if (begin >= limit) {
+        return 0;
+    }
+    uint32_t ready = limit - begin + (uint32_t)sizeof(struct weft_req);
+    bool opening = r->state == REQUEST_OPENING; /* nothing is known of the path yet */
+    uint32_t size = opening ? pmtu_size(&conn->pmtu) : pmtu_next(&conn->pmtu, ready, now_ns);
+    if (ready < size && limit < r->body_len) {
+        return 0; /* a whole datagram soon, rather than a part now */
+    }
+    if (begin == 0 && opening) {
+        r->sample_ns = now_ns;
+    }
+    size_t sent = request_fragment(r, conn, begin, limit, size, 0, now_ns, out);
+    r->sent_to += (uint32_t)(sent - sizeof(struct weft_req));
+    return sent;
+}
+
+static size_t request_output_body(struct request *r, struct request_conn *conn, uint64_t now_ns,
+                                  uint8_t *out)
 {
     if (r->body == NULL || (r->state != REQUEST_OPENING && r->state != REQUEST_ACCEPTED)) {
         return 0;
     }
+    uint32_t size = pmtu_again(&conn->pmtu);
     if (r->first_due) {
         r->first_due = false;
-        return request_fragment(r, conn, 0, WEFT_F_RETX, now_ns, out);
+        return request_fragment(r, conn, 0, r->body_len, size, WEFT_F_RETX, now_ns, out);
     }
-    if (r->lacks.begin < r->lacks.end) {
-        uint32_t begin = r->lacks.begin;
-        r->lacks.begin += WEFT_REQ_PAYLOAD_SAFE;
-        return request_fragment(r, conn, begin, WEFT_F_RETX, now_ns, out);
-    }
-    if (r->sent_to < request_limit(r, conn)) {
-        uint32_t begin = r->sent_to;
-        if (begin == 0 && r->state == REQUEST_OPENING) {
-            r->sample_ns = now_ns;
+    while (r->lacks_count != 0) {
+        struct reasm_range *gap = &r->lacks[0];
+        if (gap->begin < gap->end) {
+            size_t sent =
+                request_fragment(r, conn, gap->begin, gap->end, size, WEFT_F_RETX, now_ns, out);
+            gap->begin += (uint32_t)(sent - sizeof(struct weft_req));
+            return sent;
         }
-        size_t size = request_fragment(r, conn, begin, 0, now_ns, out);
-        r->sent_to += (uint32_t)(size - sizeof(struct weft_req));
-        return size;
+        memmove(gap, gap + 1, --r->lacks_count * sizeof(*gap));
     }
-    return 0;
+    return request_onward(r, conn, now_ns, out);
 }
 
-size_t request_output(struct request *r, const struct request_conn *conn, uint64_t now_ns,
-                      uint8_t *out)
+size_t request_output(struct request *r, struct request_conn *conn, uint64_t now_ns, uint8_t *out)
 {
     if (r->stray_due) {
         r->stray_due = false;

@@ -126,7 +126,11 @@ static struct weft_job *serve_open(struct serve *s, const struct weft_req *req, 
 void serve_grant(struct serve *s, const struct weft_job *job)
 {
     struct weft_grant grant = {job->last.h.alt1, job->last.h.alt2};
+    uint32_t place = s->controls_head;
     serve_control(s, &job->last, WEFT_T_GRANT, job->granted, &grant, sizeof(grant));
+    if (s->controls_head != place) { /* how far it has come without a gap */
+        s->controls[place & (SERVE_CONTROLS_MAX - 1)].rsp.h.offset = job->body.cum;
+    }
 }
 
 static void serve_busy(struct serve *s, const struct weft_job *job)
@@ -134,28 +138,54 @@ static void serve_busy(struct serve *s, const struct weft_job *job)
     serve_control(s, &job->last, WEFT_T_BUSY, s->load.steps, NULL, 0);
 }
 
-/* The client has used half of what it may send: let it go further, so that it never has to wait. */
+/* Received behind gaps: no longer on its way. */
+static uint32_t serve_beyond(const struct reasm *body)
+{
+    uint32_t bytes = 0;
+    for (uint32_t i = 0; i < body->range_count; i++) {
+        bytes += body->ranges[i].end - body->ranges[i].begin;
+    }
+    return bytes;
+}
+
+/* Lets the client go on as bytes arrive, so that as many as the window are on their way. */
 static void serve_extend_grant(struct serve *s, struct weft_job *job, uint64_t now_ns)
 {
-    uint32_t total = job->body.total;
-    if (job->granted == total || job->granted - job->body.cum >= job->window.bytes / 2) {
+    uint32_t window = cc_window(&job->cc);
+    uint32_t beyond = serve_beyond(&job->body);
+    beyond = beyond < CC_WINDOW_MAX_BYTES ? beyond : CC_WINDOW_MAX_BYTES;
+    uint64_t upto = (uint64_t)job->body.cum + beyond + window;
+    upto = upto < job->body.total ? upto : job->body.total;
+    if (upto <= job->granted ||
+        (upto - job->granted < cc_step(window) && upto != job->body.total)) {
         return;
     }
-    window_grow(&job->window);
-    uint64_t upto = (uint64_t)job->body.cum + job->window.bytes;
-    job->granted_before = job->granted;
-    job->granted_ns = now_ns;
-    job->granted = upto < total ? (uint32_t)upto : total;
+    if (job->granted_ns == 0) {
+        job->granted_before = job->granted;
+        job->granted_ns = now_ns;
+    }
+    job->granted = (uint32_t)upto;
     serve_grant(s, job);
 }
 
-static void serve_progress(struct serve *s, struct weft_job *job, uint32_t offset,
-                           uint32_t cum_before, uint64_t now_ns)
+/* A fragment whose last byte was not granted before went when the GRANT had come, unless it is a
+ * repeat (Karn). Returns the round trip, 0 = no sample. */
+static uint64_t serve_sample(struct weft_job *job, const struct weft_req *req, uint32_t len,
+                             uint64_t now_ns)
 {
-    if (job->granted_ns != 0 && offset >= job->granted_before) {
-        rtt_sample(&job->rtt, now_ns - job->granted_ns);
-        job->granted_ns = 0;
+    if (job->granted_ns == 0 || (req->h.flags & WEFT_F_RETX) != 0 ||
+        req->h.offset + len <= job->granted_before) {
+        return 0;
     }
+    uint64_t rtt_ns = now_ns - job->granted_ns;
+    rtt_sample(&job->rtt, rtt_ns);
+    job->granted_ns = 0;
+    return rtt_ns;
+}
+
+static void serve_progress(struct serve *s, struct weft_job *job, uint32_t cum_before,
+                           uint64_t now_ns)
+{
     struct reasm_range gap;
     bool gaps = reasm_gap(&job->body, &gap);
     uint64_t rto_ns = rtt_rto_ns(&job->rtt, 0);
@@ -163,10 +193,11 @@ static void serve_progress(struct serve *s, struct weft_job *job, uint32_t offse
         /* outstanding: its own timer runs */
     } else if (!gaps) {
         job->ask_ns = now_ns + rto_ns;
-    } else if (job->asked.end > cum_before) {
+    } else if (job->asked.end > cum_before && gap.begin < job->seen) {
         serve_job_ask(job, gap, now_ns); /* one gap closed: the next is as old as that one */
     } else if (job->ask_ns > now_ns + rto_ns / SERVE_REORDER_SHARE) {
         job->ask_ns = now_ns + rto_ns / SERVE_REORDER_SHARE;
+        job->seen = reasm_furthest(&job->body);
     }
     serve_extend_grant(s, job, now_ns);
 }
@@ -195,7 +226,10 @@ static void serve_receive(struct serve *s, struct weft_job *job, const struct we
         serve_grant(s, job);
     }
     if (fresh > 0) {
-        serve_progress(s, job, req->h.offset, cum_before, now_ns);
+        uint64_t rtt_ns = serve_sample(job, req, payload.len, now_ns);
+        bool marked = (req->h.flags & WEFT_F_ECN_ECHO) != 0;
+        cc_on_data(&job->cc, (uint32_t)fresh, rtt_ns, marked, now_ns);
+        serve_progress(s, job, cum_before, now_ns);
     }
     serve_job_update(job);
 }
@@ -223,13 +257,14 @@ static void serve_req(struct serve *s, struct weft_job *job, const struct weft_r
 }
 
 /* Reply bytes before `cum` have arrived. False if the job ended by it. */
-static bool serve_acked(struct weft_job *job, uint32_t cum, uint32_t credit)
+static bool serve_acked(struct weft_job *job, uint32_t cum, uint32_t credit, uint64_t now_ns)
 {
     struct serve_reply *reply = &job->reply;
     if (cum > reply->sent) {
         return true;
     }
     if (cum > reply->acked) {
+        pmtu_arrived(&reply->pmtu, 0, cum, now_ns);
         reply->acked = cum;
         reply->again.begin = reply->again.begin > cum ? reply->again.begin : cum;
         job->need_acks = 0;
@@ -243,14 +278,14 @@ static bool serve_acked(struct weft_job *job, uint32_t cum, uint32_t credit)
     return true;
 }
 
-static void serve_ack(struct weft_job *job, struct datagram_payload payload)
+static void serve_ack(struct weft_job *job, struct datagram_payload payload, uint64_t now_ns)
 {
     struct weft_ack ack;
     if (payload.len < sizeof(ack)) {
         return;
     }
     memcpy(&ack, payload.data, sizeof(ack));
-    if (serve_acked(job, ack.cum, ack.credit)) {
+    if (serve_acked(job, ack.cum, ack.credit, now_ns)) {
         serve_job_update(job);
     }
 }
@@ -269,7 +304,7 @@ static void serve_resend(struct serve *s, struct weft_job *job, struct datagram_
     }
     struct serve_reply *reply = &job->reply;
     if (range.begin > reply->sent || range.end < range.begin ||
-        !serve_acked(job, range.begin, range.begin + FLOW_CREDIT_FIRST_BYTES)) {
+        !serve_acked(job, range.begin, range.begin + FLOW_CREDIT_FIRST_BYTES, now_ns)) {
         return;
     }
     if (range.begin == range.end && now_ns - reply->sent_ns < RTT_RTO_FLOOR_NS) {
@@ -281,6 +316,7 @@ static void serve_resend(struct serve *s, struct weft_job *job, struct datagram_
     uint32_t end = range.end > range.begin ? range.end : range.begin + SERVE_RESEND_BURST;
     end = end < reply->sent ? end : reply->sent;
     reply->again = (struct reasm_range){begin, end > begin ? end : begin};
+    pmtu_lost(&reply->pmtu, 0, begin, end, now_ns);
     serve_job_update(job);
     if (!job->ready) {
         serve_busy(s, job);
@@ -336,7 +372,7 @@ void serve_input(struct serve *s, const uint8_t *data, size_t len, uint64_t now_
     }
     serve_job_heard(job, req, now_ns);
     if (req->h.type == WEFT_T_ACK) {
-        serve_ack(job, payload);
+        serve_ack(job, payload, now_ns);
     } else if (req->h.type == WEFT_T_RESEND) {
         serve_resend(s, job, payload, now_ns);
     } else {

@@ -20,13 +20,14 @@
 #include <weft/wire.h>
 #include <weft/worker.h>
 
+#include "dataplane/flow/cc.h"
 #include "dataplane/flow/datagram.h"
 #include "dataplane/flow/done_set.h"
+#include "dataplane/flow/pmtu.h"
 #include "dataplane/flow/reasm.h"
 #include "dataplane/flow/rtt.h"
 #include "dataplane/flow/table.h"
 #include "dataplane/flow/timers.h"
-#include "dataplane/flow/window.h"
 
 #define SERVE_REQUESTS_MAX      16384u
 #define SERVE_PARTIAL_BYTES_MAX (64u << 20)     /* of all requests not complete yet */
@@ -35,8 +36,9 @@
 #define SERVE_GIVE_UP_NS        (5 * NS_PER_S)  /* silence of an unfinished or finished exchange */
 #define SERVE_CLIENT_GONE_NS    (10 * NS_PER_S) /* silence during a job */
 #define SERVE_REORDER_SHARE     4u /* a gap may close by itself for this part of an RTO */
+#define SERVE_ASK_RANGES        8u /* gaps of a request asked for at a time */
 #define SERVE_RETRY_MIN_US      1000u
-#define SERVE_OUT_MAX           WEFT_DATAGRAM_SAFE
+#define SERVE_OUT_MAX           WEFT_DATAGRAM_MAX
 #define SERVE_RESEND_BURST      (WEFT_UNSCHEDULED_MAX * WEFT_RSP_PAYLOAD_SAFE)
 
 struct serve_ops {
@@ -55,6 +57,7 @@ struct serve_config {
     uint32_t requests_max;      /* 0 = SERVE_REQUESTS_MAX */
     uint32_t partial_bytes_max; /* 0 = SERVE_PARTIAL_BYTES_MAX */
     uint32_t reply_bytes_max;   /* 0 = SERVE_REPLY_BYTES_MAX */
+    const struct cc_ops *cc;    /* of requests on their way here; NULL = the default */
 };
 
 enum serve_state {
@@ -74,6 +77,7 @@ struct serve_reply {
     uint32_t credit;
     uint64_t sent_ns;         /* when the latest datagram went */
     struct reasm_range again; /* asked for by RESEND */
+    struct pmtu pmtu;
 };
 
 struct weft_job {
@@ -90,13 +94,15 @@ struct weft_job {
     bool cancelled; /* on_cancel was called */
 
     struct reasm body;
-    struct window window;
+    struct cc cc;
     uint32_t granted;
-    uint32_t granted_before; /* a byte from here on answers the latest GRANT */
-    uint64_t granted_ns;     /* when that went; 0 = sampled */
+    uint32_t granted_before; /* a byte from here on answers the GRANT ... */
+    uint64_t granted_ns;     /* ... that went then; 0 = sampled */
     struct rtt rtt;
-    struct reasm_range asked; /* RESEND_REQ outstanding if end > body.cum */
+    struct reasm_range asked; /* RESEND_REQ outstanding if end > body.cum; has gaps of its own */
     uint32_t asks;
+    uint32_t lost; /* gaps before it are known to congestion control */
+    uint32_t seen; /* furthest byte when the time to ask_ns began: gaps before it are as old */
     uint64_t ask_ns;
     weft_job_view_t view;
     weft_job_part_t *parts;
@@ -109,7 +115,7 @@ struct weft_job {
 /* A short answer, ready to go. */
 struct serve_control {
     struct weft_rsp rsp;
-    uint8_t payload[sizeof(struct weft_reject)];
+    uint8_t payload[SERVE_ASK_RANGES * sizeof(struct weft_range)];
     uint16_t len;
 };
 

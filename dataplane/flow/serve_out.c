@@ -74,7 +74,11 @@ static size_t serve_output_part(struct weft_job *job, uint64_t now_ns, uint8_t *
     if (!again && limit > reply->credit) {
         limit = reply->credit;
     }
-    uint32_t end = limit - begin > WEFT_RSP_PAYLOAD_SAFE ? begin + WEFT_RSP_PAYLOAD_SAFE : limit;
+    uint32_t whole = limit - begin + (uint32_t)sizeof(struct weft_rsp);
+    uint32_t size = again ? pmtu_again(&reply->pmtu) : pmtu_next(&reply->pmtu, whole, now_ns);
+    size = size < whole ? size : whole;
+    uint32_t end = begin + size - (uint32_t)sizeof(struct weft_rsp);
+    pmtu_sent(&reply->pmtu, 0, begin, end, size, now_ns);
     struct weft_rsp *rsp = (struct weft_rsp *)(void *)out;
     serve_stamp(s, &job->last, WEFT_T_RESP, rsp);
     rsp->h.offset = begin;
@@ -95,7 +99,7 @@ static size_t serve_output_part(struct weft_job *job, uint64_t now_ns, uint8_t *
     if (job->state == SERVE_FINISHED && reply->sent == reply->end) {
         job->need_ack_ns = now_ns + rtt_rto_ns(&job->rtt, job->need_acks);
     }
-    return sizeof(*rsp) + (end - begin);
+    return size;
 }
 
 size_t serve_output(struct serve *s, uint64_t now_ns, uint8_t *out)

@@ -55,22 +55,63 @@ static struct exchange_packet *packet_pop(struct exchange *x)
     return first;
 }
 
+static bool network_fits(const struct exchange *x, size_t len, bool to_worker)
+{
+    uint32_t bytes = 0;
+    for (uint32_t i = 0; i < EXCHANGE_MTUS; i++) {
+        const struct exchange_mtu *mtu = &x->config.mtu[to_worker][i];
+        bytes = mtu->at_ns != 0 && mtu->at_ns <= x->now_ns ? mtu->bytes : bytes;
+    }
+    return bytes == 0 || len <= bytes;
+}
+
+/* When it leaves the bottleneck; NEVER if it finds no place there. */
+static uint64_t network_queue(struct exchange *x, uint8_t *data, size_t len, bool to_worker)
+{
+    const struct exchange_config *c = &x->config;
+    struct exchange_link *link = &x->links[to_worker];
+    if (c->rate_bytes == 0) {
+        return x->now_ns;
+    }
+    uint64_t begin_ns = link->free_ns > x->now_ns ? link->free_ns : x->now_ns;
+    uint64_t wait_ns = begin_ns - x->now_ns;
+    if (wait_ns * c->rate_bytes / NS_PER_S + len > c->queue_bytes) {
+        link->dropped++;
+        return NEVER;
+    }
+    if (c->mark_ns != 0 && wait_ns > c->mark_ns) {
+        data[2] |= WEFT_F_ECN_ECHO;
+    }
+    if (x->now_ns >= link->count_ns) {
+        hist_add(&link->queue_us, wait_ns / NS_PER_US);
+    }
+    link->bytes += len;
+    link->free_ns = begin_ns + (len + 42) * NS_PER_S / c->rate_bytes; /* Ethernet, IP, UDP */
+    return link->free_ns;
+}
+
 static void network_send(struct exchange *x, const uint8_t *data, size_t len, bool to_worker)
 {
     const struct exchange_config *c = &x->config;
-    ck_assert_uint_le(len, WEFT_DATAGRAM_SAFE);
+    ck_assert_uint_le(len, WEFT_DATAGRAM_MAX);
+    x->links[to_worker].too_large += !network_fits(x, len, to_worker);
     uint32_t copies = rng_below(&x->rng, 1000) < c->dup_permille ? 2 : 1;
     for (uint32_t i = 0; i < copies; i++) {
-        if (rng_below(&x->rng, 1000) < c->loss_permille) {
+        if (rng_below(&x->rng, 1000) < c->loss_permille || !network_fits(x, len, to_worker)) {
             continue;
         }
         struct exchange_packet *p = malloc(sizeof(*p));
+        memcpy(p->data, data, len);
+        uint64_t gone_ns = network_queue(x, p->data, len, to_worker);
+        if (gone_ns == NEVER) {
+            free(p);
+            continue;
+        }
         uint64_t spread = c->delay_max_ns - c->delay_min_ns;
-        p->at_ns = x->now_ns + c->delay_min_ns + (spread != 0 ? rng_next(&x->rng) % spread : 0);
+        p->at_ns = gone_ns + c->delay_min_ns + (spread != 0 ? rng_next(&x->rng) % spread : 0);
         p->order = x->order++;
         p->to_worker = to_worker;
         p->len = (uint32_t)len;
-        memcpy(p->data, data, len);
         packet_push(x, p);
     }
     if (x->packet_count > x->in_flight_peak) {
@@ -107,6 +148,7 @@ static int on_job(void *user, struct weft_job *job, const weft_job_view_t *view)
     uint32_t i = job->node.req_seq - 1;
     struct exchange_run *run = &x->run[i];
     run->executions++;
+    x->job_ns[i] = x->now_ns;
     run->active = true;
     run->job = job;
     run->next_ns = x->now_ns + x->config.prefill_ns;
@@ -236,6 +278,30 @@ static void client_step(struct exchange *x, uint32_t i)
     }
 }
 
+static uint64_t client_start_ns(const struct exchange *x, uint32_t i)
+{
+    return NS_PER_S + i * x->config.stagger_ns;
+}
+
+static void client_start(struct exchange *x, uint32_t i)
+{
+    const struct exchange_config *c = &x->config;
+    char *prompt = malloc(c->prompt_bytes + 1);
+    token_text(~c->seed, i, 0, prompt, c->prompt_bytes);
+    struct prompt_spec spec = {
+        .text = prompt, .text_len = c->prompt_bytes, .max_tokens = 9, .top_p = 1.0f};
+    size_t size = prompt_size(&spec);
+    x->body[i] = malloc(size);
+    prompt_write(&spec, x->body[i]);
+    free(prompt);
+    struct weft_req_hdr hdr = {.req_seq = i + 1, .model = 7, .want = WEFT_WANT_E2E};
+    request_init(&x->requests[i], &x->conn, &hdr, x->body[i], (uint32_t)size, c->budget_ns,
+                 x->now_ns);
+    x->started[i] = true;
+    x->open[i] = true;
+    client_step(x, i);
+}
+
 static void node_down(struct exchange *x, const struct exchange_packet *p)
 {
     struct datagram_payload payload;
@@ -285,6 +351,9 @@ static uint64_t next_ns(const struct exchange *x)
     uint64_t next = x->packet_count != 0 ? x->packets[0]->at_ns : NEVER;
     next = min64(next, serve_due_ns(x->serve));
     for (uint32_t i = 0; i < x->config.requests; i++) {
+        if (!x->started[i]) {
+            next = min64(next, client_start_ns(x, i));
+        }
         if (x->open[i] && !clients_gone(x)) {
             next = min64(next, request_due_ns(&x->requests[i]));
         }
@@ -326,6 +395,9 @@ void exchange_play(struct exchange *x, uint64_t limit_ns)
         serve_tick(x->serve, x->now_ns);
         worker_flush(x);
         for (uint32_t i = 0; i < x->config.requests && !clients_gone(x); i++) {
+            if (!x->started[i] && x->now_ns >= client_start_ns(x, i)) {
+                client_start(x, i);
+            }
             if (x->open[i]) {
                 if (x->now_ns == x->config.cancel_ns) {
                     request_cancel(&x->requests[i], x->now_ns);
@@ -343,28 +415,19 @@ struct exchange *exchange_create(const struct exchange_config *config)
     x->config = *config;
     x->rng.state = config->seed;
     x->now_ns = NS_PER_S;
-    struct serve_config sc = {.node_id = 1, .tier = 2, .node_name = "n", .backend = "sim"};
+    struct serve_config sc = {
+        .node_id = 1, .tier = 2, .node_name = "n", .backend = "sim", .cc = config->cc};
     struct serve_ops ops = {on_job, on_cancel, x};
     x->serve = serve_create(&sc, &ops);
     weft_load_t load = {.room = config->room != 0 ? config->room : 100, .queue_us = 5000};
     serve_set_load(x->serve, &load);
     request_conn_init(&x->conn, 0xc0ffee ^ config->seed, 0, 0);
-    char *prompt = malloc(config->prompt_bytes + 1);
+    x->conn.cc = config->cc;
     for (uint32_t i = 0; i < config->requests; i++) {
-        token_text(~config->seed, i, 0, prompt, config->prompt_bytes);
-        struct prompt_spec spec = {
-            .text = prompt, .text_len = config->prompt_bytes, .max_tokens = 9, .top_p = 1.0f};
-        size_t size = prompt_size(&spec);
-        uint8_t *body = malloc(size);
-        x->body[i] = body;
-        prompt_write(&spec, body);
-        struct weft_req_hdr hdr = {.req_seq = i + 1, .model = 7, .want = WEFT_WANT_E2E};
-        request_init(&x->requests[i], &x->conn, &hdr, body, (uint32_t)size, config->budget_ns,
-                     x->now_ns);
-        x->open[i] = true;
-        client_step(x, i);
+        if (client_start_ns(x, i) == x->now_ns) {
+            client_start(x, i);
+        }
     }
-    free(prompt);
     return x;
 }
 

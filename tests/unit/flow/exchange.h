@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * exchange.h - clients and a worker (request.h, serve.h) joined by a simulated node and a network
- * that loses, duplicates, delays and reorders; virtual time, everything from one seed. Used by
- * test_exchange.c.
+ * that loses, duplicates, delays and reorders, queues at a bottleneck and drops what is too large;
+ * virtual time, everything from one seed. Used by test_exchange.c, test_cc.c and test_pmtu.c.
  */
 #pragma once
 
@@ -11,10 +11,18 @@
 
 #include "dataplane/flow/request.h"
 #include "dataplane/flow/serve.h"
+#include "schemas/base/hist.h"
 #include "schemas/base/rng.h"
 
 #define EXCHANGE_REQUESTS_MAX 8u
+#define EXCHANGE_MTUS         4u
 #define EXCHANGE_COOKIE       UINT64_C(0x1122334455667788)
+
+/* From then on datagrams above `bytes` are lost. */
+struct exchange_mtu {
+    uint64_t at_ns;
+    uint32_t bytes; /* 0 = any pass */
+};
 
 struct exchange_config {
     uint64_t seed;
@@ -36,6 +44,22 @@ struct exchange_config {
     uint64_t vanish_ns;  /* clients are gone: nothing from them, nothing read */
     bool no_cookie;      /* the node asks for none */
     uint32_t room;       /* 0 = plenty */
+    uint64_t stagger_ns; /* between the starts of the requests */
+    const struct cc_ops *cc;
+    uint64_t rate_bytes;  /* a second through the bottleneck, each way; 0 = there is none */
+    uint32_t queue_bytes; /* before it; what does not fit is lost */
+    uint64_t mark_ns;     /* datagrams that wait longer there are marked; 0 = never */
+    struct exchange_mtu mtu[2][EXCHANGE_MTUS]; /* down, up; in order of time */
+};
+
+/* The bottleneck of one way. */
+struct exchange_link {
+    uint64_t free_ns; /* when it has sent all it has */
+    uint64_t bytes;
+    uint64_t dropped;   /* datagrams, the queue being full */
+    uint64_t too_large; /* datagrams */
+    uint64_t count_ns;  /* queueing is counted from then on */
+    struct hist queue_us;
 };
 
 struct exchange_packet {
@@ -64,6 +88,7 @@ struct exchange {
     uint32_t packet_count;
     uint32_t packet_capacity;
     uint64_t order;
+    struct exchange_link links[2]; /* down, up */
     struct serve *serve;
     struct request_conn conn;
     struct request requests[EXCHANGE_REQUESTS_MAX];
@@ -72,6 +97,8 @@ struct exchange {
     char *text[EXCHANGE_REQUESTS_MAX];
     uint32_t text_len[EXCHANGE_REQUESTS_MAX];
     weft_result_t result[EXCHANGE_REQUESTS_MAX];
+    bool started[EXCHANGE_REQUESTS_MAX];
+    uint64_t job_ns[EXCHANGE_REQUESTS_MAX]; /* when the worker had the whole prompt */
     uint64_t ended_ns[EXCHANGE_REQUESTS_MAX];
     struct exchange_run run[EXCHANGE_REQUESTS_MAX];
     bool prompt_wrong;

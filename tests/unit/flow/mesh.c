@@ -85,7 +85,7 @@ void mesh_send(struct mesh *m, uint32_t from, uint32_t to, uint32_t address, con
 {
     const struct mesh_config *c = &m->config;
     const struct mesh_link *link = &m->links[from][to];
-    ck_assert_uint_le(len, WEFT_DATAGRAM_SAFE);
+    ck_assert_uint_le(len, WEFT_DATAGRAM_MAX);
     m->sent_up += from == MESH_CLIENT;
     m->sent_down += to == MESH_CLIENT;
     uint32_t copies = chance(m, c->dup_permille) ? 2 : 1;

@@ -114,7 +114,7 @@ START_TEST(largest_prompt)
         check_clean(x);
         ck_assert_int_eq(x->result[0].status, 0);
         /* what is in flight is bounded by the window, what is held by what came */
-        ck_assert_uint_le(x->in_flight_peak, 2 * WINDOW_MAX_BYTES / WEFT_REQ_PAYLOAD_SAFE);
+        ck_assert_uint_le(x->in_flight_peak, 2 * CC_WINDOW_MAX_BYTES / WEFT_REQ_PAYLOAD_SAFE);
         ck_assert_uint_le(x->partial_peak, WEFT_MESSAGE_MAX);
         printf("16 MiB, loss %u permille: %lu ms, %lu datagrams up\n", c.loss_permille,
                x->result[0].total_us / 1000, x->sent_up);

@@ -43,7 +43,7 @@ static const struct weft_req *next(struct fixture *f, uint64_t now_ns)
 {
     static const struct weft_req none;
     size_t len = request_output(&f->r, &f->conn, now_ns, f->out);
-    ck_assert_uint_le(len, WEFT_DATAGRAM_SAFE);
+    ck_assert_uint_le(len, WEFT_DATAGRAM_MAX);
     return len != 0 ? (const struct weft_req *)(const void *)f->out : &none;
 }
 
