@@ -31,11 +31,10 @@ def ask_around(mesh, second, quick):
         expect_served(mesh.ask("Hi", near=FRANKFURT, **options), "frankfurt")
         expect_served(mesh.ask("Hi", near=NEW_YORK, **options), "newyork")
         expect_refusal(mesh.ask("Hi", model="none", **options), "unknown_model")
+    # For a long prompt the one that has measured itself as clearly faster may win.
     if not quick:
-        expect_served(mesh.ask("Hi. " * 1000, near=NEW_YORK, max_tokens=2, second=second),
-                      "newyork")
-    expect_served(mesh.ask(MANY_DATAGRAMS, near=FRANKFURT, max_tokens=2, second=second),
-                  "frankfurt")
+        expect_served(mesh.ask("Hi. " * 1000, near=NEW_YORK, max_tokens=2, second=second))
+    expect_served(mesh.ask(MANY_DATAGRAMS, near=FRANKFURT, max_tokens=2, second=second))
     no_bad_checksums(mesh)
 
 
