@@ -2,6 +2,7 @@
 /* client_io.c - the client's sockets, one for each node it knows: batches in and out; see
  * client_impl.h. */
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,11 @@ static int path_open(struct client_path *path, const char *node)
     int bytes = CLIENT_SOCKET_BYTES;
     (void)setsockopt(path->socket, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
     (void)setsockopt(path->socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+    /* Never in fragments: the nodes refuse those, and the search for the path's MTU needs to see
+     * what is too large. One of the two fails, by the socket's family. */
+    int v4 = IP_PMTUDISC_PROBE, v6 = IPV6_PMTUDISC_PROBE;
+    (void)setsockopt(path->socket, IPPROTO_IP, IP_MTU_DISCOVER, &v4, sizeof(v4));
+    (void)setsockopt(path->socket, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &v6, sizeof(v6));
     return 0;
 }
 

@@ -28,10 +28,10 @@ def ask_around(mesh, second, quick):
     """Short and long requests by every ingress: served here, one hop away, refused."""
     for ingress in ("tokyo", "frankfurt", "newyork"):
         options = {"ingress": ingress, "second": second, "max_tokens": 2}
-        expect_served(mesh.ask("Hi", near=FRANKFURT, **options), "frankfurt")
-        expect_served(mesh.ask("Hi", near=NEW_YORK, **options), "newyork")
+        # Usually by the nearer one; by the other where that has measured itself as clearly faster.
+        expect_served(mesh.ask("Hi", near=FRANKFURT, **options))
+        expect_served(mesh.ask("Hi", near=NEW_YORK, **options))
         expect_refusal(mesh.ask("Hi", model="none", **options), "unknown_model")
-    # For a long prompt the one that has measured itself as clearly faster may win.
     if not quick:
         expect_served(mesh.ask("Hi. " * 1000, near=NEW_YORK, max_tokens=2, second=second))
     expect_served(mesh.ask(MANY_DATAGRAMS, near=FRANKFURT, max_tokens=2, second=second))
