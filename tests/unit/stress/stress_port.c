@@ -15,6 +15,7 @@
 
 #define ANSWERS_MAX 2000u /* of one worker's life */
 #define BURST       32u
+#define QUIET_MS    200
 
 static const struct port_self self = {.node_id = 2, .tier = 3, .node_name = "frankfurt"};
 
@@ -186,6 +187,15 @@ static void ask(uint64_t now_ns)
     }
 }
 
+/* Is there anything that somebody should have woken the lcore for? */
+static bool has_work(struct port *port)
+{
+    return atomic_load_explicit(&lcore.incoming, memory_order_acquire) != NULL ||
+           (port != NULL && (ring_peek(&port->to_node) != NULL ||
+                             atomic_load_explicit(&port->lost, memory_order_acquire)));
+}
+
+/* False: there was work, and nobody woke it. A quiet time is none. */
 static bool lcore_sleeps(void)
 {
     struct port *port = lcore.port;
@@ -194,7 +204,10 @@ static bool lcore_sleeps(void)
     }
     struct pollfd p[2] = {{.fd = lcore.wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
     p[1].fd = port != NULL ? port->wake_node_fd : -1;
-    int count = poll(p, 2, STRESS_LOST_MS);
+    int count = poll(p, 2, QUIET_MS);
+    if (count == 0 && has_work(port)) {
+        count = poll(p, 2, STRESS_LOST_MS);
+    }
     for (int i = 0; i < 2; i++) {
         uint64_t ignored;
         ssize_t got = p[i].revents != 0 ? read(p[i].fd, &ignored, sizeof(ignored)) : 0;
@@ -203,7 +216,7 @@ static bool lcore_sleeps(void)
     if (port != NULL) {
         ring_sleep_end(&port->to_node);
     }
-    return count > 0;
+    return count > 0 || !has_work(port);
 }
 
 static _Atomic bool ending;  /* no more requests */
