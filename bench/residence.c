@@ -36,7 +36,6 @@
 #define TRIAL_TRIES    20 /* at most; TRIAL_CLEAN failures without a pause settle it */
 #define TRIAL_CLEAN    2
 #define PAUSE_NS       50000.0 /* a core that was away so long was taken away */
-#define LOAD_FRACTION  0.9
 #define LATE_NS        1000.0
 #define LAG_NS         100000.0 /* behind by this at the end: the generator cannot do it */
 #define DRAIN_NS       5000000.0

@@ -7,7 +7,6 @@
  */
 #include <getopt.h>
 #include <malloc.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,6 +21,7 @@
 #include "bench/bench.h"
 #include "bench/figures.h"
 #include "bench/toy.h"
+#include "dataplane/client/resolve.h"
 #include "schemas/base/clock.h"
 
 #define MODEL         "bench-toy"
@@ -57,26 +57,6 @@ static double cpu_seconds(void)
 }
 
 /* ---- one exchange ---- */
-
-static int plain_socket(const char *node)
-{
-    char host[256];
-    const char *colon = strrchr(node, ':');
-    snprintf(host, sizeof(host), "%.*s", colon != NULL ? (int)(colon - node) : 255, node);
-    char port[8];
-    snprintf(port, sizeof(port), "%u", WEFT_PORT_DEFAULT);
-    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM}, *list;
-    if (getaddrinfo(host, colon != NULL ? colon + 1 : port, &hints, &list) != 0) {
-        return -1;
-    }
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, list->ai_addr, list->ai_addrlen) != 0) {
-        close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    return fd;
-}
 
 /* The datagram that weft_ask() sends, made once. */
 static void plain_request(uint8_t *out, uint32_t *len)
@@ -154,7 +134,7 @@ static bool measure_cost(const struct options *o, weft_client_t *client, struct 
 {
     uint8_t request[WEFT_DATAGRAM_MAX], answer[WEFT_DATAGRAM_MAX];
     uint32_t len;
-    int fd = plain_socket(o->node);
+    int fd = resolve_connect(o->node);
     plain_request(request, &len);
     bool ok = fd >= 0 && plain_exchange(fd, request, len, WEFT_T_COOKIE, answer);
     if (!ok) {

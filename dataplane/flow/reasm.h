@@ -60,6 +60,16 @@ static inline bool reasm_gap(const struct reasm *r, struct reasm_range *gap)
     return true;
 }
 
+/* Bytes received behind the first gap. */
+static inline uint32_t reasm_beyond(const struct reasm *r)
+{
+    uint32_t bytes = 0;
+    for (uint32_t i = 0; i < r->range_count; i++) {
+        bytes += r->ranges[i].end - r->ranges[i].begin;
+    }
+    return bytes;
+}
+
 /* One past the furthest byte received. */
 static inline uint32_t reasm_furthest(const struct reasm *r)
 {

@@ -54,11 +54,7 @@ static size_t request_control(const struct request *r, const struct request_conn
 /* The window behind what has come; what the user has not read counts. */
 static uint32_t request_credit(const struct request *r)
 {
-    uint32_t beyond = 0;
-    for (uint32_t i = 0; i < r->reply.range_count; i++) {
-        beyond += r->reply.ranges[i].end - r->reply.ranges[i].begin;
-    }
-    uint32_t credit = r->reply.cum + beyond + cc_window(&r->cc);
+    uint32_t credit = r->reply.cum + reasm_beyond(&r->reply) + cc_window(&r->cc);
     uint32_t held = r->parsed + WINDOW_MAX_BYTES;
     credit = credit < held ? credit : held;
     return credit < WEFT_MESSAGE_MAX ? credit : WEFT_MESSAGE_MAX;

@@ -138,21 +138,11 @@ static void serve_busy(struct serve *s, const struct weft_job *job)
     serve_control(s, &job->last, WEFT_T_BUSY, s->load.steps, NULL, 0);
 }
 
-/* Received behind gaps: no longer on its way. */
-static uint32_t serve_beyond(const struct reasm *body)
-{
-    uint32_t bytes = 0;
-    for (uint32_t i = 0; i < body->range_count; i++) {
-        bytes += body->ranges[i].end - body->ranges[i].begin;
-    }
-    return bytes;
-}
-
 /* Lets the client go on as bytes arrive, so that as many as the window are on their way. */
 static void serve_extend_grant(struct serve *s, struct weft_job *job, uint64_t now_ns)
 {
     uint32_t window = cc_window(&job->cc);
-    uint32_t beyond = serve_beyond(&job->body);
+    uint32_t beyond = reasm_beyond(&job->body); /* no longer on its way */
     beyond = beyond < CC_WINDOW_MAX_BYTES ? beyond : CC_WINDOW_MAX_BYTES;
     uint64_t upto = (uint64_t)job->body.cum + beyond + window;
     upto = upto < job->body.total ? upto : job->body.total;

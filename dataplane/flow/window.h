@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * window.h - how far a receiver lets its sender run ahead: doubles as data arrives whole, halves on
- * loss. The worker's grants and the client's credit are made of it, so congestion control sits with
- * the receiver, as in Homa.
+ * loss. The state of cc_loss.c; cc.h says what a window is for.
  */
 #pragma once
 
