@@ -13,6 +13,7 @@
  * BROKEN_4  the lcore gives requests to a lost port
  * BROKEN_5  the lcore is not woken when a port is lost
  * BROKEN_6  what is in the ring of a lost port is sent after its requests were told
+ * BROKEN_7  the lcore, woken, sleeps once more before it looks what for
  */
 #define PORTS    2
 #define REQUESTS 3
@@ -224,6 +225,14 @@ inline deliver()
     asked++
 }
 
+inline sleep()
+{
+    atomic {
+        (wake || (in_ring[0] && inflight[0] == OPEN) || (in_ring[1] && inflight[1] == OPEN) ||
+         (in_ring[2] && inflight[2] == OPEN)) -> wake = false
+    }
+}
+
 proctype lcore()
 {
     byte port = NONE;
@@ -241,11 +250,10 @@ proctype lcore()
         :: finished && port == NONE && incoming == NONE && asked == REQUESTS -> break
         :: port != NONE && !found && !gone && asked == REQUESTS ->
             /* Sleeps until the control thread or an answer wakes it. */
-            atomic {
-                (wake || (in_ring[0] && inflight[0] == OPEN) ||
-                 (in_ring[1] && inflight[1] == OPEN) || (in_ring[2] && inflight[2] == OPEN)) ->
-                    wake = false
-            }
+            sleep();
+#ifdef BROKEN_7
+            sleep()
+#endif
         :: port == NONE && asked == REQUESTS && !finished -> atomic { wake -> wake = false }
         :: else
         fi
