@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A forward pass of the llama family over a batch of rows. The heavy parts (products, attention)
+/* A forward pass over a batch of rows. The heavy parts (products, attention)
  * are split among the pool's threads by output row or by head; what lies between is small and done
  * by the caller's thread. */
 #include "kernels/cpu/cpu.h"
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kernels/cpu/heads.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/pool.h"
 
@@ -47,7 +48,7 @@ struct cpu {
     size_t scratch_stride;
     float *scores; /* per thread */
     size_t scores_stride;
-    double *frequencies; /* rope_width / 2 */
+    struct heads heads;
 
     /* The step in hand. */
     const struct exec_row *rows;
@@ -165,47 +166,27 @@ static void add_rows(struct cpu *cpu)
 
 static void find_angles(struct cpu *cpu)
 {
-    const size_t half = cpu->model->rope_width / 2;
-    for (size_t i = 0; i < cpu->count; i++) {
-        float *out = cpu->angles + i * 2 * half;
-        for (size_t j = 0; j < half; j++) {
-            const double angle = (double)cpu->rows[i].position * cpu->frequencies[j];
-            out[j] = (float)cos(angle);
-            out[half + j] = (float)sin(angle);
-        }
-    }
+    for (size_t i = 0; i < cpu->count; i++)
+        heads_angles(&cpu->heads, cpu->rows[i].position, cpu->angles + i * cpu->model->rope_width);
 }
 
-/* Rotates neighbouring pairs of one head (RoFormer, https://arxiv.org/abs/2104.09864, eq. 15). */
-static void rotate(float *head, const float *angles, size_t half)
-{
-    for (size_t j = 0; j < half; j++) {
-        const float a = head[2 * j];
-        const float b = head[2 * j + 1];
-        head[2 * j] = a * angles[j] - b * angles[half + j];
-        head[2 * j + 1] = a * angles[half + j] + b * angles[j];
-    }
-}
-
-/* Rotates queries and keys, and puts keys and values into the cache. */
+/* Makes queries and keys ready, and puts keys and values into the cache. */
 static void place_rows(struct cpu *cpu)
 {
     const struct model *m = cpu->model;
-    const size_t half = m->rope_width / 2;
     const size_t width = m->head_width;
     for (size_t i = 0; i < cpu->count; i++) {
         const struct exec_row *row = &cpu->rows[i];
-        const float *angles = cpu->angles + i * 2 * half;
-        for (size_t h = 0; h < m->head_count; h++)
-            rotate(cpu->q + (i * m->head_count + h) * width, angles, half);
+        float *keys = cpu->k + i * m->kv_head_count * width;
+        float *values = cpu->v + i * m->kv_head_count * width;
+        heads_prepare(&cpu->heads, cpu->layer, cpu->angles + i * m->rope_width,
+                      cpu->q + i * m->head_count * width, keys, values);
         for (uint32_t h = 0; h < m->kv_head_count; h++) {
-            float *key = cpu->k + (i * m->kv_head_count + h) * width;
-            const float *value = cpu->v + (i * m->kv_head_count + h) * width;
             const size_t at = row->position * width;
-            rotate(key, angles, half);
-            memcpy(kv_base(cpu, row->slot, cpu->layer_index, 0, h) + at, key, width * sizeof(*key));
-            memcpy(kv_base(cpu, row->slot, cpu->layer_index, 1, h) + at, value,
-                   width * sizeof(*value));
+            memcpy(kv_base(cpu, row->slot, cpu->layer_index, 0, h) + at, keys + h * width,
+                   width * sizeof(*keys));
+            memcpy(kv_base(cpu, row->slot, cpu->layer_index, 1, h) + at, values + h * width,
+                   width * sizeof(*values));
         }
     }
 }
@@ -341,7 +322,7 @@ static void cpu_destroy(exec_t *self)
         munmap(cpu->kv, cpu->kv_bytes);
     free(cpu->used);
     free(cpu->work);
-    free(cpu->frequencies);
+    heads_deinit(&cpu->heads);
     free(cpu);
 }
 
@@ -387,22 +368,6 @@ static size_t lay_out(struct cpu *cpu, float *base)
     return total * sizeof(float);
 }
 
-static int find_frequencies(struct cpu *cpu)
-{
-    const struct model *m = cpu->model;
-    const size_t half = m->rope_width / 2;
-    const float *factors = (const float *)(const void *)m->rope_factors.data;
-    cpu->frequencies = calloc(half, sizeof(*cpu->frequencies));
-    if (!cpu->frequencies)
-        return -ENOMEM;
-    for (size_t j = 0; j < half; j++) {
-        cpu->frequencies[j] = pow((double)m->rope_base, -2.0 * (double)j / (double)m->rope_width);
-        if (factors)
-            cpu->frequencies[j] /= (double)factors[j];
-    }
-    return 0;
-}
-
 static int allocate(struct cpu *cpu)
 {
     /* SIZE_MAX stands for too much and overflows or fails to map. */
@@ -420,7 +385,7 @@ static int allocate(struct cpu *cpu)
     if (!cpu->used || !cpu->work)
         return -ENOMEM;
     (void)lay_out(cpu, cpu->work);
-    return find_frequencies(cpu);
+    return heads_init(&cpu->heads, cpu->model, cpu->kernels);
 }
 
 size_t cpu_kv_slot_bytes(const struct model *model, uint32_t context)

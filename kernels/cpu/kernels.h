@@ -34,7 +34,7 @@ struct cpu_kernels {
                    const float *x, size_t x_stride, size_t count, float *y, size_t y_stride,
                    float *scratch);
 
-    /* out = x / sqrt(mean(x^2) + epsilon) * weight */
+    /* out = x / sqrt(mean(x^2) + epsilon) * weight; out may be x */
     void (*rms_norm)(const float *x, const float *weight, size_t count, float epsilon, float *out);
 
     /* gate = gate / (1 + exp(-gate)) * up */

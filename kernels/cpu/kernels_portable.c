@@ -5,105 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu/expand.h"
 #include "kernels/cpu/kernels.h"
-
-float cpu_half_to_float(uint16_t half)
-{
-    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
-    uint32_t exponent = (half >> 10) & 0x1fu;
-    uint32_t mantissa = half & 0x3ffu;
-    uint32_t bits;
-    float out;
-    if (exponent == 0x1fu) {
-        bits = sign | 0x7f800000u | (mantissa << 13);
-    } else if (exponent == 0) {
-        out = (float)mantissa * 0x1p-24f;
-        return sign ? -out : out;
-    } else {
-        bits = sign | ((exponent + 112u) << 23) | (mantissa << 13);
-    }
-    memcpy(&out, &bits, sizeof(out));
-    return out;
-}
-
-static float load_half(const uint8_t *p)
-{
-    uint16_t half;
-    memcpy(&half, p, sizeof(half));
-    return cpu_half_to_float(half);
-}
-
-static void expand_q4(const uint8_t *row, size_t cols, float *out, int has_min)
-{
-    const size_t block_bytes = has_min ? 20 : 18;
-    for (size_t b = 0; b < cols / 32; b++, row += block_bytes, out += 32) {
-        const float scale = load_half(row);
-        const float min = has_min ? load_half(row + 2) : -8.0f * scale;
-        const uint8_t *q = row + (has_min ? 4 : 2);
-        for (size_t i = 0; i < 16; i++) {
-            out[i] = (float)(q[i] & 15) * scale + min;
-            out[i + 16] = (float)(q[i] >> 4) * scale + min;
-        }
-    }
-}
-
-static void expand_q8_0(const uint8_t *row, size_t cols, float *out)
-{
-    for (size_t b = 0; b < cols / 32; b++, row += 34, out += 32) {
-        const float scale = load_half(row);
-        for (size_t i = 0; i < 32; i++)
-            out[i] = (float)(int8_t)row[2 + i] * scale;
-    }
-}
-
-/* 256 weights: 128 bytes of low nibbles, 64 of high pairs, 16 signed scales, a half. Each half of
- * the block holds four runs of 32 weights; run r takes its scales at 2r. */
-static void expand_q6_k(const uint8_t *row, size_t cols, float *out)
-{
-    for (size_t b = 0; b < cols / 256; b++, row += 210, out += 256) {
-        const float scale = load_half(row + 208);
-        for (size_t h = 0; h < 2; h++) {
-            const uint8_t *low = row + h * 64;
-            const uint8_t *high = row + 128 + h * 32;
-            const uint8_t *scales = row + 192 + h * 8;
-            for (size_t i = 0; i < 128; i++) {
-                const size_t run = i / 32;
-                const size_t at = i % 32;
-                const uint32_t nibble = (low[at + 32 * (run & 1)] >> (run & 2 ? 4 : 0)) & 15u;
-                const uint32_t pair = (high[at] >> (2 * run)) & 3u;
-                const int32_t q = (int32_t)(nibble | pair << 4) - 32;
-                out[h * 128 + i] = scale * (float)(int8_t)scales[i / 16] * (float)q;
-            }
-        }
-    }
-}
-
-static void portable_expand(uint32_t type, const uint8_t *row, size_t cols, float *out)
-{
-    switch (type) {
-    case GGUF_TENSOR_F32:
-        memcpy(out, row, cols * sizeof(*out));
-        break;
-    case GGUF_TENSOR_F16:
-        for (size_t i = 0; i < cols; i++)
-            out[i] = load_half(row + 2 * i);
-        break;
-    case GGUF_TENSOR_Q4_0:
-        expand_q4(row, cols, out, 0);
-        break;
-    case GGUF_TENSOR_Q4_1:
-        expand_q4(row, cols, out, 1);
-        break;
-    case GGUF_TENSOR_Q8_0:
-        expand_q8_0(row, cols, out);
-        break;
-    case GGUF_TENSOR_Q6_K:
-        expand_q6_k(row, cols, out);
-        break;
-    default: /* the loader lets no other type through */
-        abort();
-    }
-}
 
 /* Eight running sums: shorter error than one, and a shape that compilers vectorise. */
 static float dot(const float *a, const float *b, size_t count)
@@ -124,7 +27,7 @@ static void portable_matmul(const struct model_tensor *w, uint32_t row_begin, ui
                             size_t y_stride, float *scratch)
 {
     for (uint32_t r = row_begin; r < row_end; r++) {
-        portable_expand(w->type, w->data + r * w->row_bytes, w->cols, scratch);
+        expand_row(w->type, w->data + r * w->row_bytes, w->cols, scratch);
         for (size_t c = 0; c < count; c++)
             y[c * y_stride + r] = dot(scratch, x + c * x_stride, w->cols);
     }
@@ -167,7 +70,7 @@ static void portable_attend(const float *q, const float *keys, const float *valu
 
 const struct cpu_kernels cpu_kernels_portable = {
     .name = "portable",
-    .expand = portable_expand,
+    .expand = expand_row,
     .matmul = portable_matmul,
     .rms_norm = portable_rms_norm,
     .swiglu = portable_swiglu,

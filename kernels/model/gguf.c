@@ -194,44 +194,42 @@ static int read_values(struct reader *r, gguf_t *file, uint64_t count)
     return 0;
 }
 
+static const struct tensor_type {
+    uint32_t type;
+    uint16_t elements;
+    uint16_t size_bytes;
+    char name[8];
+} tensor_types[] = {
+    {GGUF_TENSOR_F32, 1, 4, "F32"},       {GGUF_TENSOR_F16, 1, 2, "F16"},
+    {GGUF_TENSOR_BF16, 1, 2, "BF16"},     {GGUF_TENSOR_Q4_0, 32, 18, "Q4_0"},
+    {GGUF_TENSOR_Q4_1, 32, 20, "Q4_1"},   {GGUF_TENSOR_Q5_0, 32, 22, "Q5_0"},
+    {GGUF_TENSOR_Q5_1, 32, 24, "Q5_1"},   {GGUF_TENSOR_Q8_0, 32, 34, "Q8_0"},
+    {GGUF_TENSOR_Q4_K, 256, 144, "Q4_K"}, {GGUF_TENSOR_Q5_K, 256, 176, "Q5_K"},
+    {GGUF_TENSOR_Q6_K, 256, 210, "Q6_K"},
+};
+
+static const struct tensor_type *tensor_type_find(uint32_t type)
+{
+    for (size_t i = 0; i < sizeof(tensor_types) / sizeof(tensor_types[0]); i++)
+        if (tensor_types[i].type == type)
+            return &tensor_types[i];
+    return NULL;
+}
+
 bool gguf_tensor_block(uint32_t type, uint32_t *elements, uint32_t *size_bytes)
 {
-    switch (type) {
-    case GGUF_TENSOR_F32:
-        return *elements = 1, *size_bytes = 4, true;
-    case GGUF_TENSOR_F16:
-        return *elements = 1, *size_bytes = 2, true;
-    case GGUF_TENSOR_Q4_0:
-        return *elements = 32, *size_bytes = 18, true;
-    case GGUF_TENSOR_Q4_1:
-        return *elements = 32, *size_bytes = 20, true;
-    case GGUF_TENSOR_Q8_0:
-        return *elements = 32, *size_bytes = 34, true;
-    case GGUF_TENSOR_Q6_K:
-        return *elements = 256, *size_bytes = 210, true;
-    default:
+    const struct tensor_type *found = tensor_type_find(type);
+    if (!found)
         return false;
-    }
+    *elements = found->elements;
+    *size_bytes = found->size_bytes;
+    return true;
 }
 
 const char *gguf_tensor_type_name(uint32_t type)
 {
-    switch (type) {
-    case GGUF_TENSOR_F32:
-        return "F32";
-    case GGUF_TENSOR_F16:
-        return "F16";
-    case GGUF_TENSOR_Q4_0:
-        return "Q4_0";
-    case GGUF_TENSOR_Q4_1:
-        return "Q4_1";
-    case GGUF_TENSOR_Q8_0:
-        return "Q8_0";
-    case GGUF_TENSOR_Q6_K:
-        return "Q6_K";
-    default:
-        return "?";
-    }
+    const struct tensor_type *found = tensor_type_find(type);
+    return found ? found->name : "?";
 }
 
 /* Name and shape; leaves the tensor's offset in size_bytes until the data section is known. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Makes a network of a GGUF file: reads the sizes, binds the tensors, refuses what it does not
- * understand. Metadata and tensor names: GGUF's "standardized" names of the llama family. */
+ * understand. Metadata and tensor names: GGUF's "standardized" names. */
 #include "kernels/model/model.h"
 
 #include <errno.h>
@@ -13,10 +13,21 @@
 /* Limits that keep products of sizes within 64 bits and tables within reason. */
 #define MODEL_SIDE_MAX    (1u << 24)
 #define MODEL_CONTEXT_MAX (1u << 24)
-#define MODEL_ARCH        "llama"
+#define MODEL_KEY_BYTES   128u
+
+static const struct family {
+    const char *arch;
+    bool rope_halves;
+    bool head_norms; /* on queries and keys; must be there */
+} families[] = {
+    {"llama", false, false},
+    {"qwen2", true, false},
+    {"qwen3", true, true},
+};
 
 struct loader {
     struct model *model;
+    const struct family *family;
     char *why;
     size_t why_size;
     size_t bound; /* tensors of the file that have found their place */
@@ -34,70 +45,121 @@ __attribute__((format(printf, 3, 4))) static int loader_fail(struct loader *l, i
     return rc;
 }
 
-static int read_size(struct loader *l, const char *key, uint32_t max, uint32_t *out)
+struct key {
+    char name[MODEL_KEY_BYTES];
+};
+
+/* The family's own key: "llama.block_count". */
+static struct key key_of(const struct loader *l, const char *suffix)
 {
+    struct key key;
+    (void)snprintf(key.name, sizeof(key.name), "%s.%s", l->family->arch, suffix);
+    return key;
+}
+
+static int read_size(struct loader *l, const char *suffix, uint32_t max, uint32_t *out)
+{
+    const struct key key = key_of(l, suffix);
     uint32_t value = 0;
-    int rc = gguf_get_u32(l->model->file, key, &value);
+    int rc = gguf_get_u32(l->model->file, key.name, &value);
     if (rc == -ENOENT && *out)
         return 0; /* the caller's default */
     if (rc || value == 0 || value > max)
-        return loader_fail(l, -EINVAL, "%s is missing or not usable", key);
+        return loader_fail(l, -EINVAL, "%s is missing or not usable", key.name);
     *out = value;
     return 0;
+}
+
+/* A number above zero. */
+static int read_positive(struct loader *l, const char *suffix, float *out)
+{
+    const struct key key = key_of(l, suffix);
+    int rc = gguf_get_f32(l->model->file, key.name, out);
+    if ((rc && rc != -ENOENT) || !(*out > 0.0f) || !isfinite(*out))
+        return loader_fail(l, -EINVAL, "%s is missing or not usable", key.name);
+    return 0;
+}
+
+static int read_scaling(struct loader *l)
+{
+    struct model_rope *rope = &l->model->rope;
+    struct gguf_str type;
+    const struct key key = key_of(l, "rope.scaling.type");
+    rope->factor = 1.0f;
+    rope->attention = 1.0f;
+    rope->original_context = l->model->context;
+    if (gguf_get_str(l->model->file, key.name, &type) || gguf_str_equal(type, "none"))
+        return 0;
+    if (gguf_str_equal(type, "linear"))
+        rope->scaling = MODEL_ROPE_LINEAR;
+    else if (gguf_str_equal(type, "yarn"))
+        rope->scaling = MODEL_ROPE_YARN;
+    else
+        return loader_fail(l, -ENOTSUP, "RoPE scaling of type %.*s is not supported",
+                           type.len > 32 ? 32 : (int)type.len, type.data);
+    int rc = read_positive(l, "rope.scaling.factor", &rope->factor);
+    if (!rc)
+        rc = read_positive(l, "rope.scaling.attn_factor", &rope->attention);
+    if (!rc)
+        rc = read_size(l, "rope.scaling.original_context_length", MODEL_CONTEXT_MAX,
+                       &rope->original_context);
+    return rc;
 }
 
 static int read_scalars(struct loader *l)
 {
     struct model *m = l->model;
-    struct gguf_str scaling;
-    m->rope_base = 10000.0f;
-    m->norm_epsilon = 0.0f;
-    (void)gguf_get_f32(m->file, MODEL_ARCH ".rope.freq_base", &m->rope_base);
-    (void)gguf_get_f32(m->file, MODEL_ARCH ".attention.layer_norm_rms_epsilon", &m->norm_epsilon);
-    if (!(m->rope_base > 0.0f) || !isfinite(m->rope_base))
-        return loader_fail(l, -EINVAL, "the RoPE base is not usable");
-    if (!(m->norm_epsilon > 0.0f) || !isfinite(m->norm_epsilon))
-        return loader_fail(l, -EINVAL, "the norm's epsilon is missing or not usable");
-    if (gguf_get_str(m->file, MODEL_ARCH ".rope.scaling.type", &scaling) == 0 &&
-        !gguf_str_equal(scaling, "none"))
-        return loader_fail(l, -ENOTSUP, "RoPE scaling of type %.*s is not supported",
-                           scaling.len > 32 ? 32 : (int)scaling.len, scaling.data);
-    return 0;
+    m->rope.base = 10000.0f;
+    m->rope.is_halves = l->family->rope_halves;
+    int rc = read_positive(l, "rope.freq_base", &m->rope.base);
+    if (!rc)
+        rc = read_positive(l, "attention.layer_norm_rms_epsilon", &m->norm_epsilon);
+    return rc ? rc : read_scaling(l);
+}
+
+static int find_family(struct loader *l)
+{
+    struct gguf_str arch;
+    if (gguf_get_str(l->model->file, "general.architecture", &arch))
+        return loader_fail(l, -EINVAL, "general.architecture is missing");
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+        if (gguf_str_equal(arch, families[i].arch)) {
+            l->family = &families[i];
+            l->model->arch = families[i].arch;
+            return 0;
+        }
+    }
+    return loader_fail(l, -ENOTSUP, "architecture %.*s is not supported (llama, qwen2, qwen3 are)",
+                       arch.len > 32 ? 32 : (int)arch.len, arch.data);
 }
 
 static int read_sizes(struct loader *l)
 {
     struct model *m = l->model;
-    struct gguf_str arch;
-    if (gguf_get_str(m->file, "general.architecture", &arch))
-        return loader_fail(l, -EINVAL, "general.architecture is missing");
-    if (!gguf_str_equal(arch, MODEL_ARCH))
-        return loader_fail(l, -ENOTSUP, "architecture %.*s is not supported (llama is)",
-                           arch.len > 32 ? 32 : (int)arch.len, arch.data);
     /* A layer has tensors of its own, so there cannot be more layers than tensors. */
     uint32_t layers_max = (uint32_t)gguf_tensor_count(m->file);
-    int rc = read_size(l, MODEL_ARCH ".block_count", layers_max, &m->layer_count);
+    int rc = read_size(l, "block_count", layers_max, &m->layer_count);
     if (!rc)
-        rc = read_size(l, MODEL_ARCH ".context_length", MODEL_CONTEXT_MAX, &m->context);
+        rc = read_size(l, "context_length", MODEL_CONTEXT_MAX, &m->context);
     if (!rc)
-        rc = read_size(l, MODEL_ARCH ".embedding_length", MODEL_SIDE_MAX, &m->width);
+        rc = read_size(l, "embedding_length", MODEL_SIDE_MAX, &m->width);
     if (!rc)
-        rc = read_size(l, MODEL_ARCH ".feed_forward_length", MODEL_SIDE_MAX, &m->ffn_width);
+        rc = read_size(l, "feed_forward_length", MODEL_SIDE_MAX, &m->ffn_width);
     if (!rc)
-        rc = read_size(l, MODEL_ARCH ".attention.head_count", m->width, &m->head_count);
+        rc = read_size(l, "attention.head_count", m->width, &m->head_count);
     m->kv_head_count = m->head_count;
     if (!rc)
-        rc = read_size(l, MODEL_ARCH ".attention.head_count_kv", m->head_count, &m->kv_head_count);
+        rc = read_size(l, "attention.head_count_kv", m->head_count, &m->kv_head_count);
     if (rc)
         return rc;
     m->head_width = m->width / m->head_count;
-    rc = read_size(l, MODEL_ARCH ".attention.key_length", m->width, &m->head_width);
+    rc = read_size(l, "attention.key_length", m->width, &m->head_width);
     m->rope_width = m->head_width;
     if (!rc)
-        rc = read_size(l, MODEL_ARCH ".rope.dimension_count", m->head_width, &m->rope_width);
+        rc = read_size(l, "rope.dimension_count", m->head_width, &m->rope_width);
     uint32_t value_width = m->head_width;
     if (!rc)
-        rc = read_size(l, MODEL_ARCH ".attention.value_length", m->width, &value_width);
+        rc = read_size(l, "attention.value_length", m->width, &value_width);
     if (rc)
         return rc;
     if (m->head_count % m->kv_head_count || m->rope_width % 2 || value_width != m->head_width ||
@@ -148,37 +210,56 @@ static int bind_vector(struct loader *l, const char *name, uint32_t cols, struct
     return rc;
 }
 
+/* The same, but the file need not have it. */
+static int bind_optional(struct loader *l, const char *name, uint32_t cols,
+                         struct model_tensor *out)
+{
+    return gguf_tensor_find(l->model->file, name) ? bind_vector(l, name, cols, out) : 0;
+}
+
+enum need { MATRIX, VECTOR, OPTIONAL, ABSENT };
+
 static int bind_layer(struct loader *l, uint32_t index)
 {
     struct model *m = l->model;
     struct model_layer *layer = &m->layers[index];
     const uint32_t attn = m->head_count * m->head_width;
     const uint32_t kv = m->kv_head_count * m->head_width;
+    const enum need norm = l->family->head_norms ? VECTOR : ABSENT;
     const struct {
         const char *name;
+        enum need need;
         uint32_t rows;
         uint32_t cols;
         struct model_tensor *out;
     } wanted[] = {
-        {"attn_norm", 0, m->width, &layer->attn_norm},
-        {"attn_q", attn, m->width, &layer->q},
-        {"attn_k", kv, m->width, &layer->k},
-        {"attn_v", kv, m->width, &layer->v},
-        {"attn_output", m->width, attn, &layer->o},
-        {"ffn_norm", 0, m->width, &layer->ffn_norm},
-        {"ffn_gate", m->ffn_width, m->width, &layer->gate},
-        {"ffn_up", m->ffn_width, m->width, &layer->up},
-        {"ffn_down", m->width, m->ffn_width, &layer->down},
+        {"attn_norm.weight", VECTOR, 1, m->width, &layer->attn_norm},
+        {"attn_q.weight", MATRIX, attn, m->width, &layer->q},
+        {"attn_k.weight", MATRIX, kv, m->width, &layer->k},
+        {"attn_v.weight", MATRIX, kv, m->width, &layer->v},
+        {"attn_output.weight", MATRIX, m->width, attn, &layer->o},
+        {"attn_q.bias", OPTIONAL, 1, attn, &layer->q_bias},
+        {"attn_k.bias", OPTIONAL, 1, kv, &layer->k_bias},
+        {"attn_v.bias", OPTIONAL, 1, kv, &layer->v_bias},
+        {"attn_q_norm.weight", norm, 1, m->head_width, &layer->q_norm},
+        {"attn_k_norm.weight", norm, 1, m->head_width, &layer->k_norm},
+        {"ffn_norm.weight", VECTOR, 1, m->width, &layer->ffn_norm},
+        {"ffn_gate.weight", MATRIX, m->ffn_width, m->width, &layer->gate},
+        {"ffn_up.weight", MATRIX, m->ffn_width, m->width, &layer->up},
+        {"ffn_down.weight", MATRIX, m->width, m->ffn_width, &layer->down},
     };
-    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof(wanted) / sizeof(wanted[0]); i++) {
         char name[64];
-        (void)snprintf(name, sizeof(name), "blk.%u.%s.weight", index, wanted[i].name);
-        int rc = wanted[i].rows ? bind(l, name, wanted[i].rows, wanted[i].cols, wanted[i].out)
-                                : bind_vector(l, name, wanted[i].cols, wanted[i].out);
-        if (rc)
-            return rc;
+        (void)snprintf(name, sizeof(name), "blk.%u.%s", index, wanted[i].name);
+        if (wanted[i].need == MATRIX)
+            rc = bind(l, name, wanted[i].rows, wanted[i].cols, wanted[i].out);
+        else if (wanted[i].need == VECTOR)
+            rc = bind_vector(l, name, wanted[i].cols, wanted[i].out);
+        else if (wanted[i].need == OPTIONAL)
+            rc = bind_optional(l, name, wanted[i].cols, wanted[i].out);
     }
-    return 0;
+    return rc;
 }
 
 static int bind_all(struct loader *l)
@@ -195,8 +276,8 @@ static int bind_all(struct loader *l)
     }
     if (!rc)
         rc = bind_vector(l, "output_norm.weight", m->width, &m->output_norm);
-    if (!rc && gguf_tensor_find(m->file, "rope_freqs.weight"))
-        rc = bind_vector(l, "rope_freqs.weight", m->rope_width / 2, &m->rope_factors);
+    if (!rc)
+        rc = bind_optional(l, "rope_freqs.weight", m->rope_width / 2, &m->rope_factors);
     m->layers = calloc(m->layer_count, sizeof(*m->layers));
     if (!m->layers)
         return -ENOMEM;
@@ -220,7 +301,9 @@ int model_create(struct model **out, gguf_t *file, char *why, size_t why_size)
         return -ENOMEM;
     }
     l.model->file = file;
-    int rc = read_sizes(&l);
+    int rc = find_family(&l);
+    if (!rc)
+        rc = read_sizes(&l);
     if (!rc)
         rc = bind_all(&l);
     if (rc) {

@@ -4,14 +4,17 @@
  * matrix found, its shape checked, its bytes still in the mapped file. Between gguf.h and the
  * backends (kernels/exec.h).
  *
- * Families: llama (GQA, RMSNorm, SwiGLU, RoPE over neighbouring pairs, as GGUF stores Q and K for
- * this family). A file with tensors or settings that this code would not honour is refused: a
- * model that runs wrongly but fluently is worse than one that does not run.
+ * Families, all with GQA, RMSNorm and SwiGLU: llama (RoPE over neighbouring pairs, as GGUF stores Q
+ * and K for this family), qwen2 (RoPE over halves, biases on Q, K and V) and qwen3 (RoPE over
+ * halves, a norm on each head of Q and K before it). rope.h has the angles. A file with tensors or
+ * settings that this code would not honour is refused: a model that runs wrongly but fluently is
+ * worse than one that does not run.
  *
  * Threads: immutable once loaded. Errors: 0 or a negative errno, with a sentence in `why`.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,14 +35,32 @@ struct model_layer {
     struct model_tensor k;
     struct model_tensor v;
     struct model_tensor o;
+    struct model_tensor q_bias; /* vectors of F32; data NULL without them */
+    struct model_tensor k_bias;
+    struct model_tensor v_bias;
+    struct model_tensor q_norm; /* head_width each, of every head; data NULL without them */
+    struct model_tensor k_norm;
     struct model_tensor ffn_norm;
     struct model_tensor gate;
     struct model_tensor up;
     struct model_tensor down;
 };
 
+/* How angles grow beyond the context that a model was trained with; see rope.h. */
+enum model_rope_scaling { MODEL_ROPE_PLAIN, MODEL_ROPE_LINEAR, MODEL_ROPE_YARN };
+
+struct model_rope {
+    float base;
+    bool is_halves; /* value i turns with i + width / 2; else with its neighbour */
+    enum model_rope_scaling scaling;
+    float factor;              /* of the scaling */
+    float attention;           /* YaRN: factor of its own on the magnitude */
+    uint32_t original_context; /* YaRN: before scaling */
+};
+
 struct model {
-    gguf_t *file; /* owned */
+    gguf_t *file;     /* owned */
+    const char *arch; /* "llama", "qwen2", "qwen3"; static */
     uint32_t layer_count;
     uint32_t context; /* tokens the model was made for */
     uint32_t width;   /* of the residual stream */
@@ -49,7 +70,7 @@ struct model {
     uint32_t head_width;
     uint32_t rope_width; /* leading values of a head that are rotated; even */
     uint32_t vocab;
-    float rope_base;
+    struct model_rope rope;
     float norm_epsilon;
     struct model_tensor embedding; /* vocab x width */
     struct model_tensor output;    /* the same one if the file ties them */

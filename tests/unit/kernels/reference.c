@@ -16,13 +16,14 @@ struct matrix {
 
 struct layer {
     struct matrix attn_norm, q, k, v, o, ffn_norm, gate, up, down;
-    float *keys;   /* [position][kv head * head_width] */
-    float *values; /* same */
+    struct matrix q_bias, k_bias, v_bias, q_norm, k_norm; /* w NULL without them */
+    float *keys;                                          /* [position][kv head * head_width] */
+    float *values;                                        /* same */
 };
 
 struct reference {
     const struct model *model;
-    struct matrix embedding, output, output_norm;
+    struct matrix embedding, output, output_norm, rope_factors;
     struct layer *layers;
     uint32_t context;
     uint32_t position;
@@ -44,6 +45,30 @@ static float half_at(const uint8_t *p)
     return bits & 0x8000 ? -value : value;
 }
 
+/* Five bits of weight j: a nibble and a bit of a word. */
+static int fifth(const uint8_t *nibbles, const uint8_t *word, size_t j)
+{
+    const int low = j < 16 ? nibbles[j] & 15 : nibbles[j - 16] >> 4;
+    return low + 16 * (word[j / 8] >> (j % 8) & 1);
+}
+
+/* Six bits at place `n` of the 16 scales and minima: the first four of each kind stand in bytes of
+ * their own, of the others the low four bits stand behind them and the high two in their tops. */
+static float k_weight(const uint8_t *block, int value, size_t run)
+{
+    const uint8_t *s = block + 4;
+    int scale;
+    int min;
+    if (run < 4) {
+        scale = s[run] % 64;
+        min = s[run + 4] % 64;
+    } else {
+        scale = s[run + 4] % 16 + s[run - 4] / 64 * 16;
+        min = s[run + 4] / 16 + s[run] / 64 * 16;
+    }
+    return half_at(block) * (float)scale * (float)value - half_at(block + 2) * (float)min;
+}
+
 /* Weight i of a row. */
 static float weight_at(uint32_t type, const uint8_t *row, size_t i)
 {
@@ -62,6 +87,26 @@ static float weight_at(uint32_t type, const uint8_t *row, size_t i)
     case GGUF_TENSOR_Q4_1:
         b = row + i / 32 * 20;
         return half_at(b) * (float)(j < 16 ? b[4 + j] & 15 : b[4 + j - 16] >> 4) + half_at(b + 2);
+    case GGUF_TENSOR_BF16: {
+        const uint8_t bytes[4] = {0, 0, row[2 * i], row[2 * i + 1]};
+        memcpy(&value, bytes, 4);
+        return value;
+    }
+    case GGUF_TENSOR_Q5_0:
+        b = row + i / 32 * 22;
+        return half_at(b) * (float)(fifth(b + 6, b + 2, j) - 16);
+    case GGUF_TENSOR_Q5_1:
+        b = row + i / 32 * 24;
+        return half_at(b) * (float)fifth(b + 8, b + 4, j) + half_at(b + 2);
+    case GGUF_TENSOR_Q4_K:
+        b = row + i / 256 * 144;
+        return k_weight(b, (b[16 + i % 256 / 64 * 32 + j] >> (i % 64 / 32 * 4)) & 15, i % 256 / 32);
+    case GGUF_TENSOR_Q5_K: {
+        b = row + i / 256 * 176;
+        const size_t run = i % 256 / 32;
+        const int low = (b[48 + run / 2 * 32 + j] >> (run % 2 * 4)) & 15;
+        return k_weight(b, low + 16 * (b[16 + j] >> run & 1), run);
+    }
     case GGUF_TENSOR_Q8_0:
         b = row + i / 32 * 34;
         return half_at(b) * (float)(int8_t)b[2 + j];
@@ -95,6 +140,8 @@ static float *floats(size_t count)
 
 static struct matrix expand(const struct model_tensor *t)
 {
+    if (!t->data)
+        return (struct matrix){0};
     struct matrix m = {floats((size_t)t->rows * t->cols), t->rows, t->cols};
     for (size_t r = 0; r < m.rows; r++)
         reference_expand(t->type, t->data + r * t->row_bytes, m.cols, m.w + r * m.cols);
@@ -113,14 +160,17 @@ struct reference *reference_create(const struct model *model, uint32_t context)
     if (model->output.data != model->embedding.data)
         r->output = expand(&model->output);
     r->output_norm = expand(&model->output_norm);
+    r->rope_factors = expand(&model->rope_factors);
     const size_t kv = (size_t)model->kv_head_count * model->head_width;
     for (uint32_t i = 0; i < model->layer_count; i++) {
         const struct model_layer *from = &model->layers[i];
         r->layers[i] = (struct layer){
-            expand(&from->attn_norm), expand(&from->q),     expand(&from->k),
-            expand(&from->v),         expand(&from->o),     expand(&from->ffn_norm),
-            expand(&from->gate),      expand(&from->up),    expand(&from->down),
-            floats(context * kv),     floats(context * kv),
+            expand(&from->attn_norm), expand(&from->q),      expand(&from->k),
+            expand(&from->v),         expand(&from->o),      expand(&from->ffn_norm),
+            expand(&from->gate),      expand(&from->up),     expand(&from->down),
+            expand(&from->q_bias),    expand(&from->k_bias), expand(&from->v_bias),
+            expand(&from->q_norm),    expand(&from->k_norm), floats(context * kv),
+            floats(context * kv),
         };
     }
     const size_t attn = (size_t)model->head_count * model->head_width;
@@ -139,15 +189,18 @@ void reference_destroy(struct reference *r)
 {
     for (uint32_t i = 0; i < r->model->layer_count; i++) {
         struct layer *l = &r->layers[i];
-        float *const all[] = {l->attn_norm.w, l->q.w,  l->k.w,    l->v.w,  l->o.w,   l->ffn_norm.w,
-                              l->gate.w,      l->up.w, l->down.w, l->keys, l->values};
+        float *const all[] = {l->attn_norm.w, l->q.w,        l->k.w,      l->v.w,
+                              l->o.w,         l->ffn_norm.w, l->gate.w,   l->up.w,
+                              l->down.w,      l->keys,       l->values,   l->q_bias.w,
+                              l->k_bias.w,    l->v_bias.w,   l->q_norm.w, l->k_norm.w};
         for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++)
             free(all[j]);
     }
     if (r->output.w != r->embedding.w)
         free(r->output.w);
-    float *const rest[] = {r->embedding.w, r->output_norm.w, r->x,  r->h,      r->q,
-                           r->mixed,       r->gate,          r->up, r->scores, r->logits};
+    float *const rest[] = {r->embedding.w, r->output_norm.w, r->rope_factors.w, r->x,  r->h,
+                           r->q,           r->mixed,         r->gate,           r->up, r->scores,
+                           r->logits};
     for (size_t j = 0; j < sizeof(rest) / sizeof(rest[0]); j++)
         free(rest[j]);
     free(r->layers);
@@ -184,20 +237,62 @@ static void normalise(const struct reference *r, const struct matrix *weight, co
         out[i] = x[i] * scale * weight->w[i];
 }
 
+static void add(const struct matrix *bias, float *x)
+{
+    for (size_t i = 0; i < bias->cols; i++)
+        x[i] += bias->w[i];
+}
+
+/* Angle of a pair by YaRN as its paper gives it (3.2): r is how often the pair turns within the
+ * original context; pairs with r > 32 stay, those with r < 1 are interpolated. The usual programs
+ * ramp over pairs' numbers between the two instead of over r, and so does this. */
+static float yarn(const struct model *m, float angle, uint32_t pair)
+{
+    const float width = (float)m->rope_width;
+    const float context = (float)m->rope.original_context;
+    const float log_base = logf(m->rope.base);
+    float low = floorf(width * logf(context / (32 * 6.2831853f)) / (2 * log_base));
+    float high = ceilf(width * logf(context / 6.2831853f) / (2 * log_base));
+    low = low < 0 ? 0 : low;
+    high = high > width - 1 ? width - 1 : high;
+    float t = ((float)pair - low) / (high - low > 0.001f ? high - low : 0.001f);
+    t = t < 0 ? 0 : t > 1 ? 1 : t;
+    return t * angle / m->rope.factor + (1 - t) * angle;
+}
+
 static void turn(const struct reference *r, float *heads, uint32_t count)
 {
     const struct model *m = r->model;
+    const uint32_t halves = m->rope_width / 2;
     for (uint32_t h = 0; h < count; h++) {
         float *head = heads + (size_t)h * m->head_width;
-        for (uint32_t i = 0; i < m->rope_width; i += 2) {
-            const float frequency = powf(m->rope_base, -(float)i / (float)m->rope_width);
-            const float angle = (float)r->position * frequency;
-            const float a = head[i];
-            const float b = head[i + 1];
-            head[i] = a * cosf(angle) - b * sinf(angle);
-            head[i + 1] = a * sinf(angle) + b * cosf(angle);
+        for (uint32_t i = 0; i < halves; i++) {
+            const float frequency = powf(m->rope.base, -2.0f * (float)i / (float)m->rope_width);
+            const uint32_t at = m->rope.is_halves ? i : 2 * i;
+            const uint32_t other = m->rope.is_halves ? i + halves : 2 * i + 1;
+            float angle = (float)r->position * frequency;
+            float size = 1;
+            if (r->rope_factors.w)
+                angle /= r->rope_factors.w[i];
+            if (m->rope.scaling == MODEL_ROPE_LINEAR)
+                angle /= m->rope.factor;
+            if (m->rope.scaling == MODEL_ROPE_YARN) {
+                angle = yarn(m, angle, i);
+                size = m->rope.attention * (0.1f * logf(m->rope.factor) + 1);
+            }
+            const float a = head[at] * size;
+            const float b = head[other] * size;
+            head[at] = a * cosf(angle) - b * sinf(angle);
+            head[other] = a * sinf(angle) + b * cosf(angle);
         }
     }
+}
+
+static void normalise_heads(const struct reference *r, const struct matrix *weight, float *heads,
+                            uint32_t count)
+{
+    for (uint32_t h = 0; weight->w && h < count; h++)
+        normalise(r, weight, heads + h * weight->cols, heads + h * weight->cols);
 }
 
 static void attend(struct reference *r, const struct layer *l)
@@ -242,6 +337,11 @@ const float *reference_forward(struct reference *r, uint32_t token)
         multiply(&l->q, r->h, r->q);
         multiply(&l->k, r->h, key);
         multiply(&l->v, r->h, l->values + r->position * kv);
+        add(&l->q_bias, r->q);
+        add(&l->k_bias, key);
+        add(&l->v_bias, l->values + r->position * kv);
+        normalise_heads(r, &l->q_norm, r->q, m->head_count);
+        normalise_heads(r, &l->k_norm, key, m->kv_head_count);
         turn(r, r->q, m->head_count);
         turn(r, key, m->kv_head_count);
         attend(r, l);

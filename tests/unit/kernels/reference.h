@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reference.h - the llama family written the plain way: every weight expanded to float32 when the
- * model is opened, one token at a time, loops and nothing else. Shares no arithmetic with
+/* reference.h - the families of model.h written the plain way: every weight expanded to float32
+ * when the model is opened, one token at a time, loops and nothing else. Shares no arithmetic with
  * kernels/cpu; what both agree on is likely to be right. */
 #pragma once
 

@@ -13,8 +13,11 @@
 #define COLUMNS_MAX 9u
 #define ROUNDS      40u
 
-static const uint32_t types[] = {GGUF_TENSOR_F32,  GGUF_TENSOR_F16,  GGUF_TENSOR_Q4_0,
-                                 GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q8_0, GGUF_TENSOR_Q6_K};
+static const uint32_t types[] = {
+    GGUF_TENSOR_F32,  GGUF_TENSOR_F16,  GGUF_TENSOR_BF16, GGUF_TENSOR_Q4_0,
+    GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q5_0, GGUF_TENSOR_Q5_1, GGUF_TENSOR_Q8_0,
+    GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q5_K, GGUF_TENSOR_Q6_K,
+};
 #define TYPES (sizeof(types) / sizeof(types[0]))
 
 static const struct cpu_kernels *table_at(int which)
@@ -51,9 +54,12 @@ static struct model_tensor random_tensor(uint64_t *rng, uint32_t type, uint32_t 
         const float value = tiny_random_float(rng);
         if (type == GGUF_TENSOR_F32)
             memcpy(data + at, &value, sizeof(value));
+        else if (type == GGUF_TENSOR_BF16)
+            memcpy(data + at, (const uint8_t *)&value + 2, 2);
         else
             memcpy(data + at + (type == GGUF_TENSOR_Q6_K ? 208 : 0), &half, sizeof(half));
-        if (type == GGUF_TENSOR_Q4_1)
+        if (type == GGUF_TENSOR_Q4_1 || type == GGUF_TENSOR_Q5_1 || type == GGUF_TENSOR_Q4_K ||
+            type == GGUF_TENSOR_Q5_K)
             memcpy(data + at + 2, &min, sizeof(min));
     }
     t.data = data;

@@ -35,8 +35,9 @@ static void compare(const struct tiny_shape *shape, const struct cpu_options *op
 
 START_TEST(test_types)
 {
-    static const uint32_t types[] = {GGUF_TENSOR_F32, GGUF_TENSOR_F16, GGUF_TENSOR_Q4_0,
-                                     GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q8_0};
+    static const uint32_t types[] = {GGUF_TENSOR_F32,  GGUF_TENSOR_F16,  GGUF_TENSOR_BF16,
+                                     GGUF_TENSOR_Q4_0, GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q5_0,
+                                     GGUF_TENSOR_Q5_1, GGUF_TENSOR_Q8_0};
     const struct cpu_options options = {
         .slots = PROMPTS, .context = 128, .batch_max = 16, .force_portable = _i % 2 == 1};
     struct tiny_shape shape = tiny_default;
@@ -49,10 +50,11 @@ END_TEST
 
 START_TEST(test_super_blocks)
 {
+    static const uint32_t types[] = {GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q5_K, GGUF_TENSOR_Q6_K};
     const struct cpu_options options = {.slots = PROMPTS, .context = 128, .batch_max = 16};
     const struct tiny_shape shape = {.seed = 2,
-                                     .type = GGUF_TENSOR_Q6_K,
-                                     .embedding_type = GGUF_TENSOR_Q6_K,
+                                     .type = types[_i],
+                                     .embedding_type = types[_i],
                                      .layers = 1,
                                      .heads = 8,
                                      .kv_heads = 8,
@@ -81,13 +83,37 @@ START_TEST(test_odd_widths)
 }
 END_TEST
 
+/* What families have of their own, and each way of stretching positions. */
+START_TEST(test_families)
+{
+    static const struct tiny_shape kinds[] = {
+        {.arch = "llama", .rope_factors = 1},
+        {.arch = "qwen2"},
+        {.arch = "qwen3", .width = 64},
+        {.arch = "qwen3", .scaling = "yarn"},
+        {.arch = "qwen2", .scaling = "linear"},
+        {.arch = "llama", .scaling = "yarn", .rope_factors = 1},
+    };
+    const struct cpu_options options = {.slots = PROMPTS, .context = 128, .batch_max = 16};
+    struct tiny_shape shape = tiny_default;
+    shape.seed = 90 + (uint64_t)_i;
+    shape.arch = kinds[_i].arch;
+    shape.scaling = kinds[_i].scaling;
+    shape.rope_factors = kinds[_i].rope_factors;
+    shape.width = kinds[_i].width;
+    shape.context = 8192; /* far enough for pairs of every speed */
+    compare(&shape, &options);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("greedy");
     TCase *tcase = tcase_create("core");
-    tcase_add_loop_test(tcase, test_types, 0, 10);
-    tcase_add_test(tcase, test_super_blocks);
+    tcase_add_loop_test(tcase, test_types, 0, 16);
+    tcase_add_loop_test(tcase, test_super_blocks, 0, 3);
     tcase_add_loop_test(tcase, test_odd_widths, 0, 3);
+    tcase_add_loop_test(tcase, test_families, 0, 6);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

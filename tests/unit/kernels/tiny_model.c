@@ -174,19 +174,49 @@ static void put_vocabulary(struct writer *w)
 }
 #define VOCABULARY_KVS 7u
 
+static const char *arch_of(const struct tiny_shape *s)
+{
+    return s->arch ? s->arch : "llama";
+}
+
+static uint32_t width_of(const struct tiny_shape *s)
+{
+    return s->width ? s->width : s->heads * s->head_width;
+}
+
+static const char *key_of(const struct tiny_shape *s, const char *suffix)
+{
+    static char key[96];
+    (void)snprintf(key, sizeof(key), "%s.%s", arch_of(s), suffix);
+    return key;
+}
+
 static void put_sizes(struct writer *w, const struct tiny_shape *s)
 {
-    kv_str(w, "general.architecture", "llama");
-    kv_u32(w, "llama.block_count", s->layers);
-    kv_u32(w, "llama.context_length", s->context);
-    kv_u32(w, "llama.embedding_length", s->heads * s->head_width);
-    kv_u32(w, "llama.feed_forward_length", s->ffn_width);
-    kv_u32(w, "llama.attention.head_count", s->heads);
-    kv_u32(w, "llama.attention.head_count_kv", s->kv_heads);
-    kv_f32(w, "llama.rope.freq_base", 10000.0f);
-    kv_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    kv_str(w, "general.architecture", arch_of(s));
+    kv_u32(w, key_of(s, "block_count"), s->layers);
+    kv_u32(w, key_of(s, "context_length"), s->context);
+    kv_u32(w, key_of(s, "embedding_length"), width_of(s));
+    kv_u32(w, key_of(s, "feed_forward_length"), s->ffn_width);
+    kv_u32(w, key_of(s, "attention.head_count"), s->heads);
+    kv_u32(w, key_of(s, "attention.head_count_kv"), s->kv_heads);
+    kv_f32(w, key_of(s, "rope.freq_base"), 10000.0f);
+    kv_f32(w, key_of(s, "attention.layer_norm_rms_epsilon"), 1e-5f);
+    if (s->width) {
+        kv_u32(w, key_of(s, "attention.key_length"), s->head_width);
+        kv_u32(w, key_of(s, "attention.value_length"), s->head_width);
+    }
+    if (s->scaling) {
+        kv_str(w, key_of(s, "rope.scaling.type"), s->scaling);
+        kv_f32(w, key_of(s, "rope.scaling.factor"), 4.0f);
+        kv_u32(w, key_of(s, "rope.scaling.original_context_length"), s->context / 4);
+    }
 }
-#define SIZE_KVS 9u
+
+static uint64_t size_kvs(const struct tiny_shape *s)
+{
+    return 9u + (s->width ? 2u : 0u) + (s->scaling ? 3u : 0u);
+}
 
 struct entry {
     char name[48];
@@ -198,37 +228,58 @@ struct entry {
 static struct entry entry(const char *name, uint32_t type, uint32_t cols, uint32_t rows)
 {
     struct entry e = {"", type, cols, rows};
-    (void)snprintf(e.name, sizeof(e.name), "%s.weight", name);
+    const size_t len = strlen(name);
+    const int whole = len > 5 && strcmp(name + len - 5, ".bias") == 0;
+    (void)snprintf(e.name, sizeof(e.name), whole ? "%s" : "%s.weight", name);
     return e;
 }
 
+static size_t list_layer(const struct tiny_shape *s, uint32_t index, struct entry *out)
+{
+    const uint32_t width = width_of(s);
+    const uint32_t attn = s->heads * s->head_width;
+    const uint32_t kv = s->kv_heads * s->head_width;
+    const uint32_t biases = strcmp(arch_of(s), "qwen2") == 0;
+    const uint32_t norms = strcmp(arch_of(s), "qwen3") == 0;
+    const struct entry layer[] = {
+        {"attn_norm", GGUF_TENSOR_F32, width, 1},
+        {"attn_q", s->type, width, attn},
+        {"attn_k", s->type, width, kv},
+        {"attn_v", s->type, width, kv},
+        {"attn_output", s->type, attn, width},
+        {"ffn_norm", GGUF_TENSOR_F32, width, 1},
+        {"ffn_gate", s->type, width, s->ffn_width},
+        {"ffn_up", s->type, width, s->ffn_width},
+        {"ffn_down", s->type, s->ffn_width, width},
+        {"attn_q.bias", GGUF_TENSOR_F32, attn, biases},
+        {"attn_k.bias", GGUF_TENSOR_F32, kv, biases},
+        {"attn_v.bias", GGUF_TENSOR_F32, kv, biases},
+        {"attn_q_norm", GGUF_TENSOR_F32, s->head_width, norms},
+        {"attn_k_norm", GGUF_TENSOR_F32, s->head_width, norms},
+    };
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof(layer) / sizeof(layer[0]); i++) {
+        char name[40];
+        (void)snprintf(name, sizeof(name), "blk.%u.%.16s", index, layer[i].name);
+        if (layer[i].rows)
+            out[n++] = entry(name, layer[i].type, layer[i].cols, layer[i].rows);
+    }
+    return n;
+}
+#define LAYER_TENSORS 14u
+
 static size_t list_tensors(const struct tiny_shape *s, struct entry *out)
 {
-    const uint32_t width = s->heads * s->head_width;
-    const uint32_t kv = s->kv_heads * s->head_width;
+    const uint32_t width = width_of(s);
     size_t n = 0;
     out[n++] = entry("token_embd", s->embedding_type, width, TINY_VOCAB);
     out[n++] = entry("output_norm", GGUF_TENSOR_F32, width, 1);
     if (s->untied)
         out[n++] = entry("output", s->type, width, TINY_VOCAB);
-    for (uint32_t l = 0; l < s->layers; l++) {
-        const struct entry layer[] = {
-            {"attn_norm", GGUF_TENSOR_F32, width, 1},
-            {"attn_q", s->type, width, width},
-            {"attn_k", s->type, width, kv},
-            {"attn_v", s->type, width, kv},
-            {"attn_output", s->type, width, width},
-            {"ffn_norm", GGUF_TENSOR_F32, width, 1},
-            {"ffn_gate", s->type, width, s->ffn_width},
-            {"ffn_up", s->type, width, s->ffn_width},
-            {"ffn_down", s->type, s->ffn_width, width},
-        };
-        for (size_t i = 0; i < sizeof(layer) / sizeof(layer[0]); i++) {
-            char name[40];
-            (void)snprintf(name, sizeof(name), "blk.%u.%.16s", l, layer[i].name);
-            out[n++] = entry(name, layer[i].type, layer[i].cols, layer[i].rows);
-        }
-    }
+    if (s->rope_factors)
+        out[n++] = entry("rope_freqs", GGUF_TENSOR_F32, s->head_width / 2, 1);
+    for (uint32_t l = 0; l < s->layers; l++)
+        n += list_layer(s, l, out + n);
     return n;
 }
 
@@ -249,12 +300,38 @@ static uint16_t random_half(struct writer *w, int is_signed)
     return (uint16_t)((is_signed ? (r & 0x10000) >> 1 : 0) | exponent << 10 | ((r >> 20) & 0x3ff));
 }
 
+/* Where a block has its scale, and what takes the random weights of a type to about the same size
+ * as the others': the exponent to take off the half. */
+static void put_scales(struct writer *w, uint32_t type, uint8_t *block)
+{
+    const int has_min = type == GGUF_TENSOR_Q4_1 || type == GGUF_TENSOR_Q5_1 ||
+                        type == GGUF_TENSOR_Q4_K || type == GGUF_TENSOR_Q5_K;
+    const uint32_t down[] = {[GGUF_TENSOR_Q5_0] = 1, [GGUF_TENSOR_Q5_1] = 1, [GGUF_TENSOR_Q8_0] = 4,
+                             [GGUF_TENSOR_Q4_K] = 5, [GGUF_TENSOR_Q5_K] = 6, [GGUF_TENSOR_Q6_K] = 7,
+                             [GGUF_TENSOR_BF16] = 0};
+    uint16_t half = random_half(w, !has_min);
+    half = (uint16_t)(half - (down[type] << 10));
+    if (type == GGUF_TENSOR_Q6_K)
+        memcpy(block + 208, &half, sizeof(half));
+    else
+        memcpy(block, &half, sizeof(half));
+    if (!has_min)
+        return;
+    /* In the middle of the range: 8 or 16 scales below zero, or as a factor of a run's minimum. */
+    const uint32_t up = type == GGUF_TENSOR_Q4_1 || type == GGUF_TENSOR_Q4_K ? 3 : 4;
+    const uint32_t sign = type == GGUF_TENSOR_Q4_1 || type == GGUF_TENSOR_Q5_1 ? 0x8000u : 0;
+    const uint16_t min = (uint16_t)(sign | (half + (up << 10)));
+    memcpy(block + 2, &min, sizeof(min));
+}
+
 /* Random blocks whose halves are numbers and whose weights are of about the same size everywhere.
  */
 static void put_tensor(struct writer *w, const struct entry *e)
 {
     const size_t begin = w->size;
     const size_t size = entry_size(e);
+    const size_t len = strlen(e->name);
+    const int is_bias = len > 5 && strcmp(e->name + len - 5, ".bias") == 0;
     uint32_t elements;
     uint32_t bytes;
     (void)gguf_tensor_block(e->type, &elements, &bytes);
@@ -264,21 +341,15 @@ static void put_tensor(struct writer *w, const struct entry *e)
     }
     for (size_t at = 0; at < size; at += bytes) {
         uint8_t *block = w->data + begin + at;
-        uint16_t half = random_half(w, e->type != GGUF_TENSOR_Q4_1);
-        float value = tiny_random_float(&w->rng) * 0.2f + (e->rows == 1 ? 1.0f : 0.0f);
         if (e->type == GGUF_TENSOR_F32) {
+            const float value =
+                tiny_random_float(&w->rng) * 0.2f + (e->rows == 1 && !is_bias ? 1.0f : 0.0f);
             memcpy(block, &value, sizeof(value));
-        } else if (e->type == GGUF_TENSOR_Q4_1) {
-            const uint16_t min = (uint16_t)(0x8000u | (half + (3u << 10))); /* -8 scales */
-            memcpy(block, &half, sizeof(half));
-            memcpy(block + 2, &min, sizeof(min));
-        } else if (e->type == GGUF_TENSOR_Q6_K) {
-            half = (uint16_t)(half - (7u << 10)); /* the block has scales of up to 127 besides */
-            memcpy(block + 208, &half, sizeof(half));
+        } else if (e->type == GGUF_TENSOR_BF16) {
+            const float value = tiny_random_float(&w->rng) * 0.2f;
+            memcpy(block, (const uint8_t *)&value + 2, 2);
         } else {
-            if (e->type == GGUF_TENSOR_Q8_0)
-                half = (uint16_t)(half - (4u << 10));
-            memcpy(block, &half, sizeof(half));
+            put_scales(w, e->type, block);
         }
     }
     pad(w);
@@ -286,7 +357,7 @@ static void put_tensor(struct writer *w, const struct entry *e)
 
 static void write_all(struct writer *w, const struct tiny_shape *s)
 {
-    struct entry *entries = calloc(16 + 9 * (size_t)s->layers, sizeof(*entries));
+    struct entry *entries = calloc(16 + LAYER_TENSORS * (size_t)s->layers, sizeof(*entries));
     uint64_t offset = 0;
     if (!entries)
         abort();
@@ -294,7 +365,7 @@ static void write_all(struct writer *w, const struct tiny_shape *s)
     put(w, "GGUF", 4);
     put_u32(w, 3);
     put_u64(w, count);
-    put_u64(w, SIZE_KVS + VOCABULARY_KVS);
+    put_u64(w, size_kvs(s) + VOCABULARY_KVS);
     put_sizes(w, s);
     put_vocabulary(w);
     for (size_t i = 0; i < count; i++) {

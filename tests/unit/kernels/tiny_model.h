@@ -16,7 +16,11 @@ struct tiny_shape {
     uint32_t head_width;
     uint32_t ffn_width;
     uint32_t context;
-    int untied; /* with an output matrix of its own */
+    int untied;          /* with an output matrix of its own */
+    const char *arch;    /* NULL = "llama"; "qwen2" has biases, "qwen3" norms of heads */
+    const char *scaling; /* of RoPE: NULL = none, "linear", "yarn"; by 4, from a context / 4 */
+    int rope_factors;    /* with rope_freqs.weight */
+    uint32_t width;      /* of the stream; 0 = heads * head_width */
 };
 
 /* A shape that exercises everything: GQA, quantised matrices, more rows than a tile divides. */
