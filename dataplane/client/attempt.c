@@ -143,6 +143,9 @@ static void attempt_texts(struct client_attempt *a, uint64_t now_ns)
         bool wanted = text.continued
                           ? req->stream.leader == (int)a->index
                           : stream_token(&req->stream, &c->policy, a->index, text.token, now_ns);
+        if (wanted) {
+            stream_piece(&req->stream, a->index, text.partial);
+        }
         if (wanted && req->text != NULL) {
             req->text(req, text.data, text.len, req->user);
         }
@@ -157,6 +160,10 @@ void attempt_step(struct client_attempt *a, uint64_t now_ns)
         stream_accepted(&req->stream, a->index, a->core.server, a->core.alternates);
     }
     attempt_texts(a, now_ns);
+    if (a->owner != NULL && a->core.suspect && !a->suspected) {
+        stream_suspect(&a->owner->stream, &a->client->policy, a->index);
+    }
+    a->suspected = a->core.suspect;
     attempt_queue(a);
     if (req == NULL) {
         return;

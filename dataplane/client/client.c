@@ -180,7 +180,7 @@ static void client_refuse(struct weft_client *c, struct client_path *path, uint6
         for (uint32_t i = 0; i < STREAM_ATTEMPTS; i++) {
             struct client_attempt *a = req->attempts[i];
             if (a != NULL && a->path == path) {
-                request_refused(&a->core, now_ns);
+                request_refused(&a->core);
                 if (a->core.ended) {
                     attempt_step(a, now_ns);
                     break;

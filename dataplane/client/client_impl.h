@@ -41,7 +41,8 @@ struct client_attempt {
     struct client_timer timer;
     STAILQ_ENTRY(client_attempt) ready_link;
     bool ready;
-    bool accepted; /* the stream has been told */
+    bool accepted;  /* the stream has been told */
+    bool suspected; /* the same */
     struct weft_client *client;
     struct client_path *path;
     struct weft_request *owner; /* NULL: given up */

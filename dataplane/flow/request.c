@@ -62,7 +62,7 @@ void request_deinit(struct request *r)
 
 /* ---- endings ---- */
 
-static void request_end(struct request *r, int status, uint64_t now_ns)
+static void request_end(struct request *r, int status)
 {
     if (r->ended) {
         return;
@@ -73,16 +73,13 @@ static void request_end(struct request *r, int status, uint64_t now_ns)
     if (status != 0 && res->finish != WEFT_FINISH_REFUSED) {
         res->finish = status == WEFT_E_CANCELLED ? WEFT_FINISH_CANCELLED : WEFT_FINISH_FAILED;
     }
-    res->total_us = (now_ns - r->start_ns) / NS_PER_US;
-    uint64_t worker_us = res->queue_us + res->prefill_us + res->decode_us;
-    res->net_us = res->total_us > worker_us ? res->total_us - worker_us : 0;
 }
 
 /* Ends for good; the worker need not be told anything but a final ACK. */
-static void request_close(struct request *r, int status, uint64_t now_ns)
+static void request_close(struct request *r, int status)
 {
     bool cancelled = r->state == REQUEST_CANCELLING && !r->ended;
-    request_end(r, cancelled ? WEFT_E_CANCELLED : status, now_ns);
+    request_end(r, cancelled ? WEFT_E_CANCELLED : status);
     r->state = REQUEST_CLOSED;
     r->cancel_due = r->stray_due = r->ask_due = r->probe_due = r->first_due = false;
     r->ack_ns = NEVER;
@@ -112,7 +109,7 @@ void request_cancel(struct request *r, uint64_t now_ns)
 /* The user learns at once; the worker is told in the background. */
 static void request_abandon(struct request *r, int status, uint64_t now_ns)
 {
-    request_end(r, status, now_ns);
+    request_end(r, status);
     request_begin_cancel(r, now_ns);
 }
 
@@ -132,10 +129,10 @@ void request_hold(struct request *r, bool held, uint64_t now_ns)
     r->fresh_ns = 0;
 }
 
-void request_refused(struct request *r, uint64_t now_ns)
+void request_refused(struct request *r)
 {
     if (r->server == WEFT_NODE_NONE && r->sent_to != 0) {
-        request_close(r, WEFT_E_UNREACHABLE, now_ns);
+        request_close(r, WEFT_E_UNREACHABLE);
     }
 }
 
@@ -187,7 +184,7 @@ static void request_alive(struct request *r, const struct request_conn *conn, ui
 {
     r->life_ns = now_ns;
     r->probes = 0;
-    r->probe_due = false;
+    r->probe_due = r->suspect = false;
     r->probe_ns = now_ns + request_quiet_ns(r, conn);
 }
 
@@ -453,7 +450,7 @@ static void request_cookie(struct request *r, struct request_conn *conn,
 }
 
 static void request_reject(struct request *r, const struct weft_rsp *rsp,
-                           struct datagram_payload payload, uint64_t now_ns)
+                           struct datagram_payload payload)
 {
     struct weft_reject why;
     if (payload.len < sizeof(why) || (r->stray != WEFT_NODE_NONE && rsp->h.server == r->stray)) {
@@ -470,7 +467,7 @@ static void request_reject(struct request *r, const struct weft_rsp *rsp,
         r->result.finish = WEFT_FINISH_REFUSED;
     }
     r->server = r->server == WEFT_NODE_NONE ? rsp->h.server : r->server; /* who to avoid */
-    request_close(r, status, now_ns);
+    request_close(r, status);
 }
 
 static void request_unknown(struct request *r, const struct weft_rsp *rsp, uint64_t now_ns)
@@ -479,11 +476,11 @@ static void request_unknown(struct request *r, const struct weft_rsp *rsp, uint6
         return;
     }
     if (r->state != REQUEST_OPENING || r->wanted != WEFT_NODE_NONE) {
-        request_close(r, WEFT_E_WORKER_LOST, now_ns);
+        request_close(r, WEFT_E_WORKER_LOST);
         return;
     }
     if (++r->tries >= r->tries_max) {
-        request_close(r, WEFT_E_WORKER_LOST, now_ns);
+        request_close(r, WEFT_E_WORKER_LOST);
         return;
     }
     r->sent_to = 0;
@@ -503,7 +500,7 @@ void request_input(struct request *r, struct request_conn *conn, const struct we
         request_cookie(r, conn, payload, now_ns);
         return;
     case WEFT_T_REJECT:
-        request_reject(r, rsp, payload, now_ns);
+        request_reject(r, rsp, payload);
         return;
     case WEFT_T_UNKNOWN:
         request_unknown(r, rsp, now_ns);
@@ -576,7 +573,7 @@ static void request_tick_opening(struct request *r, struct request_conn *conn, u
     if (++r->tries >= r->tries_max) {
         /* The node that was asked is there if it has said anything at all meanwhile. */
         bool heard = conn->heard_ns > r->start_ns;
-        request_close(r, heard ? WEFT_E_STALLED : WEFT_E_UNREACHABLE, now_ns);
+        request_close(r, heard ? WEFT_E_STALLED : WEFT_E_UNREACHABLE);
         return;
     }
     r->try_ns = now_ns + request_open_rto_ns(r);
@@ -596,17 +593,21 @@ static void request_probe(struct request *r, struct request_conn *conn, uint64_t
         request_abandon(r, WEFT_E_STALLED, now_ns);
         return;
     }
+    uint64_t suspect_ns = request_max(peer->suspect_ns + rto_ns, r->life_ns + REQUEST_SUSPECT_NS);
+    r->suspect = r->suspect || (asked && now_ns >= suspect_ns);
     if (asked && now_ns - peer->probed_ns < rto_ns) { /* another request asks for all */
         r->probe_ns = peer->suspect_ns + request_silent_ns(r, conn);
+        r->probe_ns = r->suspect ? r->probe_ns : request_min(r->probe_ns, suspect_ns);
         return;
     }
+    suspect_ns = asked && !r->suspect ? suspect_ns : NEVER;
     r->probe_due = true;
     r->probed_ns = now_ns;
     r->probes++;
     if (asked || now_ns - peer->heard_ns >= request_max(REQUEST_QUIET_NS, rto_ns)) {
         peer->suspect_ns = asked ? peer->suspect_ns : now_ns;
         peer->probed_ns = now_ns;
-        r->probe_ns = now_ns + rto_ns;
+        r->probe_ns = request_min(now_ns + rto_ns, suspect_ns);
     } else {
         r->idle++;
         r->probe_ns = now_ns + request_quiet_ns(r, conn);
@@ -634,7 +635,7 @@ static void request_tick_cancelling(struct request *r, const struct request_conn
                                     uint64_t now_ns)
 {
     if (now_ns >= r->cancel_end_ns) {
-        request_close(r, WEFT_E_CANCELLED, now_ns);
+        request_close(r, WEFT_E_CANCELLED);
     } else if (now_ns >= r->try_ns) {
         r->cancel_due = true;
         r->try_ns = now_ns + rtt_rto_ns(&conn->rtt, r->tries++);
@@ -699,7 +700,7 @@ static void request_done_frame(struct request *r, const uint8_t *data, uint32_t 
         memcpy(res->node, done.node_name, sizeof(res->node) - 1);
         memcpy(res->backend, done.backend, sizeof(res->backend) - 1);
     }
-    request_close(r, -(int)done.status, now_ns);
+    request_close(r, -(int)done.status);
     r->ack_ns = now_ns; /* the final one */
 }
 
@@ -733,14 +734,14 @@ bool request_event(struct request *r, struct request_text *text, uint64_t now_ns
                 uint64_t us = (now_ns - r->start_ns) / NS_PER_US;
                 r->result.first_token_us = us != 0 ? us : 1;
             }
-            *text = (struct request_text){frame.token, continued, (const char *)at + sizeof(frame),
-                                          frame.len};
+            *text = (struct request_text){frame.token, continued, frame.len == UINT16_MAX,
+                                          (const char *)at + sizeof(frame), frame.len};
             return true;
         }
     }
     if (r->state != REQUEST_CLOSED && reasm_complete(&r->reply) && !r->held) {
         request_abandon(r, WEFT_E_CORRUPT, now_ns); /* the end without a DONE frame */
-        request_close(r, WEFT_E_CORRUPT, now_ns);
+        request_close(r, WEFT_E_CORRUPT);
         r->ack_ns = now_ns;
     }
     reasm_consume(&r->reply, r->parsed);

@@ -17,6 +17,9 @@
  * between tokens, 200 ms at least, five seconds before that time is known (stuck);
  * - its model works but this answer gets nothing for a hundred times the usual, five seconds at
  *   least (forgotten).
+ * Before the first of these, when a probe has not been answered for a round-trip timeout and
+ * nothing was heard for 200 ms, it is `suspect`: somebody else may begin to go on.
+ *
  * Where the GRANT named no alternate and no other node could be asked, the first two bounds are two
  * seconds at least: nobody could go on. Whatever the estimates say, `stall_ns` of silence is the
  * end.
@@ -44,6 +47,7 @@
 #define REQUEST_QUIET_DOUBLINGS    4u
 #define REQUEST_SILENT_NS          (150 * NS_PER_MS) /* floor of probes without an answer */
 #define REQUEST_SILENT_RTOS        6u
+#define REQUEST_SUSPECT_NS         (200 * NS_PER_MS) /* floor of what makes suspicious */
 #define REQUEST_ALONE_NS           (2 * NS_PER_S) /* floor of both where nobody else could go on */
 #define REQUEST_STUCK_NS           (200 * NS_PER_MS)
 #define REQUEST_STUCK_FIRST_NS     (5 * NS_PER_S)
@@ -108,7 +112,7 @@ struct request {
     uint32_t body_len;
     enum request_state state;
     bool ended;
-    weft_result_t result;
+    weft_result_t result; /* of this attempt; times of the whole answer are stream.h's */
 
     uint16_t wanted; /* node to ask for; WEFT_NODE_NONE = the mesh chooses ... */
     uint16_t avoid_count;
@@ -150,6 +154,7 @@ struct request {
     uint64_t probe_ns;  /* next sign of life asked for */
     uint32_t probes;    /* in a row without an answer */
     uint64_t probed_ns; /* when the first of them went */
+    bool suspect;       /* see above; until it is heard again */
     uint32_t idle;      /* answers to probes in a row that were no data */
     bool probe_due;
     struct rtt pace;   /* time between fresh datagrams of the reply */
@@ -167,6 +172,7 @@ struct request {
 struct request_text {
     uint32_t token;
     bool continued;   /* the same token as before */
+    bool partial;     /* as long as a piece can be: more of the token may follow */
     const char *data; /* until the next call for this request */
     size_t len;
 };
@@ -214,7 +220,7 @@ void request_hold(struct request *r, bool held, uint64_t now_ns);
 void request_cancel(struct request *r, uint64_t now_ns);
 
 /* The network says that nobody listens: ends a request that nobody has answered. */
-void request_refused(struct request *r, uint64_t now_ns);
+void request_refused(struct request *r);
 
 static inline bool request_closed(const struct request *r)
 {

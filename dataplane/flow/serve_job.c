@@ -10,7 +10,7 @@
 #include "dataplane/flow/prompt.h"
 
 #define REPLY_CAPACITY_MIN 1024u
-#define FRAME_TEXT_MAX     65535u
+#define FRAME_TEXT_MAX     ((uint32_t)UINT16_MAX)
 #define DONE_BYTES         ((uint32_t)(sizeof(struct weft_frame) + sizeof(struct weft_done)))
 
 struct weft_job *serve_job_open(struct serve *s, const struct weft_req *req, uint64_t now_ns)

@@ -207,16 +207,39 @@ static void remember(struct stream *s, uint32_t token)
     s->count++;
 }
 
+static void count_failover(struct stream *s, struct stream_policy *policy)
+{
+    s->failovers++;
+    policy->failovers++;
+}
+
+/* Its token is the first of this race: the other attempt, if there is one, is not needed. */
+static void win(struct stream *s, struct stream_policy *policy, uint32_t attempt)
+{
+    const struct stream_attempt *other = &s->attempts[1 - attempt];
+    if (other->live && s->leader == (int)(1 - attempt)) {
+        s->first_failure = s->first_failure != 0 ? s->first_failure : WEFT_E_STALLED;
+        avoid_add(s, other->server);
+        count_failover(s, policy);
+    }
+    if (other->live && (!other->answered || s->leader >= 0) && other->path == policy->path) {
+        policy->path = s->attempts[attempt].path; /* it may be the node that was asked */
+    }
+    s->leader = (int)attempt;
+    s->hedge_ns = s->path_ns = NEVER;
+    drop(s, 1 - attempt);
+}
+
 bool stream_token(struct stream *s, struct stream_policy *policy, uint32_t attempt, uint32_t token,
                   uint64_t now_ns)
 {
     if (s->ended || s->cancelled || !s->attempts[attempt].live) {
         return false;
     }
-    if (s->leader < 0) {
-        s->leader = (int)attempt;
-        s->hedge_ns = s->path_ns = NEVER;
-        drop(s, 1 - attempt);
+    if (s->leader != (int)attempt) {
+        win(s, policy, attempt);
+    } else {
+        drop(s, 1 - attempt); /* a rival of somebody who lives */
     }
     if (s->count == 0) {
         s->first_ns = now_ns;
@@ -228,6 +251,13 @@ bool stream_token(struct stream *s, struct stream_policy *policy, uint32_t attem
     s->refusals = 0;
     remember(s, token);
     return true;
+}
+
+void stream_piece(struct stream *s, uint32_t attempt, bool partial)
+{
+    if (s->leader == (int)attempt) {
+        s->partial = partial;
+    }
 }
 
 /* ---- going elsewhere ---- */
@@ -282,13 +312,12 @@ static void after_loss(struct stream *s, struct stream_policy *policy,
         policy->path = policy->path == lost->path ? path : policy->path;
     }
     bool nowhere = result->status == WEFT_E_UNREACHABLE && policy->paths == 1;
-    if (s->once || s->forgetful || nowhere || s->failovers == STREAM_FAILOVERS_MAX ||
+    if (s->once || s->forgetful || s->partial || nowhere || s->failovers == STREAM_FAILOVERS_MAX ||
         !purse_pay(&policy->retry_purse)) {
         finish(s, result, s->first_failure, now_ns);
         return;
     }
-    s->failovers++;
-    policy->failovers++;
+    count_failover(s, policy);
     start(s, free_attempt(s), path, alternate_take(s));
 }
 
@@ -325,7 +354,8 @@ void stream_over(struct stream *s, struct stream_policy *policy, uint32_t attemp
         finish(s, result, 0, now_ns);
         return;
     }
-    s->leader = -1;
+    bool led = s->leader == (int)attempt;
+    s->leader = led ? -1 : s->leader;
     if (s->cancelled) {
         if (live_count(s) == 0) {
             finish(s, result, WEFT_E_CANCELLED, now_ns);
@@ -333,12 +363,30 @@ void stream_over(struct stream *s, struct stream_policy *policy, uint32_t attemp
     } else if (live_count(s) != 0) {
         avoid_add(s, over.server); /* the other one goes on alone */
         s->first_failure = is_loss(result->status) ? result->status : s->first_failure;
+        if (led) {
+            count_failover(s, policy);
+        }
     } else if (is_loss(result->status)) {
         after_loss(s, policy, &over, result, now_ns);
     } else if (is_refusal(result->status) && s->first_failure != 0) {
         after_refusal(s, policy, &over, result, now_ns);
     } else {
         finish(s, result, result->status, now_ns);
+    }
+}
+
+void stream_suspect(struct stream *s, struct stream_policy *policy, uint32_t attempt)
+{
+    if (s->ended || s->cancelled || s->once || s->forgetful || s->partial ||
+        s->leader != (int)attempt || live_count(s) != 1 || s->failovers == STREAM_FAILOVERS_MAX ||
+        policy->retry_purse < STREAM_PURSE) {
+        return;
+    }
+    uint16_t other = alternate_take(s);
+    if (other != WEFT_NODE_NONE && other != s->attempts[attempt].server) {
+        (void)purse_pay(&policy->retry_purse);
+        /* By another node that it knows, if there is one: the silence may be that of the first. */
+        start(s, 1 - attempt, next_path(policy, s->attempts[attempt].path), other);
     }
 }
 

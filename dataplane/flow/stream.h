@@ -8,10 +8,12 @@
  * unreachable) is followed by another one elsewhere that goes on behind them: the alternates of
  * the same discovery first, then a discovery that avoids who has failed. A hedge is a second
  * attempt beside the first, sent when no token has come by the usual p95; the first token decides
- * and the other attempt is cancelled.
+ * and the other attempt is cancelled. A rival is the same in the middle of an answer: somebody else
+ * begins to go on while it is not certain yet that who serves is lost (stream_suspect).
  *
  * Two purses, shared by all streams of a client and filled by new ones, bound the extra load:
- * failovers to one in ten requests once the first ten are spent, hedges to one in twenty.
+ * failovers and rivals to one in ten requests once the first ten are spent, hedges to one in
+ * twenty.
  *
  * Threads: none; times are of one monotonic clock given by the caller.
  */
@@ -76,6 +78,7 @@ struct stream {
     bool once; /* the user wants no second attempt */
     bool hedged;
     bool forgetful; /* no memory for the tokens: cannot go on elsewhere */
+    bool partial;   /* the last token may have more text: its id alone would lose that */
     uint32_t *tokens;
     uint32_t count, capacity;
     uint32_t failovers, refusals;
@@ -105,9 +108,17 @@ bool stream_next(struct stream *s, struct stream_order *order);
 void stream_accepted(struct stream *s, uint32_t attempt, uint16_t server,
                      const uint16_t alternates[2]);
 
+/* The worker of the attempt that leads has not been heard for so long that somebody else should
+ * begin to go on; to be told once per silence. */
+void stream_suspect(struct stream *s, struct stream_policy *policy, uint32_t attempt);
+
 /* A token of the attempt, in order. Is it for the user? */
 bool stream_token(struct stream *s, struct stream_policy *policy, uint32_t attempt, uint32_t token,
                   uint64_t now_ns);
+
+/* Text of the attempt: all of its token, or may some follow? Told behind stream_token() and for
+ * each further piece. */
+void stream_piece(struct stream *s, uint32_t attempt, bool partial);
 
 /* The attempt has ended; it may not be told about again until it is started anew. */
 void stream_over(struct stream *s, struct stream_policy *policy, uint32_t attempt,

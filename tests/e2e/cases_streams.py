@@ -182,11 +182,13 @@ class Tally:
     failed: dict = field(default_factory=dict)
     gaps_ms: list = field(default_factory=list)
     worst: tuple = (0.0, 0)  # longest gap, and the piece behind which it was cut
-    costs: list = field(default_factory=list)  # time against that of nobody cut
+    healthy_ms: list = field(default_factory=list)  # whole answers that nobody cut
+    costs: list = field(default_factory=list)       # time against those
 
     def add(self, at, answer, clean, healthy_us):
         text, status, result = answer
         self.trials += 1
+        self.healthy_ms.append(healthy_us / 1e3)
         short = clean != text and clean.startswith(text)
         if status == "ok" and text == clean:
             self.complete += 1
@@ -212,6 +214,7 @@ class Tally:
                 "gap_p50_ms": quantile(self.gaps_ms, 0.5),
                 "gap_p99_ms": quantile(self.gaps_ms, 0.99),
                 "worst_cut_at": self.worst[1],
+                "healthy_p50_ms": quantile(self.healthy_ms, 0.5),
                 "cost_p50": quantile(self.costs, 0.5), "cost_p99": quantile(self.costs, 0.99)}
 
 
@@ -253,9 +256,17 @@ class Bed:
             self.healthy_us[sampling] = statistics.median(took)
         check(self.clean["greedy"] != self.clean["seeded"], "sampling changes nothing")
 
-    def trial(self, kind, sampling, tally):
-        """One answer, cut at a random token. Leaves the mesh as it was."""
+    def healthy(self, sampling):
+        """How long the same answer takes now, uncut: the machine's load changes."""
+        text, status, result = self.asker.ask(self.query(sampling))
+        check(status == "ok" and text == self.clean[sampling], "uncut, yet:", status, result)
+        return result["total_us"]
+
+    def trial(self, kind, sampling, tally, paired):
+        """One answer, cut at a random token; `paired`: beside one that is not. Leaves the mesh as
+        it was."""
         struck = []
+        healthy_us = self.healthy(sampling) if paired else self.healthy_us[sampling]
 
         def strike():
             kind.strike(self, self.home)
@@ -272,17 +283,17 @@ class Bed:
                                   f"{self.workers.pid(self.home)}"]).poll()
             answer = self.asker.ask(query, at, nap)
         check(struck, "the answer was over too soon:", answer)
-        tally.add(at, answer, self.clean[sampling], self.healthy_us[sampling])
+        tally.add(at, answer, self.clean[sampling], healthy_us)
         kind.heal(self, self.home)
         self.ready()
 
-    def trials(self, name, count):
+    def trials(self, name, count, paired=False):
         tally = Tally()
         for i in range(count):
             if i % FRESH_EVERY == 0:
                 self.asker.close()
                 self.asker = Asker(self.mesh)
-            self.trial(KINDS[name], list(SAMPLINGS)[i % len(SAMPLINGS)], tally)
+            self.trial(KINDS[name], list(SAMPLINGS)[i % len(SAMPLINGS)], tally, paired)
         return tally
 
     def close(self):

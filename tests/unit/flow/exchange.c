@@ -261,6 +261,7 @@ static void client_step(struct exchange *x, uint32_t i)
     if (r->ended && x->ended_ns[i] == 0) {
         x->result[i] = r->result;
         x->ended_ns[i] = x->now_ns;
+        x->result[i].total_us = (x->now_ns - r->start_ns) / NS_PER_US;
     }
     uint8_t out[REQUEST_OUT_MAX];
     size_t len;

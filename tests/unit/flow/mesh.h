@@ -134,7 +134,7 @@ struct mesh_attempt {
     struct mesh_attempt *next;
     struct mesh_stream *owner; /* NULL: given up */
     uint32_t index, path, req_seq;
-    bool accepted;
+    bool accepted, suspected;
     struct request core;
 };
 

@@ -35,6 +35,7 @@ static void attempt_text(struct mesh_attempt *a, const struct request_text *text
     if (!wanted) {
         return;
     }
+    stream_piece(&s->core, a->index, text->partial);
     if (s->done != 0) {
         mesh_wrong(m, "text behind the end");
     }
@@ -83,6 +84,10 @@ static void attempt_step(struct mesh_attempt *a)
     if (s == NULL) {
         return;
     }
+    if (a->owner != NULL && a->core.suspect && !a->suspected) {
+        stream_suspect(&s->core, &s->mesh->policy, a->index);
+    }
+    a->suspected = a->core.suspect;
     if (a->core.ended) {
         const weft_result_t *r = &a->core.result;
         if (r->status == 0 && s->core.leader == (int)a->index && r->new_tokens != s->delivered) {
@@ -265,7 +270,7 @@ void mesh_client_refused(struct mesh *m, uint32_t path)
         for (uint32_t k = 0; k < STREAM_ATTEMPTS; k++) {
             struct mesh_attempt *a = m->streams[i].attempts[k];
             if (a != NULL && a->path == path) {
-                request_refused(&a->core, m->now_ns);
+                request_refused(&a->core);
                 if (a->core.ended) {
                     attempt_step(a);
                 }

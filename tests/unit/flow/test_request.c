@@ -308,6 +308,38 @@ START_TEST(gap_is_asked_for_at_once)
 }
 END_TEST
 
+/* Silence: a probe, suspicion 200 ms behind the last sign of life, then the end; a sign of life
+ * puts an end to suspicion. */
+START_TEST(silence_makes_suspicious)
+{
+    struct fixture f;
+    fixture_open(&f, 10, 0);
+    uint16_t alternates[2] = {4, 5};
+    put(&f, WEFT_T_GRANT, 8, 0, 0, 0, 54, alternates, sizeof(alternates), T0);
+    for (uint32_t round = 0; round < 2; round++) {
+        uint64_t heard_ns = f.r.life_ns;
+        while (!f.r.suspect && !f.r.ended) {
+            uint64_t now_ns = request_due_ns(&f.r);
+            request_tick(&f.r, &f.conn, now_ns);
+            while (next(&f, now_ns)->h.type != 0) {
+            }
+            ck_assert(!f.r.suspect || now_ns - heard_ns >= REQUEST_SUSPECT_NS);
+            ck_assert(!f.r.suspect || now_ns - heard_ns < 2 * REQUEST_SUSPECT_NS);
+        }
+        ck_assert(f.r.suspect && !f.r.ended);
+        if (round == 0) {
+            put(&f, WEFT_T_BUSY, 8, 0, 0, 0, 1, NULL, 0, request_due_ns(&f.r));
+            ck_assert(!f.r.suspect);
+        }
+    }
+    while (!f.r.ended) {
+        request_tick(&f.r, &f.conn, request_due_ns(&f.r));
+    }
+    ck_assert_int_eq(f.r.result.status, WEFT_E_STALLED);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(hostile_datagrams)
 {
     static const uint8_t types[] = {WEFT_T_RESP,   WEFT_T_GRANT,    WEFT_T_RESEND_REQ,
@@ -356,6 +388,7 @@ int main(void)
     tcase_add_test(t, end_is_acknowledged_and_remembered);
     tcase_add_test(t, malformed_replies_are_corrupt);
     tcase_add_test(t, gap_is_asked_for_at_once);
+    tcase_add_test(t, silence_makes_suspicious);
     tcase_add_test(t, hostile_datagrams);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
