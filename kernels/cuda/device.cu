@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device.h over the CUDA runtime. */
+#include "kernels/cuda/device.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/cuda/device.cuh"
+
+static int to_errno(cudaError_t error)
+{
+    if (error == cudaSuccess)
+        return 0;
+    (void)cudaGetLastError(); /* or the next call would report it again */
+    return error == cudaErrorMemoryAllocation ? -ENOMEM : -EIO;
+}
+
+static cudaStream_t stream_of(const struct device *device)
+{
+    return static_cast<cudaStream_t>(device->stream);
+}
+
+uint32_t device_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess && count > 0 ? (uint32_t)count : 0;
+}
+
+int device_open(struct device *device, uint32_t index)
+{
+    cudaDeviceProp properties;
+    cudaStream_t stream;
+    memset(device, 0, sizeof(*device));
+    if (index >= device_count() || cudaSetDevice((int)index) != cudaSuccess ||
+        cudaGetDeviceProperties(&properties, (int)index) != cudaSuccess)
+        return -ENODEV;
+    const int rc = to_errno(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    if (rc)
+        return rc;
+    device->stream = stream;
+    device->processors = (uint32_t)properties.multiProcessorCount;
+    device->shared_bytes = (uint32_t)properties.sharedMemPerBlockOptin;
+    device->capability = (uint32_t)(properties.major * 10 + properties.minor);
+    (void)snprintf(device->name, sizeof(device->name), "%.63s", properties.name);
+    return 0;
+}
+
+void device_close(struct device *device)
+{
+    if (device->stream)
+        (void)cudaStreamDestroy(stream_of(device));
+    device->stream = NULL;
+}
+
+void device_memory(size_t *free_bytes, size_t *total_bytes)
+{
+    if (cudaMemGetInfo(free_bytes, total_bytes) != cudaSuccess)
+        *free_bytes = *total_bytes = 0;
+}
+
+int device_alloc(void **out, size_t size_bytes)
+{
+    *out = NULL;
+    return to_errno(cudaMalloc(out, size_bytes));
+}
+
+void device_free(void *memory)
+{
+    (void)cudaFree(memory);
+}
+
+int device_alloc_host(void **out, size_t size_bytes)
+{
+    *out = NULL;
+    return to_errno(cudaMallocHost(out, size_bytes));
+}
+
+void device_free_host(void *memory)
+{
+    if (memory)
+        (void)cudaFreeHost(memory);
+}
+
+int device_copy_in(const struct device *device, void *to, const void *from, size_t size_bytes)
+{
+    return to_errno(
+        cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyHostToDevice, stream_of(device)));
+}
+
+int device_copy_out(const struct device *device, void *to, const void *from, size_t size_bytes)
+{
+    return to_errno(
+        cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToHost, stream_of(device)));
+}
+
+int device_fill(const struct device *device, void *to, int byte, size_t size_bytes)
+{
+    return to_errno(cudaMemsetAsync(to, byte, size_bytes, stream_of(device)));
+}
+
+int device_wait(const struct device *device)
+{
+    return to_errno(cudaStreamSynchronize(stream_of(device)));
+}
+
+/* ---- graphs -------------------------------------------------------------------------------- */
+
+int device_capture_begin(const struct device *device)
+{
+    return to_errno(cudaStreamBeginCapture(stream_of(device), cudaStreamCaptureModeThreadLocal));
+}
+
+int device_capture_end(const struct device *device, struct device_graph **out)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t executable = NULL;
+    *out = NULL;
+    int rc = to_errno(cudaStreamEndCapture(stream_of(device), &graph));
+    if (rc == 0)
+        rc = to_errno(cudaGraphInstantiate(&executable, graph, 0));
+    if (graph)
+        (void)cudaGraphDestroy(graph);
+    *out = reinterpret_cast<struct device_graph *>(executable);
+    return rc;
+}
+
+int device_graph_launch(const struct device *device, struct device_graph *graph)
+{
+    return to_errno(cudaGraphLaunch(reinterpret_cast<cudaGraphExec_t>(graph), stream_of(device)));
+}
+
+void device_graph_destroy(struct device_graph *graph)
+{
+    if (graph)
+        (void)cudaGraphExecDestroy(reinterpret_cast<cudaGraphExec_t>(graph));
+}

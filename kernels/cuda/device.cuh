@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * device.cuh - what all .cu files here share: launching, shared arrays, sums over a warp or block.
+ * The files compile with nvcc and, for the tests, with a C++ compiler over tests/emu, which sees
+ * the same code but for the two macros below.
+ *
+ * Sums have one fixed order that depends on the block's size alone: lanes by halving distance, then
+ * warps in ascending order.
+ */
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#define WARP      32u
+#define WARP_MASK 0xffffffffu
+
+/* SHARED_ARRAY(float, tile, [8][33]): an array of the block's. SHARED_DYNAMIC(float, x): what the
+ * launch has asked for, aligned to 16. */
+#ifdef __CUDACC__
+#define SHARED_ARRAY(type, name, dims) __shared__ __align__(16) type name dims
+#define SHARED_DYNAMIC(type, name)                                                                 \
+    extern __shared__ __align__(16) unsigned char shared_dynamic[];                                \
+    type *name = reinterpret_cast<type *>(shared_dynamic)
+#else
+#define SHARED_ARRAY(type, name, dims)                                                             \
+    typedef type name##_array dims;                                                                \
+    static const char name##_tag = 0;                                                              \
+    name##_array &name =                                                                           \
+        *static_cast<name##_array *>(emu_shared(&name##_tag, sizeof(name##_array), 16))
+#define SHARED_DYNAMIC(type, name) type *name = static_cast<type *>(emu_shared_dynamic())
+#endif
+
+/* Before a loop. */
+#ifdef __CUDACC__
+#define UNROLL_ALL   _Pragma("unroll")
+#define UNROLL_TWICE _Pragma("unroll 2")
+#else
+#define UNROLL_ALL
+#define UNROLL_TWICE
+#endif
+
+/* Launches kernel<<<grid, block, shared, stream>>>(args...). Returns a cudaError_t. */
+#ifdef __CUDACC__
+template <typename... P, typename... A>
+static inline cudaError_t launch_named(const char *, void (*kernel)(P...), dim3 grid, dim3 block,
+                                       size_t shared, void *stream, A... args)
+{
+    kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(static_cast<P>(args)...);
+    return cudaPeekAtLastError();
+}
+#else
+template <typename... P, typename... A>
+static inline cudaError_t launch_named(const char *name, void (*kernel)(P...), dim3 grid,
+                                       dim3 block, size_t shared, void *stream, A... args)
+{
+    return emu_launch_on(static_cast<cudaStream_t>(stream), name, grid, block, shared,
+                         [=]() { kernel(static_cast<P>(args)...); });
+}
+#endif
+#define LAUNCH(kernel, ...) launch_named(#kernel, kernel, __VA_ARGS__)
+
+static inline unsigned divide_up(unsigned value, unsigned by)
+{
+    return (value + by - 1) / by;
+}
+
+/* ---- on the device ------------------------------------------------------------------------- */
+
+static __device__ __forceinline__ float half_value(uint16_t bits)
+{
+    return __half2float(__ushort_as_half(bits));
+}
+
+static __device__ __forceinline__ float bf16_value(uint16_t bits)
+{
+    return __uint_as_float((unsigned)bits << 16);
+}
+
+static __device__ __forceinline__ float warp_sum(float value)
+{
+    for (unsigned distance = WARP / 2; distance; distance /= 2)
+        value += __shfl_xor_sync(WARP_MASK, value, distance);
+    return value;
+}
+
+static __device__ __forceinline__ float warp_max(float value)
+{
+    for (unsigned distance = WARP / 2; distance; distance /= 2)
+        value = fmaxf(value, __shfl_xor_sync(WARP_MASK, value, distance));
+    return value;
+}
