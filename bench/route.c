@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* route.c - weft-bench route: the packet path's pure functions in a loop. */
+#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "bench/bench.h"
+#include "bench/figures.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/rng.h"
 #include "tests/unit/route/fixture.h"
@@ -21,6 +23,7 @@ struct scene {
     struct route_table *table;
     struct rng rng;
     struct route_query queries[ROUNDS];
+    struct route_look looks[ROUNDS];
     struct route_frame frames[ROUNDS];
     struct route_frame originals[ROUNDS];
     struct route_packet packets[ROUNDS];
@@ -76,6 +79,57 @@ static void run_choose(struct scene *s)
     }
 }
 
+static void run_choose_burst(struct scene *s)
+{
+    struct route_choice choice;
+    for (uint32_t i = 0; i < ROUNDS; i += 32) {
+        struct route_look *looks = &s->looks[i];
+        route_look(s->table, s->core->loads, s->core->scan, looks, 32);
+        for (uint32_t k = 0; k < 32; k++) {
+            route_choose_looked(s->table, s->core->loads, s->core->scan, &looks[k], &choice);
+            sink = choice.node;
+        }
+    }
+}
+
+/* What L4 load balancers do too: find the next hop of a hot header and write it there. */
+static void run_select_rewrite(struct scene *s)
+{
+    struct route_choice choice;
+    struct route_hop hop = {.port_be = s->core->host.port_be};
+    for (uint32_t i = 0; i < ROUNDS; i += 32) {
+        struct route_look *looks = &s->looks[i];
+        route_look(s->table, s->core->loads, s->core->scan, looks, 32);
+        for (uint32_t k = 0; k < 32; k++) {
+            route_choose_looked(s->table, s->core->loads, s->core->scan, &looks[k], &choice);
+            const struct route_node *node = &s->table->nodes[choice.node];
+            memcpy(hop.mac, node->mac, sizeof(hop.mac));
+            hop.addr = node->addr;
+            packet_readdress(&s->packets[i + k], &s->core->host, &hop);
+        }
+    }
+}
+
+/* New places each time: the CPU must not learn its way through the same few choices. */
+static void prepare_queries(struct scene *s)
+{
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        s->queries[i].x = (uint16_t)rng_next(&s->rng);
+        s->queries[i].y = (uint16_t)(rng_next(&s->rng) & 0x7fff);
+        s->queries[i].lot = (uint32_t)rng_next(&s->rng);
+        s->looks[i].query = s->queries[i];
+    }
+}
+
+/* Without: the rows of the table know. */
+static void prepare_here(struct scene *s)
+{
+    prepare_queries(s);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        s->looks[i].query.has_position = false;
+    }
+}
+
 static void run_packets(struct scene *s)
 {
     for (uint32_t i = 0; i < ROUNDS; i += 32) {
@@ -88,11 +142,6 @@ static void run_packets(struct scene *s)
 }
 
 /* ---- preparing a sample: not measured ---- */
-
-static void prepare_none(struct scene *s)
-{
-    (void)s;
-}
 
 static void restore_frames(struct scene *s)
 {
@@ -206,26 +255,42 @@ static void fill_replies(struct scene *s)
     }
 }
 
+#define SIZE(n)                                                                                    \
+    {                                                                                              \
+        n, "choose, " #n " candidates, one by one", "choose, " #n " candidates, in a burst",       \
+            "choose, " #n " candidates, from a row", "select + rewrite, " #n " candidates",        \
+            "select + rewrite, " #n ", from a row"                                                 \
+    }
+
+static const struct size {
+    uint32_t nodes;
+    const char *one, *burst, *row, *rewrite, *rewrite_row;
+} sizes[] = {SIZE(3), SIZE(64), SIZE(128), SIZE(256), SIZE(1024)};
+#define SIZES (sizeof(sizes) / sizeof(sizes[0]))
+
+static uint32_t measure_size(const struct size *size, struct figure *out, uint32_t samples)
+{
+    struct scene *s = scene_create(size->nodes);
+    fill_frames(s, true);
+    restore_frames(s);
+    stage_parse(s->core, s->packets, ROUNDS);
+    out[0] = measure(s, size->one, samples, prepare_queries, run_choose);
+    out[1] = measure(s, size->burst, samples, prepare_queries, run_choose_burst);
+    out[2] = measure(s, size->row, samples, prepare_here, run_choose_burst);
+    out[3] = measure(s, size->rewrite, samples, prepare_queries, run_select_rewrite);
+    out[4] = measure(s, size->rewrite_row, samples, prepare_here, run_select_rewrite);
+    scene_destroy(s);
+    return 5;
+}
+
 static uint32_t measure_all(struct figure *out, uint32_t samples)
 {
-    static const struct {
-        const char *name;
-        uint32_t nodes;
-    } sizes[] = {{"choose, 3 candidates", 3},
-                 {"choose, 64 candidates", 64},
-                 {"choose, 128 candidates", 128},
-                 {"choose, 1024 candidates", 1024}};
     uint32_t used = 0;
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        struct scene *s = scene_create(sizes[i].nodes);
-        if (i == 0) {
-            out[used++] =
-                measure(s, "floor: the loop around nothing", samples, prepare_none, run_floor);
-        }
-        out[used++] = measure(s, sizes[i].name, samples, prepare_none, run_choose);
-        scene_destroy(s);
-    }
     struct scene *s = scene_create(64);
+    out[used++] = measure(s, "floor: the loop around nothing", samples, prepare_queries, run_floor);
+    for (size_t i = 0; i < SIZES; i++) {
+        used += measure_size(&sizes[i], out + used, samples);
+    }
     fill_frames(s, false);
     out[used++] =
         measure(s, "packet: unproven client, cookie", samples, restore_frames, run_packets);
@@ -244,7 +309,49 @@ static uint32_t measure_all(struct figure *out, uint32_t samples)
     return used;
 }
 
-static void print_json(const struct figure *figures, uint32_t count)
+/* ---- the table itself ---- */
+
+#define TABLE_NODES  10000u
+#define TABLE_MODELS 256u
+#define TABLE_BUILDS 15u
+
+struct table_figure {
+    double median_ms, worst_ms;
+    size_t bytes;
+};
+
+/* Every node has as many models as it can have. */
+static int measure_table(struct table_figure *out)
+{
+    struct rng rng = {.state = 7};
+    double ms[TABLE_BUILDS];
+    struct route_node *nodes = calloc(TABLE_NODES, sizeof(*nodes));
+    int rc = nodes == NULL ? -ENOMEM : 0;
+    for (uint32_t i = 0; rc == 0 && i < TABLE_NODES; i++) {
+        nodes[i] = fixture_node((uint16_t)(i + 1), rng_unit(&rng) * 140 - 60,
+                                rng_unit(&rng) * 360 - 180, (uint8_t)rng_below(&rng, 8));
+        nodes[i].model_count = ROUTE_MODELS_PER_NODE;
+        for (uint32_t m = 0; m < ROUTE_MODELS_PER_NODE; m++) {
+            nodes[i].models[m] = (i * 13 + m * 37) % TABLE_MODELS;
+        }
+    }
+    for (uint32_t i = 0; rc == 0 && i < TABLE_BUILDS; i++) {
+        struct route_table *table = NULL;
+        uint64_t begin_ns = clock_now_ns();
+        rc = route_table_create(&table, nodes, TABLE_NODES, 1, 1, false);
+        ms[i] = (double)(clock_now_ns() - begin_ns) / 1e6;
+        out->bytes = rc == 0 ? table->size_bytes : 0;
+        route_table_destroy(table);
+    }
+    free(nodes);
+    qsort(ms, TABLE_BUILDS, sizeof(ms[0]), compare_double);
+    out->median_ms = ms[TABLE_BUILDS / 2];
+    out->worst_ms = ms[TABLE_BUILDS - 1];
+    return rc;
+}
+
+static void print_json(const struct figure *figures, uint32_t count,
+                       const struct table_figure *table)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < count; i++) {
@@ -253,9 +360,30 @@ static void print_json(const struct figure *figures, uint32_t count)
                                               figures[i].p99_ns, "samples", (int)figures[i].samples,
                                               "calls_per_sample", (int)ROUNDS));
     }
-    json_dumpf(list, stdout, JSON_INDENT(2));
+    json_t *out = json_pack("{s:o, s:s, s:o, s:{s:i, s:i, s:f, s:f, s:i, s:I}}", "machine",
+                            machine_json(), "vectors", scan_isa_name(scan_isa()), "figures", list,
+                            "table", "nodes", (int)TABLE_NODES, "models", (int)TABLE_MODELS,
+                            "build_median_ms", table->median_ms, "build_worst_ms", table->worst_ms,
+                            "samples", (int)TABLE_BUILDS, "bytes", (json_int_t)table->bytes);
+    json_dumpf(out, stdout, JSON_INDENT(2));
     putchar('\n');
-    json_decref(list);
+    json_decref(out);
+}
+
+static void print_text(const struct figure *figures, uint32_t count,
+                       const struct table_figure *table)
+{
+    machine_print();
+    printf("vectors: %s\n\n%-38s %10s %10s   (%u samples of %u calls each)\n",
+           scan_isa_name(scan_isa()), "nanoseconds per call", "median", "p99", figures[0].samples,
+           ROUNDS);
+    for (uint32_t i = 0; i < count; i++) {
+        printf("%-38s %10.1f %10.1f\n", figures[i].name, figures[i].median_ns, figures[i].p99_ns);
+    }
+    printf(
+        "\ntable of %u nodes and %u models: %.2f MB, built in %.1f ms (median of %u, worst %.1f)\n",
+        TABLE_NODES, TABLE_MODELS, (double)table->bytes / 1e6, table->median_ms, TABLE_BUILDS,
+        table->worst_ms);
 }
 
 static void usage(FILE *out)
@@ -298,16 +426,17 @@ int bench_route(int argc, char **argv)
         fputs("weft-bench route: --samples must be at least 100\n", stderr);
         return 2;
     }
-    struct figure figures[16];
+    struct figure figures[8 + 5 * SIZES];
+    struct table_figure table;
+    if (measure_table(&table) != 0) {
+        fputs("weft-bench route: no memory for a table\n", stderr);
+        return EXIT_FAILURE;
+    }
     uint32_t count = measure_all(figures, samples);
     if (json) {
-        print_json(figures, count);
-        return EXIT_SUCCESS;
-    }
-    printf("%-36s %10s %10s   (%u samples of %u calls each)\n", "nanoseconds per call", "median",
-           "p99", samples, ROUNDS);
-    for (uint32_t i = 0; i < count; i++) {
-        printf("%-36s %10.1f %10.1f\n", figures[i].name, figures[i].median_ns, figures[i].p99_ns);
+        print_json(figures, count, &table);
+    } else {
+        print_text(figures, count, &table);
     }
     return EXIT_SUCCESS;
 }

@@ -216,6 +216,7 @@ static void tell_table(struct sim *s, uint32_t node)
     n->load_ns = s->now_ns + 1;
     n->room = (uint16_t)room_of(s, s->nodes[node].in_system);
     n->queue_us = wait_us(s, s->nodes[node].in_system);
+    s->table->generation++; /* what was compared with it is to be compared again */
 }
 
 static uint32_t weft(struct sim *s, struct router *r, struct request *request, uint64_t *retry_ns)
@@ -238,8 +239,7 @@ static uint32_t weft(struct sim *s, struct router *r, struct request *request, u
     }
     const struct route_node *node = &s->table->nodes[choice.node];
     /* As stages.c counts what it has sent. */
-    r->loads[node->id] = route_load_of(node, &r->loads[node->id]);
-    r->loads[node->id].assigned++;
+    route_load_assign(&r->loads[node->id], node);
     for (uint32_t i = 0; i < ROUTE_ALTERNATES; i++) {
         uint16_t index = choice.alternates[i];
         request->alternates[i] =

@@ -2,13 +2,13 @@
 /* choose.c - see choose.h. */
 #include "dataplane/route/choose.h"
 
+#include <string.h>
 #include <weft/status.h>
+
+#include "dataplane/route/lanes.h"
 
 /* The inner loop of a choice: a call for each candidate would cost a third more. */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-
-/* Predictions saturate here: more than an hour is as good as never. */
-#define PREDICT_MAX_US 3600000000u
 
 /* The place of the query, worked out once per choice. */
 struct origin {
@@ -95,44 +95,11 @@ static uint32_t radius_figure(const struct route_table *table, const struct orig
     return (uint32_t)geo_distance_km(o->at, node->at) + 1; /* rounded up: this radius would do */
 }
 
-struct route_load route_load_of(const struct route_node *node, const struct route_load *overlay)
-{
-    struct route_load load = {
-        .heard_ns = node->load_ns,
-        .queue_us = node->queue_us,
-        .room = node->room,
-        .free_vram_64mib = node->free_vram_64mib,
-    };
-    bool fresher = overlay->heard_ns != 0 && overlay->heard_ns >= node->load_ns;
-    return fresher ? *overlay : load;
-}
-
-/* Tokens that the prediction covers. */
-struct work {
-    uint64_t prompt;
-    uint64_t answer;
-};
-
-static inline struct work work_of(const struct route_query *query)
-{
-    return (struct work){
-        .prompt = query->prompt_bytes / ROUTE_BYTES_PER_TOKEN + 1,
-        .answer = query->end_to_end ? query->max_tokens : 0,
-    };
-}
-
-static inline uint32_t predict_us(struct work work, uint64_t wait_us, uint32_t prefill_ns,
-                                  uint32_t decode_ns)
-{
-    uint64_t us = wait_us + (work.prompt * prefill_ns + work.answer * decode_ns) / 1000u;
-    return us < PREDICT_MAX_US ? (uint32_t)us : PREDICT_MAX_US;
-}
-
 uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,
                           uint32_t queue_us)
 {
-    return predict_us(work_of(query), (uint64_t)node->rtt_us + queue_us, node->prefill_ns,
-                      node->decode_ns);
+    return route_work_us(route_work_of(query), (uint64_t)node->rtt_us + queue_us, node->prefill_ns,
+                         node->decode_ns);
 }
 
 /* Tags, tier and radius; the model is given by the candidate list. */
@@ -153,21 +120,20 @@ static struct verdict judge_static(const struct route_table *table, const struct
 }
 
 /* Memory, room and time: what changes from moment to moment. */
-static struct verdict judge_load(const struct route_load *loads, const struct route_query *query,
+static struct verdict judge_load(const struct route_load *load, const struct route_query *query,
                                  const struct route_node *node)
 {
-    struct route_load load = route_load_of(node, &loads[node->id]);
     struct verdict v = {
         .constraint = WEFT_C_NONE,
-        .predicted_us = route_predict_us(query, node, load.queue_us),
-        .queue_us = load.queue_us,
+        .predicted_us = route_predict_us(query, node, load->queue_us),
+        .queue_us = load->queue_us,
     };
-    if (load.free_vram_64mib < query->vram_64mib) {
+    if (load->free_vram_64mib < query->vram_64mib) {
         v.constraint = WEFT_C_VRAM;
-        v.figure = load.free_vram_64mib;
-    } else if (load.room <= load.assigned) {
+        v.figure = load->free_vram_64mib;
+    } else if (load->left == 0) {
         v.constraint = WEFT_C_ROOM;
-        v.figure = load.queue_us;
+        v.figure = load->queue_us;
     } else if (v.predicted_us > query->budget_us) {
         v.constraint = WEFT_C_BUDGET;
         v.figure = v.predicted_us;
@@ -175,12 +141,14 @@ static struct verdict judge_load(const struct route_load *loads, const struct ro
     return v;
 }
 
-static struct verdict judge(const struct route_table *table, const struct route_load *loads,
-                            const struct origin *o, const struct route_query *query,
-                            const struct route_node *node)
+static struct verdict judge(const struct route_table *table, struct route_load *loads,
+                            const struct origin *o, const struct route_query *query, uint16_t index)
 {
+    const struct route_node *node = &table->nodes[index];
     struct verdict v = judge_static(table, o, query, node);
-    return v.constraint != WEFT_C_NONE ? v : judge_load(loads, query, node);
+    return v.constraint != WEFT_C_NONE
+               ? v
+               : judge_load(route_load_now(table, index, loads), query, node);
 }
 
 /* Tiers outside of the range: steps to the range, so that the closest tier is the best figure. */
@@ -219,12 +187,6 @@ static void note_refusal(const struct route_query *query, const struct verdict *
     }
 }
 
-/* How slow a nearer node may be when the best one takes `best_us`. */
-static uint64_t limit_us(uint32_t best_us)
-{
-    return (uint64_t)best_us * ROUTE_SLACK_NUM / ROUTE_SLACK_DEN + ROUTE_SLACK_US;
-}
-
 /* Of the near-equals among top[first..count) two are drawn; the better one's index. */
 static uint32_t draw(const struct ranked *top, uint32_t first, uint32_t count, uint64_t limit,
                      uint32_t lot)
@@ -258,7 +220,7 @@ static void pick(const struct ranked *top, uint32_t count, uint32_t lot,
     for (uint32_t i = 1; i < count; i++) {
         best_us = top[i].predicted_us < best_us ? top[i].predicted_us : best_us;
     }
-    uint64_t limit = limit_us(best_us);
+    uint64_t limit = route_limit_us(best_us);
     uint32_t first = 0;
     while (top[first].predicted_us > limit) {
         first++; /* ends: the best one is within its own limit */
@@ -277,14 +239,13 @@ static void pick(const struct ranked *top, uint32_t count, uint32_t lot,
 
 /* Nobody can take it: which constraint bound, and how close did anyone come? The slow way, over all
  * candidates. */
-static void explain(const struct route_table *table, const struct route_load *loads,
+static void explain(const struct route_table *table, struct route_load *loads,
                     const struct origin *o, const struct route_query *query,
                     const struct route_model *model, struct route_choice *choice)
 {
     uint32_t queue_min_us = UINT32_MAX;
     for (uint32_t i = 0; i < model->count; i++) {
-        const struct route_node *node = &table->nodes[table->candidates[model->first + i]];
-        struct verdict v = judge(table, loads, o, query, node);
+        struct verdict v = judge(table, loads, o, query, table->candidates[model->first + i]);
         note_refusal(query, &v, choice);
         /* Waiting helps where only the queue was in the way. */
         if (v.constraint >= WEFT_C_ROOM && v.queue_us < queue_min_us &&
@@ -303,16 +264,15 @@ static uint32_t salt_of(const struct route_query *query)
     return query->lot * 0x9e3779b1u >> (32 - SCAN_POSITION_BITS);
 }
 
-static void start_scan(const struct route_table *table, const struct origin *o,
-                       const struct route_query *query, const struct route_model *model,
-                       struct scan *scan)
+static struct scan_input scan_of(const struct route_table *table, uint32_t place,
+                                 const struct route_query *query, const struct route_model *model)
 {
-    struct scan_input input = {
+    return (struct scan_input){
         .places = table->places + model->first,
         .tags = table->tags + model->first,
         .tiers = table->tiers + model->first,
         .count = model->count,
-        .place = o->x | (uint32_t)o->y << 16,
+        .place = place,
         .need_tags = query->tags,
         .tier_min = query->tier_min,
         .tier_max = query->tier_max,
@@ -320,7 +280,6 @@ static void start_scan(const struct route_table *table, const struct origin *o,
         .tier_ring = table->abstract,
         .salt = salt_of(query),
     };
-    scan_start(scan, &input);
 }
 
 static bool avoided(const struct route_query *query, uint16_t id)
@@ -335,31 +294,26 @@ static bool avoided(const struct route_query *query, uint16_t id)
 
 /* Does a candidate of the scan pass what the scan does not look at? The same as judge(), without
  * the reasons. */
-ALWAYS_INLINE bool take_candidate(const struct route_table *table, const struct route_load *loads,
+ALWAYS_INLINE bool take_candidate(const struct route_table *table, struct route_load *loads,
                                   const struct origin *o, const struct route_query *query,
-                                  struct work work, uint16_t index, struct ranked *ranked)
+                                  struct route_work work, uint16_t index, struct ranked *ranked)
 {
     const struct route_node *node = &table->nodes[index];
-    const struct route_load *over = &loads[node->id];
-    bool fresher = over->heard_ns != 0 && over->heard_ns >= node->load_ns;
-    uint32_t queue_us = fresher ? over->queue_us : node->queue_us;
-    uint32_t room = fresher ? over->room : node->room;
-    uint32_t taken = fresher ? over->assigned : 0;
-    uint32_t vram = fresher ? over->free_vram_64mib : node->free_vram_64mib;
-    uint32_t us =
-        predict_us(work, (uint64_t)node->rtt_us + queue_us, node->prefill_ns, node->decode_ns);
+    const struct route_load *load = route_load_now(table, index, loads);
+    uint32_t us = route_work_us(work, (uint64_t)node->rtt_us + load->queue_us, node->prefill_ns,
+                                node->decode_ns);
     ranked->predicted_us = us;
-    ranked->assigned = taken;
+    ranked->assigned = load->assigned;
     ranked->node = index;
-    return room > taken && vram >= query->vram_64mib && us <= query->budget_us &&
-           within_radius(table, o, query, node) &&
+    return load->left != 0 && load->free_vram_64mib >= query->vram_64mib &&
+           us <= query->budget_us && within_radius(table, o, query, node) &&
            (query->avoid_count == 0 || !avoided(query, node->id));
 }
 
 /* The nearest candidates that pass, in order, as many as the decision needs. */
 struct collection {
     uint64_t bound; /* what the nearest must be within to settle the matter */
-    struct work work;
+    struct route_work work;
     uint32_t count;
     bool settled;
     struct ranked top[ROUTE_TOP_K];
@@ -376,7 +330,7 @@ static void collection_clear(struct collection *c)
  * If the nearest and its near-equals are good enough against the best prediction that could be,
  * they are against the best that is; then nobody beyond them and the alternates matters. */
 ALWAYS_INLINE bool collection_add(struct collection *c, const struct route_table *table,
-                                  const struct route_load *loads, const struct origin *o,
+                                  struct route_load *loads, const struct origin *o,
                                   const struct route_query *query, uint32_t distance,
                                   uint16_t index)
 {
@@ -396,8 +350,8 @@ static const struct route_row *row_for(const struct route_table *table,
                                        const struct route_query *query,
                                        const struct route_model *model)
 {
-    bool plain = model->row != ROUTE_ROW_NONE && !query->has_position && query->tags == 0 &&
-                 query->tier_max == WEFT_TIER_MAX && query->tier_min <= WEFT_TIER_MAX;
+    bool plain = !query->has_position && query->tags == 0 && query->tier_max == WEFT_TIER_MAX &&
+                 query->tier_min <= WEFT_TIER_MAX;
     return plain ? &table->rows[model->row + query->tier_min] : NULL;
 }
 
@@ -420,7 +374,7 @@ static void order_equals(struct route_row *row, uint32_t salt)
 
 /* True: what the row has was enough, or all there is. */
 static bool collect_row(struct collection *c, const struct route_table *table,
-                        const struct route_load *loads, const struct origin *o,
+                        struct route_load *loads, const struct origin *o,
                         const struct route_query *query, const struct route_row *row)
 {
     struct route_row ordered;
@@ -437,22 +391,21 @@ static bool collect_row(struct collection *c, const struct route_table *table,
     return row->count < ROUTE_ROW_ENTRIES;
 }
 
-static void collect(struct collection *c, const struct route_table *table,
-                    const struct route_load *loads, const struct origin *o,
-                    const struct route_query *query, const struct route_model *model,
-                    struct scan *scan)
+static void collect(struct collection *c, const struct route_table *table, struct route_load *loads,
+                    const struct origin *o, const struct route_query *query,
+                    const struct route_model *model, struct scan *scan)
 {
     const uint16_t *candidates = table->candidates + model->first;
     const struct route_row *row = row_for(table, query, model);
-    c->work = work_of(query);
-    c->bound = limit_us(
-        predict_us(c->work, model->rtt_min_us, model->prefill_min_ns, model->decode_min_ns));
+    c->work = route_work_of(query);
+    c->bound = route_bound_us(query, model);
     collection_clear(c);
     if (row != NULL && !row->cut && collect_row(c, table, loads, o, query, row)) {
         return;
     }
     collection_clear(c);
-    start_scan(table, o, query, model, scan);
+    struct scan_input input = scan_of(table, o->x | (uint32_t)o->y << 16, query, model);
+    scan_start(scan, &input);
     for (uint32_t i = 0;; i++) {
         uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
         if (key == SCAN_NONE || collection_add(c, table, loads, o, query, scan_distance(key),
@@ -462,7 +415,7 @@ static void collect(struct collection *c, const struct route_table *table,
     }
 }
 
-static bool choose_among(const struct route_table *table, const struct route_load *loads,
+static bool choose_among(const struct route_table *table, struct route_load *loads,
                          struct scan *scratch, const struct route_query *query,
                          const struct route_model *model, struct route_choice *choice)
 {
@@ -477,7 +430,7 @@ static bool choose_among(const struct route_table *table, const struct route_loa
 
 /* Nobody is left: those to be avoided after all, or the reason. The slow way. */
 __attribute__((cold, noinline)) static void choose_again(
-    const struct route_table *table, const struct route_load *loads, struct scan *scratch,
+    const struct route_table *table, struct route_load *loads, struct scan *scratch,
     const struct route_query *query, const struct route_model *model, struct route_choice *choice)
 {
     struct route_query any = *query;
@@ -488,19 +441,105 @@ __attribute__((cold, noinline)) static void choose_again(
     }
 }
 
-void route_choose(const struct route_table *table, const struct route_load *loads,
-                  struct scan *scratch, const struct route_query *query,
-                  struct route_choice *choice)
+/* ---- the usual way: eight at once ---- */
+
+/* The first step: the model, and where its nearest are to be had from. */
+static void look_up(const struct route_table *table, struct route_look *look)
+{
+    const struct route_query *query = &look->query;
+    const struct route_model *model = route_table_model(table, query->model);
+    look->model = model;
+    look->row = NULL;
+    look->near = model != NULL && query->radius_km == 0 && query->avoid_count == 0 &&
+                 scan_isa() != SCAN_SCALAR;
+    if (!look->near) {
+        return;
+    }
+    const struct route_row *row = row_for(table, query, model);
+    if (row != NULL && !row->cut) {
+        look->row = row;
+        return;
+    }
+    const struct route_node *self = &table->nodes[table->self];
+    uint32_t place = query->has_position ? query->x | (uint32_t)query->y << 16
+                                         : self->x | (uint32_t)self->y << 16;
+    look->nearest.in = scan_of(table, place, query, model);
+    look->nearest.bases = table->bases + model->first;
+}
+
+/* A row gives the eight in their order. */
+static void look_at_row(struct route_look *look)
+{
+    const struct route_row *row = look->row;
+    if (row->tied) {
+        nearest_resalt(row->keys, salt_of(&look->query), &look->nearest);
+        look->row = NULL; /* its columns are in another order */
+        return;
+    }
+    memcpy(look->nearest.keys, row->keys, sizeof(row->keys));
+    memcpy(look->nodes, row->nodes, sizeof(row->nodes));
+}
+
+static void look_at_nodes(const struct route_table *table, struct route_look *look)
+{
+    const uint16_t *candidates = table->candidates + look->model->first;
+    const uint32_t *positions = look->nearest.positions;
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < NEAREST_COUNT; i++) {
+        look->nodes[i] = candidates[positions[i]];
+    }
+}
+
+void route_look(const struct route_table *table, struct route_load *loads, struct scan *scratch,
+                struct route_look *looks, uint32_t count)
+{
+    struct nearest *searches[NEAREST_BURST];
+    struct route_look *searched[NEAREST_BURST];
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        look_up(table, &looks[i]);
+        if (looks[i].row != NULL) {
+            look_at_row(&looks[i]);
+        } else if (looks[i].near) {
+            searched[used] = &looks[i];
+            searches[used++] = &looks[i].nearest;
+        }
+    }
+    if (used != 0) {
+        nearest_find(searches, used, scratch);
+    }
+    for (uint32_t i = 0; i < used; i++) {
+        searched[i]->near = searched[i]->nearest.ok;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (looks[i].near && looks[i].row == NULL) {
+            look_at_nodes(table, &looks[i]);
+        }
+    }
+    lanes_judge(table, loads, looks, count);
+}
+
+void route_choose_looked(const struct route_table *table, struct route_load *loads,
+                         struct scan *scratch, struct route_look *look, struct route_choice *choice)
 {
     *choice = (struct route_choice){
         .node = ROUTE_INDEX_NONE,
         .alternates = {ROUTE_INDEX_NONE, ROUTE_INDEX_NONE},
         .constraint = WEFT_C_MODEL,
     };
-    const struct route_model *model = route_table_model(table, query->model);
-    if (model != NULL && !choose_among(table, loads, scratch, query, model, choice)) {
-        choose_again(table, loads, scratch, query, model, choice);
+    if (look->model != NULL && !(look->near && lanes_pick(look, table, loads, choice)) &&
+        !choose_among(table, loads, scratch, &look->query, look->model, choice)) {
+        choose_again(table, loads, scratch, &look->query, look->model, choice);
     }
+}
+
+void route_choose(const struct route_table *table, struct route_load *loads, struct scan *scratch,
+                  const struct route_query *query, struct route_choice *choice)
+{
+    struct route_look look;
+    look.query = *query;
+    route_look(table, loads, scratch, &look, 1);
+    route_choose_looked(table, loads, scratch, &look, choice);
 }
 
 bool route_allows(const struct route_table *table, const struct route_query *query, uint16_t index)

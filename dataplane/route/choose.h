@@ -21,7 +21,7 @@
  */
 #pragma once
 
-#include "dataplane/route/scan.h"
+#include "dataplane/route/nearest.h"
 #include "dataplane/route/table.h"
 
 #define ROUTE_TOP_K      8u
@@ -51,15 +51,20 @@ struct route_query {
     bool end_to_end;
 };
 
-/* A core's fresher view of one node: the load word of the last reply that came through it, and what
- * it has sent there since. Indexed by node id; zero-filled = knows nothing. */
+/* A core's view of one node: the load word of the last reply that came through it or the last
+ * beacon, whichever was heard later, and what the core has sent there since. Indexed by node id;
+ * zero-filled = knows nothing. Who writes one fills in what was heard and leaves the rest 0: the
+ * next choice compares it with its table (route_load_now()). */
 struct route_load {
-    uint64_t heard_ns;
-    uint32_t queue_us;
-    uint16_t room;
+    _Alignas(16) uint32_t queue_us;
+    uint16_t left; /* room less assigned; with `generation` */
     uint16_t free_vram_64mib;
-    uint32_t assigned; /* requests sent since heard_ns */
+    uint32_t assigned;   /* requests sent since heard_ns */
+    uint32_t generation; /* of the table that it has been compared with; 0 = none */
+    uint64_t heard_ns;
+    uint16_t room;
 };
+WEFT_ASSERT(offsetof(struct route_load, heard_ns) == 16, "a choice reads the first half at once");
 
 struct route_choice {
     uint16_t node;                         /* index, or ROUTE_INDEX_NONE: refused */
@@ -74,9 +79,30 @@ struct route_choice {
 
 /* `loads` is indexed by node id; `scratch` is the core's own. Candidates are looked at in order of
  * distance, as many as the decision needs; the answer is that of looking at all. */
-void route_choose(const struct route_table *table, const struct route_load *loads,
-                  struct scan *scratch, const struct route_query *query,
-                  struct route_choice *choice);
+void route_choose(const struct route_table *table, struct route_load *loads, struct scan *scratch,
+                  const struct route_query *query, struct route_choice *choice);
+
+/* The same for a burst of up to ROUTE_LOOKS_MAX, in two steps: what does not depend on how the
+ * others are decided is done for all queries first, stage by stage, so that their waits overlap.
+ * Then each is decided in turn, and what one is given counts for the next. In between nothing but
+ * route_load_assign() may change `loads`, at most once for each query. */
+#define ROUTE_LOOKS_MAX NEAREST_BURST
+struct route_look {
+    struct route_query query; /* the caller's */
+    const struct route_model *model;
+    const struct route_row *row; /* that the eight are of, if its columns are theirs */
+    bool near;                   /* the eight nearest are known */
+    bool tight;                  /* one of them may run out of room within this burst */
+    uint8_t there, pass;         /* masks of those that exist, that can take the request */
+    uint16_t nodes[NEAREST_COUNT];
+    uint32_t predicted_us[NEAREST_COUNT];
+    struct nearest nearest;
+};
+void route_look(const struct route_table *table, struct route_load *loads, struct scan *scratch,
+                struct route_look *looks, uint32_t count);
+void route_choose_looked(const struct route_table *table, struct route_load *loads,
+                         struct scan *scratch, struct route_look *look,
+                         struct route_choice *choice);
 
 /* Does the node meet what never changes with load: model, tags, tier, radius? */
 bool route_allows(const struct route_table *table, const struct route_query *query, uint16_t node);
@@ -85,8 +111,77 @@ bool route_allows(const struct route_table *table, const struct route_query *que
 uint32_t route_distance(const struct route_table *table, const struct route_query *query,
                         const struct route_node *node);
 
-/* The load that counts for a node: whichever of table and overlay was heard later. */
-struct route_load route_load_of(const struct route_node *node, const struct route_load *overlay);
+/* The load that counts for a node, in its place in `loads`: whichever of table and overlay was
+ * heard later, compared once for each table. */
+static inline struct route_load *route_load_now(const struct route_table *table, uint16_t index,
+                                                struct route_load *loads)
+{
+    const struct route_node *node = &table->nodes[index];
+    struct route_load *load = &loads[node->id];
+    if (load->generation != table->generation) {
+        if (load->heard_ns == 0 || load->heard_ns < node->load_ns) {
+            *load = (struct route_load){
+                .queue_us = node->queue_us,
+                .room = node->room,
+                .free_vram_64mib = node->free_vram_64mib,
+            };
+        }
+        load->left = (uint16_t)(load->room > load->assigned ? load->room - load->assigned : 0);
+        load->generation = table->generation;
+    }
+    return load;
+}
+
+/* Counts a request sent to the node that was just chosen against the room that it last told of.
+ * Nothing is counted against a node that never told. */
+static inline void route_load_assign(struct route_load *load, const struct route_node *node)
+{
+    typedef uint32_t words __attribute__((vector_size(16), may_alias));
+    if (load->heard_ns == 0) {
+        load->heard_ns = node->load_ns;
+    }
+    if (load->heard_ns != 0) { /* in one store: the next choice reads these words in one load */
+        *(words *)(void *)load += (words){0, UINT32_MAX, 1, 0};
+    }
+}
+
+/* Tokens that a prediction covers. */
+struct route_work {
+    uint64_t prompt;
+    uint64_t answer;
+};
+
+static inline struct route_work route_work_of(const struct route_query *query)
+{
+    return (struct route_work){
+        .prompt = query->prompt_bytes / ROUTE_BYTES_PER_TOKEN + 1,
+        .answer = query->end_to_end ? query->max_tokens : 0,
+    };
+}
+
+/* Predictions saturate here: more than an hour is as good as never. */
+#define ROUTE_PREDICT_MAX_US 3600000000u
+
+static inline uint32_t route_work_us(struct route_work work, uint64_t wait_us, uint32_t prefill_ns,
+                                     uint32_t decode_ns)
+{
+    uint64_t us = wait_us + (work.prompt * prefill_ns + work.answer * decode_ns) / 1000u;
+    return us < ROUTE_PREDICT_MAX_US ? (uint32_t)us : ROUTE_PREDICT_MAX_US;
+}
+
+/* How slow a nearer node may be when the best one takes `best_us`. */
+static inline uint64_t route_limit_us(uint32_t best_us)
+{
+    return (uint64_t)best_us * ROUTE_SLACK_NUM / ROUTE_SLACK_DEN + ROUTE_SLACK_US;
+}
+
+/* A candidate predicted within this is within the limit of whichever is the best. */
+static inline uint64_t route_bound_us(const struct route_query *query,
+                                      const struct route_model *model)
+{
+    return route_limit_us(route_work_us(route_work_of(query), model->rtt_min_us,
+                                        model->prefill_min_ns, model->decode_min_ns));
+}
 
 /* Microseconds until the first token, or the last with query->end_to_end. Saturates. */
 uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,

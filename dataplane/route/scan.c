@@ -6,12 +6,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#define HAVE_X86 1
-#else
-#define HAVE_X86 0
-#endif
+#include "dataplane/route/x86.h"
 
 /* "This lane may have more, but not in registers": smaller than any key. */
 #define SCAN_UNKNOWN 0u
@@ -81,31 +76,12 @@ static uint32_t block_min_scalar(const uint32_t *keys)
 
 /* ---- AVX2: 8 candidates at a time ---- */
 
-#define TARGET_256 __attribute__((target("avx2")))
-
 TARGET_256 static uint32_t min_of_8(__m256i v)
 {
     __m128i m = _mm_min_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     m = _mm_min_epu32(m, _mm_shuffle_epi32(m, 0x4e));
     m = _mm_min_epu32(m, _mm_shuffle_epi32(m, 0xb1));
     return (uint32_t)_mm_cvtsi128_si32(m);
-}
-
-/* Distance + 1 to each tier, in the lane of its number. */
-TARGET_256 static __m256i tier_costs(const struct scan_input *in)
-{
-    const __m256i tier = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i low = _mm256_set1_epi32((int)in->tier_min);
-    const __m256i high = _mm256_set1_epi32((int)in->tier_max);
-    __m256i d = _mm256_abs_epi32(_mm256_sub_epi32(tier, low));
-    if (in->tier_ring) {
-        d = _mm256_min_epu32(d, _mm256_sub_epi32(_mm256_set1_epi32((int)SCAN_TIERS), d));
-    }
-    /* Both factors fit 16 bits: madd is the cheap multiplication. */
-    d = _mm256_madd_epi16(d, _mm256_set1_epi32((int)in->tier_cells));
-    __m256i out = _mm256_or_si256(_mm256_cmpgt_epi32(low, tier), _mm256_cmpgt_epi32(tier, high));
-    d = _mm256_add_epi32(d, _mm256_set1_epi32(1));
-    return _mm256_or_si256(d, _mm256_and_si256(out, _mm256_set1_epi32((int)SCAN_TIER_BARRED)));
 }
 
 /* Takes the smallest keys out of the lanes' two minima. */
@@ -128,7 +104,7 @@ TARGET_256 static void start_avx2(struct scan *s, const struct scan_input *in)
 {
     const __m256i place = _mm256_set1_epi32((int)in->place);
     const __m256i need = _mm256_set1_epi32((int)in->need_tags);
-    const __m256i costs = tier_costs(in);
+    const __m256i costs = tier_costs_256(in);
     const __m256i none = _mm256_set1_epi32((int)SCAN_NONE);
     const __m256i barred = _mm256_set1_epi32((int)SCAN_TIER_BARRED);
     const __m256i last = _mm256_set1_epi32((int)in->count - 1);
@@ -175,8 +151,6 @@ TARGET_256 static uint32_t block_min_avx2(const uint32_t *keys)
 
 /* ---- AVX-512: 16 candidates at a time ---- */
 
-#define TARGET_512 __attribute__((target("avx512f,avx512bw,avx512vl,avx2")))
-
 TARGET_512 static uint32_t min_of_16(__m512i v)
 {
     return min_of_8(_mm256_min_epu32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1)));
@@ -201,7 +175,7 @@ TARGET_512 static void start_avx512(struct scan *s, const struct scan_input *in)
 {
     const __m512i place = _mm512_set1_epi32((int)in->place);
     const __m512i need = _mm512_set1_epi32((int)in->need_tags);
-    const __m512i costs = _mm512_castsi256_si512(tier_costs(in));
+    const __m512i costs = _mm512_castsi256_si512(tier_costs_256(in));
     const __m512i none = _mm512_set1_epi32((int)SCAN_NONE);
     const __m512i barred = _mm512_set1_epi32((int)SCAN_TIER_BARRED);
     const __m512i low = _mm512_set1_epi32(0xffff);
@@ -262,7 +236,8 @@ static bool supported(enum scan_isa isa)
 {
 #if HAVE_X86
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
     if (isa == SCAN_AVX2) {
         return avx2;
     }

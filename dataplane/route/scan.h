@@ -56,6 +56,7 @@ struct scan {
     bool searching; /* `mins` are made and the first keys taken out */
     _Alignas(64) uint32_t mins[SCAN_CANDIDATES_MAX / SCAN_BLOCK];
     _Alignas(64) uint32_t keys[SCAN_CANDIDATES_MAX];
+    _Alignas(64) uint32_t lent[SCAN_CANDIDATES_MAX]; /* to nearest.c */
 };
 
 /* Computes all keys and finds the first ones: scan->first[0..first_count), rising. There may be

@@ -48,6 +48,7 @@ struct route_core {
     struct route_load *loads; /* by node id, 65,536 entries */
     struct route_pin *pins;   /* ROUTE_PINS entries */
     struct scan *scan;        /* scratch of a choice */
+    struct route_look *looks; /* of a burst's choices, ROUTE_LOOKS_MAX entries */
     struct route_counters counters;
 };
 

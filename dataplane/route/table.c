@@ -3,8 +3,11 @@
 #include "dataplane/route/table.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "dataplane/route/nearest.h"
 
 struct pair {
     uint32_t model;
@@ -62,6 +65,8 @@ struct arrays {
     struct route_map_entry *by_v6;
     struct route_map_entry *by_model;
     uint8_t *tiers;
+    uint32_t *bases;
+    struct route_cost *costs;
 };
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
@@ -69,7 +74,14 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-static void add_candidate(const struct arrays *to, struct route_model *model, uint16_t index)
+/* As a query for tier 0 sees it (scan.h). */
+static uint32_t tier_cost(uint32_t tier, bool abstract)
+{
+    return ROUTE_TIER_CELLS * (abstract ? min_u32(tier, SCAN_TIERS - tier) : tier);
+}
+
+static void add_candidate(const struct arrays *to, struct route_model *model, uint16_t index,
+                          bool abstract)
 {
     const struct route_node *node = &to->nodes[index];
     uint32_t at = model->first + model->count++;
@@ -77,12 +89,14 @@ static void add_candidate(const struct arrays *to, struct route_model *model, ui
     to->places[at] = node->x | (uint32_t)node->y << 16;
     to->tags[at] = node->tags;
     to->tiers[at] = node->tier;
+    to->bases[at] = nearest_base(model->count - 1, tier_cost(node->tier, abstract));
     model->rtt_min_us = min_u32(model->rtt_min_us, node->rtt_us);
     model->prefill_min_ns = min_u32(model->prefill_min_ns, node->prefill_ns);
     model->decode_min_ns = min_u32(model->decode_min_ns, node->decode_ns);
 }
 
-static uint32_t fill_models(const struct arrays *to, const struct pair *pairs, uint32_t count)
+static uint32_t fill_models(const struct arrays *to, const struct pair *pairs, uint32_t count,
+                            bool abstract)
 {
     uint32_t used = 0;
     uint32_t next = 0;
@@ -97,19 +111,25 @@ static uint32_t fill_models(const struct arrays *to, const struct pair *pairs, u
             };
         }
         struct route_model *model = &to->models[used - 1];
-        add_candidate(to, model, pairs[i].node);
+        add_candidate(to, model, pairs[i].node, abstract);
         next = model->first + model->count;
     }
     return used;
 }
 
 /* Divisions are done here, once per table, not per choice. */
-static void set_costs(struct route_node *node)
+static void set_costs(struct route_node *node, struct route_cost *cost)
 {
     uint32_t prefill = node->prefill_per_second;
     uint32_t decode = node->decode_per_second;
     node->prefill_ns = 1000000000u / (prefill != 0 ? prefill : ROUTE_PREFILL_UNKNOWN);
     node->decode_ns = 1000000000u / (decode != 0 ? decode : ROUTE_DECODE_UNKNOWN);
+    *cost = (struct route_cost){
+        .rtt_us = node->rtt_us,
+        .prefill_ns = node->prefill_ns,
+        .decode_ns = node->decode_ns,
+        .id = node->id,
+    };
 }
 
 /* ---- maps ---- */
@@ -249,12 +269,14 @@ static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint
     size_t used = 0;
     lay_out(base, &used, sizeof(struct route_table));
     to->nodes = lay_out(base, &used, nodes * sizeof(*to->nodes));
+    to->costs = lay_out(base, &used, nodes * sizeof(*to->costs));
     to->models = lay_out(base, &used, models * sizeof(*to->models));
     to->rows = lay_out(base, &used, rows * sizeof(*to->rows));
     to->places = lay_out(base, &used, candidates * sizeof(*to->places));
     to->tags = lay_out(base, &used, candidates * sizeof(*to->tags));
     to->candidates = lay_out(base, &used, candidates * sizeof(*to->candidates));
     to->tiers = lay_out(base, &used, candidates * sizeof(*to->tiers));
+    to->bases = lay_out(base, &used, candidates * sizeof(*to->bases));
     to->by_id = lay_out(base, &used, map_entries(nodes) * sizeof(*to->by_id));
     to->by_v4 = lay_out(base, &used, map_entries(nodes - nodes6) * sizeof(*to->by_v4));
     to->by_v6 = lay_out(base, &used, map_entries(nodes6) * sizeof(*to->by_v6));
@@ -275,52 +297,56 @@ static int check_input(const struct route_node *nodes, uint32_t count, uint32_t 
     return count == 0 || count > ROUTE_NODES_MAX ? -EINVAL : 0;
 }
 
-/* What the pairs amount to. */
-struct counts {
-    uint32_t models;
-    uint32_t rows;
-};
-
-static struct counts count_models(const struct pair *pairs, uint32_t count)
+static uint32_t count_models(const struct pair *pairs, uint32_t count)
 {
-    struct counts counts = {0, 0};
-    uint32_t begin = 0;
-    for (uint32_t i = 1; i <= count; i++) {
-        if (i == count || pairs[i].model != pairs[begin].model) {
-            counts.models++;
-            counts.rows += i - begin > ROUTE_ROWS_ABOVE ? ROUTE_ROW_TIERS : 0;
-            begin = i;
-        }
+    uint32_t models = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        models += i == 0 || pairs[i].model != pairs[i - 1].model;
     }
-    return counts;
+    return models;
+}
+
+/* Tables are numbered as they are made, by whatever thread. */
+static uint32_t next_generation(void)
+{
+    static _Atomic uint32_t last;
+    uint32_t next = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+    return next != 0 ? next : next_generation();
 }
 
 static int build(struct route_table **out, const struct route_node *sorted, uint32_t count,
-                 const struct pair *pairs, uint32_t pair_count)
+                 const struct pair *pairs, uint32_t pair_count, bool abstract)
 {
     struct arrays to;
-    struct counts counts = count_models(pairs, pair_count);
-    if (counts.models >= ROUTE_INDEX_NONE) {
+    uint32_t models = count_models(pairs, pair_count);
+    if (models >= ROUTE_INDEX_NONE) {
         return -EINVAL;
     }
     uint32_t nodes6 = v6_count(sorted, count);
-    uint32_t padded = pair_count + (counts.models + 1) * SCAN_PAD;
-    size_t size = lay_out_all(NULL, &to, count, nodes6, counts.models, counts.rows, padded);
+    uint32_t padded = pair_count + (models + 1) * SCAN_PAD;
+    uint32_t rows = models * ROUTE_ROW_TIERS;
+    size_t size = lay_out_all(NULL, &to, count, nodes6, models, rows, padded);
     uint8_t *memory = aligned_alloc(LINE_BYTES, size);
     if (memory == NULL) {
         return -ENOMEM;
     }
     memset(memory, 0, size);
-    lay_out_all(memory, &to, count, nodes6, counts.models, counts.rows, padded);
+    lay_out_all(memory, &to, count, nodes6, models, rows, padded);
     for (uint32_t i = 0; i < count; i++) {
         to.nodes[i] = sorted[i];
-        set_costs(&to.nodes[i]);
+        set_costs(&to.nodes[i], &to.costs[i]);
+    }
+    for (uint32_t i = 0; i < padded; i++) {
+        to.bases[i] = NEAREST_PAD;
     }
     struct route_table *table = (struct route_table *)memory;
     *table = (struct route_table){
         .node_count = count,
-        .model_count = fill_models(&to, pairs, pair_count),
+        .model_count = fill_models(&to, pairs, pair_count, abstract),
+        .abstract = abstract,
+        .generation = next_generation(),
         .nodes = to.nodes,
+        .costs = to.costs,
         .models = to.models,
         .rows = to.rows,
         .size_bytes = size,
@@ -328,6 +354,7 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
         .places = to.places,
         .tags = to.tags,
         .tiers = to.tiers,
+        .bases = to.bases,
     };
     if (!fill_maps(table, &to)) {
         free(memory);
@@ -335,6 +362,18 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
     }
     *out = table;
     return 0;
+}
+
+/* What a choice would have to look up for each of a row's nodes. */
+static void fill_columns(const struct route_table *table, struct route_row *row)
+{
+    for (uint32_t i = 0; i < ROUTE_ROW_ENTRIES; i++) {
+        const struct route_cost *cost = &table->costs[row->nodes[i]];
+        row->rtt_us[i] = cost->rtt_us;
+        row->prefill_ns[i] = cost->prefill_ns;
+        row->decode_ns[i] = cost->decode_ns;
+        row->ids[i] = (uint16_t)cost->id;
+    }
 }
 
 static void fill_row(const struct route_table *table, const struct route_model *model,
@@ -353,6 +392,10 @@ static void fill_row(const struct route_table *table, const struct route_model *
         .tier_ring = table->abstract,
     };
     scan_start(scan, &input);
+    for (uint32_t i = 0; i < ROUTE_ROW_ENTRIES; i++) {
+        row->keys[i] = SCAN_NONE;
+        row->nodes[i] = table->candidates[model->first];
+    }
     uint32_t last = 0;
     for (uint16_t i = 0; i <= ROUTE_ROW_ENTRIES; i++) {
         uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
@@ -383,10 +426,10 @@ static int fill_rows(struct route_table *table)
         return -ENOMEM;
     }
     for (uint32_t m = 0; m < table->model_count; m++) {
-        bool has_rows = models[m].count > ROUTE_ROWS_ABOVE;
-        models[m].row = has_rows ? next : ROUTE_ROW_NONE;
-        for (uint32_t tier = 0; has_rows && tier < ROUTE_ROW_TIERS; tier++) {
-            fill_row(table, &models[m], tier, scan, &rows[next++]);
+        models[m].row = next;
+        for (uint32_t tier = 0; tier < ROUTE_ROW_TIERS; tier++) {
+            fill_row(table, &models[m], tier, scan, &rows[next]);
+            fill_columns(table, &rows[next++]);
         }
     }
     free(scan);
@@ -408,7 +451,7 @@ int route_table_create(struct route_table **out, const struct route_node *nodes,
     if (sorted != NULL && pairs != NULL) {
         memcpy(sorted, nodes, count * sizeof(*sorted));
         qsort(sorted, count, sizeof(*sorted), compare_node);
-        rc = build(&table, sorted, count, pairs, collect_pairs(sorted, count, pairs));
+        rc = build(&table, sorted, count, pairs, collect_pairs(sorted, count, pairs), abstract);
     } else {
         rc = -ENOMEM;
     }
@@ -418,7 +461,6 @@ int route_table_create(struct route_table **out, const struct route_node *nodes,
         return rc;
     }
     table->epoch = epoch;
-    table->abstract = abstract;
     table->self = route_table_find(table, self_id);
     rc = table->self == ROUTE_INDEX_NONE ? -EINVAL : fill_rows(table);
     if (rc != 0) {

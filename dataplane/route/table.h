@@ -53,20 +53,32 @@ struct route_node {
 };
 WEFT_ASSERT(offsetof(struct route_node, at) <= 64, "a choice reads one line of a node");
 
+/* What a choice reads of each of eight nodes at once (lanes.h). */
+struct route_cost {
+    _Alignas(16) uint32_t rtt_us;
+    uint32_t prefill_ns;
+    uint32_t decode_ns;
+    uint32_t id;
+};
+
 /* The nearest candidates of a model from this node's own place, by lowest tier allowed, with no
- * tags asked for and no highest tier: what most requests want, in one cache line and sorted. */
+ * tags asked for and no highest tier: what most requests want, in three cache lines and sorted. */
 #define ROUTE_ROW_ENTRIES 8u
 #define ROUTE_ROW_TIERS   (WEFT_TIER_MAX + 1u)
 struct route_row {
-    _Alignas(64) uint32_t keys[ROUTE_ROW_ENTRIES]; /* as a scan without salt gives them */
-    uint16_t nodes[ROUTE_ROW_ENTRIES];             /* indexes */
-    uint16_t count; /* fewer than ROUTE_ROW_ENTRIES: there are no others */
-    bool tied;      /* some are equally far: a request's salt puts them in order */
-    bool cut;       /* more are as far as the last: only a scan sees them all */
+    /* As a scan without salt gives them; SCAN_NONE behind the last. */
+    _Alignas(64) uint32_t keys[ROUTE_ROW_ENTRIES];
+    uint16_t nodes[ROUTE_ROW_ENTRIES]; /* indexes; behind the last any candidate's */
+    uint16_t count;                    /* fewer than ROUTE_ROW_ENTRIES: there are no others */
+    bool tied; /* some are equally far: a request's salt puts them in order */
+    bool cut;  /* more are as far as the last: only a scan sees them all */
+    /* Their struct route_cost, in columns. */
+    _Alignas(64) uint32_t rtt_us[ROUTE_ROW_ENTRIES];
+    uint32_t prefill_ns[ROUTE_ROW_ENTRIES];
+    uint32_t decode_ns[ROUTE_ROW_ENTRIES];
+    uint16_t ids[ROUTE_ROW_ENTRIES];
 };
-WEFT_ASSERT(sizeof(struct route_row) == 64, "a row is a cache line");
-/* Up to so many candidates a scan costs little more than a row, and no row is kept. */
-#define ROUTE_ROWS_ABOVE 128u
+WEFT_ASSERT(sizeof(struct route_row) == 192, "a row is three cache lines");
 
 /* Candidates of one model: `count` entries from `first` in the table's candidate arrays. */
 struct route_model {
@@ -77,9 +89,8 @@ struct route_model {
     uint32_t rtt_min_us;
     uint32_t prefill_min_ns;
     uint32_t decode_min_ns;
-    uint32_t row; /* of tier 0, the other tiers' follow; ROUTE_ROW_NONE if there are none */
+    uint32_t row; /* of tier 0; the other tiers' follow */
 };
-#define ROUTE_ROW_NONE UINT32_MAX
 
 /* Finds a place by a 32-bit key: open addressing, at most half full. */
 struct route_map_entry {
@@ -98,7 +109,9 @@ struct route_table {
     bool abstract; /* plain torus: full rings, radius in cells */
     uint32_t node_count;
     uint32_t model_count;
+    uint32_t generation;              /* no other table of this process has the same; never 0 */
     const struct route_node *nodes;   /* rising by id */
+    const struct route_cost *costs;   /* of each node */
     const struct route_model *models; /* rising by id */
     struct route_map by_id;           /* node id, IPv4 address, model id -> index */
     struct route_map by_v4;
@@ -111,6 +124,7 @@ struct route_table {
     const uint32_t *places;     /* x | y << 16 */
     const uint32_t *tags;
     const uint8_t *tiers;
+    const uint32_t *bases; /* nearest.h */
 };
 
 /* Builds a table from `count` nodes in any order; they are copied. `self_id` must be among them.

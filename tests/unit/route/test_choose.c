@@ -352,6 +352,56 @@ START_TEST(choice_equals_brute_force)
 }
 END_TEST
 
+/* A burst of choices, each of which counts for the next, is the same as one after the other by the
+ * oracle. Rooms are small, so that nodes fill up on the way. */
+START_TEST(bursts_equal_one_after_the_other)
+{
+    struct rng rng = {.state = 77000 + (uint64_t)_i};
+    static struct route_look looks[ROUTE_LOOKS_MAX];
+    enum scan_isa before = scan_isa();
+    if (scan_isa_use((enum scan_isa)_i) != 0) {
+        return; /* not on this CPU */
+    }
+    for (int t = 0; t < TABLES / 100; t++) {
+        struct oracle_node nodes[NODES_MAX];
+        struct route_node plain[NODES_MAX];
+        unsigned count = 1 + rng_below(&rng, rng_below(&rng, 8) == 0 ? 300 : 60);
+        unsigned self = rng_below(&rng, count);
+        struct route_table *table;
+        for (unsigned i = 0; i < count; i++) {
+            random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
+            nodes[i].n.load_ns++;
+            nodes[i].n.room = (uint16_t)(rng_below(&rng, 3) != 0 ? rng_below(&rng, 6) : 40);
+            plain[i] = nodes[i].n;
+        }
+        ck_assert_int_eq(route_table_create(&table, plain, count, plain[self].id, 1, false), 0);
+        unsigned burst = 1 + rng_below(&rng, ROUTE_LOOKS_MAX);
+        struct route_query same = random_query(&rng);
+        for (unsigned k = 0; k < burst; k++) {
+            looks[k].query = rng_below(&rng, 2) != 0 ? same : random_query(&rng);
+            looks[k].query.lot = (uint32_t)rng_next(&rng);
+        }
+        route_look(table, loads, &scratch, looks, burst);
+        for (unsigned k = 0; k < burst; k++) {
+            struct route_choice got;
+            struct oracle_answer want = oracle(nodes, count, self, &looks[k].query);
+            route_choose_looked(table, loads, &scratch, &looks[k], &got);
+            ck_assert_int_eq(id_or_none(table, got.node), want.node);
+            ck_assert_int_eq(id_or_none(table, got.alternates[0]), want.alt1);
+            ck_assert_int_eq(id_or_none(table, got.alternates[1]), want.alt2);
+            if (got.node != ROUTE_INDEX_NONE) {
+                const struct route_node *node = &table->nodes[got.node];
+                uint32_t assigned = loads[node->id].assigned;
+                route_load_assign(&loads[node->id], node);
+                ck_assert_uint_eq(loads[node->id].assigned, assigned + 1);
+            }
+        }
+        route_table_destroy(table);
+    }
+    scan_isa_use(before);
+}
+END_TEST
+
 /* ---- by hand ---- */
 
 static struct route_node city(uint16_t id, double lat, double lon, uint8_t tier)
@@ -604,7 +654,7 @@ END_TEST
 
 START_TEST(rows_know_when_there_are_no_others)
 {
-    struct route_node nodes[ROUTE_ROWS_ABOVE + 10];
+    static struct route_node nodes[138];
     const uint32_t count = sizeof(nodes) / sizeof(nodes[0]);
     struct route_query q = any_query();
     q.has_position = false;
@@ -672,6 +722,7 @@ int main(void)
     TCase *tc = tcase_create("choose");
     tcase_set_timeout(tc, 120);
     tcase_add_loop_test(tc, choice_equals_brute_force, 0, SCAN_ISAS);
+    tcase_add_loop_test(tc, bursts_equal_one_after_the_other, 0, SCAN_ISAS);
     tcase_add_test(tc, refusals_name_the_binding_constraint);
     tcase_add_test(tc, the_far_side_of_the_ring_is_far);
     tcase_add_test(tc, near_wins_unless_clearly_slower);
