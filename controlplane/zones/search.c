@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* search.c - see search.h. */
+#include "controlplane/zones/search.h"
+
+#include <string.h>
+
+#include "schemas/base/clock.h"
+
+#define REGION_BITS 8u
+#define REGION_MASK ((1u << REGION_BITS) - 1)
+_Static_assert(ZONE_SEARCH_REGIONS <= 1u << REGION_BITS, "a region's number is part of an id");
+
+void zone_search_init(struct zone_search *s, const struct zone_query *query, uint32_t id,
+                      uint64_t now_ns, uint64_t deadline_ns)
+{
+    s->query = *query;
+    s->started_ns = now_ns;
+    s->deadline_ns = deadline_ns;
+    s->id = id << REGION_BITS;
+    s->asks = 0;
+    s->hops = 0;
+    s->evidence_age_ms = 0;
+    s->region_count = 0;
+    s->lost = false;
+    s->helper_count = 0;
+    zone_top_init(&s->top, query->k);
+}
+
+void zone_search_evidence(struct zone_search *s, uint32_t age_ms)
+{
+    s->evidence_age_ms = age_ms > s->evidence_age_ms ? age_ms : s->evidence_age_ms;
+}
+
+static bool waiting(const struct zone_region *r)
+{
+    return r->state == ZONE_REGION_OPEN || r->state == ZONE_REGION_ASKED;
+}
+
+/* Could it hold something better than what is found? Equal distances count: ids break ties. */
+static bool matters(const struct zone_search *s, const struct zone_region *r)
+{
+    return r->bound <= zone_top_bound(&s->top);
+}
+
+/* A place for a region: one that is settled, or a new one. */
+static struct zone_region *region_new(struct zone_search *s)
+{
+    if (s->region_count < ZONE_SEARCH_REGIONS) {
+        return &s->regions[s->region_count++];
+    }
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        struct zone_region *r = &s->regions[i];
+        if (r->state == ZONE_REGION_DONE || (r->state == ZONE_REGION_OPEN && !matters(s, r))) {
+            return r;
+        }
+    }
+    s->lost = true;
+    return NULL;
+}
+
+static void region_add(struct zone_search *s, const struct zone_summary *piece, uint8_t hops,
+                       uint8_t referrals, bool helped)
+{
+    uint32_t bound = zone_summary_bound(piece, &s->query);
+    if (bound > zone_top_bound(&s->top)) {
+        zone_search_evidence(s, piece->age_ms);
+        return;
+    }
+    struct zone_region *r = region_new(s);
+    if (r == NULL) {
+        return;
+    }
+    *r = (struct zone_region){
+        .range = piece->range,
+        .bound = bound,
+        .age_ms = piece->age_ms,
+        .hops = hops,
+        .referrals = referrals,
+        .helped = helped,
+        .contact_count = piece->contact_count,
+    };
+    memcpy(r->contacts, piece->contacts, sizeof(r->contacts));
+}
+
+void zone_search_add(struct zone_search *s, const struct zone_summary *piece)
+{
+    region_add(s, piece, 0, 0, false);
+}
+
+/* ---- asking ---- */
+
+/* The contact to try next: fewest tries, then fewest silences, then one that lives in the region,
+ * then the nearest in time. */
+static uint32_t contact_choose(const struct zone_region *r, const struct zone_peers *peers)
+{
+    uint32_t best = 0;
+    uint64_t best_cost = UINT64_MAX;
+    for (uint32_t i = 0; i < r->contact_count; i++) {
+        uint64_t fails = zone_peers_fails(peers, r->contacts[i].node);
+        uint64_t outside = !zone_area_in(r->contacts[i].area, r->range);
+        uint64_t cost = (uint64_t)r->tried[i] << 56 | (fails < 255 ? fails : 255) << 48 |
+                        outside << 40 | zone_peers_rtt_us(peers, &r->contacts[i]);
+        if (cost < best_cost) {
+            best = i;
+            best_cost = cost;
+        }
+    }
+    return best;
+}
+
+static void region_ask(struct zone_search *s, uint32_t index, struct zone_peers *peers,
+                       uint64_t now_ns, struct zone_ask *ask)
+{
+    struct zone_region *r = &s->regions[index];
+    uint32_t at = contact_choose(r, peers);
+    uint64_t rto_ns = (uint64_t)zone_peers_rto_us(peers, &r->contacts[at]) * NS_PER_US;
+    r->raced =
+        r->tries == 0 && r->contact_count > 1 && peers->silence_permille >= ZONE_RACE_PERMILLE;
+    r->due_ns = r->raced ? now_ns : now_ns + (rto_ns << r->tried[at]);
+    r->sent_ns[at] = now_ns;
+    r->tried[at]++;
+    r->last = (uint8_t)at;
+    r->state = ZONE_REGION_ASKED;
+    r->tries++;
+    s->asks++;
+    *ask = (struct zone_ask){
+        .to = r->contacts[at],
+        .id = s->id | index,
+        .range = r->range,
+        .bound = zone_top_bound(&s->top),
+    };
+}
+
+/* All contacts were tried: those of the asker's own zone may know others. */
+static void region_give_up(struct zone_search *s, struct zone_region *r)
+{
+    if (r->helped || s->helper_count == 0) {
+        r->state = ZONE_REGION_DEAD;
+        return;
+    }
+    r->helped = true;
+    r->referrals = 0;
+    r->state = ZONE_REGION_OPEN;
+    r->tries = 0;
+    r->contact_count = s->helper_count;
+    memcpy(r->contacts, s->helpers, sizeof(r->contacts));
+    memset(r->tried, 0, sizeof(r->tried));
+}
+
+/* The region to act on: least bound first. Returns region_count if none. */
+static uint32_t region_choose(struct zone_search *s, struct zone_peers *peers, uint64_t now_ns)
+{
+    uint32_t asked = 0;
+    uint32_t best = s->region_count;
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        struct zone_region *r = &s->regions[i];
+        if (!waiting(r) || !matters(s, r)) {
+            continue;
+        }
+        asked += r->state == ZONE_REGION_ASKED;
+        if (r->state == ZONE_REGION_ASKED && r->due_ns <= now_ns) {
+            if (!r->raced) {
+                zone_peers_silent(peers, r->contacts[r->last].node);
+            }
+            if (r->tries < ZONE_SEARCH_ROUNDS * r->contact_count &&
+                s->asks < ZONE_SEARCH_ASKS_MAX) {
+                return i;
+            }
+            region_give_up(s, r);
+            asked--;
+        }
+        if (r->state == ZONE_REGION_OPEN && r->contact_count == 0) {
+            region_give_up(s, r);
+        }
+        if (r->state == ZONE_REGION_OPEN &&
+            (best == s->region_count || r->bound < s->regions[best].bound)) {
+            best = i;
+        }
+    }
+    return asked < ZONE_SEARCH_PARALLEL ? best : s->region_count;
+}
+
+bool zone_search_poll(struct zone_search *s, struct zone_peers *peers, uint64_t now_ns,
+                      struct zone_ask *ask)
+{
+    if (now_ns >= s->deadline_ns) {
+        return false;
+    }
+    uint32_t index = region_choose(s, peers, now_ns);
+    if (index == s->region_count || s->asks >= ZONE_SEARCH_ASKS_MAX) {
+        return false;
+    }
+    region_ask(s, index, peers, now_ns, ask);
+    return true;
+}
+
+/* ---- answers ---- */
+
+static bool region_asked_of(struct zone_region *r, uint32_t from, struct zone_peers *peers,
+                            uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < r->contact_count; i++) {
+        if (r->contacts[i].node == from && r->tried[i] != 0) {
+            if (r->tried[i] == 1) { /* asked once: the sample is beyond doubt (Karn) */
+                zone_peers_heard(peers, from, (uint32_t)((now_ns - r->sent_ns[i]) / NS_PER_US));
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+void zone_search_answer(struct zone_search *s, struct zone_peers *peers,
+                        const struct zone_answer *a, uint64_t now_ns)
+{
+    uint32_t index = a->id & REGION_MASK;
+    if ((a->id & ~REGION_MASK) != s->id || index >= s->region_count) {
+        return;
+    }
+    struct zone_region *r = &s->regions[index];
+    if (r->state == ZONE_REGION_OPEN || !region_asked_of(r, a->from, peers, now_ns) ||
+        r->state == ZONE_REGION_DONE) {
+        return;
+    }
+    struct zone_region asked = *r;
+    r->state = ZONE_REGION_DONE;
+    s->hops = asked.hops + 1u > s->hops ? asked.hops + 1u : s->hops;
+    for (uint32_t i = 0; i < a->found_count; i++) {
+        zone_top_add(&s->top, &a->found[i]);
+    }
+    zone_search_evidence(s, a->excluded_age_ms);
+    for (uint32_t i = 0; i < a->piece_count; i++) {
+        struct zone_summary piece = a->pieces[i];
+        piece.range = zone_range_common(piece.range, asked.range);
+        if (!zone_range_valid(piece.range)) {
+            continue;
+        }
+        /* Whoever is not there himself may refer to others, but not for ever. */
+        bool was_there = zone_range_valid(a->covered);
+        uint8_t referrals = was_there ? 0 : (uint8_t)(asked.referrals + 1);
+        if (referrals > ZONE_SEARCH_REFERRALS) {
+            piece.contact_count = 0;
+        }
+        region_add(s, &piece, (uint8_t)(asked.hops + 1), referrals, asked.helped);
+    }
+}
+
+/* ---- the end ---- */
+
+uint64_t zone_search_next_ns(const struct zone_search *s)
+{
+    uint64_t next = s->deadline_ns;
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        const struct zone_region *r = &s->regions[i];
+        if (r->state == ZONE_REGION_ASKED && r->due_ns < next && matters(s, r)) {
+            next = r->due_ns;
+        }
+    }
+    return next;
+}
+
+bool zone_search_done(const struct zone_search *s, uint64_t now_ns)
+{
+    if (now_ns >= s->deadline_ns) {
+        return true;
+    }
+    bool asking = false;
+    bool open = false;
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        const struct zone_region *r = &s->regions[i];
+        if (matters(s, r)) {
+            asking = asking || r->state == ZONE_REGION_ASKED;
+            open = open || r->state == ZONE_REGION_OPEN;
+        }
+    }
+    return !asking && (!open || s->asks >= ZONE_SEARCH_ASKS_MAX);
+}
+
+void zone_search_result(const struct zone_search *s, struct zone_result *result)
+{
+    *result = (struct zone_result){
+        .top = s->top,
+        .complete = !s->lost,
+        .age_ms = s->evidence_age_ms,
+        .asks = s->asks,
+        .hops = s->hops,
+    };
+    for (uint32_t i = 0; i < s->top.count; i++) {
+        uint32_t age_ms = s->top.all[i].age_ms;
+        result->age_ms = age_ms > result->age_ms ? age_ms : result->age_ms;
+    }
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        const struct zone_region *r = &s->regions[i];
+        if (r->state == ZONE_REGION_DONE) {
+            continue;
+        }
+        if (!matters(s, r)) {
+            result->age_ms = r->age_ms > result->age_ms ? r->age_ms : result->age_ms;
+            continue;
+        }
+        result->complete = false;
+        if (result->unheard_count < ZONE_SEARCH_UNHEARD) {
+            result->unheard[result->unheard_count] = r->range;
+        }
+        result->unheard_count++;
+    }
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * search.h - one top-k search over all zones: best-first branch and bound (Roussopoulos, Kelley and
+ * Vincent 1995, there over an R-tree) where a node of the tree is a range of paths that somebody
+ * else knows more of.
+ *
+ * Regions wait in order of the least distance that anything in them can have. Up to
+ * ZONE_SEARCH_PARALLEL are asked about at a time; who is asked answers for its own zone with
+ * records and returns the rest of the region in finer pieces. No answer within SRTT + 4 RTTVAR:
+ * the next contact is asked too, and whoever is first counts. When questions get lost often, two
+ * contacts are asked from the start. Every step makes a region smaller by at least one zone, so a
+ * search ends. It ends with no region left that could hold anything nearer than the k-th found.
+ *
+ * The answer's contract: what is found are the k best of all matching records held by live members
+ * of reachable zones, as of `age_ms` before its start at the oldest, if `complete`. If not,
+ * `unheard` are the ranges that could hold better ones. Nothing is left out silently.
+ *
+ * Sans-I/O: zone.c sends what zone_search_poll() hands out and brings answers. Memory is the
+ * caller's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "controlplane/zones/peers.h"
+#include "controlplane/zones/record.h"
+#include "controlplane/zones/summary.h"
+
+#define ZONE_SEARCH_REGIONS   128u
+#define ZONE_SEARCH_PARALLEL  3u
+#define ZONE_SEARCH_ASKS_MAX  192u /* questions of one search */
+#define ZONE_SEARCH_REFERRALS 8u   /* in a row from nodes outside the region */
+#define ZONE_SEARCH_UNHEARD   8u
+#define ZONE_SEARCH_ROUNDS    2u /* how often each contact is tried */
+#define ZONE_RACE_PERMILLE    50u
+
+enum zone_region_state { ZONE_REGION_OPEN, ZONE_REGION_ASKED, ZONE_REGION_DONE, ZONE_REGION_DEAD };
+
+struct zone_region {
+    struct zone_range range;
+    uint32_t bound; /* nothing in it is nearer */
+    uint32_t age_ms;
+    uint64_t due_ns; /* ASKED: when to ask the next contact */
+    uint8_t state;   /* enum zone_region_state */
+    uint8_t tries;
+    uint8_t referrals;
+    uint8_t hops; /* answers that led here */
+    uint8_t contact_count;
+    uint8_t last; /* contact asked last */
+    bool raced;   /* and the next one at once, without waiting */
+    bool helped;  /* its contacts are those of the asker's own zone */
+    uint8_t tried[ZONE_CONTACTS];
+    struct zone_contact contacts[ZONE_CONTACTS];
+    uint64_t sent_ns[ZONE_CONTACTS];
+};
+
+struct zone_search {
+    struct zone_query query;
+    uint64_t started_ns;
+    uint64_t deadline_ns;
+    uint32_t id; /* upper 24 bits of its questions' ids */
+    uint32_t asks;
+    uint32_t hops; /* longest chain of answers */
+    uint32_t evidence_age_ms;
+    uint32_t region_count;
+    bool lost; /* had no room for a region */
+    struct zone_top top;
+    uint8_t helper_count;
+    struct zone_contact helpers[ZONE_CONTACTS]; /* nearest of the asker's own zone */
+    struct zone_region regions[ZONE_SEARCH_REGIONS];
+};
+
+/* A question to be sent. */
+struct zone_ask {
+    struct zone_contact to;
+    uint32_t id;
+    struct zone_range range;
+    uint32_t bound; /* nothing farther is wanted */
+};
+
+/* What came back. */
+struct zone_answer {
+    uint32_t id;
+    uint32_t from;
+    struct zone_range covered; /* the part that it answered for itself; not valid: none */
+    uint32_t excluded_age_ms;  /* oldest evidence by which it left out parts of the range */
+    uint32_t found_count;
+    uint32_t piece_count;
+    struct zone_found found[ZONE_TOP_MAX];
+    struct zone_summary pieces[4];
+};
+#define ZONE_ANSWER_PIECES 4u
+
+struct zone_result {
+    struct zone_top top;
+    bool complete;
+    uint32_t age_ms;
+    uint32_t asks;
+    uint32_t hops;
+    uint32_t unheard_count; /* may exceed ZONE_SEARCH_UNHEARD; the first are listed */
+    struct zone_range unheard[ZONE_SEARCH_UNHEARD];
+};
+
+void zone_search_init(struct zone_search *search, const struct zone_query *query, uint32_t id,
+                      uint64_t now_ns, uint64_t deadline_ns);
+
+/* A range that may hold matches. */
+void zone_search_add(struct zone_search *search, const struct zone_summary *piece);
+/* Evidence of that age has excluded something, or is part of what was found. */
+void zone_search_evidence(struct zone_search *search, uint32_t age_ms);
+
+/* The next question that is due; false: none now. */
+bool zone_search_poll(struct zone_search *search, struct zone_peers *peers, uint64_t now_ns,
+                      struct zone_ask *ask);
+/* Takes an answer; ignores one that it did not ask for. */
+void zone_search_answer(struct zone_search *search, struct zone_peers *peers,
+                        const struct zone_answer *answer, uint64_t now_ns);
+
+/* When zone_search_poll() may have something next. */
+uint64_t zone_search_next_ns(const struct zone_search *search);
+/* Nothing is left to be asked, or the deadline has passed. */
+bool zone_search_done(const struct zone_search *search, uint64_t now_ns);
+void zone_search_result(const struct zone_search *search, struct zone_result *result);

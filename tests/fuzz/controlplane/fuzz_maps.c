@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuzz_maps.c - any bytes to the decoders of controlplane/maps: resource messages (into a map, in a
+ * row), coordinates, digests, and policy files. The first byte picks one. A policy is signed here,
+ * or the fuzzer would never get past the signature. */
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "controlplane/maps/affinity.h"
+#include "controlplane/maps/policy.h"
+#include "controlplane/maps/resource.h"
+#include "controlplane/maps/vivaldi.h"
+
+#define NODES_MAX  4u
+#define POLICY_MAX 4096u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void expect(bool holds)
+{
+    if (!holds) {
+        abort();
+    }
+}
+
+/* Records of one byte length, then the message. */
+static void resources(const uint8_t *data, size_t size)
+{
+    struct resource_map map;
+    uint64_t now_ns = 1000 * NS_PER_S;
+    expect(resource_init(&map, NODES_MAX, 1) == 0);
+    while (size > 1) {
+        size_t length = data[0] < size - 1 ? data[0] : size - 1;
+        uint32_t node = 0;
+        now_ns += 100 * NS_PER_MS;
+        enum resource_verdict verdict =
+            resource_receive(&map, data + 1, length, NS_PER_MS, now_ns, &node);
+        if (verdict == RESOURCE_TAKEN) {
+            struct resource_view view = resource_of(&map, node, now_ns);
+            expect(view.freshness != RESOURCE_UNKNOWN && view.in_flight == 0 &&
+                   view.facts.model_count <= RESOURCE_MODELS_MAX && view.age_ns <= now_ns);
+            resource_credit(&map, node, 5, 5, now_ns);
+            resource_release(&map, node, 5, 5, now_ns);
+        }
+        expect(map.slots.used <= NODES_MAX);
+        data += 1 + length;
+        size -= 1 + length;
+    }
+    resource_deinit(&map);
+}
+
+static void coordinates(const uint8_t *data, size_t size)
+{
+    struct vivaldi_coord coord;
+    uint8_t again[VIVALDI_WIRE_BYTES];
+    if (vivaldi_read(&coord, data, size)) {
+        struct vivaldi own;
+        vivaldi_init(&own, 1);
+        expect(vivaldi_update(&own, &coord, 0.05) && vivaldi_valid(&own.at));
+        vivaldi_write(&coord, again);
+        expect(memcmp(again, data, size) == 0);
+    }
+}
+
+static void digests(const uint8_t *data, size_t size)
+{
+    struct affinity_digest digest;
+    uint8_t again[AFFINITY_WIRE_BYTES];
+    if (affinity_digest_read(&digest, data, size)) {
+        affinity_digest_write(&digest, again);
+        expect(memcmp(again, data, size) == 0);
+    }
+}
+
+static void policies(const uint8_t *data, size_t size)
+{
+    static char file[POLICY_MAX + POLICY_SIGNATURE_LINE_MAX];
+    struct policy_key key = {{0}};
+    uint8_t seed[crypto_sign_SEEDBYTES] = {7}, secret[crypto_sign_SECRETKEYBYTES];
+    struct policy_error error;
+    size = size < POLICY_MAX ? size : POLICY_MAX;
+    expect(policy_read(data, size, &key, 0, NULL, &error) == NULL);
+    crypto_sign_seed_keypair(key.bytes, secret, seed);
+    memcpy(file, data, size);
+    if (size > 0 && file[size - 1] != '\n') {
+        file[size - 1] = '\n';
+    }
+    size += policy_sign(file, size, secret, file + size);
+    struct policy *policy = policy_read(file, size, &key, 1, NULL, &error);
+    expect((policy != NULL) == (error.fault == POLICY_FAULT_NONE));
+    for (uint32_t i = 0; policy != NULL && i < policy->node_count; i++) {
+        const struct policy_node *node = &policy->nodes[i];
+        expect(node->provider < policy->provider_count && node->jurisdiction[2] == '\0' &&
+               (i == 0 || policy->nodes[i - 1].node < node->node) &&
+               policy_node(policy, node->node) == node);
+    }
+    policy_destroy(policy);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static void (*const decoders[])(const uint8_t *, size_t) = {resources, coordinates, digests,
+                                                                policies};
+    if (size > 0) {
+        decoders[data[0] % 4](data + 1, size - 1);
+    }
+    return 0;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_zone_search.c - searches over a virtual network against the brute force over all records:
+ * equal when `complete`, and never incomplete without saying what was not heard. */
+#include <check.h>
+
+#include <stdlib.h>
+
+#include "bench/mesh/world.h"
+
+#define BUDGET_NS (5 * NS_PER_S)
+
+static struct world *world;
+static struct zone_query query;
+static struct zone_result result;
+static bool found;
+
+static void on_found(struct world *w, struct world_search *s, uint64_t now_ns)
+{
+    (void)w;
+    (void)now_ns;
+    zone_search_result(&s->search, &result);
+    found = true;
+}
+
+static void world_start(uint32_t nodes, uint64_t seed, double loss)
+{
+    struct world_options options = {.nodes = nodes, .seed = seed, .loss = loss, .member_max = 128};
+    ck_assert_int_eq(world_create(&world, &options), 0);
+    world->on_found = on_found;
+    ck_assert_int_gt(world_tile(world), 0);
+}
+
+static void ask(uint32_t asker)
+{
+    found = false;
+    world_ask(world, asker, &query, BUDGET_NS, 0);
+    while (!found) {
+        ck_assert(vnet_step(world->vnet));
+    }
+}
+
+static void expect_equal(const struct zone_top *expected, const struct zone_top *got)
+{
+    ck_assert_uint_eq(got->count, expected->count);
+    for (uint32_t i = 0; i < got->count; i++) {
+        ck_assert_uint_eq(got->all[i].node, expected->all[i].node);
+        ck_assert_uint_eq(got->all[i].distance, expected->all[i].distance);
+    }
+}
+
+START_TEST(equals_brute_force)
+{
+    static const uint32_t sizes[] = {1, 2, 60, 100, 1000, 5000};
+    struct zone_top expected;
+    world_start(sizes[_i], 7 + (uint64_t)_i, 0);
+    for (uint32_t i = 0; i < 2000; i++) {
+        uint32_t asker = rng_below(&world->population.rng, sizes[_i]);
+        query = population_query(&world->population, &world->truth[asker],
+                                 (enum population_workload)(i % 3), i % 4 != 0);
+        ask(asker);
+        ck_assert(result.complete);
+        ck_assert_uint_eq(result.unheard_count, 0);
+        world_oracle(world, &query, UINT64_MAX, &expected);
+        expect_equal(&expected, &result.top);
+    }
+    world_destroy(world);
+}
+END_TEST
+
+/* Loss costs time, not truth. */
+START_TEST(loss_is_survived)
+{
+    struct zone_top expected;
+    uint32_t complete = 0;
+    world_start(2000, 3, 0.1);
+    for (uint32_t i = 0; i < 500; i++) {
+        uint32_t asker = rng_below(&world->population.rng, 2000);
+        query = population_query(&world->population, &world->truth[asker], POPULATION_GLOBAL,
+                                 i % 2 == 0);
+        ask(asker);
+        ck_assert(result.complete || result.unheard_count > 0);
+        complete += result.complete;
+        if (result.complete) {
+            world_oracle(world, &query, UINT64_MAX, &expected);
+            expect_equal(&expected, &result.top);
+        }
+    }
+    ck_assert_uint_gt(complete, 490);
+    world_destroy(world);
+}
+END_TEST
+
+/* Dead nodes: what is left is found, or else it is said what was not heard. A zone answers for what
+ * its members hold, so the dead are still in answers until the membership takes them out; here it
+ * has. */
+START_TEST(a_fifth_dies)
+{
+    struct zone_top expected;
+    uint32_t complete = 0;
+    world_start(3000, 11, 0);
+    for (uint32_t i = 0; i < 600; i++) {
+        uint32_t dead = rng_below(&world->population.rng, 3000);
+        if (vnet_is_up(world->vnet, dead)) {
+            world_crash(world, dead);
+            for (uint32_t j = 0; j < 3000; j++) {
+                zone_member_down(&world->zones[j], dead);
+            }
+        }
+    }
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint32_t asker = rng_below(&world->population.rng, 3000);
+        if (!vnet_is_up(world->vnet, asker)) {
+            continue;
+        }
+        query = population_query(&world->population, &world->truth[asker],
+                                 (enum population_workload)(i % 3), i % 2 == 0);
+        ask(asker);
+        ck_assert(result.complete || result.unheard_count > 0);
+        complete += result.complete;
+        world_oracle(world, &query, UINT64_MAX, &expected);
+        if (result.complete) {
+            expect_equal(&expected, &result.top);
+        } else {
+            ck_assert_uint_le(result.top.count, expected.count);
+        }
+    }
+    ck_assert_uint_gt(complete, 750);
+    world_destroy(world);
+}
+END_TEST
+
+/* A whole range of nodes is cut off: the answer says so. */
+START_TEST(a_lost_zone_is_named)
+{
+    uint32_t named = 0;
+    world_start(1000, 5, 0);
+    uint32_t asker = 0;
+    struct zone_range own = world->zones[asker].claim;
+    for (uint32_t i = 1; i < 1000; i++) {
+        if (!zone_range_equal(world->zones[i].claim, own)) {
+            vnet_set_group(world->vnet, i, 1);
+        }
+    }
+    for (uint32_t i = 0; i < 50; i++) {
+        query =
+            population_query(&world->population, &world->truth[asker], POPULATION_GLOBAL, false);
+        query.k = 16;
+        ask(asker);
+        named += !result.complete;
+        ck_assert_uint_eq(result.complete, result.unheard_count == 0);
+        for (uint32_t j = 0; j < result.unheard_count && j < ZONE_SEARCH_UNHEARD; j++) {
+            ck_assert(!zone_range_overlap(result.unheard[j], own));
+        }
+    }
+    ck_assert_uint_eq(named, 50);
+    world_destroy(world);
+}
+END_TEST
+
+START_TEST(deadline_is_kept)
+{
+    world_start(1000, 5, 1.0);
+    query = population_query(&world->population, &world->truth[3], POPULATION_GLOBAL, false);
+    query.k = 16;
+    uint64_t before_ns = vnet_now_ns(world->vnet);
+    found = false;
+    world_ask(world, 3, &query, 50 * NS_PER_MS, 0);
+    while (!found) {
+        ck_assert(vnet_step(world->vnet));
+    }
+    ck_assert_uint_le(vnet_now_ns(world->vnet) - before_ns, 50 * NS_PER_MS);
+    ck_assert(!result.complete);
+    world_destroy(world);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("zone_search");
+    TCase *tcase = tcase_create("zone_search");
+    tcase_add_loop_test(tcase, equals_brute_force, 0, 6);
+    tcase_add_test(tcase, loss_is_survived);
+    tcase_add_test(tcase, a_fifth_dies);
+    tcase_add_test(tcase, a_lost_zone_is_named);
+    tcase_add_test(tcase, deadline_is_kept);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
