@@ -11,7 +11,12 @@
 #include <weft/wire.h>
 
 #include "kernels/cpu/cpu.h"
+#ifdef WEFT_WITH_CUDA
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.h"
+#endif
 #include "schemas/base/clock.h"
+#include "schemas/base/log.h"
 
 #define SLOTS_DEFAULT     4u
 #define CONTEXT_DEFAULT   4096u
@@ -25,31 +30,40 @@ static uint64_t host_clock(void *user)
     return clock_now_ns();
 }
 
-static size_t memory_bytes(const struct host_options *options)
+static size_t processor_memory(void)
 {
-    if (options->memory_mib)
-        return (size_t)options->memory_mib << 20;
     const long pages = sysconf(_SC_AVPHYS_PAGES);
     const long page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page / 2 : SIZE_MAX;
+    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX;
 }
 
-/* Slots and context that fit the memory, or a sentence about what would. */
-static int find_sizes(const struct host *host, const struct host_options *options,
-                      struct cpu_options *out, char *why, size_t why_size)
+struct sizes {
+    uint32_t slots;
+    uint32_t context;
+    uint32_t batch_max;
+};
+
+static int find_context(const struct host *host, const struct host_options *options,
+                        uint32_t *context, char *why, size_t why_size)
 {
-    const size_t memory = memory_bytes(options);
-    uint32_t context = options->context ? options->context : CONTEXT_DEFAULT;
-    if (context > host->model->context) {
-        if (options->context) {
-            (void)snprintf(why, why_size, "the model's context is %u tokens, %u were asked for",
-                           host->model->context, context);
-            return -EINVAL;
-        }
-        context = host->model->context;
+    *context = options->context ? options->context : CONTEXT_DEFAULT;
+    if (*context <= host->model->context)
+        return 0;
+    if (options->context) {
+        (void)snprintf(why, why_size, "the model's context is %u tokens, %u were asked for",
+                       host->model->context, *context);
+        return -EINVAL;
     }
-    const size_t slot = cpu_kv_slot_bytes(host->model, context);
-    const size_t fit = memory / slot;
+    *context = host->model->context;
+    return 0;
+}
+
+/* Slots that fit the memory, `slot_bytes` each, or a sentence about what would. */
+static int find_sizes(const struct host_options *options, uint32_t context, size_t slot_bytes,
+                      size_t free_bytes, struct sizes *out, char *why, size_t why_size)
+{
+    const size_t memory = options->memory_mib ? (size_t)options->memory_mib << 20 : free_bytes / 2;
+    const size_t fit = memory / slot_bytes;
     uint32_t slots = options->slots;
     if (slots == 0)
         slots = fit < SLOTS_DEFAULT ? (uint32_t)fit : SLOTS_DEFAULT;
@@ -57,19 +71,83 @@ static int find_sizes(const struct host *host, const struct host_options *option
         (void)snprintf(why, why_size,
                        "a slot of %u tokens takes %zu MiB of KV cache and %zu MiB may be used: "
                        "%zu slots fit. Use fewer slots, a shorter context or more memory",
-                       context, (slot >> 20) + 1, memory >> 20, fit);
+                       context, (slot_bytes >> 20) + 1, memory >> 20, fit);
         return -ENOMEM;
     }
+    *out = (struct sizes){slots, context, slots < BATCH_ROWS ? BATCH_ROWS : slots * 2};
+    return 0;
+}
+
+static int open_cpu(struct host *host, const struct host_options *options, uint32_t context,
+                    char *why, size_t why_size)
+{
+    struct sizes sizes;
+    const int rc = find_sizes(options, context, cpu_kv_slot_bytes(host->model, context),
+                              processor_memory(), &sizes, why, why_size);
+    if (rc)
+        return rc;
     const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    *out = (struct cpu_options){
+    const struct cpu_options cpu = {
         .threads = options->threads ? options->threads
                    : cpus > 3       ? (uint32_t)cpus / 2
                                     : 1,
-        .slots = slots,
-        .context = context,
-        .batch_max = slots < BATCH_ROWS ? BATCH_ROWS : slots * 2,
+        .slots = sizes.slots,
+        .context = sizes.context,
+        .batch_max = sizes.batch_max,
     };
-    return 0;
+    return cpu_create(&host->exec, host->model, &cpu);
+}
+
+#ifdef WEFT_WITH_CUDA
+/* -ENODEV without a device. */
+static int open_cuda(struct host *host, const struct host_options *options, uint32_t context,
+                     char *why, size_t why_size)
+{
+    struct sizes sizes;
+    size_t free_bytes;
+    size_t total_bytes;
+    if (device_count() == 0) {
+        (void)snprintf(why, why_size, "there is no CUDA device");
+        return -ENODEV;
+    }
+    device_memory(&free_bytes, &total_bytes);
+    /* The weights go there too. */
+    const size_t weights = host->model->weight_bytes + host->model->weight_bytes / 8;
+    const int rc =
+        find_sizes(options, context, cuda_kv_slot_bytes(host->model, context, false),
+                   free_bytes > weights ? free_bytes - weights : 0, &sizes, why, why_size);
+    if (rc)
+        return rc;
+    const struct cuda_options cuda = {
+        .slots = sizes.slots, .context = sizes.context, .batch_max = sizes.batch_max};
+    return cuda_create(&host->exec, host->model, &cuda, why, why_size);
+}
+#else
+static int open_cuda(struct host *host, const struct host_options *options, uint32_t context,
+                     char *why, size_t why_size)
+{
+    (void)host;
+    (void)options;
+    (void)context;
+    (void)snprintf(why, why_size, "this build has no CUDA backend");
+    return -ENODEV;
+}
+#endif
+
+static int open_backend(struct host *host, const struct host_options *options, char *why,
+                        size_t why_size)
+{
+    uint32_t context;
+    int rc = find_context(host, options, &context, why, why_size);
+    if (rc || options->backend == HOST_CPU)
+        return rc ? rc : open_cpu(host, options, context, why, why_size);
+    rc = open_cuda(host, options, context, why, why_size);
+    if (rc == 0 || options->backend == HOST_CUDA)
+        return rc;
+    if (rc != -ENODEV)
+        LOG_WARN("not on the CUDA device: %s", why);
+    why[0] = 0;
+    return open_cpu(host, options, context, why, why_size);
 }
 
 /* A model without a tokenizer or a template known here still serves what needs none. */
@@ -120,18 +198,19 @@ void host_model_name(const char *path, char *name, size_t size)
 
 int host_open(struct host *host, const struct host_options *options, char *why, size_t why_size)
 {
-    struct cpu_options cpu;
     memset(host, 0, sizeof(*host));
     why[0] = 0;
     int rc = model_open(&host->model, options->model_path, why, why_size);
     if (rc == 0)
         rc = open_text(host, why, why_size);
-    if (rc == 0)
-        rc = find_sizes(host, options, &cpu, why, why_size);
-    if (rc == 0)
-        rc = cpu_create(&host->exec, host->model, &cpu);
     if (rc)
         return rc;
+    char text_why[128]; /* why there is no tokenizer, if there is none: not to be lost */
+    (void)snprintf(text_why, sizeof(text_why), "%s", why);
+    rc = open_backend(host, options, why, why_size);
+    if (rc)
+        return rc;
+    (void)snprintf(why, why_size, "%s", text_why);
     const struct engine_options engine = {.queue_max = options->queue, .clock = host_clock};
     rc = engine_create(&host->engine, host->exec, host->tokenizer, &engine);
     if (rc)

@@ -18,13 +18,21 @@
 #include "kernels/model/chat.h"
 #include "kernels/model/model.h"
 
+/* Where a model runs. */
+enum host_backend {
+    HOST_AUTO = 0, /* on a CUDA device if there is one and it takes the model, else the processor */
+    HOST_CPU,
+    HOST_CUDA,
+};
+
 struct host_options {
     const char *model_path;
+    enum host_backend backend;
     uint32_t threads;    /* 0 = half the processors */
     uint32_t slots;      /* 0 = as many as fit the memory, 4 at most */
     uint32_t queue;      /* 0 = the engine's default */
     uint32_t context;    /* 0 = the model's, 4,096 at most */
-    uint32_t memory_mib; /* of the KV cache; 0 = half of what is free */
+    uint32_t memory_mib; /* of the KV cache; 0 = half of what is free, there where it will be */
 };
 
 struct host {

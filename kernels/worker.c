@@ -34,6 +34,7 @@ static const char usage[] =
     "  --model FILE      the model, GGUF\n"
     "  --name NAME       what clients call it; default: the file's name in small letters,\n"
     "                    without its quantisation: smollm2-135m-instruct\n"
+    "  --backend WHERE   auto, cpu or cuda; default: auto, a CUDA device if there is one\n"
     "  --threads N       processor threads; default: half the processors\n"
     "  --slots N         requests answered at the same time; default: 4, fewer if memory is short\n"
     "  --queue N         requests that may wait; default: 4 per slot\n"
@@ -149,7 +150,7 @@ static int attach(struct worker *w)
         .prefill_per_second = load.prefill_per_second,
         .decode_per_second = load.decode_per_second,
     };
-    const weft_worker_callbacks_t callbacks = {on_job, on_cancel, w};
+    const weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel, .user = w};
     return weft_worker_attach(&w->port, w->socket_path, &facts, &load, &callbacks);
 }
 
@@ -246,6 +247,20 @@ static void run(struct worker *w)
     }
 }
 
+static int parse_backend(const char *text, enum host_backend *out)
+{
+    static const char *const names[] = {
+        [HOST_AUTO] = "auto", [HOST_CPU] = "cpu", [HOST_CUDA] = "cuda"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum host_backend)i;
+            return 0;
+        }
+    }
+    fprintf(stderr, "weft-worker: --backend is auto, cpu or cuda, not '%s'\n", text);
+    return -EINVAL;
+}
+
 static int parse_number(const char *option, const char *text, uint32_t *out)
 {
     char *end;
@@ -262,11 +277,12 @@ static int parse_number(const char *option, const char *text, uint32_t *out)
 /* Returns 0 to go on, 1 when done (--help), -EINVAL after a message. */
 static int parse_options(struct worker *w, int argc, char **argv)
 {
-    enum { PORT = 1, MODEL, NAME, THREADS, SLOTS, QUEUE, CONTEXT, MEMORY, HELP };
+    enum { PORT = 1, MODEL, NAME, BACKEND, THREADS, SLOTS, QUEUE, CONTEXT, MEMORY, HELP };
     static const struct option options[] = {
         {"port", required_argument, NULL, PORT},
         {"model", required_argument, NULL, MODEL},
         {"name", required_argument, NULL, NAME},
+        {"backend", required_argument, NULL, BACKEND},
         {"threads", required_argument, NULL, THREADS},
         {"slots", required_argument, NULL, SLOTS},
         {"queue", required_argument, NULL, QUEUE},
@@ -293,6 +309,8 @@ static int parse_options(struct worker *w, int argc, char **argv)
             w->options.model_path = optarg;
         else if (option == NAME)
             w->name = optarg;
+        else if (option == BACKEND && parse_backend(optarg, &w->options.backend) == 0)
+            continue;
         else if (option < THREADS || option > MEMORY ||
                  parse_number(options[index].name, optarg, numbers[option]))
             return -EINVAL;

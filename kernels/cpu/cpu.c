@@ -13,7 +13,9 @@
 
 #include "kernels/cpu/heads.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/packed.h"
 #include "kernels/cpu/pool.h"
+#include "kernels/cpu/weights.h"
 
 #define CPU_BATCH_DEFAULT 64u
 #define CPU_BATCH_MAX     4096u
@@ -34,21 +36,24 @@ struct cpu {
 
     float *work; /* one allocation for the buffers below, each batch_max rows */
     size_t work_bytes;
-    float *x;       /* residual stream, width */
-    float *normed;  /* width */
-    float *q;       /* heads * head_width */
-    float *k;       /* kv heads * head_width */
-    float *v;       /* kv heads * head_width */
-    float *mixed;   /* what attention gives, as q */
-    float *added;   /* what goes onto the stream, width */
-    float *gate;    /* ffn_width */
-    float *up;      /* ffn_width */
-    float *angles;  /* cosines, then sines, rope_width / 2 each */
-    float *scratch; /* per thread, not per row */
+    float *x;             /* residual stream, width */
+    float *normed;        /* width */
+    float *q;             /* heads * head_width */
+    float *k;             /* kv heads * head_width */
+    float *v;             /* kv heads * head_width */
+    float *mixed;         /* what attention gives, as q */
+    float *added;         /* what goes onto the stream, width */
+    float *gate;          /* ffn_width */
+    float *up;            /* ffn_width */
+    uint8_t *inputs;      /* what is multiplied next, quantised: packed_input_bytes() a row */
+    uint8_t *gate_inputs; /* the same of gate * up, while `inputs` is still in use */
+    float *angles;        /* cosines, then sines, rope_width / 2 each */
+    float *scratch;       /* per thread, not per row */
     size_t scratch_stride;
     float *scores; /* per thread */
     size_t scores_stride;
     struct heads heads;
+    struct weights weights;
 
     /* The step in hand. */
     const struct exec_row *rows;
@@ -56,8 +61,14 @@ struct cpu {
     uint32_t layer_index;
     const struct model_layer *layer;
     float *logits;
-    size_t logits_count;
+    const float *norm;        /* the next norm's weights */
+    size_t norm_count;        /* its rows */
     struct exec_watch *watch; /* or NULL */
+};
+
+struct span {
+    uint32_t begin;
+    uint32_t end;
 };
 
 static float *kv_base(const struct cpu *cpu, uint32_t slot, uint32_t layer, uint32_t is_value,
@@ -75,26 +86,82 @@ static bool is_stopped(const struct cpu *cpu)
     return cpu->watch && atomic_load_explicit(&cpu->watch->stop, memory_order_relaxed);
 }
 
-/* This thread's share of a product over all rows of the batch. */
-static void share(struct cpu *cpu, const struct model_tensor *w, const float *x, size_t count,
-                  float *y, uint32_t index, uint32_t threads)
+/* Part `index` of `total` things, in whole units. */
+static struct span part_of(uint64_t total, uint64_t unit, uint32_t index, uint32_t threads)
 {
-    const uint64_t tiles = (w->rows + CPU_TILE_ROWS - 1) / CPU_TILE_ROWS;
-    const uint32_t begin = (uint32_t)(tiles * index / threads) * CPU_TILE_ROWS;
-    uint32_t end = (uint32_t)(tiles * (index + 1) / threads) * CPU_TILE_ROWS;
-    if (end > w->rows)
-        end = w->rows;
-    if (begin < end)
-        cpu->kernels->matmul(w, begin, end, x, w->cols, count, y, w->rows,
+    const uint64_t units = (total + unit - 1) / unit;
+    const uint64_t end = units * (index + 1) / threads * unit;
+    return (struct span){(uint32_t)(units * index / threads * unit),
+                         (uint32_t)(end < total ? end : total)};
+}
+
+/* Rows [span) of a product over the batch's first `count` rows. Packed matrices take `inputs`, with
+ * spans of whole panels, others `x`. */
+static void multiply(struct cpu *cpu, const struct matrix *w, struct span span, const float *x,
+                     const uint8_t *inputs, size_t count, float *y, uint32_t index)
+{
+    const size_t cols = w->plain->cols;
+    const size_t rows = w->plain->rows;
+    if (span.begin >= span.end)
+        return;
+    if (w->packed.data)
+        cpu->kernels->packed(&w->packed, span.begin / PACKED_ROWS,
+                             (span.end + PACKED_ROWS - 1) / PACKED_ROWS, inputs,
+                             packed_input_bytes(cols), count, y, rows);
+    else
+        cpu->kernels->matmul(w->plain, span.begin, span.end, x, cols, count, y, rows,
                              cpu->scratch + index * cpu->scratch_stride);
+}
+
+/* This thread's share of a product. */
+static void share(struct cpu *cpu, const struct matrix *w, const float *x, size_t count, float *y,
+                  uint32_t index, uint32_t threads)
+{
+    multiply(cpu, w, part_of(w->plain->rows, PACKED_ROWS, index, threads), x, cpu->inputs, count, y,
+             index);
+}
+
+static const struct matrix *layer_matrix(const struct cpu *cpu, enum weights_of_layer which)
+{
+    return weights_at(&cpu->weights, cpu->layer_index, which);
+}
+
+/* Columns [begin, end) of one row of activations for packed matrices. */
+static void quantise(const struct cpu *cpu, const float *x, size_t cols, struct span span,
+                     uint8_t *inputs, size_t row)
+{
+    if (cpu->kernels->quantise && cols % PACKED_GROUP == 0)
+        cpu->kernels->quantise(x + row * cols, cols, span.begin, span.end,
+                               inputs + row * packed_input_bytes(cols));
+}
+
+/* Something for each row: by all threads, or at once here if that is not worth waking them. */
+static void run_rows(struct cpu *cpu, pool_fn fn)
+{
+    if (cpu->count == 1)
+        fn(cpu, 0, 1);
+    else
+        pool_run(cpu->pool, fn, cpu);
+}
+
+static void phase_norm(void *arg, uint32_t index, uint32_t threads)
+{
+    struct cpu *cpu = arg;
+    const struct model *m = cpu->model;
+    const struct span rows = part_of(cpu->norm_count, 1, index, threads);
+    for (size_t i = rows.begin; i < rows.end; i++) {
+        cpu->kernels->rms_norm(cpu->x + i * m->width, cpu->norm, m->width, m->norm_epsilon,
+                               cpu->normed + i * m->width);
+        quantise(cpu, cpu->normed, m->width, (struct span){0, m->width}, cpu->inputs, i);
+    }
 }
 
 static void phase_qkv(void *arg, uint32_t index, uint32_t threads)
 {
     struct cpu *cpu = arg;
-    share(cpu, &cpu->layer->q, cpu->normed, cpu->count, cpu->q, index, threads);
-    share(cpu, &cpu->layer->k, cpu->normed, cpu->count, cpu->k, index, threads);
-    share(cpu, &cpu->layer->v, cpu->normed, cpu->count, cpu->v, index, threads);
+    share(cpu, layer_matrix(cpu, WEIGHTS_Q), cpu->normed, cpu->count, cpu->q, index, threads);
+    share(cpu, layer_matrix(cpu, WEIGHTS_K), cpu->normed, cpu->count, cpu->k, index, threads);
+    share(cpu, layer_matrix(cpu, WEIGHTS_V), cpu->normed, cpu->count, cpu->v, index, threads);
 }
 
 static void phase_attend(void *arg, uint32_t index, uint32_t threads)
@@ -117,45 +184,60 @@ static void phase_attend(void *arg, uint32_t index, uint32_t threads)
     }
 }
 
+static void phase_mixed(void *arg, uint32_t index, uint32_t threads)
+{
+    struct cpu *cpu = arg;
+    const uint32_t width = cpu->model->head_count * cpu->model->head_width;
+    const struct span rows = part_of(cpu->count, 1, index, threads);
+    for (size_t i = rows.begin; i < rows.end; i++)
+        quantise(cpu, cpu->mixed, width, (struct span){0, width}, cpu->inputs, i);
+}
+
 static void phase_attn_out(void *arg, uint32_t index, uint32_t threads)
 {
     struct cpu *cpu = arg;
-    share(cpu, &cpu->layer->o, cpu->mixed, cpu->count, cpu->added, index, threads);
+    share(cpu, layer_matrix(cpu, WEIGHTS_O), cpu->mixed, cpu->count, cpu->added, index, threads);
 }
 
+/* The same part of gate and up, so that what follows needs no other thread's. */
 static void phase_gate_up(void *arg, uint32_t index, uint32_t threads)
 {
     struct cpu *cpu = arg;
-    share(cpu, &cpu->layer->gate, cpu->normed, cpu->count, cpu->gate, index, threads);
-    share(cpu, &cpu->layer->up, cpu->normed, cpu->count, cpu->up, index, threads);
-}
-
-static void phase_swiglu(void *arg, uint32_t index, uint32_t threads)
-{
-    struct cpu *cpu = arg;
-    const size_t width = cpu->model->ffn_width;
-    for (size_t i = cpu->count * index / threads; i < cpu->count * (index + 1) / threads; i++)
-        cpu->kernels->swiglu(cpu->gate + i * width, cpu->up + i * width, width);
+    const uint32_t width = cpu->model->ffn_width;
+    const struct span span = part_of(width, PACKED_GROUP, index, threads);
+    if (span.begin >= span.end)
+        return;
+    multiply(cpu, layer_matrix(cpu, WEIGHTS_GATE), span, cpu->normed, cpu->inputs, cpu->count,
+             cpu->gate, index);
+    multiply(cpu, layer_matrix(cpu, WEIGHTS_UP), span, cpu->normed, cpu->inputs, cpu->count,
+             cpu->up, index);
+    for (size_t i = 0; i < cpu->count; i++) {
+        cpu->kernels->swiglu(cpu->gate + i * width + span.begin, cpu->up + i * width + span.begin,
+                             span.end - span.begin);
+        quantise(cpu, cpu->gate, width, span, cpu->gate_inputs, i);
+    }
 }
 
 static void phase_down(void *arg, uint32_t index, uint32_t threads)
 {
     struct cpu *cpu = arg;
-    share(cpu, &cpu->layer->down, cpu->gate, cpu->count, cpu->added, index, threads);
+    const struct matrix *w = layer_matrix(cpu, WEIGHTS_DOWN);
+    multiply(cpu, w, part_of(w->plain->rows, PACKED_ROWS, index, threads), cpu->gate,
+             cpu->gate_inputs, cpu->count, cpu->added, index);
 }
 
 static void phase_logits(void *arg, uint32_t index, uint32_t threads)
 {
     struct cpu *cpu = arg;
-    share(cpu, &cpu->model->output, cpu->normed, cpu->logits_count, cpu->logits, index, threads);
+    share(cpu, weights_output(&cpu->weights), cpu->normed, cpu->norm_count, cpu->logits, index,
+          threads);
 }
 
 static void norm_rows(struct cpu *cpu, const struct model_tensor *weight)
 {
-    const struct model *m = cpu->model;
-    for (size_t i = 0; i < cpu->count; i++)
-        cpu->kernels->rms_norm(cpu->x + i * m->width, (const float *)(const void *)weight->data,
-                               m->width, m->norm_epsilon, cpu->normed + i * m->width);
+    cpu->norm = (const float *)(const void *)weight->data;
+    cpu->norm_count = cpu->count;
+    run_rows(cpu, phase_norm);
 }
 
 static void add_rows(struct cpu *cpu)
@@ -171,11 +253,13 @@ static void find_angles(struct cpu *cpu)
 }
 
 /* Makes queries and keys ready, and puts keys and values into the cache. */
-static void place_rows(struct cpu *cpu)
+static void phase_place(void *arg, uint32_t index, uint32_t threads)
 {
+    struct cpu *cpu = arg;
     const struct model *m = cpu->model;
     const size_t width = m->head_width;
-    for (size_t i = 0; i < cpu->count; i++) {
+    const struct span rows = part_of(cpu->count, 1, index, threads);
+    for (size_t i = rows.begin; i < rows.end; i++) {
         const struct exec_row *row = &cpu->rows[i];
         float *keys = cpu->k + i * m->kv_head_count * width;
         float *values = cpu->v + i * m->kv_head_count * width;
@@ -200,17 +284,17 @@ static bool run_layer(struct cpu *cpu, uint32_t index)
         return false;
     norm_rows(cpu, &cpu->layer->attn_norm);
     pool_run(cpu->pool, phase_qkv, cpu);
-    place_rows(cpu);
+    run_rows(cpu, phase_place);
     pool_run(cpu->pool, phase_attend, cpu);
     if (is_stopped(cpu))
         return false;
+    run_rows(cpu, phase_mixed);
     pool_run(cpu->pool, phase_attn_out, cpu);
     add_rows(cpu);
     norm_rows(cpu, &cpu->layer->ffn_norm);
     pool_run(cpu->pool, phase_gate_up, cpu);
     if (is_stopped(cpu))
         return false;
-    pool_run(cpu->pool, phase_swiglu, cpu);
     pool_run(cpu->pool, phase_down, cpu);
     add_rows(cpu);
     if (cpu->watch)
@@ -225,18 +309,21 @@ static void forget_rows(struct cpu *cpu)
         cpu->used[cpu->rows[i].slot] = cpu->rows[i].position;
 }
 
+/* Rows that want logits move up to the front of the stream. */
 static void run_logits(struct cpu *cpu, float *logits)
 {
     const struct model *m = cpu->model;
-    const float *weight = (const float *)(const void *)m->output_norm.data;
     cpu->logits = logits;
-    cpu->logits_count = 0;
+    cpu->norm = (const float *)(const void *)m->output_norm.data;
+    cpu->norm_count = 0;
     for (size_t i = 0; i < cpu->count; i++)
         if (cpu->rows[i].want_logits)
-            cpu->kernels->rms_norm(cpu->x + i * m->width, weight, m->width, m->norm_epsilon,
-                                   cpu->normed + cpu->logits_count++ * m->width);
-    if (cpu->logits_count)
-        pool_run(cpu->pool, phase_logits, cpu);
+            memmove(cpu->x + cpu->norm_count++ * m->width, cpu->x + i * m->width,
+                    m->width * sizeof(*cpu->x));
+    if (cpu->norm_count == 0)
+        return;
+    run_rows(cpu, phase_norm);
+    pool_run(cpu->pool, phase_logits, cpu);
 }
 
 static bool row_is_valid(const struct cpu *cpu, const struct exec_row *rows, size_t i)
@@ -309,7 +396,7 @@ static void cpu_info(const exec_t *self, struct exec_info *out)
         .vocab = cpu->model->vocab,
         .weight_bytes = cpu->model->weight_bytes,
         .kv_bytes = cpu->kv_bytes,
-        .work_bytes = cpu->work_bytes,
+        .work_bytes = cpu->work_bytes + cpu->weights.memory_bytes,
         .free_bytes = available_bytes(),
     };
 }
@@ -323,6 +410,7 @@ static void cpu_destroy(exec_t *self)
     free(cpu->used);
     free(cpu->work);
     heads_deinit(&cpu->heads);
+    weights_deinit(&cpu->weights);
     free(cpu);
 }
 
@@ -338,10 +426,15 @@ static size_t lay_out(struct cpu *cpu, float *base)
     const size_t attn = (size_t)m->head_count * m->head_width;
     const size_t kv = (size_t)m->kv_head_count * m->head_width;
     const size_t threads = pool_threads(cpu->pool);
+    const size_t input_floats =
+        packed_input_bytes(m->width > attn ? m->width : attn) / sizeof(float);
+    const size_t gate_floats = packed_input_bytes(m->ffn_width) / sizeof(float);
     size_t longest = m->width > m->ffn_width ? m->width : m->ffn_width;
     longest = attn > longest ? attn : longest;
     cpu->scratch_stride = round_up(CPU_TILE_ROWS * longest, 16);
     cpu->scores_stride = round_up(cpu->context, 16);
+    float *inputs = NULL;
+    float *gate_inputs = NULL;
     const struct {
         float **at;
         size_t floats;
@@ -355,6 +448,8 @@ static size_t lay_out(struct cpu *cpu, float *base)
         {&cpu->v, cpu->batch_max * kv},
         {&cpu->gate, cpu->batch_max * (size_t)m->ffn_width},
         {&cpu->up, cpu->batch_max * (size_t)m->ffn_width},
+        {&inputs, cpu->batch_max * input_floats},
+        {&gate_inputs, cpu->batch_max * gate_floats},
         {&cpu->angles, cpu->batch_max * (size_t)m->rope_width},
         {&cpu->scratch, threads * cpu->scratch_stride},
         {&cpu->scores, threads * cpu->scores_stride},
@@ -365,6 +460,8 @@ static size_t lay_out(struct cpu *cpu, float *base)
             *parts[i].at = base + total;
         total += round_up(parts[i].floats, 16);
     }
+    cpu->inputs = (uint8_t *)(void *)inputs;
+    cpu->gate_inputs = (uint8_t *)(void *)gate_inputs;
     return total * sizeof(float);
 }
 
@@ -385,7 +482,8 @@ static int allocate(struct cpu *cpu)
     if (!cpu->used || !cpu->work)
         return -ENOMEM;
     (void)lay_out(cpu, cpu->work);
-    return heads_init(&cpu->heads, cpu->model, cpu->kernels);
+    int rc = heads_init(&cpu->heads, cpu->model, cpu->kernels);
+    return rc ? rc : weights_init(&cpu->weights, cpu->model, cpu->kernels, cpu->pool);
 }
 
 size_t cpu_kv_slot_bytes(const struct model *model, uint32_t context)
@@ -411,7 +509,7 @@ int cpu_create(exec_t **out, const struct model *model, const struct cpu_options
         return -ENOMEM;
     cpu->base.ops = &cpu_ops;
     cpu->model = model;
-    cpu->kernels = cpu_kernels_select(options->force_portable);
+    cpu->kernels = cpu_kernels_select(options->force_portable, options->exact);
     cpu->slots = options->slots ? options->slots : 1;
     cpu->context = options->context;
     if (cpu->context == 0 || cpu->context > model->context)

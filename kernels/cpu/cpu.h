@@ -18,6 +18,7 @@ struct cpu_options {
     uint32_t context;    /* positions of a slot; 0 or more than the model's = the model's */
     uint32_t batch_max;  /* rows of one forward; 0 = 64 */
     bool force_portable; /* also by WEFT_CPU=portable in the environment */
+    bool exact;          /* float32 throughout; also by WEFT_CPU=exact. See kernels.h */
 };
 
 /* The model must outlive the backend. The KV cache is reserved here and takes memory only as

@@ -110,9 +110,10 @@ static void expand_k(const uint8_t *row, size_t cols, float *out, int has_fifth)
             const float run_scale = scale * (float)scales[r];
             const float run_min = min * (float)mins[r];
             for (size_t i = 0; i < 32; i++) {
-                uint32_t value = q[r / 2 * 32 + i] >> (r % 2 * 4) & 15u;
+                const uint32_t both = q[r / 2 * 32 + i];
+                uint32_t value = both >> (r % 2 * 4) & 15u;
                 if (has_fifth)
-                    value |= (high[i] >> r & 1u) << 4;
+                    value |= ((uint32_t)high[i] >> r & 1u) << 4;
                 out[r * 32 + i] = (float)value * run_scale - run_min;
             }
         }

@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* IEEE half to float, exact. */
+float cpu_half_to_float(uint16_t half);
+
 /* Expands `cols` weights of a row; whole blocks of the type. */
 void expand_row(uint32_t type, const uint8_t *row, size_t cols, float *out);
 

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * kernels/cpu/kernels.h - the arithmetic of the CPU backend as a table of functions, one table per
- * instruction set. cpu.c makes a forward pass of them.
+ * instruction set and kind. cpu.c makes a forward pass of them.
  *
- * Weights are expanded to float32 in registers (or in a few rows of scratch) and multiplied with
- * float32 activations, so the result differs from a plain float32 implementation only by the order
- * of additions. Within one table that order is a function of the row's length alone: a product does
- * not depend, in any bit, on how many columns are computed together or how rows are split among
+ * Exact tables: weights are expanded to float32 in registers (or in a few rows of scratch) and
+ * multiplied with float32 activations, so the result differs from a plain float32 implementation
+ * only by the order of additions.
+ *
+ * Fast tables: quantised weights are packed (packed.h) and multiplied as integers with activations
+ * quantised to 8 bits for each 32; the rest is float32. All fast tables give the same bits, so a
+ * stream may move between processors of different kinds (fast_body.h).
+ *
+ * In both kinds the order of additions is a function of the row's length alone: a product does not
+ * depend, in any bit, on how many columns are computed together or how rows are split among
  * threads.
  *
  * Block formats: https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h
@@ -18,7 +24,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cpu/packed.h"
 #include "kernels/model/model.h"
+
+/* Small functions of a kernel, inlined by force: but not under a sanitizer, whose checks would make
+ * that huge. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CPU_INLINE static
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define CPU_INLINE static
+#endif
+#endif
+#ifndef CPU_INLINE
+#define CPU_INLINE __attribute__((always_inline)) static inline
+#endif
 
 #define CPU_TILE_ROWS 4u /* rows expanded together; scratch holds so many */
 
@@ -44,15 +64,27 @@ struct cpu_kernels {
      * `width` floats; `scores` has room for `count` rounded up to 8. */
     void (*attend)(const float *q, const float *keys, const float *values, size_t count,
                    size_t width, float scale, float *scores, float *out);
-};
 
-/* IEEE half to float, exact. */
-float cpu_half_to_float(uint16_t half);
+    /* Fast tables only, else NULL. The part [begin, end) of a column of `cols` activations, all
+     * three multiples of 32, to an input as packed.h describes it. */
+    void (*quantise)(const float *x, size_t cols, size_t begin, size_t end, uint8_t *input);
+
+    /* As matmul, for panels [begin, end) and inputs `stride` bytes from each other. */
+    void (*packed)(const struct packed *w, uint32_t begin, uint32_t end, const uint8_t *inputs,
+                   size_t stride, size_t count, float *y, size_t y_stride);
+};
 
 extern const struct cpu_kernels cpu_kernels_portable;
 
 /* NULL if this processor lacks AVX2, FMA or F16C, or the build is for another one. */
 const struct cpu_kernels *cpu_kernels_avx2(void);
 
-/* The best table; the portable one if `force_portable` or WEFT_CPU=portable in the environment. */
-const struct cpu_kernels *cpu_kernels_select(int force_portable);
+/* The fast tables; NULL where the processor lacks what they need: AVX2 and F16C; AVX-512 with
+ * VNNI. */
+extern const struct cpu_kernels cpu_fast_portable;
+const struct cpu_kernels *cpu_fast_avx2(void);
+const struct cpu_kernels *cpu_fast_avx512(void);
+
+/* The best table, exact or fast. WEFT_CPU in the environment may hold, separated by commas, `exact`
+ * (as if asked for) and a table not to go beyond, `portable` or `avx2`. */
+const struct cpu_kernels *cpu_kernels_select(int force_portable, int exact);

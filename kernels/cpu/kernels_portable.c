@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernels in plain C: what runs where there is no better table, and what the better ones are
- * tested against. Also chooses the table. */
+ * tested against. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cpu/expand.h"
@@ -76,12 +75,3 @@ const struct cpu_kernels cpu_kernels_portable = {
     .swiglu = portable_swiglu,
     .attend = portable_attend,
 };
-
-const struct cpu_kernels *cpu_kernels_select(int force_portable)
-{
-    const char *wish = getenv("WEFT_CPU");
-    const struct cpu_kernels *best = cpu_kernels_avx2();
-    if (force_portable || !best || (wish && strcmp(wish, "portable") == 0))
-        return &cpu_kernels_portable;
-    return best;
-}

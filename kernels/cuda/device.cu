@@ -38,7 +38,17 @@ int device_open(struct device *device, uint32_t index)
     const int rc = to_errno(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     if (rc)
         return rc;
+    device->index = index;
     device->stream = stream;
+    for (uint32_t i = 0; i < DEVICE_MARKS; i++) {
+        cudaEvent_t event;
+        const int failed = to_errno(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+        if (failed) {
+            device_close(device);
+            return failed;
+        }
+        device->marks[i] = event;
+    }
     device->processors = (uint32_t)properties.multiProcessorCount;
     device->shared_bytes = (uint32_t)properties.sharedMemPerBlockOptin;
     device->capability = (uint32_t)(properties.major * 10 + properties.minor);
@@ -46,11 +56,19 @@ int device_open(struct device *device, uint32_t index)
     return 0;
 }
 
+int device_use(const struct device *device)
+{
+    return to_errno(cudaSetDevice((int)device->index));
+}
+
 void device_close(struct device *device)
 {
+    for (uint32_t i = 0; i < DEVICE_MARKS; i++)
+        if (device->marks[i])
+            (void)cudaEventDestroy(static_cast<cudaEvent_t>(device->marks[i]));
     if (device->stream)
         (void)cudaStreamDestroy(stream_of(device));
-    device->stream = NULL;
+    memset(device, 0, sizeof(*device));
 }
 
 void device_memory(size_t *free_bytes, size_t *total_bytes)
@@ -102,6 +120,17 @@ int device_fill(const struct device *device, void *to, int byte, size_t size_byt
 int device_wait(const struct device *device)
 {
     return to_errno(cudaStreamSynchronize(stream_of(device)));
+}
+
+int device_mark(const struct device *device, uint32_t mark)
+{
+    return to_errno(
+        cudaEventRecord(static_cast<cudaEvent_t>(device->marks[mark]), stream_of(device)));
+}
+
+int device_wait_mark(const struct device *device, uint32_t mark)
+{
+    return to_errno(cudaEventSynchronize(static_cast<cudaEvent_t>(device->marks[mark])));
 }
 
 /* ---- graphs -------------------------------------------------------------------------------- */

@@ -7,8 +7,9 @@
  * is. While a graph is being captured work is only noted down; device_graph_launch() does it again
  * and again, with the arguments it was noted with: what changes must lie in memory.
  *
- * Threads: one thread at a time. A child of fork() cannot use a device its parent has opened.
- * Errors: 0, -ENODEV without a device, -ENOMEM, -EIO for what the device reports later.
+ * Threads: one thread at a time, after device_use(). A child of fork() cannot use a device its
+ * parent has opened. Errors: 0, -ENODEV without a device, -ENOMEM, -EIO for what the device reports
+ * later.
  */
 #pragma once
 
@@ -21,8 +22,12 @@ extern "C" {
 
 #define DEVICE_NAME_BYTES 64u
 
+#define DEVICE_MARKS 2u
+
 struct device {
+    uint32_t index;
     void *stream;
+    void *marks[DEVICE_MARKS];
     uint32_t processors;   /* streaming multiprocessors */
     uint32_t shared_bytes; /* that a block may have */
     uint32_t capability;   /* 80 for sm_80 */
@@ -35,6 +40,10 @@ struct device_graph;
 uint32_t device_count(void);
 
 int device_open(struct device *device, uint32_t index);
+
+/* Makes it the device of the calling thread: before the first call of another thread than the one
+ * that opened it. */
+int device_use(const struct device *device);
 void device_close(struct device *device);
 
 /* Free and whole memory; 0 if the device does not say. */
@@ -51,6 +60,10 @@ int device_copy_in(const struct device *device, void *to, const void *from, size
 int device_copy_out(const struct device *device, void *to, const void *from, size_t size_bytes);
 int device_fill(const struct device *device, void *to, int byte, size_t size_bytes);
 int device_wait(const struct device *device);
+
+/* Puts a mark behind what is on the stream, and waits until the stream has come to it. */
+int device_mark(const struct device *device, uint32_t mark);
+int device_wait_mark(const struct device *device, uint32_t mark);
 
 /* What is put on the stream between begin and end becomes the graph. After a failure in between end
  * it all the same; it then fails too. */

@@ -49,7 +49,7 @@ template <unsigned COLUMNS> struct pair_product {
     unsigned x_stride;
     unsigned cols;
     unsigned lane;
-    float sums[2][COLUMNS];
+    float sums[2 * COLUMNS]; /* first row's, second row's */
 
     template <uint32_t TYPE> DEVICE_INLINE void run()
     {
@@ -71,8 +71,9 @@ template <unsigned COLUMNS> struct pair_product {
         UNROLL_ALL
         for (unsigned c = 0; c < COLUMNS; c++) {
             const float4 v = *reinterpret_cast<const float4 *>(at + c * x_stride);
-            sums[0][c] = fmaf(a.w, v.w, fmaf(a.z, v.z, fmaf(a.y, v.y, fmaf(a.x, v.x, sums[0][c]))));
-            sums[1][c] = fmaf(b.w, v.w, fmaf(b.z, v.z, fmaf(b.y, v.y, fmaf(b.x, v.x, sums[1][c]))));
+            sums[c] = fmaf(a.w, v.w, fmaf(a.z, v.z, fmaf(a.y, v.y, fmaf(a.x, v.x, sums[c]))));
+            sums[COLUMNS + c] =
+                fmaf(b.w, v.w, fmaf(b.z, v.z, fmaf(b.y, v.y, fmaf(b.x, v.x, sums[COLUMNS + c]))));
         }
     }
 };
@@ -135,32 +136,32 @@ static DEVICE_INLINE float swiglu(float gate, float up)
     return gate / (1.0f + expf(-gate)) * up;
 }
 
-/* Two rows' sums, which all lanes have, to where they belong: lane c writes column c. */
+/* Two rows' sums to where they belong: every lane whose turn it is writes one of them. */
 template <unsigned COLUMNS>
 static DEVICE_INLINE void put_pair(const matvec_args &op, const matvec_part &part, unsigned row,
                                    unsigned first, pair_product<COLUMNS> &product)
 {
     const unsigned lane = threadIdx.x % WARP;
-    const bool joined = op.mode == OP_SWIGLU;
-    for (unsigned c = 0; c < COLUMNS; c++) {
-        float a = warp_sum(product.sums[0][c]);
-        float b = warp_sum(product.sums[1][c]);
-        if (lane != c || first + c >= op.columns)
-            continue;
-        float *y = part.y + (size_t)(first + c) * part.y_stride + row;
-        if (part.bias)
-            a += part.bias[row];
-        if (joined) {
-            b += op.parts[1].bias ? op.parts[1].bias[row] : 0.0f;
-            y[0] = swiglu(a, b);
-            continue;
-        }
-        y[0] = op.mode == OP_ADD ? y[0] + a : a;
-        if (row + 1 < part.w.rows) {
-            b += part.bias ? part.bias[row + 1] : 0.0f;
-            y[1] = op.mode == OP_ADD ? y[1] + b : b;
-        }
+    const unsigned lanes = WARP / (2 * COLUMNS); /* that have the same sum */
+    const unsigned second = lane / (WARP / 2);
+    const unsigned column = first + lane / lanes % COLUMNS;
+    float value = warp_sums(product.sums);
+    const float other = __shfl_xor_sync(WARP_MASK, value, WARP / 2);
+    if (lane % lanes || column >= op.columns)
+        return;
+    float *y = part.y + (size_t)column * part.y_stride + row;
+    if (op.mode == OP_SWIGLU) {
+        if (second)
+            return;
+        const float gate = value + (part.bias ? part.bias[row] : 0.0f);
+        const float up = other + (op.parts[1].bias ? op.parts[1].bias[row] : 0.0f);
+        *y = swiglu(gate, up);
+        return;
     }
+    if (row + second >= part.w.rows)
+        return;
+    value += part.bias ? part.bias[row + second] : 0.0f;
+    y[second] = op.mode == OP_ADD ? y[second] + value : value;
 }
 
 /* Pairs of rows of a part: neighbours, or the same row of two matrices. */
@@ -196,8 +197,8 @@ static __global__ void __launch_bounds__(THREADS) matvec_kernel(matvec_args op, 
         product.x_stride = x_stride;
         product.cols = part.w.cols;
         product.lane = threadIdx.x % WARP;
-        for (unsigned c = 0; c < COLUMNS; c++)
-            product.sums[0][c] = product.sums[1][c] = 0.0f;
+        for (unsigned c = 0; c < 2 * COLUMNS; c++)
+            product.sums[c] = 0.0f;
         for_type(part.w.type, product);
         put_pair(op, part, row, first, product);
     }

@@ -66,6 +66,77 @@ struct matvec_args {
 };
 int op_matvec(const struct device *device, const struct matvec_args *op);
 
+/* ---- attention --------------------------------------------------------------------------- */
+
+#define OP_PAGE          16u  /* positions of a page of the KV cache */
+#define OP_HEAD_MAX      256u /* widest head; a multiple of 4 */
+#define OP_SPLIT_LEAST   256u /* positions of a split, at least */
+#define OP_SPLITS_MAX    32u  /* of one column */
+#define OP_PARTIAL_EXTRA 2u   /* floats of a split's result beyond the head's width */
+
+/* The KV cache of one layer: pages of [keys, values][kv_heads][OP_PAGE][head_width] floats, or
+ * halves if is_half. Position p of a slot lies in page tables[slot * table_stride + p / OP_PAGE].
+ */
+struct kv_view {
+    void *pages;
+    const uint32_t *tables;
+    uint32_t table_stride;
+    uint32_t kv_heads;
+    uint32_t head_width;
+    uint32_t is_half;
+};
+
+/* Where a column stands. */
+struct op_row {
+    uint32_t slot;
+    uint32_t position;
+};
+
+/* Queries and keys get the norm of their heads (if there is one), turn by the angles of their
+ * position, queries in place; keys and values go into the cache. q: [count][heads * head_width],
+ * k, v: [count][kv_heads * head_width]; angles: [position][cosines, then sines: rope_pairs each].
+ */
+struct rope_args {
+    float *q;
+    const float *k;
+    const float *v;
+    const float *q_norm; /* [head_width], NULL: none */
+    const float *k_norm;
+    const float *angles;
+    const struct op_row *rows;
+    struct kv_view kv;
+    float epsilon;
+    uint32_t count;
+    uint32_t heads;
+    uint32_t rope_pairs;
+    uint32_t is_halves; /* pair j is j and j + rope_pairs; else 2j and 2j + 1 */
+};
+int op_rope(const struct device *device, const struct rope_args *op);
+
+/* out[c][h] = softmax(q . k * scale) . v over the column's positions 0 .. its own, which the cache
+ * holds. q, out: [count][heads * head_width]. `partial` has op_partial_floats() for `count`
+ * columns. Work is launched for positions below `length_max`, which all columns' are. */
+struct attend_args {
+    const float *q;
+    float *out;
+    float *partial;
+    const struct op_row *rows;
+    struct kv_view kv;
+    float scale;
+    uint32_t count;
+    uint32_t heads; /* a multiple of kv.kv_heads */
+    uint32_t length_max;
+};
+int op_attend(const struct device *device, const struct attend_args *op);
+
+static inline size_t op_partial_floats(uint32_t count, uint32_t heads, uint32_t head_width)
+{
+    return (size_t)count * heads * OP_SPLITS_MAX * (head_width + OP_PARTIAL_EXTRA);
+}
+
+/* gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i] */
+int op_swiglu(const struct device *device, float *gate, const float *up, size_t count);
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/model/model.h"
@@ -23,3 +24,11 @@ void ref_product(const struct model_tensor *w, const float *bias, const float *x
 
 /* out[i] = gate / (1 + exp(-gate)) * up */
 void ref_swiglu(const float *gate, const float *up, uint32_t count, float *out);
+
+/* One head in place: its norm if `norm` is given, then the rotation of op_rope(). */
+void ref_turn(float *head, uint32_t width, const float *norm, float epsilon, const float *angles,
+              uint32_t pairs, bool is_halves);
+
+/* One head: softmax(q . k * scale) . v over `count` positions; keys, values: [count][width]. */
+void ref_attend(const float *q, const float *keys, const float *values, uint32_t count,
+                uint32_t width, float scale, float *out);

@@ -17,10 +17,10 @@
 
 /* Adding and taking away 1.5 * 2^23 rounds a float to the nearest whole number, ties to even. */
 #define FIXED_ROUND 12582912.0f
-/* Below this the result counts as 0. */
+/* Here and below the result counts as 0. */
 #define FIXED_EXP_LEAST -87.0f
 
-/* e^x for x <= 0, within 2 units in the last place; 0 below FIXED_EXP_LEAST; NaN gives NaN. Lanes
+/* e^x for x <= 0, within 2 units in the last place; 0 up to FIXED_EXP_LEAST; NaN gives NaN. Lanes
  * of kernels/cpu compute the same, operation by operation. */
 static inline float fixed_exp_negative(float x)
 {
@@ -43,7 +43,7 @@ static inline float fixed_exp_negative(float x)
     memcpy(&bits, &p, sizeof(bits));
     bits += power << 23;
     memcpy(&p, &bits, sizeof(p));
-    return x < FIXED_EXP_LEAST ? 0.0f : p;
+    return x <= FIXED_EXP_LEAST ? 0.0f : p;
 }
 
 /* e^x for |x| < 700 and the natural logarithm of a normal x > 0, within some 1e-15 of the result.

@@ -153,9 +153,15 @@ static void release(enum thread_state state, unsigned begin, unsigned end)
             threads[i].state = RUNS;
 }
 
+/* A template's text may exist more than once. */
+static bool is_same_site(const char *a, const char *b)
+{
+    return a == b || strcmp(a, b) == 0;
+}
+
 int emu_barrier(const char *site, int predicate)
 {
-    if (barrier_arrived && strcmp(barrier_site, site) != 0)
+    if (barrier_arrived && !is_same_site(barrier_site, site))
         emu_fail("thread %u waits at %s while others wait at %s", emu_self->index, site,
                  barrier_site);
     barrier_site = site;
@@ -180,18 +186,18 @@ const uint8_t *emu_exchange(const char *site, uint32_t mask, const void *give, s
     struct warp *w = &warps[first / EMU_WARP];
     if (size > EMU_COLLECTIVE_MAX || !(mask >> lane & 1))
         emu_fail("%s: thread %u is not in the mask 0x%08x", site, emu_self->index, mask);
-    if (w->arrived && (w->mask != mask || w->size != size || strcmp(w->site, site) != 0))
+    if (w->arrived && (w->mask != mask || w->size != size || !is_same_site(w->site, site)))
         emu_fail("thread %u is at %s (mask 0x%08x) while its warp is at %s (mask 0x%08x)",
                  emu_self->index, site, mask, w->site, w->mask);
     w->mask = mask;
     w->size = size;
     w->site = site;
     w->arrived |= UINT32_C(1) << lane;
-    memcpy(w->given + lane * EMU_COLLECTIVE_MAX, give, size);
+    memcpy(w->given + lane * size, give, size);
     if (w->arrived == mask) {
         w->arrived = 0;
         emu_counts.collectives++;
-        memcpy(w->result, w->given, sizeof(w->result));
+        memcpy(w->result, w->given, EMU_WARP * size);
         const unsigned last = first + EMU_WARP < thread_count ? first + EMU_WARP : thread_count;
         release(AT_COLLECTIVE, first, last);
     } else {
@@ -277,7 +283,8 @@ static void run_block(struct emu_dim grid, struct emu_dim block, struct emu_dim 
     ended_count = 0;
     barrier_arrived = 0;
     barrier_sum = 0;
-    memset(warps, 0, sizeof(warps));
+    for (unsigned i = 0; i < thread_count; i += EMU_WARP)
+        warps[i / EMU_WARP].arrived = 0;
     shared_begin(dynamic);
     for (unsigned i = 0; i < thread_count; i++)
         start_thread(i, grid, block, at);

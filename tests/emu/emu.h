@@ -82,7 +82,7 @@ int emu_barrier(const char *site, int predicate);
 void emu_syncwarp(const char *site, uint32_t mask);
 
 /* All lanes of `mask` give `size` bytes; then every one sees all lanes' bytes:
- * all[lane * EMU_COLLECTIVE_MAX]. Valid until the lane's next collective. */
+ * all[lane * size]. Valid until the lane's next collective. */
 const uint8_t *emu_exchange(const char *site, uint32_t mask, const void *give, size_t size);
 
 /* Shared memory of the block: `tag` names the array; whoever comes first makes it. */

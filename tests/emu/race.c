@@ -6,8 +6,9 @@
  *
  * The kernels are compiled with -fsanitize=thread, which makes the compiler call __tsan_read4() and
  * its kin at every access; they are linked without that sanitizer's library, and these functions
- * take its place. A cell per byte remembers the last writer and the last readers. Atomics are not
- * seen. Builds with a sanitizer of their own leave this file out.
+ * take its place. A cell per two bytes remembers the last writer and the last readers (so single
+ * bytes written side by side would look like a race; no kernel does that). Atomics are not seen.
+ * Builds with a sanitizer of their own leave this file out.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +16,9 @@
 
 #include "tests/emu/emu.h"
 
+#define CELL            2u      /* bytes */
 #define SEVERAL_IN_WARP 0x8000u /* | warp: more than one lane of this warp, at one warp epoch */
-#define SEVERAL         0xffffu /* threads of more than one warp or warp epoch */
+#define SEVERAL         0xffffu /* threads of more than one warp */
 
 struct cell {
     uint32_t write_interval;
@@ -37,16 +39,16 @@ static struct shadow device_shadow;
 static struct cell *shadow_cell(struct shadow *s, struct emu_range range, uintptr_t at)
 {
     if (s->range.begin != range.begin) {
-        const size_t bytes = (range.end - range.begin) * sizeof(struct cell);
+        const size_t bytes = (range.end - range.begin) / CELL * sizeof(struct cell);
         if (s->cells)
-            munmap(s->cells, (s->range.end - s->range.begin) * sizeof(struct cell));
+            munmap(s->cells, (s->range.end - s->range.begin) / CELL * sizeof(struct cell));
         void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (map == MAP_FAILED)
             abort();
         *s = (struct shadow){range, map};
     }
-    return &s->cells[at - range.begin];
+    return &s->cells[(at - range.begin) / CELL];
 }
 
 /* Was what happened at `interval` by `thread` (at its warp's `epoch`) unordered with now? */
@@ -75,19 +77,23 @@ static void note_read(struct cell *c)
     if (c->read_interval == now->interval && c->read_thread != now->thread) {
         const uint32_t old = c->read_thread;
         const uint32_t old_warp = old & SEVERAL_IN_WARP ? old & 0x7fffu : old / EMU_WARP;
-        reader = old != SEVERAL && old_warp == warp && c->read_epoch == (uint16_t)now->warp_epoch
-                     ? SEVERAL_IN_WARP | warp
-                     : SEVERAL;
+        if (old == SEVERAL || old_warp != warp)
+            reader = SEVERAL;
+        else if (c->read_epoch == (uint16_t)now->warp_epoch)
+            reader = SEVERAL_IN_WARP | warp;
+        /* else what the warp read before its __syncwarp() lies before whatever comes now */
     }
     c->read_interval = now->interval;
     c->read_thread = (uint16_t)reader;
     c->read_epoch = (uint16_t)now->warp_epoch;
 }
 
-static void access_byte(struct cell *c, uintptr_t at, bool is_write, bool is_shared)
+static void access_cell(struct cell *c, uintptr_t at, bool is_write, bool is_shared)
 {
     const struct emu_when *now = &emu_when;
     const char *where = is_shared ? "shared" : "device";
+    if (!is_write && c->read_interval == now->interval && c->read_thread == now->thread)
+        return; /* once more */
     if (is_unordered(c->write_interval, c->write_thread, c->write_epoch, is_shared))
         emu_fail("race: thread %u of block %u,%u %s %s memory %p that another thread (%u) wrote",
                  now->thread, emu_self->block_idx.x, emu_self->block_idx.y,
@@ -115,8 +121,8 @@ static void access_range(const volatile void *memory, size_t size, bool is_write
         return;
     struct shadow *s = is_shared ? &shared_shadow : &device_shadow;
     struct cell *cell = shadow_cell(s, is_shared ? emu_shared_range : emu_device_range, at);
-    for (size_t i = 0; i < size; i++)
-        access_byte(cell + i, at + i, is_write, is_shared);
+    for (size_t i = 0; i < (size + at % CELL + CELL - 1) / CELL; i++)
+        access_cell(cell + i, at + i * CELL, is_write, is_shared);
 }
 
 /* ---- what the compiler calls --------------------------------------------------------------- */

@@ -25,6 +25,12 @@ struct copy {
 };
 
 static int last_error;
+static uint64_t graph_launches;
+
+uint64_t emu_graph_launches(void)
+{
+    return graph_launches;
+}
 
 int emu_note_error(int error)
 {
@@ -144,6 +150,7 @@ int emu_capture_end(struct emu_stream *stream, struct emu_graph **out)
 
 int emu_graph_launch(struct emu_graph *graph)
 {
+    graph_launches++;
     for (size_t i = 0; i < graph->count; i++) {
         const int error = graph->ops[i].run(graph->ops[i].closure);
         if (error)

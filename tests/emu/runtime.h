@@ -13,6 +13,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -49,6 +50,7 @@ int emu_capture_begin(struct emu_stream *stream);
 int emu_capture_end(struct emu_stream *stream, struct emu_graph **out);
 int emu_graph_launch(struct emu_graph *graph);
 int emu_graph_destroy(struct emu_graph *graph);
+uint64_t emu_graph_launches(void); /* so far, for tests */
 
 /* Keeps the first error until it is asked for. */
 int emu_last_error(int take);

@@ -26,3 +26,10 @@ void case_product(struct lab *lab);
 void case_norm_parts(struct lab *lab);
 void case_swiglu(struct lab *lab);
 void case_same_alone(struct lab *lab);
+
+/* cases_attention.c: */
+void case_rope(struct lab *lab);
+void case_attend(struct lab *lab);
+void case_attend_long(struct lab *lab);
+void case_attend_alone(struct lab *lab);
+void case_swiglu_apart(struct lab *lab);

@@ -110,7 +110,7 @@ static inline T emu_shfl(const char *site, uint32_t mask, T value, unsigned from
     if (!(mask >> from & 1))
         emu_fail("%s: lane %u takes from lane %u, which is not in the mask", site, emu_lane(),
                  from);
-    memcpy(&value, all + from * EMU_COLLECTIVE_MAX, sizeof(value));
+    memcpy(&value, all + from * sizeof(value), sizeof(value));
     return value;
 }
 
@@ -120,7 +120,7 @@ static inline uint32_t emu_ballot(const char *site, uint32_t mask, bool vote)
     const uint8_t *all = emu_exchange(site, mask, &mine, sizeof(mine));
     uint32_t votes = 0;
     for (unsigned lane = 0; lane < EMU_WARP; lane++)
-        if (mask >> lane & 1 && all[lane * EMU_COLLECTIVE_MAX])
+        if (mask >> lane & 1 && all[lane])
             votes |= UINT32_C(1) << lane;
     return votes;
 }
@@ -333,11 +333,12 @@ template <typename K> static inline cudaError_t cudaFuncSetAttribute(K *, cudaFu
 }
 
 /* Events: when something was done is not of interest here. */
-typedef int cudaEvent_t;
+typedef struct emu_op *cudaEvent_t;
 enum { cudaEventDisableTiming = 2 };
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 {
-    return *out = 1, cudaSuccess;
+    static struct emu_op any;
+    return *out = &any, cudaSuccess;
 }
 static inline cudaError_t cudaEventDestroy(cudaEvent_t)
 {

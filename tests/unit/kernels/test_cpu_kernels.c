@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu/expand.h"
 #include "kernels/cpu/kernels.h"
 #include "reference.h"
 #include "tiny_model.h"
@@ -20,9 +21,14 @@ static const uint32_t types[] = {
 };
 #define TYPES (sizeof(types) / sizeof(types[0]))
 
+#define TABLES 5
+
 static const struct cpu_kernels *table_at(int which)
 {
-    return which ? cpu_kernels_avx2() : &cpu_kernels_portable;
+    const struct cpu_kernels *const tables[TABLES] = {&cpu_kernels_portable, cpu_kernels_avx2(),
+                                                      &cpu_fast_portable, cpu_fast_avx2(),
+                                                      cpu_fast_avx512()};
+    return tables[which];
 }
 
 /* Allocations of exactly what the interface asks for, so that a sanitizer sees reads beyond. */
@@ -234,12 +240,21 @@ END_TEST
 
 START_TEST(test_select)
 {
-    ck_assert_ptr_eq(cpu_kernels_select(1), &cpu_kernels_portable);
-    setenv("WEFT_CPU", "portable", 1);
-    ck_assert_ptr_eq(cpu_kernels_select(0), &cpu_kernels_portable);
     unsetenv("WEFT_CPU");
+    ck_assert_ptr_eq(cpu_kernels_select(1, 1), &cpu_kernels_portable);
+    ck_assert_ptr_eq(cpu_kernels_select(1, 0), &cpu_fast_portable);
     if (cpu_kernels_avx2())
-        ck_assert_ptr_eq(cpu_kernels_select(0), cpu_kernels_avx2());
+        ck_assert_ptr_eq(cpu_kernels_select(0, 1), cpu_kernels_avx2());
+    if (cpu_fast_avx512())
+        ck_assert_ptr_eq(cpu_kernels_select(0, 0), cpu_fast_avx512());
+    setenv("WEFT_CPU", "portable", 1);
+    ck_assert_ptr_eq(cpu_kernels_select(0, 0), &cpu_fast_portable);
+    setenv("WEFT_CPU", "exact,portable", 1);
+    ck_assert_ptr_eq(cpu_kernels_select(0, 0), &cpu_kernels_portable);
+    setenv("WEFT_CPU", "avx2", 1);
+    if (cpu_fast_avx2())
+        ck_assert_ptr_eq(cpu_kernels_select(0, 0), cpu_fast_avx2());
+    unsetenv("WEFT_CPU");
 }
 END_TEST
 
@@ -247,11 +262,11 @@ int main(void)
 {
     Suite *suite = suite_create("cpu_kernels");
     TCase *tcase = tcase_create("core");
-    tcase_add_loop_test(tcase, test_products, 0, 2);
-    tcase_add_loop_test(tcase, test_expand, 0, 2);
+    tcase_add_loop_test(tcase, test_products, 0, TABLES);
+    tcase_add_loop_test(tcase, test_expand, 0, TABLES);
     tcase_add_test(tcase, test_half);
-    tcase_add_loop_test(tcase, test_norm_and_gate, 0, 2);
-    tcase_add_loop_test(tcase, test_attention, 0, 2);
+    tcase_add_loop_test(tcase, test_norm_and_gate, 0, TABLES);
+    tcase_add_loop_test(tcase, test_attention, 0, TABLES);
     tcase_add_test(tcase, test_select);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

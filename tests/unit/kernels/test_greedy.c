@@ -38,8 +38,11 @@ START_TEST(test_types)
     static const uint32_t types[] = {GGUF_TENSOR_F32,  GGUF_TENSOR_F16,  GGUF_TENSOR_BF16,
                                      GGUF_TENSOR_Q4_0, GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q5_0,
                                      GGUF_TENSOR_Q5_1, GGUF_TENSOR_Q8_0};
-    const struct cpu_options options = {
-        .slots = PROMPTS, .context = 128, .batch_max = 16, .force_portable = _i % 2 == 1};
+    const struct cpu_options options = {.exact = true,
+                                        .slots = PROMPTS,
+                                        .context = 128,
+                                        .batch_max = 16,
+                                        .force_portable = _i % 2 == 1};
     struct tiny_shape shape = tiny_default;
     shape.type = types[_i / 2];
     shape.seed = 40 + (uint64_t)_i;
@@ -51,7 +54,8 @@ END_TEST
 START_TEST(test_super_blocks)
 {
     static const uint32_t types[] = {GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q5_K, GGUF_TENSOR_Q6_K};
-    const struct cpu_options options = {.slots = PROMPTS, .context = 128, .batch_max = 16};
+    const struct cpu_options options = {
+        .exact = true, .slots = PROMPTS, .context = 128, .batch_max = 16};
     const struct tiny_shape shape = {.seed = 2,
                                      .type = types[_i],
                                      .embedding_type = types[_i],
@@ -69,7 +73,7 @@ END_TEST
 START_TEST(test_odd_widths)
 {
     const struct cpu_options options = {
-        .slots = 2, .context = 90, .batch_max = 7, .threads = 1 + (uint32_t)_i};
+        .exact = true, .slots = 2, .context = 90, .batch_max = 7, .threads = 1 + (uint32_t)_i};
     const struct tiny_shape shape = {.seed = 3,
                                      .type = GGUF_TENSOR_F16,
                                      .embedding_type = GGUF_TENSOR_F32,
@@ -94,7 +98,8 @@ START_TEST(test_families)
         {.arch = "qwen2", .scaling = "linear"},
         {.arch = "llama", .scaling = "yarn", .rope_factors = 1},
     };
-    const struct cpu_options options = {.slots = PROMPTS, .context = 128, .batch_max = 16};
+    const struct cpu_options options = {
+        .exact = true, .slots = PROMPTS, .context = 128, .batch_max = 16};
     struct tiny_shape shape = tiny_default;
     shape.seed = 90 + (uint64_t)_i;
     shape.arch = kinds[_i].arch;

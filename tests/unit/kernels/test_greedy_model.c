@@ -61,7 +61,8 @@ START_TEST(test_answers)
         "Name three rivers and say where each one ends.",
         "Write a C function that adds two numbers.",
     };
-    const struct cpu_options options = {.slots = PROMPTS, .context = CONTEXT, .batch_max = 64};
+    const struct cpu_options options = {
+        .exact = true, .slots = PROMPTS, .context = CONTEXT, .batch_max = 64};
     uint32_t tokens[PROMPTS][CONTEXT];
     uint32_t *prompts[PROMPTS];
     size_t counts[PROMPTS];

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Life of the CUDA backend: what it needs is found and taken at creation; a step allocates
+ * nothing. */
+#include "kernels/cuda/cuda.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/cuda/backend.h"
+
+#define CUDA_BATCH_DEFAULT 64u
+#define CUDA_BATCH_MAX     4096u
+#define CUDA_SLOTS_MAX     4096u
+#define CUDA_ALIGN         256u
+
+size_t cuda_kv_slot_bytes(const struct model *model, uint32_t context, bool half_kv)
+{
+    const size_t whole = ((size_t)context + OP_PAGE - 1) / OP_PAGE * OP_PAGE;
+    size_t bytes = (size_t)model->kv_head_count * model->head_width * 2 * (half_kv ? 2 : 4);
+    if (__builtin_mul_overflow(bytes, (size_t)model->layer_count, &bytes) ||
+        __builtin_mul_overflow(bytes, whole, &bytes))
+        return SIZE_MAX;
+    return bytes;
+}
+
+static int check_model(const struct model *m, char *why, size_t why_size)
+{
+    if (m->width % 4 || m->head_width % 4 || m->head_width > OP_HEAD_MAX ||
+        m->width > OP_COLS_MAX || m->ffn_width > OP_COLS_MAX ||
+        (uint64_t)m->head_count * m->head_width > OP_COLS_MAX) {
+        (void)snprintf(why, why_size,
+                       "a stream of %u, %u heads of %u and layers of %u run on the processor only",
+                       m->width, m->head_count, m->head_width, m->ffn_width);
+        return -ENOTSUP;
+    }
+    return 0;
+}
+
+static int allocate_kv(struct cuda *cuda)
+{
+    void *memory = NULL;
+    const size_t slot = cuda_kv_slot_bytes(cuda->model, cuda->context, cuda->half_kv);
+    if (__builtin_mul_overflow(slot, (size_t)cuda->slots, &cuda->kv_bytes))
+        return -ENOMEM;
+    const uint32_t stride = cuda->context / OP_PAGE + (cuda->context % OP_PAGE != 0);
+    int rc = pages_init(&cuda->pages, cuda->slots, cuda->context, OP_PAGE, cuda->slots * stride);
+    if (!rc)
+        rc = device_alloc(&memory, cuda->kv_bytes);
+    if (rc)
+        return rc;
+    cuda->kv = memory;
+    cuda->kv_layer_bytes = cuda->kv_bytes / cuda->model->layer_count;
+    rc = device_alloc(&memory, (size_t)cuda->slots * stride * sizeof(uint32_t));
+    cuda->tables = memory;
+    return rc;
+}
+
+static struct cuda_inputs inputs_in(void *memory, uint32_t batch_max)
+{
+    struct op_row *rows = memory;
+    uint32_t *words = (uint32_t *)(void *)(rows + batch_max);
+    return (struct cuda_inputs){rows, words, words + batch_max};
+}
+
+static int allocate_inputs(struct cuda *cuda)
+{
+    cuda->inputs_bytes = cuda->batch_max * (sizeof(struct op_row) + 2 * sizeof(uint32_t));
+    int rc = device_alloc_host(&cuda->inputs_memory, cuda->inputs_bytes);
+    if (!rc)
+        rc = device_alloc(&cuda->inputs_copy, cuda->inputs_bytes);
+    if (rc)
+        return rc;
+    cuda->inputs = inputs_in(cuda->inputs_memory, cuda->batch_max);
+    cuda->inputs_dev = inputs_in(cuda->inputs_copy, cuda->batch_max);
+    return 0;
+}
+
+static int allocate_work(struct cuda *cuda)
+{
+    const struct model *m = cuda->model;
+    const size_t attn = (size_t)m->head_count * m->head_width;
+    const size_t kv = (size_t)m->kv_head_count * m->head_width;
+    const struct {
+        float **at;
+        size_t floats; /* of all columns */
+    } parts[] = {
+        {&cuda->x, (size_t)m->width * cuda->batch_max},
+        {&cuda->q, attn * cuda->batch_max},
+        {&cuda->k, kv * cuda->batch_max},
+        {&cuda->v, kv * cuda->batch_max},
+        {&cuda->mixed, attn * cuda->batch_max},
+        {&cuda->gate, (size_t)m->ffn_width * cuda->batch_max},
+        {&cuda->up, (size_t)m->ffn_width * cuda->batch_max},
+        {&cuda->partial, op_partial_floats(cuda->batch_max, m->head_count, m->head_width)},
+        {&cuda->logits, (size_t)m->vocab * cuda->batch_max},
+    };
+    const size_t count = sizeof(parts) / sizeof(parts[0]);
+    void *memory = NULL;
+    for (size_t i = 0; i < count; i++)
+        cuda->work_bytes +=
+            (parts[i].floats * sizeof(float) + CUDA_ALIGN - 1) / CUDA_ALIGN * CUDA_ALIGN;
+    const int rc = device_alloc(&memory, cuda->work_bytes);
+    if (rc)
+        return rc;
+    cuda->work = memory;
+    uint8_t *at = cuda->work;
+    for (size_t i = 0; i < count; i++) {
+        *parts[i].at = (float *)(void *)at;
+        at += (parts[i].floats * sizeof(float) + CUDA_ALIGN - 1) / CUDA_ALIGN * CUDA_ALIGN;
+    }
+    return 0;
+}
+
+static void cuda_info(const exec_t *self, struct exec_info *out)
+{
+    const struct cuda *cuda = (const struct cuda *)self;
+    size_t free_bytes;
+    size_t total_bytes;
+    (void)device_use(&cuda->device);
+    device_memory(&free_bytes, &total_bytes);
+    *out = (struct exec_info){
+        .backend = "cuda",
+        .detail = cuda->device.name,
+        .slots = cuda->slots,
+        .context = cuda->context,
+        .batch_max = cuda->batch_max,
+        .vocab = cuda->model->vocab,
+        .weight_bytes = cuda->model->weight_bytes,
+        .kv_bytes = cuda->kv_bytes,
+        .work_bytes = cuda->work_bytes + cuda->inputs_bytes,
+        .free_bytes = free_bytes,
+    };
+}
+
+static void cuda_destroy(exec_t *self)
+{
+    struct cuda *cuda = (struct cuda *)self;
+    for (uint32_t i = 0; i < CUDA_GRAPH_COLUMNS; i++)
+        for (uint32_t j = 0; j < CUDA_GRAPH_LENGTHS; j++)
+            device_graph_destroy(cuda->graphs[i][j]);
+    device_free(cuda->weight_memory);
+    device_free(cuda->kv);
+    device_free(cuda->tables);
+    device_free(cuda->work);
+    device_free(cuda->inputs_copy);
+    device_free_host(cuda->inputs_memory);
+    device_close(&cuda->device);
+    pages_deinit(&cuda->pages);
+    free(cuda->layers);
+    free(cuda);
+}
+
+static const struct exec_ops cuda_ops = {
+    .forward = cuda_forward,
+    .info = cuda_info,
+    .destroy = cuda_destroy,
+};
+
+static int open_all(struct cuda *cuda, uint32_t device, char *why, size_t why_size)
+{
+    int rc = check_model(cuda->model, why, why_size);
+    if (rc)
+        return rc;
+    rc = device_open(&cuda->device, device);
+    if (rc) {
+        (void)snprintf(why, why_size, "there is no CUDA device %u", device);
+        return rc;
+    }
+    rc = cuda_load(cuda, why, why_size);
+    if (rc)
+        return rc;
+    rc = allocate_kv(cuda);
+    if (!rc)
+        rc = allocate_inputs(cuda);
+    if (!rc)
+        rc = allocate_work(cuda);
+    if (rc)
+        (void)snprintf(why, why_size,
+                       "%u slots of %u tokens take %zu MiB of KV cache, more than the device has "
+                       "free",
+                       cuda->slots, cuda->context, cuda->kv_bytes >> 20);
+    return rc;
+}
+
+int cuda_create(exec_t **out, const struct model *model, const struct cuda_options *options,
+                char *why, size_t why_size)
+{
+    *out = NULL;
+    if (why_size)
+        why[0] = 0;
+    struct cuda *cuda = calloc(1, sizeof(*cuda));
+    if (!cuda)
+        return -ENOMEM;
+    cuda->base.ops = &cuda_ops;
+    cuda->model = model;
+    cuda->slots = options->slots ? options->slots : 1;
+    cuda->context = options->context;
+    if (cuda->context == 0 || cuda->context > model->context)
+        cuda->context = model->context;
+    cuda->batch_max = options->batch_max ? options->batch_max : CUDA_BATCH_DEFAULT;
+    cuda->half_kv = options->half_kv;
+    int rc = -EINVAL;
+    if (cuda->slots <= CUDA_SLOTS_MAX && cuda->batch_max <= CUDA_BATCH_MAX)
+        rc = open_all(cuda, options->device, why, why_size);
+    if (rc) {
+        cuda_destroy(&cuda->base);
+        return rc;
+    }
+    *out = &cuda->base;
+    return 0;
+}

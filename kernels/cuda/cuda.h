@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cuda.h - the CUDA backend of exec.h: a model's weights and a paged KV cache on one device, a
+ * forward pass made of ops.h. Plain C; no type of the toolkit.
+ *
+ * Threads: as exec.h says; a forked child cannot use it.
+ * Errors: negative errno.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/exec.h"
+#include "kernels/model/model.h"
+
+struct cuda_options {
+    uint32_t device;    /* of device_count() */
+    uint32_t slots;     /* sequences with a KV cache; 0 = 1 */
+    uint32_t context;   /* positions of a slot; 0 or more than the model's = the model's */
+    uint32_t batch_max; /* rows of one forward; 0 = 64 */
+    bool half_kv;       /* keys and values as halves: half the memory, other numbers */
+};
+
+/* The model must outlive the backend. Weights are copied to the device. Returns 0, -EINVAL,
+ * -ENOMEM, -ENODEV without a device, -ENOTSUP for a model whose shapes or types the kernels do not
+ * take; `why` gets a sentence. */
+int cuda_create(exec_t **out, const struct model *model, const struct cuda_options *options,
+                char *why, size_t why_size);
+
+/* Bytes of KV cache that a slot of `context` positions takes; SIZE_MAX if beyond counting. */
+size_t cuda_kv_slot_bytes(const struct model *model, uint32_t context, bool half_kv);

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA backend, kernels and all, on the emulator: its logits are the processor's backend's, its
+ * promises of exec.h hold. */
+#include <check.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
+#include "tests/emu/emu.h"
+#include "tests/emu/runtime.h"
+#include "tests/unit/kernels/tiny_model.h"
+
+#define SLOTS     3u
+#define CONTEXT   64u
+#define BATCH     12u
+#define TOLERANCE 3e-5f /* of the largest logit */
+
+struct scene {
+    uint8_t *data;
+    struct model *model;
+    exec_t *cpu;
+    exec_t *cuda;
+    uint64_t rng;
+    uint32_t used[SLOTS];
+    float *expected;
+    float *got;
+};
+
+static struct model *open_model(const struct tiny_shape *shape, uint8_t **data)
+{
+    size_t size;
+    char why[128];
+    gguf_t *file;
+    struct model *model;
+    *data = tiny_write(shape, &size);
+    ck_assert_int_eq(gguf_open_memory(&file, *data, size, why, sizeof(why)), 0);
+    ck_assert_msg(model_create(&model, file, why, sizeof(why)) == 0, "%s", why);
+    return model;
+}
+
+static exec_t *open_cuda(const struct model *model, uint32_t batch_max, bool half_kv)
+{
+    const struct cuda_options options = {
+        .slots = SLOTS, .context = CONTEXT, .batch_max = batch_max, .half_kv = half_kv};
+    char why[160];
+    exec_t *cuda;
+    const int rc = cuda_create(&cuda, model, &options, why, sizeof(why));
+    ck_assert_msg(rc == 0, "%d: %s", rc, why);
+    return cuda;
+}
+
+static void scene_init(struct scene *s, const struct tiny_shape *shape, bool half_kv)
+{
+    const struct cpu_options cpu = {.exact = true,
+                                    .slots = SLOTS,
+                                    .context = CONTEXT,
+                                    .batch_max = BATCH,
+                                    .force_portable = true};
+    memset(s, 0, sizeof(*s));
+    s->rng = shape->seed;
+    s->model = open_model(shape, &s->data);
+    ck_assert_int_eq(cpu_create(&s->cpu, s->model, &cpu), 0);
+    s->cuda = open_cuda(s->model, BATCH, half_kv);
+    s->expected = calloc(BATCH * s->model->vocab, sizeof(float));
+    s->got = calloc(BATCH * s->model->vocab, sizeof(float));
+    ck_assert(s->expected && s->got);
+}
+
+static void scene_deinit(struct scene *s)
+{
+    exec_destroy(s->cuda);
+    exec_destroy(s->cpu);
+    model_destroy(s->model);
+    free(s->data);
+    free(s->expected);
+    free(s->got);
+    const char *fault = emu_fault();
+    ck_assert_msg(!fault, "%s", fault);
+    ck_assert_uint_eq(emu_allocated_bytes(), 0);
+}
+
+static uint32_t below(struct scene *s, uint32_t limit)
+{
+    return (uint32_t)(tiny_random(&s->rng) % limit);
+}
+
+/* Rows of some slots: pieces of prompts, single tokens, now and then from an earlier position. */
+static size_t random_rows(struct scene *s, struct exec_row *rows)
+{
+    size_t count = 0;
+    const uint32_t first = below(s, SLOTS);
+    const bool decode = below(s, 3) == 0;
+    for (uint32_t n = 0; n < SLOTS; n++) {
+        const uint32_t slot = (first + n) % SLOTS;
+        if (count && below(s, 3) == 0)
+            continue;
+        uint32_t at = s->used[slot];
+        if (at && (below(s, 6) == 0 || at + 6 > CONTEXT))
+            at = below(s, 2) ? 0 : below(s, at);
+        const uint32_t length = decode ? 1 : 1 + below(s, 5);
+        for (uint32_t i = 0; i < length && count < BATCH && at < CONTEXT; i++)
+            rows[count++] = (struct exec_row){slot, at++, below(s, s->model->vocab),
+                                              decode || i + 1 == length || below(s, 3) == 0};
+        s->used[slot] = at;
+    }
+    return count;
+}
+
+static void check_close(const struct scene *s, size_t wanted, float tolerance)
+{
+    float largest = 1.0f;
+    for (size_t i = 0; i < wanted * s->model->vocab; i++)
+        largest = fmaxf(largest, fabsf(s->expected[i]));
+    for (size_t i = 0; i < wanted * s->model->vocab; i++)
+        ck_assert_msg(fabsf(s->got[i] - s->expected[i]) <= tolerance * largest,
+                      "logit %zu is %.7g, not %.7g", i, (double)s->got[i], (double)s->expected[i]);
+}
+
+static void run_both(struct scene *s, uint32_t steps, float tolerance)
+{
+    for (uint32_t step = 0; step < steps; step++) {
+        struct exec_row rows[BATCH];
+        const size_t count = random_rows(s, rows);
+        size_t wanted = 0;
+        for (size_t i = 0; i < count; i++)
+            wanted += rows[i].want_logits;
+        memset(s->got, 0xff, BATCH * s->model->vocab * sizeof(float));
+        emu_set_order(step);
+        ck_assert_int_eq(exec_forward(s->cpu, rows, count, s->expected, NULL), 0);
+        const int rc = exec_forward(s->cuda, rows, count, s->got, NULL);
+        const char *fault = emu_fault();
+        ck_assert_msg(!fault, "step %u: %s", step, fault);
+        ck_assert_int_eq(rc, 0);
+        check_close(s, wanted, tolerance);
+    }
+    emu_set_order(0);
+}
+
+static const struct tiny_shape shapes[] = {
+    {1, GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q8_0, 2, 6, 2, 16, 160, 128, 0, NULL, NULL, 0, 0},
+    {2, GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, 2, 4, 4, 8, 96, 128, 1, "qwen2", NULL, 0, 0},
+    {3, GGUF_TENSOR_F16, GGUF_TENSOR_F32, 2, 6, 3, 12, 83, 128, 0, "qwen3", NULL, 0, 48},
+    {4, GGUF_TENSOR_Q4_0, GGUF_TENSOR_Q4_0, 1, 9, 1, 32, 64, 128, 1, NULL, "yarn", 0, 0},
+    {5, GGUF_TENSOR_BF16, GGUF_TENSOR_BF16, 1, 3, 3, 20, 52, 128, 0, NULL, NULL, 1, 0},
+    {6, GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q6_K, 1, 8, 2, 32, 256, 128, 0, NULL, "linear", 0, 0},
+    {7, GGUF_TENSOR_Q6_K, GGUF_TENSOR_Q4_K, 1, 4, 2, 64, 256, 128, 1, "qwen3", NULL, 0, 0},
+};
+#define SHAPES ((int)(sizeof(shapes) / sizeof(shapes[0])))
+
+START_TEST(logits_are_the_processors)
+{
+    struct scene s;
+    scene_init(&s, &shapes[_i], false);
+    run_both(&s, 9, TOLERANCE);
+    scene_deinit(&s);
+}
+END_TEST
+
+START_TEST(half_kv_is_close)
+{
+    struct scene s;
+    scene_init(&s, &tiny_default, true);
+    run_both(&s, 8, 4e-3f);
+    scene_deinit(&s);
+}
+END_TEST
+
+/* A prompt cut in any way, beside any others, as a graph or not: the same bits. */
+START_TEST(a_row_is_the_same_however_it_comes)
+{
+    struct scene s;
+    struct exec_row rows[BATCH];
+    const size_t length = 9;
+    scene_init(&s, &tiny_default, false);
+    uint32_t tokens[BATCH];
+    for (size_t i = 0; i < length; i++)
+        tokens[i] = below(&s, s.model->vocab);
+    for (size_t i = 0; i < length; i++) { /* one at a time: graphs */
+        rows[0] = (struct exec_row){0, (uint32_t)i, tokens[i], true};
+        ck_assert_int_eq(exec_forward(s.cuda, rows, 1, s.expected, NULL), 0);
+    }
+    for (size_t cut = 1; cut < length; cut++) {
+        size_t count = 0;
+        for (size_t i = 0; i < cut; i++)
+            rows[count++] = (struct exec_row){1, (uint32_t)i, tokens[i], false};
+        ck_assert_int_eq(exec_forward(s.cuda, rows, count, s.got, NULL), 0);
+        count = 0;
+        if (cut % 2)
+            rows[count++] = (struct exec_row){2, 0, 7, false};
+        for (size_t i = cut; i < length; i++)
+            rows[count++] = (struct exec_row){1, (uint32_t)i, tokens[i], i + 1 == length};
+        ck_assert_int_eq(exec_forward(s.cuda, rows, count, s.got, NULL), 0);
+        ck_assert_mem_eq(s.got, s.expected, s.model->vocab * sizeof(float));
+    }
+    scene_deinit(&s);
+}
+END_TEST
+
+/* A graph is captured once and then only launched. */
+START_TEST(decoding_steps_are_graphs)
+{
+    struct scene s;
+    struct exec_row row = {0, 0, 5, true};
+    scene_init(&s, &tiny_default, false);
+    ck_assert_int_eq(exec_forward(s.cuda, &row, 1, s.got, NULL), 0);
+    const size_t allocated = emu_allocated_bytes();
+    for (row.position = 1; row.position < 20; row.position++) {
+        const uint64_t before = emu_graph_launches();
+        ck_assert_int_eq(exec_forward(s.cuda, &row, 1, s.got, NULL), 0);
+        ck_assert_uint_eq(emu_graph_launches(), before + 1);
+        ck_assert_uint_eq(emu_allocated_bytes(), allocated);
+    }
+    scene_deinit(&s);
+}
+END_TEST
+
+START_TEST(a_stopped_batch_may_come_again)
+{
+    struct scene s;
+    struct exec_watch watch = {0};
+    struct exec_row rows[4];
+    scene_init(&s, &tiny_default, false);
+    for (uint32_t i = 0; i < 4; i++)
+        rows[i] = (struct exec_row){0, i, i * 3, i == 3};
+    ck_assert_int_eq(exec_forward(s.cuda, rows, 4, s.expected, &watch), 0);
+    ck_assert_uint_eq(watch.progress, s.model->layer_count);
+    atomic_store(&watch.stop, true);
+    ck_assert_int_eq(exec_forward(s.cuda, rows, 4, s.got, &watch), -ECANCELED);
+    const struct exec_row behind = {0, 1, 1, true};
+    ck_assert_int_eq(exec_forward(s.cuda, &behind, 1, s.got, NULL), -EINVAL);
+    atomic_store(&watch.stop, false);
+    ck_assert_int_eq(exec_forward(s.cuda, rows, 4, s.got, &watch), 0);
+    ck_assert_mem_eq(s.got, s.expected, s.model->vocab * sizeof(float));
+    scene_deinit(&s);
+}
+END_TEST
+
+START_TEST(bad_rows_are_refused)
+{
+    struct scene s;
+    scene_init(&s, &tiny_default, false);
+    const struct exec_row bad[] = {
+        {SLOTS, 0, 0, true}, {0, 1, 0, true}, {0, CONTEXT, 0, true}, {0, 0, TINY_VOCAB, true}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        ck_assert_int_eq(exec_forward(s.cuda, &bad[i], 1, s.got, NULL), -EINVAL);
+    const struct exec_row apart[] = {{0, 0, 0, false}, {1, 0, 0, false}, {0, 1, 0, true}};
+    ck_assert_int_eq(exec_forward(s.cuda, apart, 3, s.got, NULL), -EINVAL);
+    ck_assert_int_eq(exec_forward(s.cuda, apart, 0, s.got, NULL), -EINVAL);
+    scene_deinit(&s);
+}
+END_TEST
+
+START_TEST(models_without_kernels_are_refused)
+{
+    struct tiny_shape shape = tiny_default;
+    const struct cuda_options options = {.slots = 1};
+    const struct cuda_options elsewhere = {.device = 7};
+    char why[160];
+    uint8_t *data;
+    exec_t *cuda;
+    shape.head_width = 10; /* no multiple of four */
+    shape.type = GGUF_TENSOR_F32;
+    shape.embedding_type = GGUF_TENSOR_F32;
+    struct model *model = open_model(&shape, &data);
+    ck_assert_int_eq(cuda_create(&cuda, model, &options, why, sizeof(why)), -ENOTSUP);
+    ck_assert_ptr_null(cuda);
+    ck_assert_ptr_nonnull(strstr(why, "processor"));
+    model_destroy(model);
+    free(data);
+    model = open_model(&tiny_default, &data);
+    ck_assert_int_eq(cuda_create(&cuda, model, &elsewhere, why, sizeof(why)), -ENODEV);
+    ck_assert_uint_eq(emu_allocated_bytes(), 0);
+    model_destroy(model);
+    free(data);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("cuda_backend");
+    TCase *tcase = tcase_create("backend");
+    tcase_add_loop_test(tcase, logits_are_the_processors, 0, SHAPES);
+    tcase_add_test(tcase, half_kv_is_close);
+    tcase_add_test(tcase, a_row_is_the_same_however_it_comes);
+    tcase_add_test(tcase, decoding_steps_are_graphs);
+    tcase_add_test(tcase, a_stopped_batch_may_come_again);
+    tcase_add_test(tcase, bad_rows_are_refused);
+    tcase_add_test(tcase, models_without_kernels_are_refused);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
