@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_mesh.c - whole meshes in virtual time: loss, far places, odd clocks; a seed is a run. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/cluster.h"
+
+struct tally {
+    uint32_t dead;
+    uint64_t last_dead_ns;
+};
+
+static void count_dead(struct cluster *cluster, uint32_t node, const struct swim_event *event,
+                       void *user)
+{
+    struct tally *tally = user;
+    (void)node;
+    if (event->type == SWIM_EVENT_DEAD) {
+        tally->dead++;
+        tally->last_dead_ns = vnet_now_ns(cluster->vnet);
+    }
+}
+
+static struct cluster *begin(const struct cluster_options *options, struct tally *tally)
+{
+    struct cluster *cluster;
+    struct cluster_hooks hooks = {.event = count_dead, .user = tally};
+    memset(tally, 0, sizeof(*tally));
+    ck_assert_int_eq(cluster_create(&cluster, options, &hooks), 0);
+    for (uint32_t i = 0; i < options->nodes; i++) {
+        cluster_start(cluster, i);
+    }
+    vnet_run(cluster->vnet, 30 * NS_PER_S);
+    return cluster;
+}
+
+static const struct delay near = {.kind = DELAY_CONSTANT, .constant_ns = 500 * NS_PER_US};
+static const struct delay far = {.kind = DELAY_CONSTANT, .constant_ns = 150 * NS_PER_MS};
+
+START_TEST(a_death_is_known_to_all_soon)
+{
+    struct tally tally;
+    struct cluster_options options = {
+        .nodes = 32, .seed = 5 + (uint64_t)_i, .delay = &near, .odd_clocks = true};
+    struct cluster *cluster = begin(&options, &tally);
+    ck_assert(cluster_agrees(cluster));
+    ck_assert_uint_eq(tally.dead, 0);
+    uint64_t kill_ns = vnet_now_ns(cluster->vnet);
+    cluster_crash(cluster, 9);
+    vnet_run(cluster->vnet, kill_ns + 10 * NS_PER_S);
+    ck_assert_uint_eq(tally.dead, 31);
+    ck_assert_uint_le(tally.last_dead_ns, kill_ns + 6 * NS_PER_S);
+    ck_assert(cluster_agrees(cluster));
+    cluster_destroy(cluster);
+}
+END_TEST
+
+/* 300 ms there and back, a fifth of all datagrams lost: nobody dies of it in five minutes. */
+START_TEST(far_and_lossy_is_not_dead)
+{
+    struct tally tally;
+    struct cluster_options options = {
+        .nodes = 16, .seed = 3, .delay = &far, .jitter = 0.2, .loss = 0.2};
+    struct cluster *cluster = begin(&options, &tally);
+    vnet_run(cluster->vnet, 300 * NS_PER_S);
+    ck_assert_uint_eq(tally.dead, 0);
+    cluster_destroy(cluster);
+}
+END_TEST
+
+/* What a quiet node sends does not grow with the mesh. */
+START_TEST(quiet_costs_the_same_at_any_size)
+{
+    static const uint32_t sizes[] = {4, 16, 64};
+    for (unsigned i = 0; i < 3; i++) {
+        struct tally tally;
+        struct cluster_options options = {.nodes = sizes[i], .seed = 1, .delay = &near};
+        struct cluster *cluster = begin(&options, &tally);
+        uint64_t before = cluster_bytes(cluster);
+        vnet_run(cluster->vnet, 90 * NS_PER_S);
+        double rate = (double)(cluster_bytes(cluster) - before) / sizes[i] / 60.0;
+        ck_assert_double_le(rate, 325.0);
+        ck_assert_double_ge(rate, 100.0);
+        cluster_destroy(cluster);
+    }
+}
+END_TEST
+
+static uint64_t run_of(uint64_t seed)
+{
+    struct tally tally;
+    struct cluster_options options = {.nodes = 8,
+                                      .seed = seed,
+                                      .delay = &near,
+                                      .loss = 0.1,
+                                      .jitter = 0.3,
+                                      .odd_clocks = true,
+                                      .corrupted = 0.01,
+                                      .replayed = 0.02};
+    struct cluster *cluster = begin(&options, &tally);
+    cluster_crash(cluster, 3);
+    vnet_run(cluster->vnet, 60 * NS_PER_S);
+    uint64_t fingerprint = vnet_fingerprint(cluster->vnet);
+    cluster_destroy(cluster);
+    return fingerprint;
+}
+
+START_TEST(a_seed_is_a_run)
+{
+    ck_assert_uint_eq(run_of(1), run_of(1));
+    ck_assert_uint_ne(run_of(1), run_of(2));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("swim_mesh");
+    TCase *cases = tcase_create("mesh");
+    tcase_set_timeout(cases, 240);
+    tcase_add_loop_test(cases, a_death_is_known_to_all_soon, 0, 3);
+    tcase_add_test(cases, far_and_lossy_is_not_dead);
+    tcase_add_test(cases, quiet_costs_the_same_at_any_size);
+    tcase_add_test(cases, a_seed_is_a_run);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
