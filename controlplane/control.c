@@ -186,6 +186,8 @@ static json_t *member_json(const struct member *member, uint64_t now_ns)
         json_object_set_new(json, "client_address",
                             json_string(addr_format(&member->client_address, address)));
     }
+    json_object_set_new(json, "latitude_deg", json_real(member->latitude_deg));
+    json_object_set_new(json, "longitude_deg", json_real(member->longitude_deg));
     /* Not measured is null, not 0: nobody is 0 us away. */
     json_object_set_new(json, "rtt_us",
                         member->srtt_ns != 0 ? json_real((double)member->srtt_ns / 1e3)

@@ -30,12 +30,14 @@ int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_pcap(int argc, char **argv);
+int cmd_query(int argc, char **argv);
 int cmd_conf_check(int argc, char **argv);
 
 extern const char cmd_run_usage[];
 extern const char cmd_status_usage[];
 extern const char cmd_top_usage[];
 extern const char cmd_pcap_usage[];
+extern const char cmd_query_usage[];
 extern const char cmd_conf_check_usage[];
 
 /* Says what is wrong with a command line and where help is. Returns CLI_USAGE. */

@@ -29,7 +29,8 @@ const char cmd_run_usage[] =
     "\n"
     "  --node HOST[:PORT]   any node of the mesh, or several with commas: the next is asked when "
     "one\n"
-    "                       does not answer; else the environment's WEFT_NODE\n"
+    "                       does not answer; unix:PATH is this machine's own node, PATH its\n"
+    "                       sockets.port; else the environment's WEFT_NODE\n"
     "  --model NAME         default " DEFAULT_MODEL "\n"
     "  --system TEXT        a system message before the prompt\n"
     "  --raw                the prompt is plain text to go on with, not a chat message\n"
@@ -256,7 +257,8 @@ static int options_read(struct run *run, int argc, char **argv)
     }
     run->prompt = optind < argc ? argv[optind] : NULL;
     if (run->opts.node == NULL || run->opts.node[0] == '\0') {
-        return cli_usage_error("run", "no node; give --node HOST[:PORT] or set WEFT_NODE");
+        return cli_usage_error("run",
+                               "no node; give --node HOST[:PORT] or unix:PATH, or set WEFT_NODE");
     }
     if (run->raw && run->system != NULL) {
         return cli_usage_error("run", "--system and --raw exclude each other");

@@ -13,6 +13,8 @@ static const struct cli_command commands[] = {
     {"run", cmd_run, "ask a mesh and print the answer as it comes", cmd_run_usage},
     {"status", cmd_status, "show what a node on this machine knows", cmd_status_usage},
     {"top", cmd_top, "watch the nodes of this machine", cmd_top_usage},
+    {"query", cmd_query, "which nodes could take a request, and what bars the others",
+     cmd_query_usage},
     {"pcap", cmd_pcap, "capture a node's datagrams, with what became of each", cmd_pcap_usage},
     {"conf-check", cmd_conf_check, "check a node's configuration file", cmd_conf_check_usage},
     {"version", cmd_version, "print the version", "\n"},

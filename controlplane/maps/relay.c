@@ -97,7 +97,7 @@ uint32_t relay_choose(const struct relay_leg *direct, const struct relay_way *wa
         struct relay_leg way = whole_way(&ways[i]);
         bool pays = direct == NULL || saves(direct, &way, 2);
         bool beats = !keep || saves(&kept, &way, 1);
-        if (ways[i].node == current || !pays || !beats) {
+        if (!pays || !beats) {
             continue;
         }
         if (way.rtt_ns < best_ns || (way.rtt_ns == best_ns && ways[i].node < best)) {

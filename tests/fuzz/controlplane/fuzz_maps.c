@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_maps.c - any bytes to the decoders of controlplane/maps: resource messages (into a map, in a
- * row), coordinates, digests, and policy files. The first byte picks one. A policy is signed here,
+ * row), coordinates, digests, policy files and
+ * witnesses. The first byte picks one. A policy is signed here,
  * or the fuzzer would never get past the signature. */
 #include <sodium.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "controlplane/maps/policy.h"
 #include "controlplane/maps/resource.h"
 #include "controlplane/maps/vivaldi.h"
+#include "controlplane/maps/witness.h"
 
 #define NODES_MAX  4u
 #define POLICY_MAX 4096u
@@ -97,12 +99,29 @@ static void policies(const uint8_t *data, size_t size)
     policy_destroy(policy);
 }
 
+static void witnesses(const uint8_t *data, size_t size)
+{
+    static struct position_map positions;
+    struct witness witness;
+    struct relay_map relays;
+    uint8_t again[WITNESS_WIRE_MAX];
+    if (!witness_read(&witness, data, size)) {
+        return;
+    }
+    expect(witness_write(&witness, again) == size && memcmp(again, data, size) == 0);
+    expect(relay_init(&relays, NODES_MAX, 1) == 0);
+    position_init(&positions);
+    witness_apply(&witness, 1, &relays, &positions, NS_PER_MS, 1000 * NS_PER_S);
+    expect(relays.slots.used <= NODES_MAX && positions.suspect_count <= 1);
+    relay_deinit(&relays);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const decoders[])(const uint8_t *, size_t) = {resources, coordinates, digests,
-                                                                policies};
+                                                                policies, witnesses};
     if (size > 0) {
-        decoders[data[0] % 4](data + 1, size - 1);
+        decoders[data[0] % 5](data + 1, size - 1);
     }
     return 0;
 }

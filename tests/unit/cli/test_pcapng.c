@@ -156,7 +156,7 @@ START_TEST(words)
     ck_assert_str_eq(text, "let go of");
     record = (struct tap_record){.point = TAP_WORKER_OUT};
     verdict_text(&record, text, sizeof(text));
-    ck_assert_str_eq(text, "to the local worker");
+    ck_assert_str_eq(text, "to the local worker or a local client");
     ck_assert(verdict_goes_out(&record) && verdict_of_worker(&record));
     record = (struct tap_record){.point = 200, .verdict = 200};
     verdict_text(&record, text, sizeof(text));

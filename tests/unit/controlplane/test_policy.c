@@ -176,7 +176,8 @@ START_TEST(verdicts_like_a_plain_reading)
                                          .jurisdiction_count = rng_below(&rng, 3)};
         static const char *const lists[] = {NULL, "local", "acme, local", "nobody"};
         uint32_t list = rng_below(&rng, 4);
-        request.providers = policy_providers(policy, lists[list]);
+        request.providers =
+            list == 0 ? POLICY_PROVIDERS_ALL : policy_providers(policy, lists[list]);
         for (uint32_t j = 0; j < request.jurisdiction_count; j++) {
             strcpy(request.jurisdictions[j], places[rng_below(&rng, 3)]);
         }
