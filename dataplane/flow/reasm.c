@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reasm.c - see reasm.h. The list of ranges is short and sorted, so insertion is a linear walk. */
+/* reasm.c - see reasm.h. The list of ranges is short and sorted, so insertion is a walk, from
+ * its end, where most bytes arrive. */
 #include "dataplane/flow/reasm.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #define REASM_CAPACITY_MIN 256u
+#define REASM_RANGES_MIN   16u
 
 void reasm_init(struct reasm *r)
 {
@@ -17,8 +19,10 @@ void reasm_init(struct reasm *r)
 void reasm_deinit(struct reasm *r)
 {
     free(r->data);
+    free(r->ranges);
     r->data = NULL;
-    r->capacity = 0;
+    r->ranges = NULL;
+    r->capacity = r->range_count = r->range_capacity = 0;
 }
 
 int reasm_set_total(struct reasm *r, uint32_t total)
@@ -52,6 +56,25 @@ static int reasm_reserve(struct reasm *r, uint32_t need)
     }
     r->data = data;
     r->capacity = capacity;
+    return 0;
+}
+
+/* Room for one range more. */
+static int reasm_reserve_range(struct reasm *r)
+{
+    if (r->range_count < r->range_capacity) {
+        return 0;
+    }
+    if (r->range_count == REASM_RANGES_MAX) {
+        return -ENOBUFS;
+    }
+    uint32_t capacity = r->range_capacity != 0 ? 2 * r->range_capacity : REASM_RANGES_MIN;
+    struct reasm_range *ranges = realloc(r->ranges, capacity * sizeof(*ranges));
+    if (ranges == NULL) {
+        return -ENOMEM;
+    }
+    r->ranges = ranges;
+    r->range_capacity = capacity;
     return 0;
 }
 
@@ -101,18 +124,16 @@ int reasm_insert(struct reasm *r, uint32_t offset, const void *data, uint32_t le
     if (begin >= end) {
         return 0;
     }
-    uint32_t first = 0;
-    while (first < r->range_count && r->ranges[first].end < begin) {
-        first++;
+    uint32_t last = r->range_count; /* [first, last) touch it */
+    while (last > 0 && r->ranges[last - 1].begin > end) {
+        last--;
     }
-    uint32_t last = first;
-    while (last < r->range_count && r->ranges[last].begin <= end) {
-        last++;
+    uint32_t first = last;
+    while (first > 0 && r->ranges[first - 1].end >= begin) {
+        first--;
     }
-    if (first == last && begin != r->cum && r->range_count == REASM_RANGES_MAX) {
-        return -ENOBUFS;
-    }
-    int rc = reasm_reserve(r, end - r->base);
+    int rc = first == last && begin != r->cum ? reasm_reserve_range(r) : 0;
+    rc = rc == 0 ? reasm_reserve(r, end - r->base) : rc;
     if (rc != 0) {
         return rc;
     }
@@ -127,6 +148,7 @@ int reasm_insert(struct reasm *r, uint32_t offset, const void *data, uint32_t le
         merged.end = have.end > merged.end ? have.end : merged.end;
     }
     fresh += reasm_copy(r, offset, data, at, end);
+    r->received += fresh;
     if (merged.begin == r->cum && first == last) {
         r->cum = merged.end; /* in order: the usual case touches no list */
     } else {

@@ -18,6 +18,14 @@ void request_conn_init(struct request_conn *conn, uint64_t conn_id, uint32_t con
     pmtu_init(&conn->pmtu);
 }
 
+void request_conn_late(struct request_conn *conn, uint64_t late_ns)
+{
+    for (uint32_t i = 0; i < REQUEST_PEERS; i++) {
+        struct request_peer *peer = &conn->peers[i];
+        peer->suspect_ns += peer->suspect_ns != 0 ? late_ns : 0;
+    }
+}
+
 static uint64_t request_open_rto_ns(const struct request *r)
 {
     uint64_t rto = REQUEST_OPEN_RTO_NS << (r->tries < 5 ? r->tries : 5);
@@ -183,7 +191,7 @@ static struct request_peer *request_peer(struct request_conn *conn, uint16_t nod
 static void request_alive(struct request *r, const struct request_conn *conn, uint64_t now_ns)
 {
     r->life_ns = now_ns;
-    r->probes = 0;
+    r->probes = r->cookies = 0;
     r->probe_due = r->suspect = false;
     r->probe_ns = now_ns + request_quiet_ns(r, conn);
 }
@@ -385,8 +393,21 @@ static void request_need_ack(struct request *r, const struct request_conn *conn,
     request_check_gap(r, conn, now_ns);
 }
 
+/* Takes over what is asked for again: behind what was asked for before, or instead of it. */
+static void request_lack(struct request *r, struct reasm_range range)
+{
+    if (r->lacks_count != 0 && range.begin < r->lacks[r->lacks_count - 1].end) {
+        r->lacks_count = 0;
+    }
+    range.end = range.end < r->sent_to ? range.end : r->sent_to;
+    if (r->lacks_count < REQUEST_LACKS && range.begin < range.end) {
+        r->lacks[r->lacks_count++] = range;
+    }
+}
+
 static void request_resend_req(struct request *r, struct request_conn *conn,
-                               struct datagram_payload payload, uint64_t now_ns)
+                               const struct weft_rsp *rsp, struct datagram_payload payload,
+                               uint64_t now_ns)
 {
     struct weft_range range[REQUEST_LACKS];
     uint32_t count = payload.len / (uint32_t)sizeof(range[0]);
@@ -402,19 +423,17 @@ static void request_resend_req(struct request *r, struct request_conn *conn,
     if (count == 0) {
         return;
     }
-    if (range[0].begin > r->lacked) { /* what it asks for next: the rest has arrived */
-        r->lacked = range[0].begin;
+    uint32_t cum = rsp->h.offset < range[0].begin ? rsp->h.offset : range[0].begin;
+    if (cum > r->lacked) { /* the rest before it has arrived */
+        r->lacked = cum;
         r->step_ns = now_ns;
     }
-    pmtu_arrived(&conn->pmtu, r->hdr.req_seq, range[0].begin, now_ns);
+    pmtu_arrived(&conn->pmtu, r->hdr.req_seq, cum, now_ns);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t end = range[i].end;
-        pmtu_lost(&conn->pmtu, r->hdr.req_seq, range[i].begin, end, now_ns);
-        r->granted = end > r->granted ? end : r->granted;
-        end = end < r->sent_to ? end : r->sent_to;
-        r->lacks[i] = (struct reasm_range){range[i].begin, end};
+        pmtu_lost(&conn->pmtu, r->hdr.req_seq, range[i].begin, range[i].end, now_ns);
+        r->granted = range[i].end > r->granted ? range[i].end : r->granted;
+        request_lack(r, (struct reasm_range){range[i].begin, range[i].end});
     }
-    r->lacks_count = count;
     r->result.resends++;
 }
 
@@ -438,8 +457,11 @@ static void request_cookie(struct request *r, struct request_conn *conn,
         r->sample_ns = 0;
         r->try_ns = now_ns + request_open_rto_ns(r);
         break;
-    case REQUEST_ACCEPTED:
-        r->probe_ns = now_ns;
+    case REQUEST_ACCEPTED: /* the worker learns the new way by it */
+        r->ack_ns = r->held ? now_ns : r->ack_ns;
+        r->probe_due = !r->held;
+        r->probed_ns = now_ns;
+        r->probes += r->probes == 0;
         break;
     case REQUEST_CANCELLING:
         r->try_ns = now_ns;
@@ -530,7 +552,7 @@ void request_input(struct request *r, struct request_conn *conn, const struct we
         pmtu_arrived(&conn->pmtu, r->hdr.req_seq, rsp->h.offset, now_ns);
         request_grant(r, rsp->h.arg, now_ns);
     } else if (r->state == REQUEST_ACCEPTED && rsp->h.type == WEFT_T_RESEND_REQ) {
-        request_resend_req(r, conn, payload, now_ns);
+        request_resend_req(r, conn, rsp, payload, now_ns);
     }
 }
 

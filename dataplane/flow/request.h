@@ -20,9 +20,9 @@
  * Before the first of these, when a probe has not been answered for a round-trip timeout and
  * nothing was heard for 200 ms, it is `suspect`: somebody else may begin to go on.
  *
- * Where the GRANT named no alternate and no other node could be asked, the first two bounds are two
- * seconds at least: nobody could go on. Whatever the estimates say, `stall_ns` of silence is the
- * end.
+ * Where the GRANT named no alternate and no other node could be asked, the first two bounds are
+ * four seconds at least: nobody could go on. Whatever the estimates say, `stall_ns` of silence is
+ * the end.
  *
  * Threads: none; all times are of one monotonic clock given by the caller.
  */
@@ -48,7 +48,7 @@
 #define REQUEST_SILENT_NS          (150 * NS_PER_MS) /* floor of probes without an answer */
 #define REQUEST_SILENT_RTOS        6u
 #define REQUEST_SUSPECT_NS         (200 * NS_PER_MS) /* floor of what makes suspicious */
-#define REQUEST_ALONE_NS           (2 * NS_PER_S) /* floor of both where nobody else could go on */
+#define REQUEST_ALONE_NS           (4 * NS_PER_S) /* floor of both where nobody else could go on */
 #define REQUEST_STUCK_NS           (200 * NS_PER_MS)
 #define REQUEST_STUCK_FIRST_NS     (5 * NS_PER_S)
 #define REQUEST_STUCK_GAPS         10u
@@ -64,7 +64,7 @@
 #define REQUEST_PEERS              64u   /* a power of two */
 #define REQUEST_TRIES              5u
 #define REQUEST_STALL_NS           (5 * NS_PER_S)
-#define REQUEST_LACKS              8u /* gaps filled per RESEND_REQ */
+#define REQUEST_LACKS              64u /* gaps of the request to be filled at a time */
 #define REQUEST_HELD_ACK_NS        (2 * NS_PER_S)
 #define REQUEST_OUT_MAX            WEFT_DATAGRAM_MAX
 
@@ -122,7 +122,7 @@ struct request {
     uint16_t stray;         /* another node that answered: to be cancelled there */
     bool stray_due;
     uint64_t cookie_sent; /* in the latest fragment */
-    uint32_t cookies;     /* restarts for a new one */
+    uint32_t cookies;     /* restarts for a new one since the worker was heard */
     uint32_t tries;       /* datagrams in a row without an answer while opening ... */
     uint32_t tries_max;   /* ... and how many are too many */
     uint64_t try_ns;      /* next try while opening; next CANCEL while cancelling */
@@ -180,6 +180,9 @@ struct request_text {
 /* Zero tries or stall means the default. */
 void request_conn_init(struct request_conn *conn, uint64_t conn_id, uint32_t connect_tries,
                        uint64_t stall_ns);
+
+/* The caller itself was late by so much: it cannot tell whether anybody was silent meanwhile. */
+void request_conn_late(struct request_conn *conn, uint64_t late_ns);
 
 /*
  * Begins a request. Of `hdr` the caller fills req_seq, session, prio_mode, route block fields

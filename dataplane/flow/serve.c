@@ -133,6 +133,16 @@ void serve_grant(struct serve *s, const struct weft_job *job)
     }
 }
 
+void serve_resend_req(const struct weft_job *job, const struct weft_range *gaps, uint32_t count)
+{
+    struct serve *s = job->serve;
+    uint32_t place = s->controls_head;
+    serve_control(s, &job->last, WEFT_T_RESEND_REQ, job->granted, gaps, count * sizeof(*gaps));
+    if (s->controls_head != place) {
+        s->controls[place & (SERVE_CONTROLS_MAX - 1)].rsp.h.offset = job->body.cum;
+    }
+}
+
 static void serve_busy(struct serve *s, const struct weft_job *job)
 {
     serve_control(s, &job->last, WEFT_T_BUSY, s->load.steps, NULL, 0);
@@ -173,31 +183,11 @@ static uint64_t serve_sample(struct weft_job *job, const struct weft_req *req, u
     return rtt_ns;
 }
 
-static void serve_progress(struct serve *s, struct weft_job *job, uint32_t cum_before,
-                           uint64_t now_ns)
-{
-    struct reasm_range gap;
-    bool gaps = reasm_gap(&job->body, &gap);
-    uint64_t rto_ns = rtt_rto_ns(&job->rtt, 0);
-    if (job->asked.end > job->body.cum) {
-        /* outstanding: its own timer runs */
-    } else if (!gaps) {
-        job->ask_ns = now_ns + rto_ns;
-    } else if (job->asked.end > cum_before && gap.begin < job->seen) {
-        serve_job_ask(job, gap, now_ns); /* one gap closed: the next is as old as that one */
-    } else if (job->ask_ns > now_ns + rto_ns / SERVE_REORDER_SHARE) {
-        job->ask_ns = now_ns + rto_ns / SERVE_REORDER_SHARE;
-        job->seen = reasm_furthest(&job->body);
-    }
-    serve_extend_grant(s, job, now_ns);
-}
-
 /* One fragment of a request that is not complete. The job may be gone afterwards. */
 static void serve_receive(struct serve *s, struct weft_job *job, const struct weft_req *req,
                           struct datagram_payload payload, bool first, uint64_t now_ns)
 {
     uint32_t before = job->body.capacity;
-    uint32_t cum_before = job->body.cum;
     int fresh = -1;
     if (req->h.msg_len == job->body.total) {
         fresh = reasm_insert(&job->body, req->h.offset, payload.data, payload.len,
@@ -219,7 +209,8 @@ static void serve_receive(struct serve *s, struct weft_job *job, const struct we
         uint64_t rtt_ns = serve_sample(job, req, payload.len, now_ns);
         bool marked = (req->h.flags & WEFT_F_ECN_ECHO) != 0;
         cc_on_data(&job->cc, (uint32_t)fresh, rtt_ns, marked, now_ns);
-        serve_progress(s, job, cum_before, now_ns);
+        serve_ask_progress(job, now_ns);
+        serve_extend_grant(s, job, now_ns);
     }
     serve_job_update(job);
 }

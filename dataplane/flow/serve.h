@@ -8,7 +8,8 @@
  * serve_due_ns() has come, and after either serve_output() until it returns 0. Callbacks run inside
  * serve_input() and serve_tick(); they may emit to and finish any job, but not destroy the server.
  *
- * serve.c takes datagrams in, serve_job.c is the life of one request, serve_out.c sends.
+ * serve.c takes datagrams in, serve_job.c is the life of one request, serve_ask.c what it still
+ * lacks, serve_out.c sends.
  * Threads: none; all times are of one monotonic clock given by the caller.
  */
 #pragma once
@@ -35,8 +36,9 @@
 #define SERVE_CONTROLS_MAX      4096u           /* answers waiting to be sent; a power of two */
 #define SERVE_GIVE_UP_NS        (5 * NS_PER_S)  /* silence of an unfinished or finished exchange */
 #define SERVE_CLIENT_GONE_NS    (10 * NS_PER_S) /* silence during a job */
-#define SERVE_REORDER_SHARE     4u /* a gap may close by itself for this part of an RTO */
-#define SERVE_ASK_RANGES        8u /* gaps of a request asked for at a time */
+#define SERVE_REORDER_SHARE     4u  /* a gap may close by itself for this part of an RTO */
+#define SERVE_ASK_RANGES        32u /* gaps of a request asked for at a time */
+#define SERVE_WAY_UNKNOWN_NS    (500 * NS_PER_MS) /* RTO floor of what answers the first GRANT */
 #define SERVE_RETRY_MIN_US      1000u
 #define SERVE_OUT_MAX           WEFT_DATAGRAM_MAX
 #define SERVE_RESEND_BURST      (WEFT_UNSCHEDULED_MAX * WEFT_RSP_PAYLOAD_SAFE)
@@ -64,6 +66,19 @@ enum serve_state {
     SERVE_RECEIVING, /* request not complete */
     SERVE_RUNNING,   /* the runtime has it */
     SERVE_FINISHED,  /* DONE is in the reply; waits for the last ACK */
+};
+
+/* What a request lacks (serve_ask.c); times are TIMER_NEVER if nothing is waited for. */
+struct serve_ask {
+    uint32_t asked_to;  /* gaps before it have been asked for */
+    uint32_t seen;      /* gaps between the two are asked for ... */
+    uint64_t fresh_ns;  /* ... then */
+    uint32_t round_to;  /* gaps before it have been asked for before the round began ... */
+    uint32_t round_cum; /* ... when the first of them was here */
+    uint64_t round_ns;  /* ... and again then, if they are still open */
+    uint64_t quiet_ns;  /* without any gap: when the rest is asked for */
+    uint32_t repeats;   /* in a row, of what does not come */
+    uint32_t lost;      /* gaps before it are known to congestion control */
 };
 
 /* Reply bytes [base, end) kept; those before `acked` may go. */
@@ -99,11 +114,7 @@ struct weft_job {
     uint32_t granted_before; /* a byte from here on answers the GRANT ... */
     uint64_t granted_ns;     /* ... that went then; 0 = sampled */
     struct rtt rtt;
-    struct reasm_range asked; /* RESEND_REQ outstanding if end > body.cum; has gaps of its own */
-    uint32_t asks;
-    uint32_t lost; /* gaps before it are known to congestion control */
-    uint32_t seen; /* furthest byte when the time to ask_ns began: gaps before it are as old */
-    uint64_t ask_ns;
+    struct serve_ask ask;
     weft_job_view_t view;
     weft_job_part_t *parts;
 

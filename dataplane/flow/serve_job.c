@@ -31,7 +31,7 @@ struct weft_job *serve_job_open(struct serve *s, const struct weft_req *req, uin
     cc_init(&job->cc, s->config.cc);
     uint32_t window = cc_window(&job->cc);
     job->granted = req->h.msg_len < window ? req->h.msg_len : window;
-    job->ask_ns = now_ns + rtt_rto_ns(&job->rtt, 0);
+    serve_ask_init(job, now_ns);
     job->reply.credit = FLOW_CREDIT_FIRST_BYTES;
     pmtu_init(&job->reply.pmtu);
     job->need_ack_ns = TIMER_NEVER;
@@ -178,7 +178,7 @@ static uint64_t serve_job_due_ns(const struct weft_job *job)
 {
     switch (job->state) {
     case SERVE_RECEIVING:
-        return serve_min(job->ask_ns, job->heard_ns + SERVE_GIVE_UP_NS);
+        return serve_min(serve_ask_due_ns(job), job->heard_ns + SERVE_GIVE_UP_NS);
     case SERVE_RUNNING:
         return job->cancelled ? TIMER_NEVER : job->heard_ns + SERVE_CLIENT_GONE_NS;
     case SERVE_FINISHED:
@@ -207,73 +207,6 @@ void serve_job_update(struct weft_job *job)
     timers_set(&s->timers, &job->timer, serve_job_due_ns(job));
 }
 
-/* Adds a gap, as far as `room` bytes go; false if nothing is left of them. */
-static bool serve_job_gap(struct weft_range *gaps, uint32_t *count, uint32_t begin, uint32_t end,
-                          uint32_t *room)
-{
-    end = end - begin < *room ? end : begin + *room;
-    gaps[(*count)++] = (struct weft_range){begin, end};
-    *room -= end - begin;
-    return *room != 0 && *count < SERVE_ASK_RANGES;
-}
-
-/* What to ask for: `first` and the gaps behind it that are as old, a window of bytes at most, for
- * they come all at once. Returns their number. */
-static uint32_t serve_job_gaps(const struct weft_job *job, struct reasm_range first,
-                               struct weft_range *gaps)
-{
-    uint32_t count = 0;
-    uint32_t room = cc_window(&job->cc);
-    const struct reasm *body = &job->body;
-    bool more = serve_job_gap(gaps, &count, first.begin, first.end, &room);
-    for (uint32_t i = 1; more && i < body->range_count && body->ranges[i].begin < job->seen; i++) {
-        more = serve_job_gap(gaps, &count, body->ranges[i - 1].end, body->ranges[i].begin, &room);
-    }
-    return count;
-}
-
-/* Tells congestion control of what is lost, each byte once: to ask for it takes longer. */
-static void serve_job_lost(struct weft_job *job, struct reasm_range first, uint64_t now_ns)
-{
-    uint32_t bytes = 0;
-    struct reasm_range gap = first;
-    const struct reasm *body = &job->body;
-    for (uint32_t i = 1;; i++) {
-        uint32_t begin = gap.begin > job->lost ? gap.begin : job->lost;
-        if (gap.end > begin) {
-            bytes += gap.end - begin;
-            job->lost = gap.end;
-        }
-        if (i >= body->range_count || body->ranges[i].begin >= job->seen) {
-            break;
-        }
-        gap = (struct reasm_range){body->ranges[i - 1].end, body->ranges[i].begin};
-    }
-    if (bytes != 0) {
-        cc_on_loss(&job->cc, bytes, now_ns);
-    } else if (job->asks != 0) { /* the repeat was lost too */
-        cc_on_loss(&job->cc, first.end - first.begin, now_ns);
-    }
-}
-
-void serve_job_ask(struct weft_job *job, struct reasm_range range, uint64_t now_ns)
-{
-    bool outstanding = job->asked.end > job->body.cum;
-    if (outstanding && now_ns < job->ask_ns) {
-        return;
-    }
-    bool stuck = outstanding && job->asked.begin == range.begin;
-    job->asks = stuck ? job->asks + 1 : 0;
-    serve_job_lost(job, range, now_ns);
-    struct weft_range wire[SERVE_ASK_RANGES];
-    uint32_t count = serve_job_gaps(job, range, wire);
-    job->asked = (struct reasm_range){range.begin, wire[count - 1].end};
-    job->ask_ns = now_ns + rtt_rto_ns(&job->rtt, job->asks);
-    job->seen = reasm_furthest(&job->body);
-    serve_control(job->serve, &job->last, WEFT_T_RESEND_REQ, job->granted, wire,
-                  count * sizeof(wire[0]));
-}
-
 static void serve_tick_receiving(struct weft_job *job, uint64_t now_ns)
 {
     if (now_ns >= job->heard_ns + SERVE_GIVE_UP_NS) {
@@ -281,13 +214,7 @@ static void serve_tick_receiving(struct weft_job *job, uint64_t now_ns)
         serve_job_close(job, false); /* never begun: it may come again */
         return;
     }
-    if (now_ns >= job->ask_ns) {
-        struct reasm_range gap = {job->body.cum, job->granted};
-        if (!reasm_gap(&job->body, &gap)) {
-            job->granted_ns = 0; /* the GRANT itself may have been lost */
-        }
-        serve_job_ask(job, gap, now_ns);
-    }
+    serve_ask_tick(job, now_ns);
     serve_job_update(job);
 }
 

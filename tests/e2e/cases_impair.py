@@ -146,10 +146,36 @@ def bit_flips(mesh, _quick):
     return under(mesh, "flipped", "default flip=0.02%")[1]
 
 
+@case("impair/repaired_bit_flips", SPEC)
+def repaired_bit_flips(mesh, _quick):
+    """The same where a box on the way makes the checksums right again: Weft's own sums find it."""
+    return under(mesh, "flipped", "default flip=0.02%/repair")[1]
+
+
+@case("impair/all_at_once", SPEC)
+def all_at_once(mesh, _quick):
+    """Loss, jitter, reordering, duplicates and damage together."""
+    return under(mesh, "lost", "default loss=5% delay=3ms jitter=3ms reorder=10%/10ms "
+                 "duplicate=10% flip=0.005%/repair")[1]
+
+
 @case("impair/narrow", SPEC)
 def narrow(mesh, _quick):
     """Answers over a slow link with a short queue and a long way."""
     return under(mesh, None, "default delay=20ms rate=2mbit/8KiB")[1]
+
+
+@case("impair/marks", SPEC)
+def marks(mesh, _quick):
+    """A queue that marks instead of losing: nodes see and pass on the marks, all are served."""
+    seen = lambda: sum(mesh.status(name)["counters"]["congestion"]  # noqa: E731
+                       for name in (INGRESS, SERVER))
+    before = seen()
+    ends, remark = under(mesh, "marked", "default delay=2ms rate=1mbit/64KiB/1KiB")
+    check(set(ends) == {"ok"}, "nothing was lost, yet not all served:", ends)
+    noted = seen() - before
+    check(noted > 0, "packets were marked, and no node has seen it")
+    return f"{remark}, {noted} seen by nodes"
 
 
 def cut_stream(mesh, pair, heal_after_s):

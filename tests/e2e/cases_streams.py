@@ -287,8 +287,8 @@ class Bed:
         kind.heal(self, self.home)
         self.ready()
 
-    def trials(self, name, count, paired=False):
-        tally = Tally()
+    def trials(self, name, count, paired=False, tally=None):
+        tally = tally or Tally()
         for i in range(count):
             if i % FRESH_EVERY == 0:
                 self.asker.close()

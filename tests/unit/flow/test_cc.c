@@ -280,6 +280,29 @@ START_TEST(random_loss_does_not_collapse_delay)
 }
 END_TEST
 
+/* Long ways without a bottleneck, where round trips are all that counts: 40 ms and 150 ms, clean
+ * and with one datagram in a hundred lost. */
+START_TEST(long_ways_are_filled)
+{
+    static const uint32_t least_mb[2][2] = {{25, 15}, {7, 4}}; /* a second */
+    for (uint32_t far = 0; far < 2; far++) {
+        for (uint32_t lossy = 0; lossy < 2; lossy++) {
+            struct exchange_config c = base_config(&cc_delay, 0, far != 0 ? 75 * MS : 20 * MS);
+            c.loss_permille = 10 * lossy;
+            struct exchange *x = exchange_create(&c);
+            exchange_play(x, LIMIT_NS);
+            check_complete(x);
+            uint64_t mb = c.prompt_bytes * UINT64_C(1000) / (x->job_ns[0] - T0);
+            printf("round trip %lu ms, loss %u permille: %lu MB/s, %u resends\n",
+                   2 * c.delay_min_ns / MS, c.loss_permille, mb, x->result[0].resends);
+            ck_assert_uint_ge(mb, least_mb[far][lossy]);
+            ck_assert(lossy || x->result[0].resends == 0);
+            exchange_destroy(x);
+        }
+    }
+}
+END_TEST
+
 /* A queue shorter than the target: loss is all there is to see. */
 START_TEST(shallow_queue_is_survived)
 {
@@ -382,6 +405,7 @@ int main(void)
     tcase_add_test(t, delay_fills_the_path_and_not_the_queue);
     tcase_add_test(t, loss_fills_path_and_queue);
     tcase_add_test(t, random_loss_does_not_collapse_delay);
+    tcase_add_test(t, long_ways_are_filled);
     tcase_add_test(t, shallow_queue_is_survived);
     tcase_add_test(t, marks_are_heeded);
     tcase_add_test(t, two_flows_share);

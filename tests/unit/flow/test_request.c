@@ -128,6 +128,31 @@ START_TEST(cookies_without_end_do_not_loop)
 }
 END_TEST
 
+/* A client that moves gets a new cookie each time, however often, as long as its worker is heard in
+ * between. */
+START_TEST(cookies_do_not_run_out)
+{
+    struct fixture f;
+    fixture_open(&f, 10, 0);
+    cookie(&f, 1, T0);
+    put(&f, WEFT_T_GRANT, 8, 0, 0, 0, 54, NULL, 0, T0);
+    uint64_t now_ns = T0;
+    for (uint64_t i = 2; i < 4 * REQUEST_COOKIES_MAX; i++) {
+        now_ns = request_due_ns(&f.r);
+        request_tick(&f.r, &f.conn, now_ns);
+        while (next(&f, now_ns)->h.type != 0) {
+        }
+        cookie(&f, i, now_ns); /* the answer to the probe */
+        ck_assert_uint_eq(f.conn.cookie, i);
+        request_tick(&f.r, &f.conn, now_ns);
+        ck_assert_int_eq(next(&f, now_ns)->h.type, WEFT_T_RESEND);
+        put(&f, WEFT_T_BUSY, 8, 0, 0, 0, (uint32_t)i, NULL, 0, now_ns);
+    }
+    ck_assert(!f.r.ended);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(budget_shrinks_on_the_wire)
 {
     struct fixture f;
@@ -340,6 +365,25 @@ START_TEST(silence_makes_suspicious)
 }
 END_TEST
 
+/* The silence of a pause of one's own is nobody's fault: it does not count. */
+START_TEST(own_pauses_do_not_count)
+{
+    struct fixture f;
+    fixture_open(&f, 10, 0);
+    uint16_t alternates[2] = {4, 5};
+    put(&f, WEFT_T_GRANT, 8, 0, 0, 0, 54, alternates, sizeof(alternates), T0);
+    uint64_t now_ns = request_due_ns(&f.r);
+    request_tick(&f.r, &f.conn, now_ns); /* a probe */
+    uint64_t late_ns = 2 * NS_PER_S;
+    request_conn_late(&f.conn, late_ns);
+    request_tick(&f.r, &f.conn, now_ns + late_ns);
+    ck_assert(!f.r.ended);
+    request_tick(&f.r, &f.conn, now_ns + 2 * late_ns);
+    ck_assert(f.r.ended);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(hostile_datagrams)
 {
     static const uint8_t types[] = {WEFT_T_RESP,   WEFT_T_GRANT,    WEFT_T_RESEND_REQ,
@@ -381,6 +425,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, first_flight_and_route_block);
     tcase_add_test(t, cookies_without_end_do_not_loop);
+    tcase_add_test(t, cookies_do_not_run_out);
     tcase_add_test(t, budget_shrinks_on_the_wire);
     tcase_add_test(t, second_worker_is_cancelled);
     tcase_add_test(t, reject_carries_its_reason);
@@ -389,6 +434,7 @@ int main(void)
     tcase_add_test(t, malformed_replies_are_corrupt);
     tcase_add_test(t, gap_is_asked_for_at_once);
     tcase_add_test(t, silence_makes_suspicious);
+    tcase_add_test(t, own_pauses_do_not_count);
     tcase_add_test(t, hostile_datagrams);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
