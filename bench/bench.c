@@ -15,6 +15,9 @@ static const struct command {
     {"route", bench_route, "cost of the packet path's parts, in nanoseconds"},
     {"load", bench_load, "requests through a running mesh"},
     {"streams", bench_streams, "what the SDK costs, and thousands of streams at once"},
+    {"exec", bench_exec, "tokens a second of the CPU backend, against the memory's speed"},
+    {"coordinates", bench_coordinates, "predicted round trips against a measured matrix"},
+    {"mesh-sim", bench_mesh_sim, "zones in virtual time, against Kademlia and Chord"},
     {"policies", bench_policies, "ways to choose a node under stale gossip, simulated"},
 #ifdef WEFT_BENCH_DATAPLANE
     {"dataplane", bench_dataplane, "the packet path with DPDK around it, against DPDK's floor"},
@@ -26,7 +29,7 @@ static void usage(FILE *out)
 {
     fputs("weft-bench - measures Weft\n\nusage: weft-bench COMMAND [OPTIONS]\n\n", out);
     for (size_t i = 0; i < COMMANDS; i++) {
-        fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].text);
+        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].text);
     }
     fputs("\nweft-bench COMMAND --help tells more.\n\n"
           "examples:\n"

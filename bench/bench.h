@@ -6,7 +6,10 @@
 int bench_route(int argc, char **argv);
 int bench_load(int argc, char **argv);
 int bench_streams(int argc, char **argv);
+int bench_exec(int argc, char **argv);
+int bench_mesh_sim(int argc, char **argv);
 int bench_policies(int argc, char **argv);
+int bench_coordinates(int argc, char **argv);
 #ifdef WEFT_BENCH_DATAPLANE
 int bench_dataplane(int argc, char **argv);
 #endif

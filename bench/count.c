@@ -23,9 +23,12 @@ static const struct {
     const char *name;
     enum scene_kind kind;
     uint32_t candidates;
+    bool ip6;
 } cases[] = {
-    {"new-64", SCENE_NEW, 64},    {"new-1024", SCENE_NEW, 1024}, {"here-1024", SCENE_HERE, 1024},
-    {"pinned", SCENE_PINNED, 64}, {"cookie", SCENE_COOKIE, 64},  {"reply", SCENE_REPLY, 64},
+    {"new-64", SCENE_NEW, 64, false},       {"new-1024", SCENE_NEW, 1024, false},
+    {"here-1024", SCENE_HERE, 1024, false}, {"pinned", SCENE_PINNED, 64, false},
+    {"cookie", SCENE_COOKIE, 64, false},    {"reply", SCENE_REPLY, 64, false},
+    {"pinned-ip6", SCENE_PINNED, 64, true}, {"cookie-ip6", SCENE_COOKIE, 64, true},
 };
 #define CASES (sizeof(cases) / sizeof(cases[0]))
 
@@ -58,6 +61,7 @@ static int run(size_t which)
     struct route_packet packets[SCENE_BURST];
     struct scene *scene;
     uint32_t sent = 0;
+    scene_use_ip6(cases[which].ip6);
     int rc = scene_create(&scene, cases[which].kind, cases[which].candidates, 64, SEED, NOW_NS);
     for (uint32_t i = 0; rc == 0 && i < WARM; i++) {
         prepare(scene, frames, packets);

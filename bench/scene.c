@@ -8,8 +8,6 @@
 
 #include "tests/unit/route/fixture.h"
 
-#define HEADERS (ROUTE_WEFT_OFFSET - ROUTE_START_IPV4) /* before Weft, over IPv4 */
-
 const char *scene_kind_name(enum scene_kind kind)
 {
     static const char *const names[SCENE_KINDS] = {
@@ -63,7 +61,8 @@ static uint32_t make_request(struct scene *s, struct rng *rng, uint32_t i, uint3
     if (s->kind != SCENE_COOKIE) {
         fixture_cookie(s->core, &p);
     }
-    s->head_len = HEADERS + (uint32_t)sizeof(struct weft_req);
+    s->start = p.start;
+    s->head_len = ROUTE_WEFT_OFFSET - p.start + (uint32_t)sizeof(struct weft_req);
     return p.len;
 }
 
@@ -82,10 +81,16 @@ static uint32_t make_reply(struct scene *s, struct rng *rng, uint32_t i, uint32_
     seal_return(&s->core->seal, &request.ret, request.h.conn_id);
     fixture_reply(&p, f, &request, server, WEFT_T_RESP);
     f->weft.rsp.h.room = UINT16_MAX;
-    s->head_len = HEADERS + (uint32_t)sizeof(struct weft_rsp);
     p.weft_len = (uint16_t)(sizeof(struct weft_rsp) + payload);
     packet_compose(&p, &from, &to);
+    s->start = p.start;
+    s->head_len = ROUTE_WEFT_OFFSET - p.start + (uint32_t)sizeof(struct weft_rsp);
     return p.len;
+}
+
+void scene_use_ip6(bool ip6)
+{
+    fixture_ip6_nodes = fixture_ip6_client = ip6;
 }
 
 int scene_create(struct scene **out, enum scene_kind kind, uint32_t candidates, uint32_t payload,
@@ -127,12 +132,11 @@ void scene_destroy(struct scene *s)
 static inline void fill(struct scene *s, uint8_t *data, uint32_t size)
 {
     const struct route_frame *template = &s->templates[s->next++ % SCENE_TEMPLATES];
-    memcpy(data, (const uint8_t *)template + ROUTE_START_IPV4, size);
+    memcpy(data, (const uint8_t *)template + s->start, size);
     if (s->kind == SCENE_NEW || s->kind == SCENE_HERE) {
-        struct route_packet p;
+        struct route_frame *f = (struct route_frame *)(void *)(data - s->start);
         uint32_t seq = s->req_seq++;
-        packet_attach(&p, data, size);
-        packet_set(p.frame, &p.frame->weft.req.h.req_seq, &seq, sizeof(seq));
+        packet_set(f, &f->weft.req.h.req_seq, &seq, sizeof(seq));
     }
 }
 

@@ -28,6 +28,7 @@ struct scene {
     struct route_core *core;
     struct route_table *table;
     enum scene_kind kind;
+    uint32_t start;     /* of every frame in its view */
     uint32_t frame_len; /* of every frame */
     uint32_t head_len;  /* of it, what the stages may change */
     uint32_t next;
@@ -37,6 +38,9 @@ struct scene {
 };
 
 const char *scene_kind_name(enum scene_kind kind);
+
+/* Scenes made from now on speak IPv6, all of them; IPv4 unless said. */
+void scene_use_ip6(bool ip6);
 
 /* Heap. `candidates` nodes have the model, this node has none; `payload` bytes follow each header.
  * `now_ns` is the time that the stages will be told. Returns 0 or -ENOMEM. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * streams.c - weft-bench streams: what the SDK itself costs. First the same exchange (a request for
- * a model that nobody has, refused by the node) through a plain socket and through weft_ask(), in
- * turn; then thousands of streams open at once in this one process, served by a toy worker (toy.h)
- * through a real node.
+ * a model that nobody has, refused by the node) through a plain socket, through weft_ask() and, if
+ * there is one, through weft_ask() over a port of the same node, in turn; then thousands of streams
+ * open at once in this one process, served by a toy worker (toy.h) through a real node.
  */
 #include <getopt.h>
 #include <malloc.h>
@@ -29,9 +29,10 @@
 #define ROUND         100u /* exchanges before the other side has its turn */
 #define ANSWER_MS     1000
 #define SETTLE_NS     (300 * NS_PER_MS)
+#define STATUSES      32u
 
 struct options {
-    const char *node, *port;
+    const char *node, *port, *local;
     uint32_t count, tokens, interval_ms, exchanges;
     bool json;
 };
@@ -41,9 +42,15 @@ struct cost {
     double cpu_s;
 };
 
+/* Of the same exchange. */
+struct costs {
+    struct cost plain, sdk, local;
+};
+
 struct streams {
     uint32_t open, peak, complete, failed, failovers;
-    int first_failure, first_constraint;
+    uint32_t failures[STATUSES]; /* by status, -1001 on; the first takes what is none */
+    int first_constraint;        /* of a refusal */
     uint64_t tokens;
     struct series gap_ms, first_ms;
 };
@@ -129,8 +136,9 @@ static bool sdk_round(weft_client_t *client, struct cost *cost)
     return true;
 }
 
-static bool measure_cost(const struct options *o, weft_client_t *client, struct cost *plain,
-                         struct cost *sdk)
+/* `local` is NULL without a port. */
+static bool measure_cost(const struct options *o, weft_client_t *client, weft_client_t *local,
+                         struct costs *costs)
 {
     uint8_t request[WEFT_DATAGRAM_MAX], answer[WEFT_DATAGRAM_MAX];
     uint32_t len;
@@ -143,7 +151,8 @@ static bool measure_cost(const struct options *o, weft_client_t *client, struct 
     memcpy(&((struct weft_req *)(void *)request)->first.cookie, answer + sizeof(struct weft_rsp),
            sizeof(uint64_t));
     for (uint32_t done = 0; ok && done < o->exchanges; done += ROUND) {
-        ok = plain_round(fd, request, len, plain) && sdk_round(client, sdk);
+        ok = plain_round(fd, request, len, &costs->plain) && sdk_round(client, &costs->sdk) &&
+             (local == NULL || sdk_round(local, &costs->local));
     }
     if (fd >= 0) {
         close(fd);
@@ -160,9 +169,10 @@ static void on_done(weft_request_t *req, const weft_result_t *result, void *user
     s->open--;
     s->complete += result->status == 0;
     s->failed += result->status != 0;
-    if (result->status != 0 && s->first_failure == 0) {
-        s->first_failure = result->status;
-        s->first_constraint = result->constraint;
+    if (result->status != 0) {
+        uint32_t status = result->status < -1000 ? (uint32_t)-result->status - 1000 : 0;
+        s->failures[status < STATUSES ? status : 0]++;
+        s->first_constraint = s->first_constraint != 0 ? s->first_constraint : result->constraint;
     }
     s->failovers += result->failovers;
     s->tokens += result->new_tokens;
@@ -221,27 +231,36 @@ static bool measure_streams(const struct options *o, weft_client_t *client, stru
 
 /* ---- report ---- */
 
-static void report_text(const struct options *o, struct cost *plain, struct cost *sdk,
-                        struct streams *s, double bytes_each, double seconds)
+static void cost_print(const char *name, struct cost *cost)
 {
-    uint32_t n = (uint32_t)plain->us.seen;
-    machine_print();
-    printf("one exchange, plain socket   p50 %7.1f us   p99 %7.1f us   cpu %6.1f us   (n = %u)\n",
-           series_quantile(&plain->us, 0.5), series_quantile(&plain->us, 0.99),
-           plain->cpu_s * 1e6 / n, n);
-    printf("one exchange, SDK            p50 %7.1f us   p99 %7.1f us   cpu %6.1f us   (n = %u)\n",
-           series_quantile(&sdk->us, 0.5), series_quantile(&sdk->us, 0.99), sdk->cpu_s * 1e6 / n,
+    uint32_t n = (uint32_t)cost->us.seen;
+    printf("one exchange, %-15sp50 %7.1f us   p99 %7.1f us   cpu %6.1f us   (n = %u)\n", name,
+           series_quantile(&cost->us, 0.5), series_quantile(&cost->us, 0.99), cost->cpu_s * 1e6 / n,
            n);
+}
+
+static void report_text(const struct options *o, struct costs *costs, struct streams *s,
+                        double bytes_each, double seconds)
+{
+    struct cost *plain = &costs->plain, *sdk = &costs->sdk;
+    machine_print();
+    cost_print("plain socket", plain);
+    cost_print("SDK", sdk);
+    if (o->local != NULL) {
+        cost_print("SDK, own node", &costs->local);
+    }
     printf("added by the SDK             p50 %7.1f us                      cpu %6.1f us\n",
            series_quantile(&sdk->us, 0.5) - series_quantile(&plain->us, 0.5),
-           (sdk->cpu_s - plain->cpu_s) * 1e6 / n);
+           (sdk->cpu_s - plain->cpu_s) * 1e6 / (double)plain->us.seen);
     if (o->port != NULL) {
         printf("%u streams at once: %u complete, %u failed, %u failovers, %llu tokens in %.1f s\n",
                s->peak, s->complete, s->failed, s->failovers, (unsigned long long)s->tokens,
                seconds);
-        if (s->failed != 0) {
-            printf("the first that failed: %s (%s)\n", weft_status_text(s->first_failure),
-                   weft_constraint_text((unsigned)s->first_constraint));
+        for (uint32_t i = 0; i < STATUSES; i++) {
+            if (s->failures[i] != 0) {
+                printf("failed: %u, %s (%s)\n", s->failures[i], weft_status_text(-1000 - (int)i),
+                       weft_constraint_text((unsigned)s->first_constraint));
+            }
         }
         printf("memory of a stream           %7.0f bytes in this process\n", bytes_each);
         printf("first token                  p50 %7.1f ms   p99 %7.1f ms\n",
@@ -251,18 +270,22 @@ static void report_text(const struct options *o, struct cost *plain, struct cost
     }
 }
 
-static void report_json(struct cost *plain, struct cost *sdk, struct streams *s, double bytes_each,
-                        double seconds)
+static void report_json(const struct options *o, struct costs *costs, struct streams *s,
+                        double bytes_each, double seconds)
 {
-    double n = (double)plain->us.seen;
+    double n = (double)costs->plain.us.seen;
     json_t *out = json_pack(
         "{s:o, s:o, s:f, s:o, s:f, s:i, s:i, s:i, s:i, s:I, s:f, s:f, s:o, s:o}", "machine",
-        machine_json(), "plain_us", series_json(&plain->us), "plain_cpu_us", plain->cpu_s * 1e6 / n,
-        "sdk_us", series_json(&sdk->us), "sdk_cpu_us", sdk->cpu_s * 1e6 / n, "streams",
-        (int)s->peak, "complete", (int)s->complete, "failed", (int)s->failed, "failovers",
-        (int)s->failovers, "tokens", (json_int_t)s->tokens, "seconds", seconds, "bytes_per_stream",
-        bytes_each, "first_token_ms", series_json(&s->first_ms), "longest_gap_ms",
-        series_json(&s->gap_ms));
+        machine_json(), "plain_us", series_json(&costs->plain.us), "plain_cpu_us",
+        costs->plain.cpu_s * 1e6 / n, "sdk_us", series_json(&costs->sdk.us), "sdk_cpu_us",
+        costs->sdk.cpu_s * 1e6 / n, "streams", (int)s->peak, "complete", (int)s->complete, "failed",
+        (int)s->failed, "failovers", (int)s->failovers, "tokens", (json_int_t)s->tokens, "seconds",
+        seconds, "bytes_per_stream", bytes_each, "first_token_ms", series_json(&s->first_ms),
+        "longest_gap_ms", series_json(&s->gap_ms));
+    if (o->local != NULL) {
+        json_object_set_new(out, "local_us", series_json(&costs->local.us));
+        json_object_set_new(out, "local_cpu_us", json_real(costs->local.cpu_s * 1e6 / n));
+    }
     json_dumpf(out, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(out);
@@ -275,8 +298,10 @@ static void usage(FILE *out)
     fputs(
         "weft-bench streams - what the SDK costs: one exchange, and thousands of streams at "
         "once\n\n"
-        "usage: weft-bench streams --node HOST[:PORT] [--port SOCKET] [OPTIONS]\n\n"
+        "usage: weft-bench streams --node HOST[:PORT] [--local unix:PATH] [--port SOCKET] "
+        "[OPTIONS]\n\n"
         "  --node HOST[:PORT]  any node of the mesh\n"
+        "  --local unix:PATH   the port socket of the same node: the exchange through it as well\n"
         "  --port SOCKET       worker socket of a node without a worker: a toy worker is attached\n"
         "                      there; without it only the single exchange is measured\n"
         "  --count N           streams at once; default 10000\n"
@@ -293,23 +318,29 @@ static void usage(FILE *out)
 
 static int run(const struct options *o)
 {
-    struct cost plain = {0}, sdk = {0};
+    struct costs costs = {0};
     struct streams s = {0};
     double bytes_each = 0, seconds = 0;
     pid_t toy = o->port != NULL ? toy_start(o->port, MODEL, o->interval_ms) : 0;
-    weft_client_t *client = NULL;
-    weft_client_opts_t opts = {.node = o->node};
+    weft_client_t *client = NULL, *local = NULL;
+    weft_client_opts_t opts = {.node = o->node}, local_opts = {.node = o->local};
     int rc = toy < 0 ? (int)toy : weft_client_create(&client, &opts);
-    if (rc != 0) {
-        fprintf(stderr, "weft-bench streams: %s: %s\n", toy < 0 ? o->port : o->node,
-                weft_status_text(rc));
+    int local_rc = rc == 0 && o->local != NULL ? weft_client_create(&local, &local_opts) : 0;
+    if (rc != 0 || local_rc != 0) {
+        fprintf(stderr, "weft-bench streams: %s: %s\n",
+                toy < 0   ? o->port
+                : rc != 0 ? o->node
+                          : o->local,
+                weft_status_text(rc != 0 ? rc : local_rc));
+        weft_client_destroy(client);
         toy_stop(toy);
         return EXIT_FAILURE;
     }
-    bool ok = series_init(&plain.us, o->exchanges) == 0 &&
-              series_init(&sdk.us, o->exchanges) == 0 && series_init(&s.gap_ms, o->count) == 0 &&
-              series_init(&s.first_ms, o->count) == 0;
-    ok = ok && measure_cost(o, client, &plain, &sdk);
+    bool ok = series_init(&costs.plain.us, o->exchanges) == 0 &&
+              series_init(&costs.sdk.us, o->exchanges) == 0 &&
+              series_init(&costs.local.us, o->exchanges) == 0 &&
+              series_init(&s.gap_ms, o->count) == 0 && series_init(&s.first_ms, o->count) == 0;
+    ok = ok && measure_cost(o, client, local, &costs);
     if (ok && o->port != NULL) {
         sleep(1); /* until the mesh knows the toy */
         uint64_t begin_ns = clock_now_ns();
@@ -317,14 +348,16 @@ static int run(const struct options *o)
         seconds = (double)(clock_now_ns() - begin_ns) / 1e9;
     }
     if (ok && o->json) {
-        report_json(&plain, &sdk, &s, bytes_each, seconds);
+        report_json(o, &costs, &s, bytes_each, seconds);
     } else if (ok) {
-        report_text(o, &plain, &sdk, &s, bytes_each, seconds);
+        report_text(o, &costs, &s, bytes_each, seconds);
     }
+    weft_client_destroy(local);
     weft_client_destroy(client);
     toy_stop(toy);
-    series_deinit(&plain.us);
-    series_deinit(&sdk.us);
+    series_deinit(&costs.plain.us);
+    series_deinit(&costs.sdk.us);
+    series_deinit(&costs.local.us);
     series_deinit(&s.gap_ms);
     series_deinit(&s.first_ms);
     return ok && s.failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -341,6 +374,7 @@ int bench_streams(int argc, char **argv)
 {
     static const struct option options[] = {
         {"node", required_argument, NULL, 'n'},
+        {"local", required_argument, NULL, 'l'},
         {"port", required_argument, NULL, 'p'},
         {"count", required_argument, NULL, 'c'},
         {"tokens", required_argument, NULL, 't'},
@@ -356,6 +390,9 @@ int bench_streams(int argc, char **argv)
         switch (option) {
         case 'n':
             o.node = optarg;
+            break;
+        case 'l':
+            o.local = optarg;
             break;
         case 'p':
             o.port = optarg;

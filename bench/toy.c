@@ -65,7 +65,6 @@ static void step(struct toy *t, uint64_t now_ns)
     struct toy_job *j;
     while ((j = TAILQ_FIRST(&t->queue)) != NULL && j->due_ns <= now_ns) {
         TAILQ_REMOVE(&t->queue, j, link);
-        t->steps += t->steps == UINT32_MAX ? 2 : 1; /* 0 would mean unknown */
         if (!j->cancelled && j->given < j->wanted) {
             j->given++;
             (void)weft_job_emit(j->job, j->given, "x", 1);
@@ -101,8 +100,8 @@ static void serve(weft_worker_t *worker, struct toy *t)
 {
     while (weft_worker_process(worker) == 0) {
         step(t, clock_now_ns());
-        weft_load_t load = {.room = t->open < TOY_ROOM ? TOY_ROOM - t->open : 0,
-                            .steps = t->steps + 1};
+        t->steps += t->steps == UINT32_MAX ? 2 : 1; /* lives; 0 would mean unknown */
+        weft_load_t load = {.room = t->open < TOY_ROOM ? TOY_ROOM - t->open : 0, .steps = t->steps};
         weft_worker_set_load(worker, &load);
         if (weft_worker_process(worker) != 0) {
             return;
@@ -123,7 +122,8 @@ static int child(const char *port_socket, const char *model, uint32_t interval_m
                                        .prefill_per_second = 1000000,
                                        .decode_per_second = 1000 / interval_ms + 1};
     const weft_load_t load = {.room = TOY_ROOM, .steps = 1};
-    const weft_worker_callbacks_t callbacks = {on_job, on_cancel, &t};
+    const weft_worker_callbacks_t callbacks = {
+        .on_job = on_job, .on_cancel = on_cancel, .user = &t};
     int rc = weft_worker_attach(&worker, port_socket, &facts, &load, &callbacks);
     for (int i = 0; i < ATTACH_TRIES && rc == -EPROTO; i++) { /* one before it is still leaving */
         usleep(ATTACH_PAUSE_US);

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core.c - the packet path's loop. Read core_run() first: it is the architecture. See core.h. */
-#include "dataplane/core.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-#include <weft/status.h>
 
+#include "dataplane/core_impl.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/cpu.h"
 
@@ -106,11 +104,19 @@ void core_stop(struct core *core)
     core_wake(core);
 }
 
+/* The other end may do to this descriptor what it likes, even make it block: nobody reads it. Each
+ * write to it is one event (edge-triggered), however much lies there. */
+static int watch_port(struct core *core, int wake_fd)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = wake_fd};
+    return epoll_ctl(core->epoll_fd, EPOLL_CTL_ADD, wake_fd, &event) == 0 ? 0 : -errno;
+}
+
 int core_attach(struct core *core, struct port *port)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = port->wake_node_fd};
-    if (epoll_ctl(core->epoll_fd, EPOLL_CTL_ADD, port->wake_node_fd, &event) != 0) {
-        return -errno;
+    int rc = watch_port(core, port->wake_node_fd);
+    if (rc != 0) {
+        return rc;
     }
     atomic_store_explicit(&core->incoming, port, memory_order_release);
     core_wake(core);
@@ -122,221 +128,31 @@ void core_detach(struct core *core, struct port *port)
     epoll_ctl(core->epoll_fd, EPOLL_CTL_DEL, port->wake_node_fd, NULL);
 }
 
-/* ---- the worker's side ---- */
-
-/* Its client gets an error, never silence: a refusal as if the worker itself had sent it. */
-static void compose_lost(const struct route_table *table, const struct inflight_entry *entry,
-                         struct route_packet *p)
+int core_attach_client(struct core *core, struct client_port *port)
 {
-    struct weft_rsp rsp = {
-        .h =
-            {
-                .ver_fmt = WEFT_VER_FMT,
-                .type = WEFT_T_REJECT,
-                .flags = WEFT_F_RELAYED,
-                .hdr_words = WEFT_RSP_WORDS,
-                .hops_left = WEFT_HOPS_MAX,
-                .conn_id = entry->conn_id,
-                .req_seq = entry->req_seq,
-                .origin = entry->origin,
-                .server = table->nodes[table->self].id,
-            },
-        .ret = entry->ret,
-    };
-    struct weft_reject reject = {.status = (uint16_t)-WEFT_E_WORKER_LOST};
-    memcpy(p->frame->weft.bytes, &rsp, sizeof(rsp));
-    memcpy(p->frame->weft.bytes + sizeof(rsp), &reject, sizeof(reject));
-    p->weft_len = sizeof(rsp) + sizeof(reject);
+    int rc = watch_port(core, port->wake_node_fd);
+    if (rc != 0) {
+        return rc;
+    }
+    local_attach(&core->local, port);
+    core_wake(core);
+    return 0;
 }
 
-/* One datagram of the worker's into the packet. False: there is none. */
-static bool pop_reply(struct core *core, struct route_packet *p, uint64_t now_ns)
+void core_detach_client(struct core *core, struct client_port *port)
 {
-    uint32_t len = port_pop(core->port, p->frame->weft.bytes, WEFT_DATAGRAM_MAX);
-    if (len == 0) {
-        return false;
-    }
-    p->weft_len = (uint16_t)len;
-    if (len < sizeof(struct weft_rsp)) {
-        return true; /* stage_parse_worker() counts it */
-    }
-    struct weft_rsp *rsp = &p->frame->weft.rsp;
-    struct inflight_entry *entry =
-        inflight_find(&core->port->inflight, rsp->h.conn_id, rsp->h.req_seq);
-    if (entry == NULL || entry->state == INFLIGHT_FORWARDED) {
-        p->weft_len = 1; /* it answers what it was never asked */
-        return true;
-    }
-    entry->seen_ns = now_ns;
-    if (rsp->h.type == WEFT_T_REJECT ||
-        (rsp->h.type == WEFT_T_RESP && (rsp->h.flags & WEFT_F_LAST) != 0)) {
-        entry->state = INFLIGHT_FINISHED;
-    }
-    return true;
+    epoll_ctl(core->epoll_fd, EPOLL_CTL_DEL, port->wake_node_fd, NULL);
 }
 
-/* The worker has gone: what it still had in the ring goes out, then every open request is told. */
-static bool next_reply(struct core *core, const struct route_table *table, struct route_packet *p,
-                       uint64_t now_ns)
-{
-    if (pop_reply(core, p, now_ns)) {
-        return true;
-    }
-    if (!atomic_load_explicit(&core->port->lost, memory_order_acquire)) {
-        return false;
-    }
-    struct inflight_entry *entry =
-        table == NULL ? NULL
-                      : inflight_next_open(&core->port->inflight, &core->port->lost_cursor, now_ns);
-    if (entry == NULL) {
-        struct port *port = core->port;
-        core->port = NULL;
-        atomic_store_explicit(&port->released, true, memory_order_release);
-        return false;
-    }
-    compose_lost(table, entry, p);
-    return true;
-}
+/* ---- between lcores ---- */
 
-/* The local worker's load is read where it lies, not learnt from beacons. */
-static void learn_local(struct core *core, const struct route_table *table, uint64_t now_ns)
-{
-    struct port_load load = port_load_now(core->port);
-    uint64_t word;
-    memcpy(&word, &load, sizeof(word));
-    if (table == NULL || word == core->local_word) {
-        return;
-    }
-    core->local_word = word;
-    core->route->loads[table->nodes[table->self].id] = (struct route_load){
-        .heard_ns = now_ns,
-        .queue_us = load.queue_us,
-        .room = load.room,
-        .free_vram_64mib = load.free_vram_64mib,
-    };
-}
-
-static uint32_t poll_worker(struct core *core, const struct route_table *table,
-                            struct route_packet *packets, uint32_t max, uint64_t now_ns)
-{
-    if (core->port == NULL) {
-        core->port = atomic_exchange_explicit(&core->incoming, NULL, memory_order_acquire);
-    }
-    if (core->port != NULL) {
-        (void)port_stalled(core->port, now_ns);
-        learn_local(core, table, now_ns);
-    }
-    uint32_t count = 0;
-    while (core->port != NULL && count < max && nic_alloc(core->nic, &packets[count])) {
-        if (!next_reply(core, table, &packets[count], now_ns)) {
-            packets[count].action = ROUTE_LET_GO;
-            nic_tx(core->nic, core->index, &packets[count], 1); /* gives the buffer back */
-            break;
-        }
-        count++;
-    }
-    return count;
-}
-
-static void remember(struct inflight_entry *entry, const struct weft_req *req, uint64_t now_ns)
-{
-    entry->seen_ns = now_ns;
-    entry->origin = req->h.origin;
-    entry->ret = req->ret;
-}
-
-static void pass_on(struct core *core, const struct route_table *table, struct route_packet *p,
-                    enum route_drop why, int status, uint64_t now_ns)
-{
-    const struct weft_req_hdr *h = &p->frame->weft.req.h;
-    struct inflight *inflight = core->port != NULL ? &core->port->inflight : NULL;
-    uint64_t conn_id = h->conn_id;
-    uint32_t req_seq = h->req_seq;
-    stage_second_chance(core->route, table, p, why, status);
-    if (inflight == NULL || p->action != ROUTE_SEND || p->own ||
-        inflight_find(inflight, conn_id, req_seq) != NULL) {
-        return;
-    }
-    struct inflight_entry *entry =
-        inflight_add(inflight, conn_id, req_seq, INFLIGHT_FORWARDED, now_ns);
-    if (entry != NULL) {
-        entry->forwarded_to = h->target;
-    }
-}
-
-/* The worker has been given this request and reads nothing: somebody else may do better. Should it
- * wake up after all, the client cancels the second one to answer. */
-static void take_away(struct core *core, const struct route_table *table, struct route_packet *p,
-                      struct inflight_entry *entry)
-{
-    const struct weft_req_hdr *h = &p->frame->weft.req.h;
-    stage_second_chance(core->route, table, p, ROUTE_DROP_refused, WEFT_E_WORKER_LOST);
-    if (p->action == ROUTE_SEND && !p->own) {
-        entry->state = INFLIGHT_FORWARDED;
-        entry->forwarded_to = h->target;
-    }
-}
-
-static void deliver_one(struct core *core, const struct route_table *table, struct route_packet *p,
-                        uint64_t now_ns)
-{
-    struct weft_req *req = &p->frame->weft.req;
-    struct port *port = core->port;
-    bool is_request = req->h.type == WEFT_T_REQ;
-    if (!packet_udp_ok(p)) {
-        route_drop(core->route, p, ROUTE_DROP_bad_checksum);
-        return;
-    }
-    if (port == NULL || atomic_load_explicit(&port->lost, memory_order_relaxed)) {
-        pass_on(core, table, p, ROUTE_DROP_unknown_request, is_request ? WEFT_E_MESH_FULL : WEFT_OK,
-                now_ns);
-        return;
-    }
-    struct inflight_entry *entry = inflight_find(&port->inflight, req->h.conn_id, req->h.req_seq);
-    if (entry == NULL && !is_request) {
-        pass_on(core, table, p, ROUTE_DROP_unknown_request, WEFT_OK, now_ns);
-        return;
-    }
-    if (entry != NULL && entry->state == INFLIGHT_FORWARDED) {
-        packet_set(p->frame, &req->h.alt1, &entry->forwarded_to, sizeof(entry->forwarded_to));
-        pass_on(core, table, p, ROUTE_DROP_refused, WEFT_E_MESH_FULL, now_ns);
-        return;
-    }
-    bool again = entry != NULL && is_request && (req->h.flags & WEFT_F_RETX) != 0;
-    if (port_stalled(port, now_ns) && again) {
-        take_away(core, table, p, entry);
-        return;
-    }
-    if (entry == NULL && port_load_now(port).queue_us > req->h.budget_us) {
-        /* The ingress knew less: its time would run out in the queue. */
-        pass_on(core, table, p, ROUTE_DROP_expired, WEFT_E_BUDGET_INFEASIBLE, now_ns);
-        return;
-    }
-    if (entry == NULL) {
-        entry = port_take(port, now_ns) ? inflight_add(&port->inflight, req->h.conn_id,
-                                                       req->h.req_seq, INFLIGHT_OPEN, now_ns)
-                                        : NULL;
-        if (entry == NULL) {
-            pass_on(core, table, p, ROUTE_DROP_refused, WEFT_E_MESH_FULL, now_ns);
-            return;
-        }
-    }
-    remember(entry, req, now_ns);
-    if (!port_push(port, p->frame->weft.bytes, p->weft_len)) {
-        route_drop(core->route, p, ROUTE_DROP_ring_full); /* the sender repeats it */
-        return;
-    }
-    p->action = ROUTE_LET_GO;
-    route_count(&core->route->counters.delivered);
-}
-
-/* To the lcore that owns the worker port, which takes it from there. */
+/* To the lcore that owns the ports, which takes it from there. */
 static void hand_over(struct core *core, struct route_packet *packets, uint32_t count)
 {
     bool pushed = false;
     for (uint32_t i = 0; i < count; i++) {
         struct route_packet *p = &packets[i];
-        if (p->action != ROUTE_DELIVER) {
+        if (p->action != ROUTE_DELIVER && !local_bound(p)) {
             continue;
         }
         if (handoff_push(core->to_owner, p)) {
@@ -365,6 +181,8 @@ static uint32_t collect_handed(struct core *core, struct route_packet *packets, 
     return count;
 }
 
+/* To the local worker, and to local clients, also what the worker could not take and was answered.
+ */
 static void deliver(struct core *core, const struct route_table *table,
                     struct route_packet *packets, uint32_t count, uint64_t now_ns)
 {
@@ -374,23 +192,38 @@ static void deliver(struct core *core, const struct route_table *table,
     }
     for (uint32_t i = 0; i < count; i++) {
         if (packets[i].action == ROUTE_DELIVER) {
-            deliver_one(core, table, &packets[i], now_ns);
+            worker_give(core, table, &packets[i], now_ns);
         }
     }
     if (core->port != NULL) {
         port_flush(core->port);
     }
+    local_deliver(&core->local, core->route, packets, count, core->tap->current != NULL);
+    local_flush(&core->local);
+}
+
+/* ---- local clients ---- */
+
+/* Their datagrams behind the `count` packets of the burst, each in a buffer of the port's. */
+static uint32_t take_local(struct core *core, struct route_packet *packets, uint32_t max)
+{
+    uint32_t wanted = local_waiting(&core->local, max);
+    uint32_t count = 0;
+    while (count < wanted && nic_alloc(core->nic, &packets[count])) {
+        count++;
+    }
+    uint32_t taken = count != 0 ? local_take(&core->local, core->route, packets, count) : 0;
+    for (uint32_t i = taken; i < count; i++) {
+        packets[i].action = ROUTE_LET_GO;
+    }
+    if (taken < count) {
+        nic_tx(core->nic, core->index, packets + taken, count - taken); /* gives them back */
+    }
+    stage_parse_local(core->route, packets, taken);
+    return taken;
 }
 
 /* ---- sleeping ---- */
-
-/* Empties an eventfd; the driver's own descriptors are left to the driver. */
-static void drain(int fd)
-{
-    uint64_t ignored;
-    ssize_t got = read(fd, &ignored, sizeof(ignored));
-    (void)got;
-}
 
 static void core_sleep(struct core *core)
 {
@@ -399,9 +232,10 @@ static void core_sleep(struct core *core)
     int count = epoll_wait(core->epoll_fd, events, CORE_EVENTS, core->sleep_ms);
     publish_online(core->tables, core->index);
     for (int i = 0; i < count; i++) {
-        if (events[i].data.fd == core->wake_fd ||
-            (core->port != NULL && events[i].data.fd == core->port->wake_node_fd)) {
-            drain(events[i].data.fd);
+        if (events[i].data.fd == core->wake_fd) { /* the others are left to the driver */
+            uint64_t ignored;
+            ssize_t got = read(core->wake_fd, &ignored, sizeof(ignored));
+            (void)got;
         }
     }
 }
@@ -417,7 +251,8 @@ static uint32_t idle_step(struct core *core, uint32_t idle)
         nic_sleep_begin(core->nic, core->index);
         atomic_store_explicit(&core->asleep, true, memory_order_relaxed);
         atomic_thread_fence(memory_order_seq_cst);
-        if (core->port == NULL || ring_sleep_begin(&core->port->to_node)) {
+        if ((core->port == NULL || ring_sleep_begin(&core->port->to_node)) &&
+            local_sleep_begin(&core->local)) {
             return idle + 1; /* armed: one more poll, then sleep */
         }
     } else {
@@ -434,6 +269,7 @@ static void idle_end(struct core *core, uint32_t idle)
         if (core->port != NULL) {
             ring_sleep_end(&core->port->to_node);
         }
+        local_sleep_end(&core->local);
     }
 }
 
@@ -482,12 +318,12 @@ static inline void watch_end(struct stopwatch *watch, struct core *core, uint32_
 void core_run(struct core *core)
 {
     struct route_core *route = core->route;
-    struct route_packet packets[3 * CORE_BURST];
+    struct route_packet packets[4 * CORE_BURST];
     struct stopwatch watch;
     uint32_t idle = 0;
     publish_online(core->tables, core->index);
     while (!atomic_load_explicit(&core->stop, memory_order_relaxed)) {
-        const struct route_table *table = publish_get(core->tables);
+        const struct route_table *table = publish_get(core->tables, core->index);
         uint64_t now_ns = clock_now_ns();
         seal_tick(&route->seal, now_ns);
         watch_begin(&watch, core);
@@ -497,10 +333,13 @@ void core_run(struct core *core)
         tap_in(core->tap, packets, count, now_ns);
         stage_parse(route, packets, count);
         watch_mark(&watch, CORE_STAGE_parse);
-        uint32_t replies = poll_worker(core, table, packets + count, CORE_BURST, now_ns);
+        uint32_t replies = worker_poll(core, table, packets + count, CORE_BURST, now_ns);
         stage_parse_worker(route, packets + count, replies);
         tap_in_worker(core->tap, packets + count, replies);
         count += replies;
+        uint32_t local = take_local(core, packets + count, CORE_BURST);
+        tap_in_local(core->tap, packets + count, local);
+        count += local;
         watch_mark(&watch, CORE_STAGE_worker);
 
         stage_classify(route, table, packets, count, now_ns);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * core.h - an lcore: polls its queue of the network port, runs the stages over each burst, sleeps
- * when there is nothing. Lcores share nothing but the published table; the first one owns the
- * worker port, the others hand it what is for the local worker. Made by weftd.c; the control thread
- * (glue.c) talks to it only by core_attach(), core_wake() and the table.
+ * when there is nothing. Lcores share nothing but the published table; the first one owns the ports
+ * of the local worker and of local clients, the others hand it what is for those. Made by weftd.c;
+ * the control thread (glue.c, attach.c) talks to it only by core_attach...(), core_wake() and the
+ * table.
  */
 #pragma once
 
@@ -11,6 +12,7 @@
 #include <stdbool.h>
 
 #include "dataplane/handoff.h"
+#include "dataplane/local.h"
 #include "dataplane/nic/nic.h"
 #include "dataplane/nic/publish.h"
 #include "dataplane/port/port.h"
@@ -22,10 +24,10 @@
 #define CORE_STAGES(STAGE)                                                                         \
     STAGE(rx, "packets taken from the port")                                                       \
     STAGE(parse, "headers checked")                                                                \
-    STAGE(worker, "replies taken from the local worker")                                           \
+    STAGE(worker, "datagrams taken from the local worker and local clients")                       \
     STAGE(classify, "who sent it, may it come this way")                                           \
     STAGE(select, "requests get their node")                                                       \
-    STAGE(deliver, "to the local worker, or handed to the lcore that has it")                      \
+    STAGE(deliver, "to worker and clients here, or to the lcore with them")                        \
     STAGE(rewrite, "addresses and checksums")                                                      \
     STAGE(tx, "packets given to the port")                                                         \
     STAGE(residence, "from the first of these to the last")
@@ -54,6 +56,7 @@ struct core {
     uint64_t local_word;           /* the local worker's load word last seen */
     struct handoff *handed[NIC_LCORES_MAX];
     uint32_t handed_count;
+    struct local local; /* clients */
     /* Of the others: where to hand to. */
     struct core *owner;
     struct handoff *to_owner;
@@ -87,3 +90,7 @@ int core_attach(struct core *core, struct port *port);
 
 /* Control thread: before a released port is destroyed. */
 void core_detach(struct core *core, struct port *port);
+
+/* The same for a local client's port, of which there may be several; its slot must be free. */
+int core_attach_client(struct core *core, struct client_port *port);
+void core_detach_client(struct core *core, struct client_port *port);

@@ -6,26 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "controlplane/admin/admin.h"
+#include "dataplane/attach.h"
 #include "dataplane/nic/neighbour.h"
 #include "dataplane/report.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
-#define PENDING_MAX         8u
-#define HELLO_TIMEOUT_NS    (2 * NS_PER_S)
 #define NEIGHBOUR_PERIOD_NS (1 * NS_PER_S)
-
-/* A connection that has not said hello yet. */
-struct pending {
-    int fd; /* -1 = free */
-    uint64_t since_ns;
-};
 
 struct glue {
     const struct config *config;
@@ -38,10 +27,7 @@ struct glue {
     struct neighbour *hops; /* in the order of config->members */
     uint64_t hops_due_ns;
     uint16_t epoch;
-    int listen_fd;
-    struct pending pending[PENDING_MAX];
-    struct port *port;  /* the worker attached, or the one being let go of */
-    uint64_t told_word; /* load word last told to the members */
+    struct attach *attach;
 };
 
 /* ---- tables ---- */
@@ -119,174 +105,21 @@ static void refresh_hops(struct glue *g, uint64_t now_ns)
     }
 }
 
-/* ---- workers ---- */
-
-static void on_port_readable(int fd, void *user);
-static void on_hello(int fd, void *user);
-
-static struct pending *pending_find(struct glue *g, int fd)
-{
-    for (uint32_t i = 0; i < PENDING_MAX; i++) {
-        if (g->pending[i].fd == fd) {
-            return &g->pending[i];
-        }
-    }
-    return NULL;
-}
-
-static void pending_drop(struct glue *g, struct pending *p)
-{
-    control_unwatch(g->control, p->fd);
-    close(p->fd);
-    p->fd = -1;
-}
-
-static void on_connect(int listen_fd, void *user)
-{
-    struct glue *g = user;
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        return;
-    }
-    struct pending *p = pending_find(g, -1);
-    if (p == NULL || control_watch(g->control, fd, on_hello, g) != 0) {
-        port_refuse(fd, -EBUSY);
-        return;
-    }
-    *p = (struct pending){.fd = fd, .since_ns = clock_now_ns()};
-}
-
-static void on_hello(int fd, void *user)
-{
-    struct glue *g = user;
-    struct pending *p = pending_find(g, fd);
-    const struct config_member *self = &g->config->members[g->config->self];
-    if (p == NULL) {
-        return;
-    }
-    if (g->port != NULL) {
-        LOG_WARN("worker refused: this node has one already model=%s", g->port->facts.model);
-        control_unwatch(g->control, fd);
-        port_refuse(fd, -EBUSY);
-        p->fd = -1;
-        return;
-    }
-    struct port_self about = {
-        .node_id = (uint16_t)self->id,
-        .tier = (uint8_t)self->tier,
-        .node_name = self->name,
-    };
-    struct port *port;
-    int rc = port_open(&port, fd, &about);
-    if (rc == -EAGAIN) {
-        return;
-    }
-    if (rc != 0) {
-        LOG_WARN("worker refused: %s",
-                 rc == -EPROTO ? "not a Weft worker of this version" : strerror(-rc));
-        pending_drop(g, p);
-        return;
-    }
-    p->fd = -1;
-    control_unwatch(g->control, fd);
-    if (core_attach(g->cores[0], port) != 0 ||
-        control_watch(g->control, fd, on_port_readable, g) != 0) {
-        LOG_ERROR("cannot attach worker model=%s", port->facts.model);
-        port_destroy(port);
-        return;
-    }
-    g->port = port;
-    LOG_INFO("worker attached model=%s backend=%s pid=%u prefill_tps=%u decode_tps=%u",
-             port->facts.model, port->facts.backend, port->facts.pid,
-             port->facts.prefill_per_second, port->facts.decode_per_second);
-    control_touch(g->control);
-}
-
-/* The socket carries nothing after the hello: readable means closed. */
-static void on_port_readable(int fd, void *user)
-{
-    struct glue *g = user;
-    control_unwatch(g->control, fd);
-    LOG_WARN("worker gone model=%s pid=%u", g->port->facts.model, g->port->facts.pid);
-    atomic_store_explicit(&g->port->lost, true, memory_order_release);
-    core_wake(g->cores[0]);
-    control_touch(g->control);
-}
-
-static bool port_serves(const struct port *port)
-{
-    return port != NULL && !atomic_load(&port->lost);
-}
-
-static void reap_port(struct glue *g)
-{
-    if (g->port != NULL && atomic_load_explicit(&g->port->released, memory_order_acquire)) {
-        core_detach(g->cores[0], g->port);
-        port_destroy(g->port);
-        g->port = NULL;
-    }
-}
-
 static void on_tick(uint64_t now_ns, void *user)
 {
     struct glue *g = user;
-    reap_port(g);
+    attach_tick(g->attach, now_ns);
     tap_hub_reap(g->taps);
-    for (uint32_t i = 0; i < PENDING_MAX; i++) {
-        if (g->pending[i].fd >= 0 && now_ns - g->pending[i].since_ns > HELLO_TIMEOUT_NS) {
-            pending_drop(g, &g->pending[i]);
-        }
-    }
     refresh_hops(g, now_ns);
-    if (port_serves(g->port)) {
-        uint64_t word = atomic_load_explicit(&g->port->shm->load, memory_order_relaxed);
-        if (word != g->told_word) {
-            control_touch(g->control);
-        }
-    }
 }
 
 static void local_facts(struct members_facts *facts, void *user)
 {
     struct glue *g = user;
-    if (!port_serves(g->port)) {
-        return;
-    }
-    const struct port_hello *hello = &g->port->facts;
-    struct port_load load = port_load_now(g->port);
-    memcpy(&g->told_word, &load, sizeof(load));
-    facts->room = load.room;
-    facts->queue_us = load.queue_us;
-    facts->free_vram_mib = load.free_vram_64mib * WEFT_VRAM_UNIT_MIB;
-    struct port_rates rates = port_rates_now(g->port);
-    facts->prefill_tps = rates.prefill_per_second;
-    facts->decode_tps = rates.decode_per_second;
-    facts->context_tokens = hello->context_tokens;
-    memcpy(facts->backend, hello->backend, sizeof(facts->backend));
-    facts->model_count = 1;
-    facts->models[0].id = weft_model_id(hello->model);
-    memcpy(facts->models[0].name, hello->model, sizeof(facts->models[0].name));
+    attach_facts(g->attach, facts);
 }
 
 /* ---- status ---- */
-
-static json_t *worker_status(const struct port *port)
-{
-    json_t *worker = json_object();
-    json_object_set_new(worker, "attached", json_boolean(port_serves(port)));
-    if (port_serves(port)) {
-        struct port_load load = port_load_now(port);
-        json_object_set_new(worker, "model", json_string(port->facts.model));
-        json_object_set_new(worker, "backend", json_string(port->facts.backend));
-        json_object_set_new(worker, "pid", json_integer(port->facts.pid));
-        json_object_set_new(worker, "context_tokens", json_integer(port->facts.context_tokens));
-        json_object_set_new(worker, "room", json_integer(load.room));
-        json_object_set_new(worker, "queue_us", json_integer(load.queue_us));
-        json_object_set_new(worker, "free_vram_mib",
-                            json_integer(load.free_vram_64mib * WEFT_VRAM_UNIT_MIB));
-    }
-    return worker;
-}
 
 static json_t *nic_status(const struct nic *nic)
 {
@@ -306,40 +139,13 @@ static void add_status(json_t *status, void *user)
 {
     struct glue *g = user;
     report_status(&g->report, status);
-    json_object_set_new(status, "worker", worker_status(g->port));
+    attach_status(g->attach, status);
     json_object_set_new(status, "mbufs_in_use", json_integer(nic_buffers_in_use(g->cores[0]->nic)));
     json_object_set_new(status, "nic", nic_status(g->cores[0]->nic));
     json_object_set_new(status, "table_epoch", json_integer(g->epoch));
 }
 
 /* ---- life ---- */
-
-/* A socket file of a weftd that is gone is replaced; one that still answers is not. */
-static int listen_on(const char *path)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path); /* length checked by config */
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return -errno;
-    }
-    int rc = 0;
-    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0) {
-        rc = -EADDRINUSE;
-    } else if (errno == ECONNREFUSED) {
-        unlink(path);
-    }
-    if (rc == 0 && (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
-                    chmod(path, S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP) != 0 ||
-                    listen(fd, (int)PENDING_MAX) != 0)) {
-        rc = -errno;
-    }
-    if (rc != 0) {
-        close(fd);
-        return rc;
-    }
-    return fd;
-}
 
 /* Whose link addresses the kernel is asked for. */
 static int hops_create(struct glue *g)
@@ -378,16 +184,9 @@ int glue_create(struct glue **out, const struct config *config, struct core *con
     g->tables = tables;
     g->taps = taps;
     g->report = (struct report){.cores = cores, .count = config->nic.lcores};
-    g->listen_fd = -1;
-    for (uint32_t i = 0; i < PENDING_MAX; i++) {
-        g->pending[i].fd = -1;
-    }
     int rc = hops_create(g);
     if (rc == 0) {
-        rc = g->listen_fd = listen_on(config->sockets.port);
-        if (rc < 0) {
-            LOG_ERROR("cannot open worker socket %s: %s", config->sockets.port, strerror(-rc));
-        }
+        rc = attach_create(&g->attach, config, cores[0]);
     }
     if (rc < 0) {
         glue_destroy(g);
@@ -403,16 +202,7 @@ void glue_destroy(struct glue *g)
         return;
     }
     report_stop();
-    if (g->listen_fd >= 0) {
-        close(g->listen_fd);
-        unlink(g->config->sockets.port);
-    }
-    for (uint32_t i = 0; i < PENDING_MAX; i++) {
-        if (g->pending[i].fd >= 0) {
-            close(g->pending[i].fd);
-        }
-    }
-    port_destroy(g->port);
+    attach_destroy(g->attach);
     neighbours_destroy(g->neighbours);
     free(g->hops);
     free(g);
@@ -473,5 +263,5 @@ int glue_start(struct glue *g, struct control *control)
     if (rc == 0) {
         rc = control_offer(control, &tap);
     }
-    return rc != 0 ? rc : control_watch(control, g->listen_fd, on_connect, g);
+    return rc != 0 ? rc : attach_start(g->attach, control);
 }

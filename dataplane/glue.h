@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * glue.h - where the two planes meet, on the control thread: builds routing tables from the
- * members, lets workers attach, tells the members what the local worker can do, reports status.
- * Made by weftd.c after core and before control, whose hooks are glue_hooks().
+ * members, has workers and local clients attached (attach.h), offers captures, reports status. Made
+ * by weftd.c after core and before control, whose hooks are glue_hooks().
  */
 #pragma once
 
@@ -12,7 +12,7 @@
 
 struct glue;
 
-/* Opens the worker socket. Keeps all pointers; cores[0] owns the worker port. Returns 0 or
+/* Opens the socket to attach to. Keeps all pointers; cores[0] owns the ports. Returns 0 or
  * -errno, logged. */
 int glue_create(struct glue **glue, const struct config *config, struct core *const *cores,
                 struct publish *tables, struct tap_hub *taps);
@@ -22,5 +22,5 @@ void glue_destroy(struct glue *glue);
 
 struct control_hooks glue_hooks(struct glue *glue);
 
-/* Starts watching the worker socket and offers captures. */
+/* Starts watching that socket and offers captures. */
 int glue_start(struct glue *glue, struct control *control);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * handoff.h - packets from one lcore to another: single producer, single consumer, by value (the
- * buffer changes owner with its entry). The worker port belongs to one lcore; the others hand it
- * what is for the local worker. Used by core.c only.
+ * buffer changes owner with its entry). The ports belong to one lcore; the others hand it what is
+ * for the local worker and for local clients. Used by core.c only.
  */
 #pragma once
 

@@ -27,6 +27,11 @@ static void emit_counters(telemetry_emit emit, void *out, void *user)
 #define EMIT_COUNTER_(name, kind, unit, text)                                                      \
     emit(out, #name, sum_at(user, offsetof(struct route_counters, name)));
     WEFT_METRICS_ROUTE(EMIT_COUNTER_)
+#define EMIT_LOCAL_(name, kind, unit, text)                                                        \
+    emit(out, #name, atomic_load_explicit(&local->name, memory_order_relaxed));
+    const struct report *r = user;
+    const struct local *local = &r->cores[0]->local;
+    WEFT_METRICS_LOCAL(EMIT_LOCAL_)
 }
 
 static void emit_drops(telemetry_emit emit, void *out, void *user)

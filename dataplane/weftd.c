@@ -19,6 +19,7 @@
 #include "dataplane/core.h"
 #include "dataplane/glue.h"
 #include "dataplane/nic/guard.h"
+#include "dataplane/nic/numa.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/log.h"
 #include "schemas/config.h"
@@ -125,9 +126,26 @@ static void table_free(void *table)
     route_table_destroy(table);
 }
 
+/* The lcores of another NUMA node have the table in memory of their own. */
+static void *table_copy(const void *table, uint32_t place)
+{
+    const struct route_table *from = table;
+    void *memory = numa_alloc(from->size_bytes, place);
+    return memory != NULL ? route_table_copy(from, memory) : NULL;
+}
+
 static int tables_up(struct weftd *d)
 {
-    return publish_create(&d->tables, d->config->nic.lcores, table_free);
+    uint32_t places[NIC_LCORES_MAX];
+    struct publish_options options = {
+        .readers = d->config->nic.lcores,
+        .places = places,
+        .copy = table_copy,
+        .destroy = table_free,
+        .destroy_copy = numa_free,
+    };
+    numa_places(places, options.readers);
+    return publish_create_placed(&d->tables, &options);
 }
 
 static void tables_down(struct weftd *d)

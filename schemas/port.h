@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * port.h - how a worker attaches to its node. dataplane/port is weftd's end, dataplane/client the
- * worker's; schemas/base/ring.h is the ring itself.
+ * port.h - how a worker or a local client attaches to its node. dataplane/port is weftd's end,
+ * dataplane/client the other; schemas/base/ring.h is the ring itself. The first word of the hello
+ * says which of the two it is; both use one socket.
  *
- * Over a SOCK_SEQPACKET Unix socket the worker sends port_hello; weftd answers port_welcome with
- * three descriptors (SCM_RIGHTS), in this order: a sealed memfd of port_shm, the eventfd that wakes
- * the worker, the eventfd that wakes the node. After that the socket carries nothing: its closing
- * is how each side learns that the other has gone.
+ * A worker's port. Over a SOCK_SEQPACKET Unix socket the worker sends port_hello; weftd answers
+ * port_welcome with three descriptors (SCM_RIGHTS), in this order: a sealed memfd of port_shm, the
+ * eventfd that wakes the worker, the eventfd that wakes the node. After that the socket carries
+ * nothing: its closing is how each side learns that the other has gone.
  *
- * Ring entries are wire messages from the common header on: struct weft_req + payload towards the
- * worker, struct weft_rsp + payload towards the node. Neither side trusts the other: indexes and
- * lengths are checked, entries are copied out before they are looked at twice.
+ * A client's port. The client sends port_client_hello and gets port_welcome with two descriptors: a
+ * sealed memfd of port_client_shm and the eventfd that wakes the node, which the node only waits on
+ * and never reads. The client is woken by a byte on the socket: sending it can never make the node
+ * wait, whatever the other end has done to its descriptors. The node sends nothing else there, and
+ * the client nothing at all.
+ *
+ * Ring entries are wire messages from the common header on: struct weft_req + payload towards a
+ * worker or from a client, struct weft_rsp + payload the other way. Neither side trusts the other:
+ * indexes and lengths are checked, entries are copied out before they are looked at twice.
  */
 #pragma once
 
@@ -24,7 +31,15 @@
 #define PORT_SLOTS   2048u /* entries of each ring; a power of two */
 #define PORT_FDS     3u
 
+#define PORT_CLIENT_MAGIC   0x31435057u /* "WPC1" */
+#define PORT_CLIENT_VERSION 1u
+#define PORT_CLIENT_SLOTS   1024u /* entries of each ring; a power of two */
+#define PORT_CLIENT_FDS     2u
+#define PORT_CLIENTS_MAX    32u /* of one node at a time */
+#define PORT_PROGRAM_MAX    32u
+
 enum port_fd { PORT_FD_SHM = 0, PORT_FD_WAKE_WORKER = 1, PORT_FD_WAKE_NODE = 2 };
+enum port_client_fd { PORT_CLIENT_FD_SHM = 0, PORT_CLIENT_FD_WAKE_NODE = 1 };
 
 /* Current load, one 8-byte word so that it is never torn: same shape as in struct weft_rsp_hdr. */
 struct port_load {
@@ -48,6 +63,16 @@ struct port_hello {
 };
 WEFT_ASSERT(sizeof(struct port_hello) == 112, "hello is 112 bytes");
 
+/* Who asks is what the socket says (SO_PEERCRED); the name is for people. */
+struct port_client_hello {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t size; /* as above */
+    char program[PORT_PROGRAM_MAX];
+};
+WEFT_ASSERT(sizeof(struct port_client_hello) == 40, "hello is 40 bytes");
+
+/* To either: its magic is PORT_MAGIC. */
 struct port_welcome {
     uint32_t magic;
     uint16_t version;
@@ -76,4 +101,11 @@ struct port_shm {
     struct ring to_node;
     struct ring_slot to_worker_slots[PORT_SLOTS];
     struct ring_slot to_node_slots[PORT_SLOTS];
+};
+
+struct port_client_shm {
+    _Alignas(64) struct ring to_client;
+    struct ring to_node;
+    struct ring_slot to_client_slots[PORT_CLIENT_SLOTS];
+    struct ring_slot to_node_slots[PORT_CLIENT_SLOTS];
 };

@@ -98,13 +98,14 @@ int weft_client_timeout_ms(const weft_client_t *c)
     bool blocked = false;
     for (uint32_t i = 0; i < c->path_count; i++) {
         const struct client_path *path = &c->paths[i];
-        if (path->refused || (!path->blocked && !STAILQ_EMPTY(&path->ready))) {
+        if (path->refused || (!path->blocked && !STAILQ_EMPTY(&path->ready)) ||
+            (path->portal != NULL && path->portal->more)) {
             return 0;
         }
         blocked = blocked || path->blocked;
     }
     if (blocked) {
-        return 1; /* the socket's buffer empties on its own */
+        return 1; /* a socket's buffer, a ring empties on its own */
     }
     uint64_t due_ns = timers_due_ns(&c->timers);
     if (due_ns == TIMER_NEVER) {
@@ -191,14 +192,29 @@ static void client_refuse(struct weft_client *c, struct client_path *path, uint6
     }
 }
 
+/* A machine or a program that has let the client wait must not take the others for silent. */
+static void client_late(struct weft_client *c, uint64_t now_ns)
+{
+    uint64_t due_ns = timers_due_ns(&c->timers);
+    due_ns = due_ns > c->processed_ns ? due_ns : c->processed_ns;
+    if (due_ns == TIMER_NEVER || now_ns < due_ns + CLIENT_LATE_NS) {
+        return;
+    }
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        request_conn_late(&c->paths[i].conn, now_ns - due_ns);
+    }
+}
+
 int weft_client_process(weft_client_t *c)
 {
     if (!c->asking && atomic_load(&c->interrupted)) {
         client_interrupt_clear(c); /* nothing to interrupt; do not stay readable */
     }
     c->processing = true;
-    client_io_receive(c, clock_now_ns());
     uint64_t now_ns = clock_now_ns();
+    client_late(c, now_ns);
+    client_io_receive(c, now_ns);
+    now_ns = clock_now_ns();
     client_tick(c, now_ns);
     client_io_flush(c, now_ns);
     for (uint32_t i = 0; i < c->path_count; i++) {
@@ -207,6 +223,8 @@ int weft_client_process(weft_client_t *c)
             client_io_flush(c, now_ns);
         }
     }
+    client_io_rest(c);
+    c->processed_ns = clock_now_ns();
     c->processing = false;
     return (int)c->open;
 }

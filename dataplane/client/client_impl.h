@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * client_impl.h - the inside of weft_client_t, shared by client.c (requests, callbacks, time),
- * attempt.c (the attempts of a request), client_io.c (sockets), ask.c (waiting) and query.c
- * (queries to wire); nobody else includes it.
+ * attempt.c (the attempts of a request), client_io.c (sockets and rings), ask.c (waiting) and
+ * query.c (queries to wire); nobody else includes it.
  *
  * A weft_request_t is one answer for the user: its decisions are dataplane/flow/stream.h. It owns
  * up to two live attempts; an attempt is one request on the wire (dataplane/flow/request.h). One
@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <weft/client.h>
 
+#include "dataplane/client/portal.h"
 #include "dataplane/flow/prompt.h"
 #include "dataplane/flow/request.h"
 #include "dataplane/flow/stream.h"
@@ -27,8 +28,10 @@
 #define CLIENT_ATTEMPTS_MAX (2 * CLIENT_OPEN_MAX)
 #define CLIENT_PATHS_MAX    8u /* nodes it knows to ask */
 #define CLIENT_BATCH        64u
-#define CLIENT_ROUNDS       32u       /* batches received per weft_client_process() */
-#define CLIENT_SOCKET_BYTES (4 << 20) /* asked of the kernel; what it gives is enough too */
+#define CLIENT_ROUNDS       32u              /* batches received per weft_client_process() */
+#define CLIENT_LATE_NS      (20 * NS_PER_MS) /* a call so much too late is the caller's own pause */
+#define CLIENT_RETRY_NS     (200 * NS_PER_MS) /* between two tries to attach again */
+#define CLIENT_SOCKET_BYTES (4 << 20)         /* asked of the kernel; what it gives is enough too */
 
 /* Where in the heap of timers a due entry belongs. */
 struct client_timer {
@@ -81,13 +84,20 @@ struct client_inbox {
     struct mmsghdr msgs[CLIENT_BATCH];
     struct iovec iov[CLIENT_BATCH];
     uint8_t data[CLIENT_BATCH][WEFT_DATAGRAM_MAX];
+    /* Traffic classes. A union aligns it. */
+    union {
+        struct cmsghdr align;
+        uint8_t bytes[CMSG_SPACE(sizeof(int))];
+    } control[CLIENT_BATCH];
 };
 
-/* One node of the mesh to ask: a connected socket and what was learnt there. */
+/* One node of the mesh to ask, and what was learnt there: through a connected socket, or through
+ * rings shared with it. */
 struct client_path {
-    int socket;
-    bool blocked; /* socket full */
-    bool refused; /* nobody listens there */
+    int socket;            /* -1: there is `portal` */
+    struct portal *portal; /* NULL: there is `socket` */
+    bool blocked;          /* socket or ring full */
+    bool refused;          /* nobody listens there */
     STAILQ_HEAD(client_ready, client_attempt) ready;
     struct request_conn conn;
     struct client_outbox outbox;
@@ -97,8 +107,9 @@ struct weft_client {
     int epoll; /* sockets and wake */
     int wake;  /* eventfd of weft_ask_interrupt() */
     atomic_bool interrupted;
-    bool asking;     /* weft_ask() runs */
-    bool processing; /* callbacks run: submit must not send by itself */
+    bool asking;           /* weft_ask() runs */
+    bool processing;       /* callbacks run: submit must not send by itself */
+    uint64_t processed_ns; /* end of the latest weft_client_process() */
     uint32_t next_seq;
     uint32_t open; /* requests that have not been reported */
     LIST_HEAD(client_requests, weft_request) requests;
@@ -140,3 +151,5 @@ void client_io_close(struct weft_client *c);
 void client_io_receive(struct weft_client *c, uint64_t now_ns);
 /* Sends what the ready attempts have to say, until none has or the sockets are full. */
 void client_io_flush(struct weft_client *c, uint64_t now_ns);
+/* Before waiting: from now on what comes through a ring makes the client's descriptor readable. */
+void client_io_rest(struct weft_client *c);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* client_io.c - the client's sockets, one for each node it knows: batches in and out; see
+/* client_io.c - the client's sockets and rings, one for each node it knows: batches in and out; see
  * client_impl.h. */
 #include <errno.h>
 #include <netinet/in.h>
@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "dataplane/client/attach.h"
 #include "dataplane/client/client_impl.h"
 #include "dataplane/client/resolve.h"
 
@@ -21,7 +22,113 @@ static int io_watch(struct weft_client *c, int fd)
     return epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
-static int path_open(struct client_path *path, const char *node)
+/* ---- the node's own rings ---- */
+
+static void path_shut(struct client_path *path, uint64_t now_ns)
+{
+    portal_close(path->portal);
+    path->portal->since_ns = now_ns + CLIENT_RETRY_NS;
+}
+
+/* Says hello anew. False: nobody is there. */
+static bool path_hello(struct weft_client *c, struct client_path *path, uint64_t now_ns)
+{
+    struct portal *p = path->portal;
+    if (now_ns < p->since_ns || portal_begin(p) != 0) {
+        p->since_ns = now_ns < p->since_ns ? p->since_ns : now_ns + CLIENT_RETRY_NS;
+        return false;
+    }
+    p->since_ns = now_ns;
+    if (io_watch(c, p->socket) != 0) {
+        path_shut(path, now_ns);
+    }
+    return p->state == PORTAL_GREETING;
+}
+
+/* Has the answer come? */
+static void path_greet(struct client_path *path, uint64_t now_ns)
+{
+    struct portal *p = path->portal;
+    int rc = portal_greeted(p);
+    bool late = rc == -EAGAIN && now_ns - p->since_ns > ATTACH_MS * NS_PER_MS;
+    if ((rc != 0 && rc != -EAGAIN) || late) {
+        path_shut(path, now_ns);
+    }
+}
+
+/* Attaches, waiting for it. A node that is not there is asked again when there is something to say,
+ * unless it is `needed`. */
+static int path_attach(struct weft_client *c, struct client_path *path, const char *node,
+                       bool needed)
+{
+    path->portal = malloc(sizeof(*path->portal));
+    if (path->portal == NULL) {
+        return -ENOMEM;
+    }
+    int rc = portal_init(path->portal, node);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = portal_begin(path->portal);
+    rc = rc == 0 ? attach_wait(path->portal->socket) : rc;
+    rc = rc == 0 ? portal_greeted(path->portal) : rc;
+    if (rc == 0) {
+        portal_rest(path->portal);
+        return io_watch(c, path->portal->socket);
+    }
+    portal_close(path->portal);
+    return needed ? rc : 0;
+}
+
+/* Puts the outbox into the ring. False: it is full or not there yet, what is left stays. */
+static bool path_push(struct weft_client *c, struct client_path *path, uint64_t now_ns)
+{
+    struct client_outbox *out = &path->outbox;
+    struct portal *p = path->portal;
+    if (out->count == 0) {
+        path->blocked = false;
+        return true;
+    }
+    if (p->state == PORTAL_CLOSED) {
+        (void)path_hello(c, path, now_ns);
+    }
+    if (p->state == PORTAL_GREETING) {
+        path_greet(path, now_ns);
+    }
+    if (p->state == PORTAL_CLOSED) {
+        path->refused = true; /* as if each were answered by the host: nobody listens */
+        out->sent = out->count;
+    }
+    while (p->state == PORTAL_OPEN && out->sent < out->count &&
+           portal_push(p, out->data[out->sent], out->len[out->sent])) {
+        out->sent++;
+    }
+    if (p->state == PORTAL_OPEN) {
+        portal_wake(p);
+    }
+    path->blocked = out->sent < out->count;
+    if (!path->blocked) {
+        out->count = out->sent = 0;
+    }
+    return !path->blocked;
+}
+
+/* ---- sockets ---- */
+
+#define ECN_ECT0 2 /* RFC 3168 */
+#define ECN_CE   3
+
+/* Datagrams go out as able to carry a mark of congestion, and those that come tell of theirs. */
+static void path_use_ecn(int fd)
+{
+    int ect0 = ECN_ECT0, on = 1;
+    (void)setsockopt(fd, IPPROTO_IP, IP_TOS, &ect0, sizeof(ect0));
+    (void)setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &ect0, sizeof(ect0));
+    (void)setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof(on));
+}
+
+static int path_connect(struct client_path *path, const char *node)
 {
     path->socket = resolve_connect(node);
     if (path->socket < 0) {
@@ -35,6 +142,7 @@ static int path_open(struct client_path *path, const char *node)
     int v4 = IP_PMTUDISC_PROBE, v6 = IPV6_PMTUDISC_PROBE;
     (void)setsockopt(path->socket, IPPROTO_IP, IP_MTU_DISCOVER, &v4, sizeof(v4));
     (void)setsockopt(path->socket, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &v6, sizeof(v6));
+    path_use_ecn(path->socket);
     return 0;
 }
 
@@ -54,8 +162,12 @@ static int paths_open(struct weft_client *c, const char *nodes)
         struct client_path *path = &c->paths[c->path_count++];
         path->socket = -1;
         STAILQ_INIT(&path->ready);
-        rc = path_open(path, node);
-        rc = rc == 0 ? io_watch(c, path->socket) : rc;
+        if (strncmp(node, PORTAL_PREFIX, strlen(PORTAL_PREFIX)) == 0) {
+            rc = path_attach(c, path, node, strchr(nodes, ',') == NULL);
+        } else {
+            rc = path_connect(path, node);
+            rc = rc == 0 ? io_watch(c, path->socket) : rc;
+        }
         at = at[len] == ',' ? at + len + 1 : NULL;
     }
     return rc;
@@ -92,6 +204,10 @@ void client_io_close(struct weft_client *c)
 {
     for (uint32_t i = 0; i < c->path_count; i++) {
         io_close(c->paths[i].socket);
+        if (c->paths[i].portal != NULL) {
+            portal_close(c->paths[i].portal);
+            free(c->paths[i].portal);
+        }
     }
     io_close(c->wake);
     io_close(c->epoll);
@@ -121,10 +237,59 @@ static void io_input(struct weft_client *c, struct client_path *path, const uint
     }
 }
 
-/* Receives and hands out what has come on one path. */
+/* Takes what has come through a ring and hands it out. */
+static void path_take(struct weft_client *c, struct client_path *path, uint64_t now_ns)
+{
+    struct portal *p = path->portal;
+    uint8_t *data = c->inbox.data[0];
+    uint32_t count = 0;
+    uint32_t len = 1;
+    if (p->state == PORTAL_GREETING) {
+        path_greet(path, now_ns);
+    }
+    if (p->state != PORTAL_OPEN) {
+        return;
+    }
+    portal_rouse(p);
+    while (count < CLIENT_ROUNDS * CLIENT_BATCH &&
+           (len = portal_pop(p, data, sizeof(c->inbox.data[0]))) != 0) {
+        io_input(c, path, data, len, now_ns);
+        if (++count % CLIENT_BATCH == 0) {
+            client_io_flush(c, now_ns);
+        }
+    }
+    if (count == 0 || p->wakes != 0) {
+        portal_look(p);
+    }
+}
+
+/* Congestion was seen on the datagram's last way: as nodes say so of the ways before. */
+static bool is_marked(struct msghdr *msg)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        bool four = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS;
+        bool six = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS;
+        if (four || six) { /* an int or a byte; little-endian, the byte is the int's first */
+            return (*(const uint8_t *)CMSG_DATA(c) & ECN_CE) == ECN_CE;
+        }
+    }
+    return false;
+}
+
+/* Room for one number behind each datagram; receiving shortens it. */
+static void inbox_rearm(struct client_inbox *inbox)
+{
+    for (uint32_t i = 0; i < CLIENT_BATCH; i++) {
+        inbox->msgs[i].msg_hdr.msg_control = &inbox->control[i];
+        inbox->msgs[i].msg_hdr.msg_controllen = sizeof(inbox->control[i]);
+    }
+}
+
+/* Receives and hands out what has come on one socket. */
 static void path_receive(struct weft_client *c, struct client_path *path, uint64_t now_ns)
 {
     for (uint32_t round = 0; round < CLIENT_ROUNDS; round++) {
+        inbox_rearm(&c->inbox);
         int got = recvmmsg(path->socket, c->inbox.msgs, CLIENT_BATCH, MSG_DONTWAIT, NULL);
         if (got < 0) {
             if (errno == EINTR) {
@@ -134,8 +299,13 @@ static void path_receive(struct weft_client *c, struct client_path *path, uint64
             return;
         }
         for (int i = 0; i < got; i++) {
-            if ((c->inbox.msgs[i].msg_hdr.msg_flags & MSG_TRUNC) == 0) {
-                io_input(c, path, c->inbox.data[i], c->inbox.msgs[i].msg_len, now_ns);
+            struct mmsghdr *msg = &c->inbox.msgs[i];
+            if ((msg->msg_hdr.msg_flags & MSG_TRUNC) == 0) {
+                if (msg->msg_len >= sizeof(struct weft_hdr) && is_marked(&msg->msg_hdr)) {
+                    struct weft_hdr *h = (struct weft_hdr *)(void *)c->inbox.data[i];
+                    h->flags |= WEFT_F_ECN_ECHO;
+                }
+                io_input(c, path, c->inbox.data[i], msg->msg_len, now_ns);
             }
         }
         if (got < (int)CLIENT_BATCH) {
@@ -148,7 +318,11 @@ static void path_receive(struct weft_client *c, struct client_path *path, uint64
 void client_io_receive(struct weft_client *c, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < c->path_count; i++) {
-        path_receive(c, &c->paths[i], now_ns);
+        if (c->paths[i].portal != NULL) {
+            path_take(c, &c->paths[i], now_ns);
+        } else {
+            path_receive(c, &c->paths[i], now_ns);
+        }
     }
 }
 
@@ -184,13 +358,14 @@ static bool path_send(struct client_path *path)
     return true;
 }
 
-static void path_flush(struct client_path *path, uint64_t now_ns)
+static void path_flush(struct weft_client *c, struct client_path *path, uint64_t now_ns)
 {
     struct client_outbox *out = &path->outbox;
     for (;;) {
         struct client_attempt *a = STAILQ_FIRST(&path->ready);
         if (out->count == CLIENT_BATCH || a == NULL) {
-            if (!path_send(path) || a == NULL) {
+            bool sent = path->portal != NULL ? path_push(c, path, now_ns) : path_send(path);
+            if (!sent || a == NULL) {
                 return;
             }
             continue;
@@ -209,6 +384,16 @@ static void path_flush(struct client_path *path, uint64_t now_ns)
 void client_io_flush(struct weft_client *c, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < c->path_count; i++) {
-        path_flush(&c->paths[i], now_ns);
+        path_flush(c, &c->paths[i], now_ns);
+    }
+}
+
+void client_io_rest(struct weft_client *c)
+{
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        struct portal *p = c->paths[i].portal;
+        if (p != NULL && p->state == PORTAL_OPEN) {
+            portal_rest(p);
+        }
     }
 }

@@ -12,7 +12,6 @@
 #include "dataplane/flow/serve.h"
 #include "schemas/port.h"
 
-#define WORKER_ATTACH_MS   2000
 #define WORKER_BATCH       64u   /* entries between two looks at the replies */
 #define WORKER_ENTRIES_MAX 4096u /* per weft_worker_process() */
 

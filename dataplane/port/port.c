@@ -3,29 +3,18 @@
 #include "dataplane/port/port.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
-#include <weft/status.h>
 
 static int shm_create(struct port *port)
 {
-    port->memfd = memfd_create("weft-port", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (port->memfd < 0 || ftruncate(port->memfd, sizeof(struct port_shm)) != 0) {
-        return -errno;
-    }
-    /* Sealed: the worker cannot shrink it under our feet (that would be SIGBUS). */
-    if (fcntl(port->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-        return -errno;
-    }
-    void *map =
-        mmap(NULL, sizeof(struct port_shm), PROT_READ | PROT_WRITE, MAP_SHARED, port->memfd, 0);
-    if (map == MAP_FAILED) {
-        return -errno;
+    void *map;
+    int rc = share_memory(sizeof(struct port_shm), &port->memfd, &map);
+    if (rc != 0) {
+        return rc;
     }
     port->shm = map;
     ring_end_init(&port->to_worker, &port->shm->to_worker, port->shm->to_worker_slots, PORT_SLOTS);
@@ -37,16 +26,9 @@ static int shm_create(struct port *port)
 
 static int hello_receive(int socket_fd, struct port_hello *hello)
 {
-    ssize_t got = recv(socket_fd, hello, sizeof(*hello), MSG_DONTWAIT);
-    if (got < 0) {
-        return -errno;
-    }
-    if (got == 0) {
-        return -EPIPE;
-    }
-    if ((size_t)got < sizeof(*hello) || hello->magic != PORT_MAGIC ||
-        hello->version != PORT_VERSION || hello->size < sizeof(*hello)) {
-        return -EPROTO;
+    int rc = share_hello(socket_fd, hello, sizeof(*hello), PORT_MAGIC, PORT_VERSION);
+    if (rc != 0) {
+        return rc;
     }
     /* Names come from outside: they must end, and must not be empty. */
     if (memchr(hello->model, '\0', sizeof(hello->model)) == NULL || hello->model[0] == '\0' ||
@@ -54,28 +36,6 @@ static int hello_receive(int socket_fd, struct port_hello *hello)
         return -EPROTO;
     }
     return 0;
-}
-
-static int welcome_send(int socket_fd, const struct port_welcome *welcome, const int *fds)
-{
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(PORT_FDS * sizeof(int))];
-    } control;
-    struct iovec iov = {.iov_base = (void *)(uintptr_t)welcome, .iov_len = sizeof(*welcome)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (fds != NULL) {
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.space;
-        msg.msg_controllen = sizeof(control.space);
-        struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(PORT_FDS * sizeof(int));
-        memcpy(CMSG_DATA(cmsg), fds, PORT_FDS * sizeof(int));
-    }
-    ssize_t sent = sendmsg(socket_fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return sent == (ssize_t)sizeof(*welcome) ? 0 : -EPIPE;
 }
 
 int port_open(struct port **out, int socket_fd, const struct port_self *self)
@@ -98,21 +58,12 @@ int port_open(struct port **out, int socket_fd, const struct port_self *self)
         uint64_t word;
         memcpy(&word, &hello.load, sizeof(word));
         atomic_store_explicit(&port->shm->load, word, memory_order_relaxed);
-        struct port_welcome welcome = {
-            .magic = PORT_MAGIC,
-            .version = PORT_VERSION,
-            .size = sizeof(welcome),
-            .node_id = self->node_id,
-            .tier = self->tier,
-            .shm_bytes = sizeof(struct port_shm),
-        };
-        strncpy(welcome.node_name, self->node_name, sizeof(welcome.node_name) - 1);
         int fds[PORT_FDS] = {
             [PORT_FD_SHM] = port->memfd,
             [PORT_FD_WAKE_WORKER] = port->wake_worker_fd,
             [PORT_FD_WAKE_NODE] = port->wake_node_fd,
         };
-        rc = welcome_send(socket_fd, &welcome, fds);
+        rc = share_welcome(socket_fd, self, sizeof(struct port_shm), fds, PORT_FDS);
     }
     if (rc != 0) {
         port_destroy(port);
@@ -123,25 +74,6 @@ int port_open(struct port **out, int socket_fd, const struct port_self *self)
     return 0;
 }
 
-void port_refuse(int socket_fd, int status)
-{
-    struct port_welcome welcome = {
-        .magic = PORT_MAGIC,
-        .version = PORT_VERSION,
-        .size = sizeof(welcome),
-        .status = status,
-    };
-    (void)welcome_send(socket_fd, &welcome, NULL);
-    close(socket_fd);
-}
-
-static void close_if_open(int fd)
-{
-    if (fd >= 0) {
-        close(fd);
-    }
-}
-
 void port_destroy(struct port *port)
 {
     if (port == NULL) {
@@ -150,24 +82,18 @@ void port_destroy(struct port *port)
     if (port->shm != NULL) {
         munmap(port->shm, sizeof(struct port_shm));
     }
-    close_if_open(port->memfd);
-    close_if_open(port->wake_worker_fd);
-    close_if_open(port->wake_node_fd);
-    close_if_open(port->socket_fd);
+    share_close(port->memfd);
+    share_close(port->wake_worker_fd);
+    share_close(port->wake_node_fd);
+    share_close(port->socket_fd);
     free(port);
 }
 
 bool port_push(struct port *port, const void *datagram, uint32_t len)
 {
-    struct ring_slot *slot = ring_reserve(&port->to_worker);
-    if (slot == NULL || len > RING_DATA_MAX) {
-        return false;
-    }
-    slot->len = len;
-    memcpy(slot->data, datagram, len);
-    ring_commit(&port->to_worker);
-    port->pushed = true;
-    return true;
+    bool pushed = share_push(&port->to_worker, datagram, len);
+    port->pushed |= pushed;
+    return pushed;
 }
 
 void port_flush(struct port *port)
@@ -183,19 +109,7 @@ void port_flush(struct port *port)
 
 uint32_t port_pop(struct port *port, void *out, uint32_t max)
 {
-    struct ring_slot *slot = ring_peek(&port->to_node);
-    if (slot == NULL) {
-        return 0;
-    }
-    /* The worker may write while we read: its length is taken once and checked. */
-    uint32_t len = __atomic_load_n(&slot->len, __ATOMIC_RELAXED);
-    if (len > max || len > RING_DATA_MAX || len < sizeof(struct weft_hdr)) {
-        len = 1;
-    } else {
-        memcpy(out, slot->data, len);
-    }
-    ring_release(&port->to_node);
-    return len;
+    return share_pop(&port->to_node, out, max);
 }
 
 bool port_stalled(struct port *port, uint64_t now_ns)

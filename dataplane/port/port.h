@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "dataplane/port/inflight.h"
-#include "schemas/port.h"
+#include "dataplane/port/share.h"
 
 struct port {
     /* Control thread. */
@@ -39,20 +39,10 @@ struct port {
     struct inflight inflight;
 };
 
-/* What a node says of itself to its workers. */
-struct port_self {
-    uint16_t node_id;
-    uint8_t tier;
-    const char *node_name;
-};
-
-/* Reads the hello from a connected, non-blocking socket and answers it with memory, rings and wake
- * descriptors. On success the port owns `socket_fd`. Returns 0, -EAGAIN (no hello yet), -EPROTO,
- * -EPIPE (closed), or another -errno. */
+/* Reads a worker's hello from a connected, non-blocking socket and answers it with memory, rings
+ * and wake descriptors. On success the port owns `socket_fd`. Returns 0, -EAGAIN (no hello yet),
+ * -EPROTO, -EPIPE (closed), or another -errno. */
 int port_open(struct port **port, int socket_fd, const struct port_self *self);
-
-/* Answers a hello with a refusal and closes the socket. */
-void port_refuse(int socket_fd, int status);
 
 /* Unmaps, closes, frees. NULL is fine. */
 void port_destroy(struct port *port);
@@ -81,7 +71,7 @@ struct port_load port_load_now(const struct port *port);
 /* Its measured speeds: as last published, or as it said when it attached. */
 struct port_rates port_rates_now(const struct port *port);
 
-/* May a new request go to the worker? Counts it if so. The worker publishes its room only between
- * two model steps; what was pushed meanwhile counts against it, for PORT_TAKEN_NS at most. */
+/* May a new request go to the worker? Counts it if so. Until the worker publishes its room anew,
+ * what was pushed counts against it, for PORT_TAKEN_NS at most. */
 #define PORT_TAKEN_NS UINT64_C(20000000)
 bool port_take(struct port *port, uint64_t now_ns);

@@ -95,21 +95,98 @@ static inline void udp_update(struct route_frame *frame, uint16_t before, uint16
     frame->udp.checksum = checksum != 0 ? checksum : 0xffffu;
 }
 
-uint16_t packet_request_sum(const struct route_frame *frame)
+static inline uint64_t word_at(const void *from)
 {
-    WEFT_ASSERT(sizeof(frame->weft.req) % 8 == 0, "summed in words of 8 bytes");
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < sizeof(frame->weft.req); i += 8) {
-        uint64_t word;
-        memcpy(&word, frame->weft.bytes + i, sizeof(word));
-        sum = sum_add(sum, word);
-    }
-    return sum_fold_wide(sum);
+    uint64_t word;
+    memcpy(&word, from, sizeof(word));
+    return word;
 }
 
-void packet_request_changed(struct route_frame *frame, uint16_t before)
+/* In place of `mask` the bits of `value`. */
+static inline uint64_t word_with(uint64_t word, uint64_t mask, uint64_t value)
 {
-    udp_update(frame, before, packet_request_sum(frame));
+    return (word & ~mask) | value;
+}
+
+/* Sums with room for all carries; ended by sum_wide(). */
+typedef unsigned __int128 wide;
+
+static inline uint64_t sum_wide(wide sum)
+{
+    return sum_add((uint64_t)sum, (uint64_t)(sum >> 64));
+}
+
+/* What was, what is: they differ by (~m + m') of RFC 1624. */
+struct change {
+    wide before, after;
+};
+
+static inline void word_change(struct change *c, uint8_t *at, uint64_t from, uint64_t to)
+{
+    memcpy(at, &to, sizeof(to));
+    c->before += from;
+    c->after += to;
+}
+
+/* Words are changed in registers and written whole: a load right behind a store of a part of it
+ * would wait for that store. */
+void packet_ingress(struct route_frame *frame, const struct route_ingress *in)
+{
+    WEFT_ASSERT(offsetof(struct weft_hdr, flags) == 2 &&
+                    offsetof(struct weft_hdr, hops_left) == 4 &&
+                    offsetof(struct weft_hdr, route_epoch) == 6,
+                "as written here");
+    WEFT_ASSERT(offsetof(struct weft_req_hdr, budget_us) == 40 &&
+                    offsetof(struct weft_req_hdr, origin) == 54 &&
+                    offsetof(struct weft_req_hdr, target) == 56 &&
+                    offsetof(struct weft_req_hdr, max_tokens) == 62,
+                "as written here");
+    uint8_t *bytes = frame->weft.bytes;
+    uint64_t head = word_at(bytes);
+    uint64_t budget = word_at(bytes + 40);
+    uint64_t origin = word_at(bytes + 48);
+    uint64_t nodes = word_at(bytes + 56);
+    struct change c = {0, (uint16_t)~frame->udp.checksum};
+    word_change(&c, bytes, head,
+                word_with(head, UINT64_C(0xffff00ff00000000),
+                          (uint64_t)in->epoch << 48 | (uint64_t)in->hops_left << 32 |
+                              (uint64_t)WEFT_F_RELAYED << 16));
+    word_change(&c, bytes + 40, budget, word_with(budget, UINT32_MAX, in->budget_us));
+    word_change(&c, bytes + 48, origin,
+                word_with(origin, UINT64_C(0xffff) << 48, (uint64_t)in->origin << 48));
+    word_change(&c, bytes + 56, nodes,
+                word_with(nodes, UINT64_C(0xffffffffffff),
+                          in->target | (uint64_t)in->alternates[0] << 16 |
+                              (uint64_t)in->alternates[1] << 32));
+    uint8_t *block = bytes + sizeof(struct weft_req_hdr);
+    word_change(&c, block, word_at(block), in->block[0]);
+    word_change(&c, block + 8, word_at(block + 8), in->block[1]);
+    word_change(&c, block + 16, word_at(block + 16), in->block[2]);
+    word_change(&c, block + 24, word_at(block + 24), in->block[3]);
+    if (frame->udp.checksum != 0) {
+        uint64_t sum = sum_add(sum_wide(c.after), ~sum_wide(c.before));
+        uint16_t checksum = (uint16_t)~sum_fold_wide(sum);
+        frame->udp.checksum = checksum != 0 ? checksum : 0xffffu;
+    }
+}
+
+void packet_return_words(const struct route_packet *p, uint64_t words[3])
+{
+    WEFT_ASSERT(offsetof(struct weft_return, port) == 16 && offsetof(struct weft_return, mac) == 18,
+                "as written here");
+    const struct route_frame *f = p->frame;
+    const uint8_t *mac = packet_ether(p)->src;
+    uint32_t mac_head;
+    uint16_t mac_tail;
+    memcpy(&mac_head, mac, sizeof(mac_head));
+    memcpy(&mac_tail, mac + sizeof(mac_head), sizeof(mac_tail));
+    if (__builtin_expect(!packet_is_ip6(p), 1)) {
+        words[0] = 0;
+        words[1] = htonl(0xffff) | (uint64_t)f->ip.src << 32; /* addr_of_v4() */
+    } else {
+        memcpy(words, &f->ip6.src, sizeof(f->ip6.src));
+    }
+    words[2] = ntohs(f->udp.src_port) | (uint64_t)mac_head << 16 | (uint64_t)mac_tail << 48;
 }
 
 void packet_set(struct route_frame *frame, void *field, const void *value, uint32_t size)
@@ -129,18 +206,19 @@ void packet_set_u8(struct route_frame *frame, uint8_t *field, uint8_t value)
     packet_set(frame, word, changed, sizeof(changed));
 }
 
-/* The IPv4 header's own checksum, from scratch: it is 20 bytes. */
-static inline void ip_finish(struct route_ipv4 *ip)
+/* Everything of an IPv4 header behind its first 8 bytes, which stay as they are; its own checksum
+ * from scratch: it is 20 bytes. */
+static inline void ip_finish(struct route_ipv4 *ip, uint32_t src, uint32_t dst)
 {
-    uint64_t first;
-    uint64_t second;
-    uint32_t third;
-    ip->ttl = ROUTE_IP_TTL;
-    ip->checksum = 0;
-    memcpy(&first, (const uint8_t *)ip, sizeof(first));
-    memcpy(&second, (const uint8_t *)ip + 8, sizeof(second));
-    memcpy(&third, (const uint8_t *)ip + 16, sizeof(third));
-    ip->checksum = (uint16_t)~sum_fold_wide(sum_add(sum_add(first, second), third));
+    uint32_t ttl = htonl((ROUTE_IP_TTL << 8 | ROUTE_IP_PROTOCOL_UDP) << 16);
+    uint64_t sum = sum_add(word_at(ip), (uint64_t)ttl + src + dst);
+    uint32_t third = ttl | (uint32_t)(uint16_t)~sum_fold_wide(sum) << 16;
+    WEFT_ASSERT(offsetof(struct route_ipv4, ttl) == 8 &&
+                    offsetof(struct route_ipv4, checksum) == 10,
+                "one word");
+    memcpy(&ip->ttl, &third, sizeof(third));
+    ip->src = src;
+    ip->dst = dst;
 }
 
 /* Sum of what packet_readdress() changes under the UDP checksum. Length and protocol sum to the
@@ -171,17 +249,13 @@ static inline void write_link(struct route_packet *p, uint32_t ip_offset, uint16
     memcpy(packet_ether(p)->src, from->mac, sizeof(from->mac));
 }
 
-/* All of an IPv4 header but addresses and what ip_finish() does. */
-static void begin_ipv4(struct route_packet *p, uint8_t traffic_class)
+/* The first 8 bytes of an IPv4 header, in one store. */
+static inline void begin_ipv4(struct route_packet *p, uint8_t traffic_class)
 {
     uint32_t size = (uint32_t)(sizeof(struct route_ipv4) + sizeof(struct route_udp)) + p->weft_len;
-    p->frame->ip = (struct route_ipv4){
-        .version_ihl = 0x45,
-        .tos = traffic_class,
-        .total_len = htons((uint16_t)size),
-        .fragment = htons(0x4000), /* never fragment */
-        .protocol = ROUTE_IP_PROTOCOL_UDP,
-    };
+    uint64_t first = 0x45u | (uint32_t)traffic_class << 8 | (uint32_t)htons((uint16_t)size) << 16 |
+                     (uint64_t)htons(0x4000) << 48; /* never fragment; no id */
+    memcpy(&p->frame->ip, &first, sizeof(first));
 }
 
 static void write_ipv6(struct route_packet *p, uint8_t traffic_class, const struct route_host *from,
@@ -202,9 +276,7 @@ static void write_ipv6(struct route_packet *p, uint8_t traffic_class, const stru
 static inline void write_ipv4(struct route_packet *p, const struct route_host *from,
                               const struct route_hop *to)
 {
-    p->frame->ip.src = from->addr;
-    p->frame->ip.dst = addr_v4(&to->addr);
-    ip_finish(&p->frame->ip);
+    ip_finish(&p->frame->ip, from->addr, addr_v4(&to->addr));
     write_link(p, ROUTE_IPV4_OFFSET, htons(ROUTE_ETHER_TYPE_IPV4), from, to);
 }
 
@@ -214,12 +286,6 @@ static void write_sum(struct route_packet *p)
     p->frame->udp.checksum = 0;
     uint16_t sum = packet_udp_sum(p);
     p->frame->udp.checksum = sum != 0 ? sum : 0xffffu;
-}
-
-static uint8_t traffic_class_of(const struct route_packet *p)
-{
-    return packet_is_ip6(p) ? (uint8_t)(ntohl(p->frame->ip6.version_class_flow) >> 20)
-                            : p->frame->ip.tos;
 }
 
 /* The usual way: IPv4 stays IPv4, without a tag. The same as below in one sum. */
@@ -235,11 +301,9 @@ static inline void readdress_plain(struct route_packet *p, const struct route_ho
         uint16_t checksum = (uint16_t)~sum_fold_wide(sum);
         f->udp.checksum = checksum != 0 ? checksum : 0xffffu;
     }
-    f->ip.src = from->addr;
-    f->ip.dst = dst;
     f->udp.src_port = from->port_be;
     f->udp.dst_port = to->port_be;
-    ip_finish(&f->ip);
+    ip_finish(&f->ip, from->addr, dst);
     memcpy(packet_ether(p)->dst, to->mac, sizeof(to->mac));
     memcpy(packet_ether(p)->src, from->mac, sizeof(from->mac));
 }
@@ -251,10 +315,10 @@ static __attribute__((noinline)) void readdress_any(struct route_packet *p,
     bool four = addr_is_v4(&to->addr);
     uint16_t before = address_sum(p);
     if (!four) {
-        write_ipv6(p, traffic_class_of(p), from, to);
+        write_ipv6(p, packet_traffic_class(p), from, to);
     } else {
         if (packet_is_ip6(p)) {
-            begin_ipv4(p, traffic_class_of(p));
+            begin_ipv4(p, packet_traffic_class(p));
         }
         write_ipv4(p, from, to);
     }
@@ -281,16 +345,25 @@ void packet_readdress(struct route_packet *p, const struct route_host *from,
 void packet_compose(struct route_packet *p, const struct route_host *from,
                     const struct route_hop *to)
 {
-    if (addr_is_v4(&to->addr)) {
-        begin_ipv4(p, 0);
+    struct route_frame *f = p->frame;
+    bool four = addr_is_v4(&to->addr);
+    uint8_t traffic_class = f->weft.common.type == WEFT_T_RESP ? ROUTE_ECN_ECT0 : 0;
+    uint16_t len_be = htons((uint16_t)(sizeof(struct route_udp) + p->weft_len));
+    /* From what is written, not from where: see packet_ingress(). The length counts twice. */
+    uint64_t sum =
+        (uint64_t)htons(ROUTE_IP_PROTOCOL_UDP) + len_be + len_be + from->port_be + to->port_be;
+    if (four) {
+        begin_ipv4(p, traffic_class);
         write_ipv4(p, from, to);
+        sum += (uint64_t)from->addr + addr_v4(&to->addr);
     } else {
-        write_ipv6(p, 0, from, to);
+        write_ipv6(p, traffic_class, from, to);
+        sum = sum_bytes(&from->addr6, sizeof(from->addr6), sum);
+        sum = sum_bytes(&to->addr, sizeof(to->addr), sum);
     }
-    p->frame->udp = (struct route_udp){
-        .src_port = from->port_be,
-        .dst_port = to->port_be,
-        .len = htons((uint16_t)(sizeof(struct route_udp) + p->weft_len)),
-    };
-    write_sum(p);
+    uint16_t checksum = (uint16_t)~sum_fold_wide(sum_bytes(f->weft.bytes, p->weft_len, sum));
+    checksum = checksum != 0 ? checksum : 0xffffu; /* 0 would mean "none" */
+    uint64_t udp = from->port_be | (uint32_t)to->port_be << 16 | (uint64_t)len_be << 32 |
+                   (uint64_t)checksum << 48;
+    memcpy(&f->udp, &udp, sizeof(udp));
 }

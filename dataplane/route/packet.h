@@ -194,6 +194,18 @@ struct route_hop {
     struct in6_addr addr; /* of a family that the sending host has an address of */
 };
 
+/* Explicit congestion notification (RFC 3168): the low two bits of the traffic class. Replies' data
+ * goes out as ECT(0), clients send theirs so. */
+#define ROUTE_ECN_ECT0 2u
+#define ROUTE_ECN_CE   3u
+
+/* The traffic class of a frame, whatever its family. */
+static inline uint8_t packet_traffic_class(const struct route_packet *p)
+{
+    return packet_is_ip6(p) ? (uint8_t)(ntohl(p->frame->ip6.version_class_flow) >> 20)
+                            : p->frame->ip.tos;
+}
+
 /* Internet checksum (RFC 1071) of the UDP datagram with its pseudo-header; the frame must hold
  * `udp.len` bytes from the UDP header on. 0 = correct, as summed with the checksum field. */
 uint16_t packet_udp_sum(const struct route_packet *p);
@@ -205,9 +217,19 @@ bool packet_udp_ok(const struct route_packet *p);
  * and updates the UDP checksum by RFC 1624, eqn. 3. `size` must be even. */
 void packet_set(struct route_frame *frame, void *field, const void *value, uint32_t size);
 
-/* For changes all over a request's header and block: take the sum, change the fields, say so. */
-uint16_t packet_request_sum(const struct route_frame *frame);
-void packet_request_changed(struct route_frame *frame, uint16_t before);
+/* What an ingress writes into a request: the choice, and the return block over the first-hop block
+ * (`block` in words, the tag last). */
+struct route_ingress {
+    uint64_t block[sizeof(struct weft_return) / sizeof(uint64_t)];
+    uint32_t budget_us;
+    uint16_t origin, target, alternates[2];
+    uint16_t epoch;
+    uint8_t hops_left;
+};
+void packet_ingress(struct route_frame *frame, const struct route_ingress *in);
+
+/* The first three words of a return block for the sender of a packet. */
+void packet_return_words(const struct route_packet *p, uint64_t words[3]);
 
 /* The same for one byte that may be at an odd place. */
 void packet_set_u8(struct route_frame *frame, uint8_t *field, uint8_t value);
@@ -219,6 +241,6 @@ void packet_readdress(struct route_packet *p, const struct route_host *from,
                       const struct route_hop *to);
 
 /* Fills in all headers in front of a Weft datagram of `p->weft_len` bytes that this node wrote, UDP
- * checksum included. */
+ * checksum included. A RESP is ECN-capable, what answers at once is not. */
 void packet_compose(struct route_packet *p, const struct route_host *from,
                     const struct route_hop *to);

@@ -204,6 +204,16 @@ static enum route_drop check_frame(const struct route_core *core, struct route_p
     return check_ipv4(core, p, sizeof(struct route_ether));
 }
 
+/* Whom it reaches in the end may have no IP header to look at (a worker) or another one than came
+ * here; so the mark goes into the Weft header too. The one in the IP header stays. */
+static __attribute__((noinline)) void note_congestion(struct route_core *core,
+                                                      struct route_packet *p)
+{
+    struct weft_hdr *h = &p->frame->weft.common;
+    route_count(&core->counters.congestion);
+    packet_set_u8(p->frame, &h->flags, h->flags | WEFT_F_ECN_ECHO);
+}
+
 void stage_parse(struct route_core *core, struct route_packet *packets, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -216,6 +226,8 @@ void stage_parse(struct route_core *core, struct route_packet *packets, uint32_t
         enum route_drop why = check_frame(core, p);
         if (why != ROUTE_DROP_COUNT) {
             route_drop(core, p, why);
+        } else if (__builtin_expect((packet_traffic_class(p) & ROUTE_ECN_CE) == ROUTE_ECN_CE, 0)) {
+            note_congestion(core, p);
         }
     }
 }
@@ -232,6 +244,21 @@ void stage_parse_worker(struct route_core *core, struct route_packet *packets, u
         if (check_weft(p->frame, p->weft_len) != ROUTE_DROP_COUNT ||
             (p->frame->weft.common.type & WEFT_TYPE_DOWN) == 0) {
             route_drop(core, p, ROUTE_DROP_worker_garbage);
+        }
+    }
+}
+
+void stage_parse_local(struct route_core *core, struct route_packet *packets, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct route_packet *p = &packets[i];
+        p->action = ROUTE_UNDECIDED;
+        p->why = 0;
+        p->from_worker = p->own = false;
+        p->sender = p->next = ROUTE_INDEX_NONE;
+        enum route_drop why = check_weft(p->frame, p->weft_len);
+        if (why != ROUTE_DROP_COUNT) {
+            route_drop(core, p, why);
         }
     }
 }

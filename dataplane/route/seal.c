@@ -5,38 +5,19 @@
 #include <sodium.h>
 #include <string.h>
 
-#include "schemas/base/addr.h"
-
-_Static_assert(crypto_shorthash_KEYBYTES == SEAL_KEY_BYTES, "SipHash key size");
-_Static_assert(crypto_shorthash_BYTES == sizeof(uint64_t), "SipHash output size");
-
 _Static_assert(crypto_kdf_KEYBYTES == SEAL_MASTER_BYTES, "master key size");
 _Static_assert(crypto_kdf_BYTES_MIN <= SEAL_KEY_BYTES, "derived key size");
 #define KEY_CONTEXT "weftseal" /* 8 bytes */
 
-/* Keeps a cookie from ever being taken for a tag. */
-enum purpose { PURPOSE_COOKIE = 1, PURPOSE_RETURN = 2, PURPOSE_COOKIE_IPV6 = 3 };
+/* Words of each kind's input, the last one of 7 bytes at most. */
+static const uint32_t words_of[SEAL_KINDS] = {2, 4, 5}; /* of SEAL_RETURN: seal.h */
 
-/* IPv4 has a shorter input of its own: half the time. */
-struct WEFT_PACKED cookie_input {
-    uint8_t purpose;
-    uint32_t addr;
-    uint16_t port_be;
-    uint64_t conn_id;
-};
-
-struct WEFT_PACKED cookie_input_ipv6 {
-    uint8_t purpose;
-    struct in6_addr addr;
-    uint16_t port_be;
-    uint64_t conn_id;
-};
-
-struct WEFT_PACKED return_input {
-    uint8_t purpose;
-    uint8_t block[offsetof(struct weft_return, tag)];
-    uint64_t conn_id;
-};
+/* The last word: up to six bytes, the kind's mark behind them, the input's length on top. */
+static inline uint64_t last_word(enum seal_kind kind, uint64_t bytes, uint32_t bytes_size)
+{
+    uint64_t size = 8u * (words_of[kind] - 1) + bytes_size + 1;
+    return bytes | ((uint64_t)kind + 1) << (8 * bytes_size) | size << 56;
+}
 
 void seal_master_draw(struct seal_master *master)
 {
@@ -69,80 +50,110 @@ void seal_tick(struct seal *seal, uint64_t now_ns)
     }
 }
 
-static uint64_t hash(const uint8_t *key, const void *data, size_t size)
+void seal_add_cookie(struct seal_batch *batch, const struct in6_addr *addr, uint16_t port_be,
+                     uint64_t conn_id, uint64_t claimed)
 {
-    uint64_t out;
-    crypto_shorthash((unsigned char *)&out, data, size, key);
-    return out;
+    struct siphash_batch *h = &batch->hash;
+    uint32_t i = h->count++;
+    batch->claimed[i] = claimed;
+    h->words[0][i] = conn_id;
+    if (__builtin_expect(addr_is_v4(addr), 1)) {
+        h->words[1][i] = last_word(SEAL_COOKIE, addr_v4(addr) | (uint64_t)port_be << 32, 6);
+        return;
+    }
+    memcpy(&h->words[1][i], addr->s6_addr, sizeof(uint64_t));
+    memcpy(&h->words[2][i], addr->s6_addr + sizeof(uint64_t), sizeof(uint64_t));
+    h->words[3][i] = last_word(SEAL_COOKIE_IP6, port_be, 2);
 }
 
-static uint64_t cookie_under(const uint8_t *key, const struct in6_addr *addr, uint16_t port_be,
-                             uint64_t conn_id)
+void seal_add_return(struct seal_batch *batch, const struct weft_return *block, uint64_t conn_id)
 {
-    uint64_t cookie;
-    if (__builtin_expect(addr_is_v4(addr), 1)) {
-        struct cookie_input in = {PURPOSE_COOKIE, addr_v4(addr), port_be, conn_id};
-        cookie = hash(key, &in, sizeof(in));
-    } else {
-        struct cookie_input_ipv6 in = {PURPOSE_COOKIE_IPV6, *addr, port_be, conn_id};
-        cookie = hash(key, &in, sizeof(in));
+    WEFT_ASSERT(offsetof(struct weft_return, tag) == 3 * sizeof(uint64_t), "three words");
+    uint64_t words[3];
+    memcpy(words, block, sizeof(words));
+    seal_add_return_words(batch, words, conn_id);
+    batch->claimed[batch->hash.count - 1] = block->tag;
+}
+
+static void run(const uint8_t *key, enum seal_kind kind, struct siphash_batch *hash)
+{
+    siphash_run(hash, words_of[kind], key);
+    for (uint32_t i = 0; kind != SEAL_RETURN && i < hash->count; i++) {
+        hash->hashes[i] += hash->hashes[i] == 0; /* 0 stands for no cookie */
     }
-    return cookie != 0 ? cookie : 1;
+}
+
+void seal_make(const struct seal *seal, enum seal_kind kind, struct seal_batch *batch)
+{
+    run(seal->keys[0], kind, &batch->hash);
+}
+
+/* Those that are not proven under the current key, under the previous one. The rare way: just
+ * after a change of keys, or for who guesses. */
+static __attribute__((noinline)) void check_again(const struct seal *seal, enum seal_kind kind,
+                                                  struct seal_batch *batch)
+{
+    struct siphash_batch again = {.count = 0};
+    uint32_t which[SIPHASH_BATCH];
+    for (uint32_t i = 0; i < batch->hash.count; i++) {
+        if ((batch->valid >> i & 1) == 0 && (kind == SEAL_RETURN || batch->claimed[i] != 0)) {
+            for (uint32_t w = 0; w < words_of[kind]; w++) {
+                again.words[w][again.count] = batch->hash.words[w][i];
+            }
+            which[again.count++] = i;
+        }
+    }
+    run(seal->keys[1], kind, &again);
+    for (uint32_t i = 0; i < again.count; i++) {
+        batch->valid |= (uint32_t)(again.hashes[i] == batch->claimed[which[i]]) << which[i];
+    }
+}
+
+void seal_check(const struct seal *seal, enum seal_kind kind, struct seal_batch *batch)
+{
+    run(seal->keys[0], kind, &batch->hash);
+    uint32_t valid = 0, missing = 0;
+    for (uint32_t i = 0; i < batch->hash.count; i++) {
+        uint32_t right = batch->hash.hashes[i] == batch->claimed[i];
+        valid |= right << i;
+        missing |= !right && (kind == SEAL_RETURN || batch->claimed[i] != 0);
+    }
+    batch->valid = valid;
+    if (__builtin_expect(missing, 0)) {
+        check_again(seal, kind, batch);
+    }
 }
 
 uint64_t seal_cookie(const struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
                      uint64_t conn_id)
 {
-    return cookie_under(seal->keys[0], addr, port_be, conn_id);
+    struct seal_batch batch = {.valid = 0};
+    seal_add_cookie(&batch, addr, port_be, conn_id, 0);
+    seal_make(seal, seal_cookie_kind(addr), &batch);
+    return batch.hash.hashes[0];
 }
 
-static uint32_t known_slot(uint64_t conn_id)
-{
-    return (uint32_t)(conn_id * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (SEAL_KNOWN - 1);
-}
-
-bool seal_cookie_ok(struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
+bool seal_cookie_ok(const struct seal *seal, const struct in6_addr *addr, uint16_t port_be,
                     uint64_t conn_id, uint64_t cookie)
 {
-    struct seal_cookie_known *known = &seal->cookies[known_slot(conn_id)];
-    if (known->conn_id == conn_id && known->until_period == seal->period + 1 &&
-        known->cookie == cookie && known->port_be == port_be && addr_equal(&known->addr, addr)) {
-        return true;
-    }
-    bool ok = cookie == cookie_under(seal->keys[0], addr, port_be, conn_id) ||
-              cookie == cookie_under(seal->keys[1], addr, port_be, conn_id);
-    if (ok) {
-        *known = (struct seal_cookie_known){conn_id, seal->period + 1, cookie, *addr, port_be};
-    }
-    return ok;
+    struct seal_batch batch = {.valid = 0};
+    seal_add_cookie(&batch, addr, port_be, conn_id, cookie);
+    seal_check(seal, seal_cookie_kind(addr), &batch);
+    return batch.valid != 0;
 }
 
-static uint64_t return_under(const uint8_t *key, const struct weft_return *block, uint64_t conn_id)
+void seal_return(const struct seal *seal, struct weft_return *block, uint64_t conn_id)
 {
-    struct return_input in = {.purpose = PURPOSE_RETURN, .conn_id = conn_id};
-    memcpy(in.block, block, sizeof(in.block));
-    return hash(key, &in, sizeof(in));
+    struct seal_batch batch = {.valid = 0};
+    seal_add_return(&batch, block, conn_id);
+    seal_make(seal, SEAL_RETURN, &batch);
+    block->tag = batch.hash.hashes[0];
 }
 
-void seal_return(struct seal *seal, struct weft_return *block, uint64_t conn_id)
+bool seal_return_ok(const struct seal *seal, const struct weft_return *block, uint64_t conn_id)
 {
-    struct seal_return_known *known = &seal->returns[known_slot(conn_id)];
-    if (known->conn_id == conn_id && known->until_period == seal->period + 1 &&
-        memcmp(&known->block, block, offsetof(struct weft_return, tag)) == 0) {
-        block->tag = known->block.tag;
-        return;
-    }
-    block->tag = return_under(seal->keys[0], block, conn_id);
-    *known = (struct seal_return_known){conn_id, seal->period + 1, *block};
-}
-
-bool seal_return_ok(struct seal *seal, const struct weft_return *block, uint64_t conn_id)
-{
-    const struct seal_return_known *known = &seal->returns[known_slot(conn_id)];
-    if (known->conn_id == conn_id && known->until_period == seal->period + 1 &&
-        memcmp(&known->block, block, sizeof(*block)) == 0) {
-        return true;
-    }
-    return block->tag == return_under(seal->keys[0], block, conn_id) ||
-           block->tag == return_under(seal->keys[1], block, conn_id);
+    struct seal_batch batch = {.valid = 0};
+    seal_add_return(&batch, block, conn_id);
+    seal_check(seal, SEAL_RETURN, &batch);
+    return batch.valid != 0;
 }

@@ -10,6 +10,22 @@
 
 #define NODE_IDS 65536u
 
+/* A request that has its node: what is written into it once all of a burst have theirs. */
+struct stamp {
+    struct route_packet *packet;
+    uint16_t index; /* where it goes */
+    struct route_ingress in;
+};
+
+/* What the stages work out for all packets of a burst before they go on with each. */
+struct route_burst {
+    struct seal_batch proofs[SEAL_KINDS];
+    struct route_packet *proving[SEAL_KINDS][ROUTE_BURST_MAX];
+    struct route_look looks[ROUTE_BURST_MAX];
+    struct stamp stamps[ROUTE_BURST_MAX]; /* as many as there are proofs[SEAL_RETURN] */
+};
+_Static_assert(ROUTE_BURST_MAX <= SIPHASH_BATCH && ROUTE_BURST_MAX <= ROUTE_LOOKS_MAX, "a burst");
+
 int route_core_create(struct route_core **out, const struct route_host *host,
                       const struct seal_master *master, uint64_t now_ns)
 {
@@ -22,8 +38,8 @@ int route_core_create(struct route_core **out, const struct route_host *host,
     core->loads = aligned_alloc(_Alignof(struct route_load), NODE_IDS * sizeof(*core->loads));
     core->pins = calloc(ROUTE_PINS, sizeof(*core->pins));
     core->scan = aligned_alloc(_Alignof(struct scan), sizeof(*core->scan));
-    core->looks = calloc(ROUTE_LOOKS_MAX, sizeof(*core->looks));
-    if (core->loads == NULL || core->pins == NULL || core->scan == NULL || core->looks == NULL) {
+    core->burst = calloc(1, sizeof(*core->burst));
+    if (core->loads == NULL || core->pins == NULL || core->scan == NULL || core->burst == NULL) {
         route_core_destroy(core);
         return -ENOMEM;
     }
@@ -39,7 +55,7 @@ void route_core_destroy(struct route_core *core)
         free(core->loads);
         free(core->pins);
         free(core->scan);
-        free(core->looks);
+        free(core->burst);
         free(core);
     }
 }
@@ -57,11 +73,16 @@ void route_drop(struct route_core *core, struct route_packet *p, enum route_drop
     note_why(core, p, why);
 }
 
+/* Evenly spread, the same for all datagrams of a request: its lot, and where its pin is. */
+static inline uint32_t request_hash(uint64_t conn_id, uint32_t req_seq)
+{
+    return (uint32_t)((conn_id ^ req_seq) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+}
+
 struct route_query route_query_of(const struct weft_req_hdr *h)
 {
-    uint64_t lot = (h->conn_id ^ h->req_seq) * UINT64_C(0x9e3779b97f4a7c15);
     return (struct route_query){
-        .lot = (uint32_t)(lot >> 32),
+        .lot = request_hash(h->conn_id, h->req_seq),
         .model = h->model,
         .tags = h->req_tags,
         .budget_us = h->budget_us,
@@ -78,34 +99,25 @@ struct route_query route_query_of(const struct weft_req_hdr *h)
     };
 }
 
+static inline struct route_pin *pin_place(const struct route_core *core,
+                                          const struct weft_req_hdr *h)
+{
+    return &core->pins[request_hash(h->conn_id, h->req_seq) & (ROUTE_PINS - 1)];
+}
+
 /* ---- answers ---- */
 
 void route_answer(struct route_core *core, const struct route_table *table, struct route_packet *p,
                   enum weft_type type, const void *payload, uint32_t size)
 {
-    const struct weft_req *req = &p->frame->weft.req;
-    bool relayed = (req->h.flags & WEFT_F_RELAYED) != 0;
-    struct weft_rsp rsp = {
-        .h =
-            {
-                .ver_fmt = WEFT_VER_FMT,
-                .type = (uint8_t)type,
-                .hdr_words = WEFT_RSP_WORDS,
-                .hops_left = WEFT_HOPS_MAX,
-                .conn_id = req->h.conn_id,
-                .req_seq = req->h.req_seq,
-                .session = req->h.session,
-                .origin = relayed ? req->h.origin : (uint16_t)WEFT_NODE_NONE,
-                .server = WEFT_NODE_NONE,
-            },
-    };
+    const struct weft_req_hdr h = p->frame->weft.req.h;
+    const struct weft_return ret = p->frame->weft.req.ret;
+    bool relayed = (h.flags & WEFT_F_RELAYED) != 0;
+    uint16_t self_id = table->nodes[table->self].id;
     p->action = ROUTE_SEND;
     p->to = ROUTE_TO_SENDER;
     if (relayed) {
-        rsp.h.flags = WEFT_F_RELAYED;
-        rsp.h.server = table->nodes[table->self].id;
-        rsp.ret = req->ret;
-        p->next = route_table_find(table, req->h.origin);
+        p->next = route_table_find(table, h.origin);
         p->to = p->next == table->self ? ROUTE_TO_CLIENT : ROUTE_TO_NODE;
         if (p->next == ROUTE_INDEX_NONE) {
             route_drop(core, p, ROUTE_DROP_not_member);
@@ -113,9 +125,26 @@ void route_answer(struct route_core *core, const struct route_table *table, stru
         }
     }
     p->own = true;
-    p->weft_len = (uint16_t)(sizeof(rsp) + size);
-    memcpy(&p->frame->weft.rsp, &rsp, sizeof(rsp));
-    memcpy(p->frame->weft.bytes + sizeof(rsp), payload, size);
+    p->weft_len = (uint16_t)(sizeof(struct weft_rsp) + size);
+    p->frame->weft.rsp = (struct weft_rsp){
+        .h =
+            {
+                .ver_fmt = WEFT_VER_FMT,
+                .type = (uint8_t)type,
+                .flags = relayed ? WEFT_F_RELAYED : 0,
+                .hdr_words = WEFT_RSP_WORDS,
+                .hops_left = WEFT_HOPS_MAX,
+                .conn_id = h.conn_id,
+                .req_seq = h.req_seq,
+                .session = h.session,
+                .origin = relayed ? h.origin : (uint16_t)WEFT_NODE_NONE,
+                .server = relayed ? self_id : (uint16_t)WEFT_NODE_NONE,
+            },
+    };
+    if (relayed) {
+        p->frame->weft.rsp.ret = ret;
+    }
+    memcpy(p->frame->weft.bytes + sizeof(struct weft_rsp), payload, size);
 }
 
 static void answer_unknown(struct route_core *core, const struct route_table *table,
@@ -141,19 +170,31 @@ static void answer_reject(struct route_core *core, const struct route_table *tab
 /* ---- classify ---- */
 
 /* The load word in a reply is fresher than any beacon. */
-static void learn_load(struct route_core *core, const struct weft_rsp_hdr *h, uint16_t node_id,
-                       uint64_t now_ns)
+static void learn_load(struct route_core *core, const struct route_table *table,
+                       const struct weft_rsp_hdr *h, uint16_t index, uint64_t now_ns)
 {
+    const struct route_node *node = &table->nodes[index];
     bool of_node = h->type == WEFT_T_UNKNOWN || h->type == WEFT_T_REJECT;
-    if (h->server != node_id || of_node) {
+    if (h->server != node->id || of_node) {
         return; /* what the node itself answers says nothing of its worker's load */
     }
-    core->loads[node_id] = (struct route_load){
+    core->loads[node->id] = (struct route_load){
         .heard_ns = now_ns,
         .queue_us = h->queue_us,
+        .generation = now_ns >= node->load_ns ? table->generation : 0,
+        .left = h->room,
         .room = h->room,
         .free_vram_64mib = h->free_vram_64mib,
     };
+}
+
+/* The packet's way is known, if its return block turns out to be this node's. */
+static void prove_return(struct route_core *core, struct route_packet *p,
+                         const struct weft_return *block, uint64_t conn_id)
+{
+    struct seal_batch *batch = &core->burst->proofs[SEAL_RETURN];
+    core->burst->proving[SEAL_RETURN][batch->hash.count] = p;
+    seal_add_return(batch, block, conn_id);
 }
 
 static void classify_reply(struct route_core *core, const struct route_table *table,
@@ -171,11 +212,9 @@ static void classify_reply(struct route_core *core, const struct route_table *ta
     }
     p->action = ROUTE_SEND;
     if (rsp->h.origin == self_id) {
-        learn_load(core, &rsp->h, p->from_worker ? self_id : table->nodes[p->sender].id, now_ns);
+        learn_load(core, table, &rsp->h, p->from_worker ? table->self : p->sender, now_ns);
         p->to = ROUTE_TO_CLIENT;
-        if (!seal_return_ok(&core->seal, &rsp->ret, rsp->h.conn_id)) {
-            route_drop(core, p, ROUTE_DROP_bad_return);
-        }
+        prove_return(core, p, &rsp->ret, rsp->h.conn_id);
         return;
     }
     p->to = ROUTE_TO_NODE;
@@ -193,26 +232,25 @@ static void classify_relayed(struct route_core *core, const struct route_table *
         route_drop(core, p, ROUTE_DROP_not_member);
     } else if (req->h.target != table->nodes[table->self].id) {
         route_drop(core, p, ROUTE_DROP_wrong_target);
-    } else if (req->h.origin == req->h.target &&
-               !seal_return_ok(&core->seal, &req->ret, req->h.conn_id)) {
-        route_drop(core, p, ROUTE_DROP_bad_return); /* an answer would go wherever it says */
     } else {
         p->action = ROUTE_DELIVER;
+        if (req->h.origin == req->h.target) { /* an answer would go wherever the block says */
+            prove_return(core, p, &req->ret, req->h.conn_id);
+        }
     }
 }
 
-static void classify_first_hop(struct route_core *core, const struct route_table *table,
-                               struct route_packet *p)
+static void classify_first_hop(struct route_core *core, struct route_packet *p)
 {
     const struct route_frame *f = p->frame;
     const struct weft_req *req = &f->weft.req;
     struct in6_addr from = packet_source(p);
+    enum seal_kind kind = seal_cookie_kind(&from);
+    struct seal_batch *batch = &core->burst->proofs[kind];
     route_count(&core->counters.from_clients);
-    if (!seal_cookie_ok(&core->seal, &from, f->udp.src_port, req->h.conn_id, req->first.cookie)) {
-        uint64_t cookie = seal_cookie(&core->seal, &from, f->udp.src_port, req->h.conn_id);
-        note_why(core, p, ROUTE_DROP_no_cookie);
-        route_answer(core, table, p, WEFT_T_COOKIE, &cookie, sizeof(cookie));
-    }
+    __builtin_prefetch(pin_place(core, &req->h));
+    core->burst->proving[kind][batch->hash.count] = p;
+    seal_add_cookie(batch, &from, f->udp.src_port, req->h.conn_id, req->first.cookie);
 }
 
 /* The member whose address the frame names as its source. */
@@ -225,9 +263,33 @@ static inline uint16_t sender_of(const struct route_table *table, const struct r
     return route_table_find_addr(table, &from);
 }
 
-void stage_classify(struct route_core *core, const struct route_table *table,
-                    struct route_packet *packets, uint32_t count, uint64_t now_ns)
+/* Clients that have not proven their address get their cookie, blocks that this node has not sealed
+ * end here. */
+static void classify_proofs(struct route_core *core, const struct route_table *table,
+                            enum seal_kind kind)
 {
+    struct seal_batch *batch = &core->burst->proofs[kind];
+    seal_check(&core->seal, kind, batch);
+    for (uint32_t i = 0; i < batch->hash.count; i++) {
+        struct route_packet *p = core->burst->proving[kind][i];
+        if ((batch->valid >> i & 1) != 0) {
+            continue;
+        }
+        if (kind == SEAL_RETURN) {
+            route_drop(core, p, ROUTE_DROP_bad_return);
+        } else {
+            note_why(core, p, ROUTE_DROP_no_cookie);
+            route_answer(core, table, p, WEFT_T_COOKIE, &batch->hash.hashes[i], sizeof(uint64_t));
+        }
+    }
+}
+
+static void classify_burst(struct route_core *core, const struct route_table *table,
+                           struct route_packet *packets, uint32_t count, uint64_t now_ns)
+{
+    for (enum seal_kind kind = 0; kind < SEAL_KINDS; kind++) {
+        core->burst->proofs[kind].hash.count = 0;
+    }
     for (uint32_t i = 0; i < count; i++) {
         struct route_packet *p = &packets[i];
         if (p->action != ROUTE_UNDECIDED) {
@@ -245,18 +307,30 @@ void stage_classify(struct route_core *core, const struct route_table *table,
         } else if ((p->frame->weft.common.flags & WEFT_F_RELAYED) != 0) {
             classify_relayed(core, table, p);
         } else {
-            classify_first_hop(core, table, p);
+            classify_first_hop(core, p);
+        }
+    }
+    for (enum seal_kind kind = 0; kind < SEAL_KINDS; kind++) {
+        if (core->burst->proofs[kind].hash.count != 0) {
+            classify_proofs(core, table, kind);
         }
     }
 }
 
-/* ---- select ---- */
-
-static uint32_t pin_slot(uint64_t conn_id, uint32_t req_seq)
+static inline uint32_t burst_of(uint32_t count)
 {
-    uint64_t h = (conn_id ^ req_seq) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(h >> 32) & (ROUTE_PINS - 1);
+    return count < ROUTE_BURST_MAX ? count : ROUTE_BURST_MAX;
 }
+
+void stage_classify(struct route_core *core, const struct route_table *table,
+                    struct route_packet *packets, uint32_t count, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < count; i += ROUTE_BURST_MAX) {
+        classify_burst(core, table, packets + i, burst_of(count - i), now_ns);
+    }
+}
+
+/* ---- select ---- */
 
 static uint16_t id_of(const struct route_table *table, uint16_t index)
 {
@@ -269,7 +343,7 @@ static const struct route_pin *pin_find(const struct route_core *core,
                                         const struct route_table *table,
                                         const struct weft_req_hdr *h, uint64_t now_ns)
 {
-    struct route_pin *pin = &core->pins[pin_slot(h->conn_id, h->req_seq)];
+    struct route_pin *pin = pin_place(core, h);
     if (pin->conn_id != h->conn_id || pin->req_seq != h->req_seq ||
         now_ns - pin->made_ns > ROUTE_PIN_LIFE_NS) {
         return NULL;
@@ -292,7 +366,7 @@ static const struct route_pin *pin_make(struct route_core *core, const struct ro
                                         const struct weft_req_hdr *h,
                                         const struct route_choice *choice, uint64_t now_ns)
 {
-    struct route_pin *pin = &core->pins[pin_slot(h->conn_id, h->req_seq)];
+    struct route_pin *pin = pin_place(core, h);
     *pin = (struct route_pin){
         .conn_id = h->conn_id,
         .made_ns = now_ns,
@@ -322,33 +396,43 @@ static uint32_t budget_after_hop(uint32_t budget_us, uint32_t rtt_us)
     return budget_us > hop_us ? budget_us - hop_us : 0;
 }
 
-/* Writes the return block over the first-hop block and the choice into the header. */
-static void stamp(struct route_core *core, const struct route_table *table, struct route_packet *p,
-                  const struct route_pin *pin, uint16_t index)
+/* The request goes to the node at `index`, with this pin's ids in its header. */
+static void stamp_later(struct route_core *core, const struct route_table *table,
+                        struct route_packet *p, const struct route_pin *pin, uint16_t index)
 {
-    struct route_frame *f = p->frame;
-    struct weft_req *req = &f->weft.req;
-    uint16_t sum = packet_request_sum(f);
-    struct weft_return block = {.port = ntohs(f->udp.src_port)};
-    struct in6_addr from = packet_source(p);
-    memcpy(block.addr, &from, sizeof(block.addr));
-    memcpy(block.mac, packet_ether(p)->src, sizeof(block.mac));
-    seal_return(&core->seal, &block, req->h.conn_id);
-    req->ret = block;
+    const struct weft_req_hdr *h = &p->frame->weft.req.h;
+    struct seal_batch *batch = &core->burst->proofs[SEAL_RETURN];
+    struct stamp *stamp = &core->burst->stamps[batch->hash.count];
+    uint32_t left_us = budget_after_hop(h->budget_us, table->nodes[index].rtt_us);
+    stamp->packet = p;
+    stamp->index = index;
+    stamp->in.budget_us = left_us != 0 ? left_us : 1; /* the worker says that it is too late */
+    stamp->in.target = pin->node;
+    stamp->in.alternates[0] = pin->alternates[0];
+    stamp->in.alternates[1] = pin->alternates[1];
+    packet_return_words(p, stamp->in.block);
+    seal_add_return_words(batch, stamp->in.block, h->conn_id);
+}
 
-    req->h.origin = table->nodes[table->self].id;
-    req->h.target = pin->node;
-    req->h.alt1 = pin->alternates[0];
-    req->h.alt2 = pin->alternates[1];
-    req->h.route_epoch = table->epoch;
-    req->h.flags |= WEFT_F_RELAYED;
-    req->h.hops_left = WEFT_HOPS_MAX - 1;
-    uint32_t left_us = budget_after_hop(req->h.budget_us, table->nodes[index].rtt_us);
-    req->h.budget_us = left_us != 0 ? left_us : 1; /* the worker says that it is too late */
-    packet_request_changed(f, sum);
-    p->next = index;
-    p->to = ROUTE_TO_NODE;
-    p->action = index == table->self ? ROUTE_DELIVER : ROUTE_SEND;
+static void stamp_all(struct route_core *core, const struct route_table *table)
+{
+    struct seal_batch *batch = &core->burst->proofs[SEAL_RETURN];
+    if (batch->hash.count == 0) {
+        return;
+    }
+    seal_make(&core->seal, SEAL_RETURN, batch);
+    for (uint32_t i = 0; i < batch->hash.count; i++) {
+        struct stamp *stamp = &core->burst->stamps[i];
+        struct route_packet *p = stamp->packet;
+        stamp->in.block[3] = batch->hash.hashes[i];
+        stamp->in.origin = table->nodes[table->self].id;
+        stamp->in.epoch = table->epoch;
+        stamp->in.hops_left = WEFT_HOPS_MAX - 1;
+        packet_ingress(p->frame, &stamp->in);
+        p->next = stamp->index;
+        p->to = ROUTE_TO_NODE;
+        p->action = stamp->index == table->self ? ROUTE_DELIVER : ROUTE_SEND;
+    }
 }
 
 /* The client names the node that has granted or answered: the choice has been made. */
@@ -372,7 +456,7 @@ static void select_named(struct route_core *core, const struct route_table *tabl
         .node = h->target,
         .alternates = {WEFT_NODE_NONE, WEFT_NODE_NONE},
     };
-    stamp(core, table, p, &named, index);
+    stamp_later(core, table, p, &named, index);
 }
 
 /* A request that no node has been chosen for yet; false: its time is up, and it has been told. */
@@ -407,7 +491,7 @@ static void select_new(struct route_core *core, const struct route_table *table,
     }
     route_count(&core->counters.chosen);
     note_assigned(core, table, choice.node);
-    stamp(core, table, p, pin_make(core, table, h, &choice, now_ns), choice.node);
+    stamp_later(core, table, p, pin_make(core, table, h, &choice, now_ns), choice.node);
 }
 
 /* True: the packet is a new request, and its look is begun. */
@@ -421,7 +505,7 @@ static bool select_known(struct route_core *core, const struct route_table *tabl
     }
     const struct route_pin *pin = pin_find(core, table, h, now_ns);
     if (pin != NULL) {
-        stamp(core, table, p, pin, route_table_find(table, pin->node));
+        stamp_later(core, table, p, pin, route_table_find(table, pin->node));
         return false;
     }
     if (h->type != WEFT_T_REQ) {
@@ -434,36 +518,36 @@ static bool select_known(struct route_core *core, const struct route_table *tabl
 static void select_burst(struct route_core *core, const struct route_table *table,
                          struct route_packet *packets, uint32_t count, uint64_t now_ns)
 {
-    struct route_packet *waiting[ROUTE_LOOKS_MAX];
+    struct route_look *looks = core->burst->looks;
+    struct route_packet *waiting[ROUTE_BURST_MAX];
     uint32_t used = 0;
+    core->burst->proofs[SEAL_RETURN].hash.count = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct route_packet *p = &packets[i];
         /* What is left undecided are datagrams of proven clients. */
-        if (p->action == ROUTE_UNDECIDED &&
-            select_known(core, table, p, &core->looks[used], now_ns)) {
+        if (p->action == ROUTE_UNDECIDED && select_known(core, table, p, &looks[used], now_ns)) {
             waiting[used++] = p;
         }
     }
-    route_look(table, core->loads, core->scan, core->looks, used);
+    route_look(table, core->loads, core->scan, looks, used);
     for (uint32_t i = 0; i < used; i++) {
         const struct weft_req_hdr *h = &waiting[i]->frame->weft.req.h;
         /* One before it in this burst may have been of the same request. */
         const struct route_pin *pin = pin_find(core, table, h, now_ns);
         if (pin != NULL) {
-            stamp(core, table, waiting[i], pin, route_table_find(table, pin->node));
+            stamp_later(core, table, waiting[i], pin, route_table_find(table, pin->node));
         } else {
-            select_new(core, table, waiting[i], &core->looks[i], now_ns);
+            select_new(core, table, waiting[i], &looks[i], now_ns);
         }
     }
+    stamp_all(core, table);
 }
 
 void stage_select(struct route_core *core, const struct route_table *table,
                   struct route_packet *packets, uint32_t count, uint64_t now_ns)
 {
-    for (uint32_t i = 0; i < count; i += ROUTE_LOOKS_MAX) {
-        uint32_t left = count - i;
-        select_burst(core, table, packets + i, left < ROUTE_LOOKS_MAX ? left : ROUTE_LOOKS_MAX,
-                     now_ns);
+    for (uint32_t i = 0; i < count; i += ROUTE_BURST_MAX) {
+        select_burst(core, table, packets + i, burst_of(count - i), now_ns);
     }
 }
 

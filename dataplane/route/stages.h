@@ -13,6 +13,8 @@
 #include "dataplane/route/packet.h"
 #include "dataplane/route/seal.h"
 
+/* Stages take any number of packets and work on so many together. */
+#define ROUTE_BURST_MAX   32u
 #define ROUTE_PINS        4096u /* a power of two */
 #define ROUTE_PIN_LIFE_NS UINT64_C(30000000000)
 
@@ -38,17 +40,20 @@ struct route_counters {
     route_counter delivered;    /* datagrams for the local worker */
     route_counter returned;     /* datagrams sent to clients */
     route_counter second_chance;
+    route_counter congestion; /* datagrams that came with a mark of it */
     route_counter drops[ROUTE_DROP_COUNT];
 };
+
+struct route_burst; /* stages.c */
 
 /* What one lcore owns. */
 struct route_core {
     struct route_host host;
     struct seal seal;
-    struct route_load *loads; /* by node id, 65,536 entries */
-    struct route_pin *pins;   /* ROUTE_PINS entries */
-    struct scan *scan;        /* scratch of a choice */
-    struct route_look *looks; /* of a burst's choices, ROUTE_LOOKS_MAX entries */
+    struct route_load *loads;  /* by node id, 65,536 entries */
+    struct route_pin *pins;    /* ROUTE_PINS entries */
+    struct scan *scan;         /* scratch of a choice */
+    struct route_burst *burst; /* scratch of a burst */
     struct route_counters counters;
 };
 
@@ -70,6 +75,10 @@ void stage_parse(struct route_core *core, struct route_packet *packets, uint32_t
 /* The same for datagrams out of the local worker's ring, which lie at ROUTE_WEFT_OFFSET of the
  * view; they have no headers yet. */
 void stage_parse_worker(struct route_core *core, struct route_packet *packets, uint32_t count);
+
+/* The same for datagrams of local clients: the node itself has put headers in front
+ * (dataplane/local.h), with a source that no frame from the network may have. */
+void stage_parse_local(struct route_core *core, struct route_packet *packets, uint32_t count);
 
 /* Who sent it, and may it come this way? Replies get their direction here. `table` may be NULL. */
 void stage_classify(struct route_core *core, const struct route_table *table,

@@ -476,6 +476,32 @@ void route_table_destroy(struct route_table *table)
     free(table); /* the head of its one allocation */
 }
 
+/* Where `at` of the table at `from` is in its copy at `to`. */
+static const void *moved(const struct route_table *from, const void *to, const void *at)
+{
+    return (const uint8_t *)to + ((const uint8_t *)at - (const uint8_t *)from);
+}
+
+struct route_table *route_table_copy(const struct route_table *table, void *memory)
+{
+    struct route_table *copy = memory;
+    memcpy(memory, table, table->size_bytes);
+    copy->nodes = moved(table, memory, table->nodes);
+    copy->costs = moved(table, memory, table->costs);
+    copy->models = moved(table, memory, table->models);
+    copy->rows = moved(table, memory, table->rows);
+    copy->candidates = moved(table, memory, table->candidates);
+    copy->places = moved(table, memory, table->places);
+    copy->tags = moved(table, memory, table->tags);
+    copy->tiers = moved(table, memory, table->tiers);
+    copy->bases = moved(table, memory, table->bases);
+    copy->by_id.entries = moved(table, memory, table->by_id.entries);
+    copy->by_v4.entries = moved(table, memory, table->by_v4.entries);
+    copy->by_v6.entries = moved(table, memory, table->by_v6.entries);
+    copy->by_model.entries = moved(table, memory, table->by_model.entries);
+    return copy;
+}
+
 uint16_t route_table_find(const struct route_table *table, uint16_t node_id)
 {
     uint32_t slot;

@@ -134,6 +134,10 @@ int route_table_create(struct route_table **table, const struct route_node *node
                        uint16_t self_id, uint16_t epoch, bool abstract);
 void route_table_destroy(struct route_table *table);
 
+/* The same table in other memory of `size_bytes` bytes at a multiple of 64, the caller's: for a
+ * NUMA node of its own. Not for route_table_destroy(). */
+struct route_table *route_table_copy(const struct route_table *table, void *memory);
+
 /* Index of a node id, of an IPv4 address (network order), of an address of either family;
  * ROUTE_INDEX_NONE if not a member. */
 uint16_t route_table_find(const struct route_table *table, uint16_t node_id);

@@ -93,19 +93,34 @@ void tap_take(struct tap *tap, const struct route_packet *packets, uint32_t coun
     }
 }
 
-void tap_take_worker(struct tap *tap, const struct route_packet *packets, uint32_t count)
+/* Place for `count` more frames behind those of this burst, or for fewer. */
+static uint32_t more_of(struct tap *tap, uint32_t count)
 {
     /* A gap would give later frames the verdicts of others. */
     uint32_t room = tap->kept == tap->offered ? room_after(tap, tap->kept) : 0;
-    uint32_t more = count < room ? count : room;
+    tap->offered += count;
+    if (count > room) {
+        lose(tap, count - room);
+    }
+    return count < room ? count : room;
+}
+
+void tap_take_worker(struct tap *tap, const struct route_packet *packets, uint32_t count)
+{
+    uint32_t more = more_of(tap, count);
     for (uint32_t i = 0; i < more; i++) {
         fill_worker(tap, tap->kept + i, &packets[i]);
     }
     tap->kept += more;
-    tap->offered += count;
-    if (count > more) {
-        lose(tap, count - more);
+}
+
+void tap_take_local(struct tap *tap, const struct route_packet *packets, uint32_t count)
+{
+    uint32_t more = more_of(tap, count);
+    for (uint32_t i = 0; i < more; i++) {
+        fill(tap, tap->kept + i, TAP_CLIENT_IN, &packets[i]);
     }
+    tap->kept += more;
 }
 
 static enum tap_verdict verdict_of(const struct route_packet *p)

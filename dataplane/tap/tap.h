@@ -46,6 +46,7 @@ void tap_init(struct tap *tap, uint32_t lcore);
 void tap_switch(struct tap *tap);
 void tap_take(struct tap *tap, const struct route_packet *packets, uint32_t count);
 void tap_take_worker(struct tap *tap, const struct route_packet *packets, uint32_t count);
+void tap_take_local(struct tap *tap, const struct route_packet *packets, uint32_t count);
 void tap_give(struct tap *tap, const struct route_packet *packets, uint32_t count);
 
 /* Once per turn of the loop, also for an empty burst (it is how a capture's end is noticed): keeps
@@ -72,8 +73,17 @@ static inline void tap_in_worker(struct tap *tap, const struct route_packet *pac
     }
 }
 
+/* The same for datagrams of local clients, behind those; they have headers. */
+static inline void tap_in_local(struct tap *tap, const struct route_packet *packets, uint32_t count)
+{
+    if (tap->current != NULL) {
+        tap_take_local(tap, packets, count);
+    }
+}
+
 /* After the last stage, before the frames are given to the port: `packets` begins with those given
- * to tap_in() and tap_in_worker(), in their order; more may follow that came from another lcore. */
+ * to tap_in(), tap_in_worker() and tap_in_local(), in their order; more may follow that came from
+ * another lcore. */
 static inline void tap_out(struct tap *tap, const struct route_packet *packets, uint32_t count)
 {
     if (tap->current != NULL) {

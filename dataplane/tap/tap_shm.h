@@ -29,7 +29,8 @@
     POINT(NIC_IN, 0, 0, "taken from the network")                                                  \
     POINT(NIC_OUT, 0, 1, "given to the network")                                                   \
     POINT(WORKER_IN, 1, 0, "from the local worker")                                                \
-    POINT(WORKER_OUT, 1, 1, "to the local worker")
+    POINT(WORKER_OUT, 1, 1, "to the local worker or a local client")                               \
+    POINT(CLIENT_IN, 1, 0, "from a local client")
 #define TAP_POINT_ENUM_(name, worker, out, text) TAP_##name,
 enum tap_point { TAP_POINTS(TAP_POINT_ENUM_) TAP_POINT_COUNT };
 
@@ -39,8 +40,8 @@ enum tap_point { TAP_POINTS(TAP_POINT_ENUM_) TAP_POINT_COUNT };
     VERDICT(to_node, "sent on to another node")                                                    \
     VERDICT(to_client, "sent to the client")                                                       \
     VERDICT(answered, "answered to the sender")                                                    \
-    VERDICT(delivered, "to the local worker")                                                      \
-    VERDICT(handed, "to the lcore that has the worker")                                            \
+    VERDICT(delivered, "to the local worker or a local client")                                    \
+    VERDICT(handed, "to the lcore that has the ports")                                             \
     VERDICT(dropped, "let go of")
 #define TAP_VERDICT_ENUM_(name, text) TAP_VERDICT_##name,
 enum tap_verdict { TAP_VERDICTS(TAP_VERDICT_ENUM_) TAP_VERDICT_COUNT };

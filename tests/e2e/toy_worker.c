@@ -137,7 +137,11 @@ int main(int argc, char **argv)
     signal(SIGUSR2, on_signal);
     uint64_t step_ns = strtoull(argv[3], NULL, 10) * NS_PER_MS;
     uint64_t next_ns = 0;
-    weft_worker_facts_t facts = {argv[2], "toy", 65536, 100000, (uint32_t)(NS_PER_S / step_ns)};
+    weft_worker_facts_t facts = {.model = argv[2],
+                                 .backend = "toy",
+                                 .context_tokens = 65536,
+                                 .prefill_per_second = 100000,
+                                 .decode_per_second = (uint32_t)(NS_PER_S / step_ns)};
     weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel};
     weft_worker_t *w;
     int rc = weft_worker_attach(&w, argv[1], &facts, &load, &callbacks);

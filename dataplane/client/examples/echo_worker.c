@@ -78,7 +78,11 @@ int main(int argc, char **argv)
     if (argc < 3) {
         return fprintf(stderr, "usage: %s PORT_SOCKET MODEL [MS_PER_STEP]\n", argv[0]), 2;
     }
-    weft_worker_facts_t facts = {argv[2], "echo", 4096, 10000, 1000};
+    weft_worker_facts_t facts = {.model = argv[2],
+                                 .backend = "echo",
+                                 .context_tokens = 4096,
+                                 .prefill_per_second = 10000,
+                                 .decode_per_second = 1000};
     weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel};
     weft_worker_t *w;
     int rc = weft_worker_attach(&w, argv[1], &facts, &load, &callbacks);

@@ -29,7 +29,9 @@ typedef struct weft_request weft_request_t; /* one request on its way */
 typedef struct weft_client_opts {
     const char *node;          /* "HOST[:PORT]" of any node, needed; several with commas: the next
                                 * is asked when one does not answer. HOST: IPv4,
-                                * [IPv6] or a name. Port: 7400 */
+                                * [IPv6] or a name. Port: 7400. Or "unix:PATH", the port socket
+                                * of this machine's own node (sockets.port of its configuration):
+                                * memory shared with it in place of UDP */
     uint64_t connect_tries;    /* datagrams without any answer before UNREACHABLE; 5 */
     uint32_t stall_timeout_ms; /* longest silence of an accepted request before it is given up; much
                                 * less where the worker is known to be quicker; 5,000 */
@@ -114,14 +116,18 @@ typedef struct weft_result {
 } weft_result_t;
 
 /* Called for each piece of text in order: `len` bytes of UTF-8 that may end inside a character.
- * May call weft_cancel(), must not destroy the client. */
+ * May call weft_cancel(), weft_hold() and weft_submit(), must not destroy the client. */
 typedef void (*weft_text_fn)(weft_request_t *req, const char *text, size_t len, void *user);
 
 /* Called exactly once per accepted weft_submit(); `req` is gone when it returns. */
 typedef void (*weft_done_fn)(weft_request_t *req, const weft_result_t *result, void *user);
 
-/* Opens a client: one UDP socket, one connection id. No packet is sent yet. Heap; free it with
- * weft_client_destroy(). Returns 0, -EINVAL for a bad address, or a socket's -errno. */
+/* Opens a client: one connection id, and for each node a UDP socket, or a port of the own node,
+ * which is waited for (2 s at most). No packet is sent yet. Heap; free it with
+ * weft_client_destroy(). Returns 0, -EINVAL for a bad address, or a socket's -errno; of an own node
+ * that is the only one named, why it could not be attached to: -ENOENT or -ECONNREFUSED (not
+ * running), -EACCES (the socket's file is for others), -EBUSY (32 clients are attached), -EPROTO
+ * (another version). */
 WEFT_API int weft_client_create(weft_client_t **client, const weft_client_opts_t *opts);
 
 /* Cancels what is still open (no callbacks) and frees. NULL is fine. */
@@ -148,7 +154,9 @@ WEFT_API void weft_cancel(weft_request_t *req);
 
 /* With `hold`, no text of this request is delivered until weft_hold(req, false): for readers slower
  * than the model. What may pile up meanwhile is bounded, 256 KiB here and the rest of the answer at
- * the worker; the request's budget goes on. */
+ * the worker; the request's budget goes on. May be called from a callback of any request of the
+ * client: held from its own, a request gives no further text, not even what came in one datagram
+ * with the piece just given. */
 WEFT_API void weft_hold(weft_request_t *req, bool hold);
 
 /* Asks and waits; `text` may be NULL. Returns result->status. weft_ask_interrupt() ends it early.

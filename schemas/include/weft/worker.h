@@ -24,13 +24,15 @@ extern "C" {
 typedef struct weft_worker weft_worker_t;
 typedef struct weft_job weft_job_t; /* one request being served; valid until weft_job_finish() */
 
-/* What a worker can do; sent when it attaches. Strings are copied. */
+/* What a worker can do; sent when it attaches. Strings are copied. Zero-fill it first. */
 typedef struct weft_worker_facts {
     const char *model;           /* the name clients ask for */
     const char *backend;         /* "cpu", "cuda", "upstream", ... */
     uint32_t context_tokens;     /* prompt and answer together */
     uint32_t prefill_per_second; /* tokens per second, measured */
     uint32_t decode_per_second;  /* tokens per second of one stream, measured */
+
+    uint64_t reserved[4]; /* zero */
 } weft_worker_facts_t;
 
 /* Room now; kept current by the runtime with weft_worker_set_load(). */
@@ -87,6 +89,7 @@ typedef struct weft_job_report {
     uint64_t reserved[4]; /* zero */
 } weft_job_report_t;
 
+/* Zero-fill it first; both functions are needed. Copied. */
 typedef struct weft_worker_callbacks {
     /* A complete, valid request. Return 0 to take it (weft_job_finish() is then owed) or a status
      * to refuse it (weft_job_finish() must not be called): WEFT_E_MESH_FULL, WEFT_E_TOO_LONG, ...
@@ -95,6 +98,8 @@ typedef struct weft_worker_callbacks {
     /* The client has gone or no longer wants it: stop soon, then call weft_job_finish(). */
     void (*on_cancel)(weft_worker_t *worker, weft_job_t *job, void *user);
     void *user;
+
+    uint64_t reserved[4]; /* zero */
 } weft_worker_callbacks_t;
 
 /* What the node told about itself. */

@@ -50,9 +50,13 @@ static void on_cancel(weft_worker_t *worker, weft_job_t *job, void *user)
 
 static int attach(struct pair *p)
 {
-    weft_worker_facts_t facts = {"m", "cpu", 2048, 500, 80};
+    weft_worker_facts_t facts = {.model = "m",
+                                 .backend = "cpu",
+                                 .context_tokens = 2048,
+                                 .prefill_per_second = 500,
+                                 .decode_per_second = 80};
     weft_load_t load = {.room = 3, .queue_us = 9, .free_vram_mib = 640};
-    weft_worker_callbacks_t callbacks = {on_job, on_cancel, p};
+    weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel, .user = p};
     return weft_worker_attach(&p->worker, p->path, &facts, &load, &callbacks);
 }
 
@@ -315,7 +319,7 @@ START_TEST(attach_without_a_node)
     close(p.listener);
     ck_assert_int_eq(attach(&p), -ECONNREFUSED);
     unlink(p.path);
-    weft_worker_callbacks_t callbacks = {on_job, on_cancel, NULL};
+    weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel};
     weft_worker_facts_t facts = {.model = NULL, .backend = "cpu"};
     weft_load_t load = {0};
     ck_assert_int_eq(weft_worker_attach(&p.worker, p.path, &facts, &load, &callbacks), -EINVAL);

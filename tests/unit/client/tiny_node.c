@@ -19,6 +19,17 @@
 
 /* ---- the node ---- */
 
+/* To an address, or to the local client (NULL). */
+static void node_send(struct tiny_node *n, const void *data, size_t len,
+                      const struct sockaddr_in *to)
+{
+    if (to != NULL) {
+        (void)sendto(n->udp, data, len, 0, (const struct sockaddr *)to, sizeof(*to));
+    } else if (n->client != NULL) {
+        (void)client_port_push(n->client, data, (uint32_t)len);
+    }
+}
+
 static void node_answer(struct tiny_node *n, const struct weft_req *req, uint8_t type,
                         const void *payload, size_t len, const struct sockaddr_in *to)
 {
@@ -33,7 +44,7 @@ static void node_answer(struct tiny_node *n, const struct weft_req *req, uint8_t
     if (len != 0) {
         memcpy(out + sizeof(rsp), payload, len);
     }
-    (void)sendto(n->udp, out, sizeof(rsp) + len, 0, (const struct sockaddr *)to, sizeof(*to));
+    node_send(n, out, sizeof(rsp) + len, to);
 }
 
 static bool node_lose(struct tiny_node *n)
@@ -41,37 +52,47 @@ static bool node_lose(struct tiny_node *n)
     return rng_below(&n->rng, 1000) < atomic_load(&n->loss_permille);
 }
 
+/* A datagram of a client at `from`; NULL = the local one, which needs no cookie. */
+static void node_take(struct tiny_node *n, uint8_t *data, size_t len,
+                      const struct sockaddr_in *from)
+{
+    struct weft_req *req = (struct weft_req *)(void *)data;
+    uint64_t cookie = TINY_COOKIE;
+    if (atomic_load(&n->mute) || node_lose(n) || len < sizeof(struct weft_req)) {
+        return;
+    }
+    if (from != NULL && req->first.cookie != cookie) {
+        atomic_fetch_add(&n->cookies, 1);
+        node_answer(n, req, WEFT_T_COOKIE, &cookie, sizeof(cookie), from);
+        return;
+    }
+    if (n->port == NULL) {
+        node_answer(n, req, WEFT_T_UNKNOWN, NULL, 0, from);
+        return;
+    }
+    req->h.flags |= WEFT_F_RELAYED;
+    req->h.origin = 9;
+    memset(&req->ret, 0, sizeof(req->ret));
+    if (from != NULL) {
+        memcpy(req->ret.addr, &from->sin_addr, 4);
+        req->ret.port = from->sin_port;
+    }
+    (void)port_push(n->port, data, (uint32_t)len);
+}
+
 static void node_up(struct tiny_node *n)
 {
-    for (;;) {
-        uint8_t data[WEFT_DATAGRAM_MAX];
-        struct sockaddr_in from;
-        socklen_t from_len = sizeof(from);
-        ssize_t got =
-            recvfrom(n->udp, data, sizeof(data), MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
-        if (got < 0) {
-            return;
-        }
-        if (atomic_load(&n->mute) || node_lose(n) || (size_t)got < sizeof(struct weft_req)) {
-            continue;
-        }
-        struct weft_req *req = (struct weft_req *)(void *)data;
-        uint64_t cookie = TINY_COOKIE;
-        if (req->first.cookie != cookie) {
-            atomic_fetch_add(&n->cookies, 1);
-            node_answer(n, req, WEFT_T_COOKIE, &cookie, sizeof(cookie), &from);
-            continue;
-        }
-        if (n->port == NULL) {
-            node_answer(n, req, WEFT_T_UNKNOWN, NULL, 0, &from);
-            continue;
-        }
-        req->h.flags |= WEFT_F_RELAYED;
-        req->h.origin = 9;
-        memset(&req->ret, 0, sizeof(req->ret));
-        memcpy(req->ret.addr, &from.sin_addr, 4);
-        req->ret.port = from.sin_port;
-        (void)port_push(n->port, data, (uint32_t)got);
+    _Alignas(8) uint8_t data[WEFT_DATAGRAM_MAX];
+    struct sockaddr_in from;
+    socklen_t from_len = sizeof(from);
+    ssize_t got;
+    while ((got = recvfrom(n->udp, data, sizeof(data), MSG_DONTWAIT, (struct sockaddr *)&from,
+                           &from_len)) >= 0) {
+        node_take(n, data, (size_t)got, &from);
+    }
+    uint32_t len;
+    while (n->client != NULL && (len = client_port_pop(n->client, data, sizeof(data))) != 0) {
+        node_take(n, data, len, NULL);
     }
 }
 
@@ -86,7 +107,10 @@ static void node_down(struct tiny_node *n)
         }
         struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = rsp->ret.port};
         memcpy(&to.sin_addr, rsp->ret.addr, 4);
-        (void)sendto(n->udp, data, len, 0, (const struct sockaddr *)&to, sizeof(to));
+        node_send(n, data, len, rsp->ret.port != 0 ? &to : NULL);
+    }
+    if (n->client != NULL) {
+        client_port_flush(n->client);
     }
 }
 
@@ -99,8 +123,45 @@ static void node_accept(struct tiny_node *n)
     struct pollfd pfd = {.fd = fd, .events = POLLIN};
     (void)poll(&pfd, 1, 1000);
     struct port_self self = {9, 3, "tiny"};
-    if (port_open(&n->port, fd, &self) != 0) {
-        close(fd);
+    int rc = -EPROTO;
+    switch (port_kind(fd)) {
+    case PORT_KIND_WORKER:
+        rc = n->port == NULL ? port_open(&n->port, fd, &self) : -EBUSY;
+        break;
+    case PORT_KIND_CLIENT:
+        client_port_destroy(n->client);
+        rc = client_port_open(&n->client, fd, &self);
+        break;
+    default:
+        break;
+    }
+    if (rc != 0) {
+        port_refuse(fd, rc);
+    }
+}
+
+static void node_sleep(struct tiny_node *n)
+{
+    struct pollfd fds[4] = {{.fd = n->udp}, {.fd = n->listener}, {.fd = -1}, {.fd = -1}};
+    bool asleep = true;
+    if (n->port != NULL) {
+        port_flush(n->port);
+        asleep = ring_sleep_begin(&n->port->to_node);
+        fds[2].fd = n->port->wake_node_fd;
+    }
+    if (n->client != NULL) {
+        asleep = ring_sleep_begin(&n->client->to_node) && asleep;
+        fds[3].fd = n->client->wake_node_fd;
+    }
+    for (int i = 0; i < 4; i++) {
+        fds[i].events = POLLIN;
+    }
+    (void)poll(fds, 4, asleep ? 5 : 0);
+    for (int i = 2; i < 4; i++) {
+        uint64_t count;
+        if ((fds[i].revents & POLLIN) != 0) {
+            ck_assert_int_eq(read(fds[i].fd, &count, sizeof(count)), sizeof(count));
+        }
     }
 }
 
@@ -108,31 +169,23 @@ static void *node_main(void *arg)
 {
     struct tiny_node *n = arg;
     while (!atomic_load(&n->stop)) {
-        if (n->port == NULL) {
-            node_accept(n);
-        }
+        node_accept(n);
         if (n->port != NULL && atomic_exchange(&n->cut_port, false)) {
             port_destroy(n->port);
             n->port = NULL;
         }
+        if (n->client != NULL && atomic_exchange(&n->cut_client, false)) {
+            client_port_destroy(n->client);
+            n->client = NULL;
+        }
         node_up(n);
         node_down(n);
-        bool asleep = true;
-        if (n->port != NULL) {
-            port_flush(n->port);
-            asleep = ring_sleep_begin(&n->port->to_node);
-        }
-        struct pollfd fds[2] = {
-            {.fd = n->udp, .events = POLLIN},
-            {.fd = n->port != NULL ? n->port->wake_node_fd : -1, .events = POLLIN}};
-        (void)poll(fds, 2, asleep ? 5 : 0);
-        if (n->port != NULL && (fds[1].revents & POLLIN) != 0) {
-            uint64_t count;
-            ck_assert_int_eq(read(n->port->wake_node_fd, &count, sizeof(count)), sizeof(count));
-        }
+        node_sleep(n);
     }
     port_destroy(n->port);
+    client_port_destroy(n->client);
     n->port = NULL;
+    n->client = NULL;
     return NULL;
 }
 
@@ -250,9 +303,14 @@ struct tiny_node *tiny_node_start(bool runtime)
     node_open(n);
     ck_assert_int_eq(pthread_create(&n->thread, NULL, node_main, n), 0);
     if (runtime) {
-        weft_worker_facts_t facts = {"m", "echo", 4096, 1000, 80};
+        weft_worker_facts_t facts = {.model = "m",
+                                     .backend = "echo",
+                                     .context_tokens = 4096,
+                                     .prefill_per_second = 1000,
+                                     .decode_per_second = 80};
         weft_load_t load = {.room = 1000};
-        weft_worker_callbacks_t callbacks = {runtime_on_job, runtime_on_cancel, n};
+        weft_worker_callbacks_t callbacks = {
+            .on_job = runtime_on_job, .on_cancel = runtime_on_cancel, .user = n};
         int rc = weft_worker_attach(&n->worker, n->socket_path, &facts, &load, &callbacks);
         ck_assert_msg(rc == 0, "attach: %d", rc);
         ck_assert_uint_eq(weft_worker_node(n->worker)->id, 9);
@@ -277,7 +335,11 @@ void tiny_node_stop(struct tiny_node *n)
     free(n);
 }
 
-void tiny_node_address(const struct tiny_node *n, char out[32])
+void tiny_node_address(const struct tiny_node *n, bool local, char out[TINY_ADDRESS_MAX])
 {
-    snprintf(out, 32, "127.0.0.1:%u", n->udp_port);
+    if (local) {
+        snprintf(out, TINY_ADDRESS_MAX, "unix:%s", n->socket_path);
+    } else {
+        snprintf(out, TINY_ADDRESS_MAX, "127.0.0.1:%u", n->udp_port);
+    }
 }

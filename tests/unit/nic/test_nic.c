@@ -23,6 +23,7 @@
 #include "dataplane/nic/guard.h"
 #include "dataplane/nic/neighbour.h"
 #include "dataplane/nic/nic.h"
+#include "dataplane/nic/numa.h"
 #include "dataplane/nic/publish.h"
 #include "schemas/base/addr.h"
 
@@ -286,7 +287,7 @@ static void *read_objects(void *arg)
     int last = -1;
     publish_online(publish, 0);
     for (unsigned i = 0; !atomic_load(&stop_reader); i++) {
-        const struct object *object = publish_get(publish);
+        const struct object *object = publish_get(publish, 0);
         if (object != NULL) {
             bad += object->number < last;
             last = object->number;
@@ -312,7 +313,7 @@ START_TEST(no_reader_sees_what_was_destroyed)
     pthread_t reader;
     void *bad;
     ck_assert_int_eq(publish_create(&publish, 1, object_destroy), 0);
-    ck_assert_ptr_null(publish_get(publish));
+    ck_assert_ptr_null(publish_get(publish, 0));
     ck_assert_int_eq(pthread_create(&reader, NULL, read_objects, publish), 0);
     for (int i = 0; i < PUBLISHED; i++) {
         objects[i].number = i;
@@ -327,6 +328,93 @@ START_TEST(no_reader_sees_what_was_destroyed)
     ck_assert_int_eq(atomic_load(&destroyed), PUBLISHED);
     publish_destroy(NULL);
     free(objects);
+}
+END_TEST
+
+/* ---- a copy for each place ---- */
+
+static unsigned copies, copies_freed, objects_freed;
+static unsigned no_copy_for = UINT32_MAX;
+
+static void *copy_number(const void *object, uint32_t place)
+{
+    int *copy = place == no_copy_for ? NULL : numa_alloc(sizeof(int), place);
+    if (copy != NULL) {
+        *copy = *(const int *)object;
+        copies++;
+    }
+    return copy;
+}
+
+static void free_copy(void *copy)
+{
+    copies_freed++;
+    numa_free(copy);
+}
+
+static void free_object(void *object)
+{
+    objects_freed++;
+    free(object);
+}
+
+static int *number(int value)
+{
+    int *object = malloc(sizeof(*object));
+    *object = value;
+    return object;
+}
+
+/* As on a machine with four NUMA nodes, one without lcores. */
+START_TEST(each_place_has_its_copy)
+{
+    const uint32_t places[] = {2, 0, 2, 3, 0};
+    struct publish *publish;
+    struct publish_options options = {
+        .readers = 5,
+        .places = places,
+        .copy = copy_number,
+        .destroy = free_object,
+        .destroy_copy = free_copy,
+    };
+    copies = copies_freed = objects_freed = 0;
+    ck_assert_int_eq(publish_create_placed(&publish, &options), 0);
+    ck_assert_ptr_null(publish_get(publish, 3));
+    for (int value = 1; value <= 5; value++) {
+        no_copy_for = value == 4 ? 3 : UINT32_MAX; /* no memory there: shared */
+        int *object = number(value);
+        publish_set(publish, object);
+        for (uint32_t i = 0; i < 5; i++) {
+            const int *seen = publish_get(publish, i);
+            ck_assert_int_eq(*seen, value);
+            ck_assert_int_eq(seen == object, places[i] == 0 || places[i] == no_copy_for);
+            ck_assert_int_eq(seen == publish_get(publish, 0), places[i] == 2);
+        }
+        ck_assert_uint_eq(objects_freed, (unsigned)value - 1);
+    }
+    ck_assert_uint_eq(copies, 9);
+    publish_destroy(publish);
+    ck_assert_uint_eq(copies_freed, 9);
+    ck_assert_uint_eq(objects_freed, 5);
+    options.readers = PUBLISH_READERS_MAX + 1;
+    ck_assert_int_eq(publish_create_placed(&publish, &options), -EINVAL);
+}
+END_TEST
+
+START_TEST(memory_of_a_place_is_memory)
+{
+    uint32_t places[NIC_LCORES_MAX];
+    numa_places(places, NIC_LCORES_MAX);
+    ck_assert_uint_lt(places[0], PUBLISH_PLACES_MAX);
+    for (uint32_t place = 0; place < 70; place += 23) { /* nodes that are not there, too */
+        uint8_t *memory = numa_alloc(3000000, place);
+        ck_assert_ptr_nonnull(memory);
+        ck_assert_uint_eq((uintptr_t)memory % 64, 0);
+        ck_assert_uint_eq(memory[2999999], 0);
+        memset(memory, 1, 3000000);
+        numa_free(memory);
+    }
+    numa_free(NULL);
 }
 END_TEST
 
@@ -363,6 +451,8 @@ int main(void)
     tcase_add_test(tc, neighbours_of_a_vlan);
     tcase_add_test(tc, guard_keeps_the_port);
     tcase_add_test(tc, no_reader_sees_what_was_destroyed);
+    tcase_add_test(tc, each_place_has_its_copy);
+    tcase_add_test(tc, memory_of_a_place_is_memory);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -288,6 +288,26 @@ START_TEST(inflight_agrees_with_a_plain_list)
 }
 END_TEST
 
+/* Half of the room is taken by clients whose requests have numbers in a row: nobody is turned away,
+ * and all are found again. */
+START_TEST(half_full_turns_nobody_away)
+{
+    struct rng rng = {.state = 9};
+    for (uint32_t round = 0; round < 4; round++) {
+        struct inflight *table = calloc(1, sizeof(*table));
+        uint64_t conn_id = rng_next(&rng);
+        for (uint32_t k = 1; k <= INFLIGHT_SLOTS / 2; k++) {
+            ck_assert_ptr_nonnull(inflight_add(table, conn_id, k, INFLIGHT_OPEN, 1));
+        }
+        for (uint32_t k = 1; k <= INFLIGHT_SLOTS / 2; k++) {
+            ck_assert_ptr_nonnull(inflight_find(table, conn_id, k));
+        }
+        ck_assert_ptr_null(inflight_find(table, conn_id, 0));
+        free(table);
+    }
+}
+END_TEST
+
 START_TEST(open_requests_are_never_pushed_out)
 {
     struct inflight *table = calloc(1, sizeof(*table));
@@ -320,6 +340,7 @@ int main(void)
     tcase_add_test(tc, room_is_taken_and_comes_back);
     tcase_add_test(tc, worker_that_reads_nothing_is_stalled);
     tcase_add_test(tc, inflight_agrees_with_a_plain_list);
+    tcase_add_test(tc, half_full_turns_nobody_away);
     tcase_add_test(tc, open_requests_are_never_pushed_out);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

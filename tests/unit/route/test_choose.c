@@ -699,6 +699,45 @@ START_TEST(room_is_counted_down_by_what_was_sent)
 }
 END_TEST
 
+/* A copy answers as the table does, when that is gone. */
+START_TEST(copies_stand_alone)
+{
+    struct rng rng = {.state = 31};
+    struct oracle_node nodes[NODES_MAX];
+    struct route_node plain[NODES_MAX];
+    const unsigned count = 200;
+    for (unsigned i = 0; i < count; i++) {
+        random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
+        nodes[i].n.addr = i % 2 == 0 ? addr_of_v4(i + 1) : nodes[i].n.addr;
+        if (i % 2 != 0) {
+            memset(&nodes[i].n.addr, 0x20, sizeof(nodes[i].n.addr));
+            nodes[i].n.addr.s6_addr[15] = (uint8_t)i;
+        }
+        plain[i] = nodes[i].n;
+    }
+    struct route_table *table;
+    ck_assert_int_eq(route_table_create(&table, plain, count, plain[3].id, 1, false), 0);
+    void *memory = aligned_alloc(64, table->size_bytes);
+    struct route_table *copy = route_table_copy(table, memory);
+    memset(table, 0x5a, table->size_bytes);
+    route_table_destroy(table);
+    for (unsigned i = 0; i < count; i++) {
+        uint16_t index = route_table_find(copy, plain[i].id);
+        ck_assert_uint_eq(copy->nodes[index].id, plain[i].id);
+        ck_assert_uint_eq(route_table_find_addr(copy, &plain[i].addr), index);
+    }
+    for (int k = 0; k < 2000; k++) {
+        struct route_query q = random_query(&rng);
+        struct route_choice got;
+        q.has_position = k % 2 == 0;
+        struct oracle_answer want = oracle(nodes, count, 3, &q);
+        route_choose(copy, loads, &scratch, &q, &got);
+        ck_assert_int_eq(id_or_none(copy, got.node), want.node);
+    }
+    free(memory);
+}
+END_TEST
+
 START_TEST(tables_refuse_nonsense)
 {
     struct route_node nodes[3];
@@ -730,6 +769,7 @@ int main(void)
     tcase_add_test(tc, large_sites_share_the_load);
     tcase_add_test(tc, rows_know_when_there_are_no_others);
     tcase_add_test(tc, room_is_counted_down_by_what_was_sent);
+    tcase_add_test(tc, copies_stand_alone);
     tcase_add_test(tc, tables_refuse_nonsense);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

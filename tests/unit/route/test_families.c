@@ -139,6 +139,76 @@ START_TEST(traffic_class_goes_along)
 }
 END_TEST
 
+static uint8_t class_of(const struct route_packet *p)
+{
+    return packet_traffic_class(p);
+}
+
+static void set_class(struct route_packet *p, bool ip6, uint8_t traffic_class)
+{
+    if (ip6) {
+        p->frame->ip6.version_class_flow = htonl(6u << 28 | (uint32_t)traffic_class << 20);
+    } else {
+        p->frame->ip.tos = traffic_class;
+    }
+}
+
+/* A request that is marked on its way to the ingress: the mark goes on in both headers, and the
+ * worker, who sees no IP header, has it from the Weft header. */
+START_TEST(congestion_is_passed_on)
+{
+    const bool ip6 = (_i & 1) != 0;
+    const uint8_t classes[] = {0, 1, 2, 3, 0xb8, 0xbb};
+    for (size_t k = 0; k < sizeof(classes); k++) {
+        struct route_frame f;
+        struct route_packet p;
+        fixture_ip6_client = ip6;
+        fixture_ip6_nodes = (_i & 2) != 0;
+        struct route_table *two = fixture_table(1);
+        fixture_request(&p, &f, 1, 100);
+        fixture_cookie(tokyo, &p);
+        set_class(&p, ip6, classes[k]);
+        uint64_t before = tokyo->counters.congestion;
+        run_stages(tokyo, two, &p, 100);
+        bool marked = (classes[k] & 3) == 3;
+        ck_assert_int_eq(p.action, ROUTE_SEND);
+        ck_assert_uint_eq(class_of(&p), classes[k]);
+        ck_assert_int_eq((f.weft.common.flags & WEFT_F_ECN_ECHO) != 0, marked);
+        ck_assert_uint_eq(tokyo->counters.congestion - before, marked);
+        ck_assert(packet_udp_ok(&p));
+        route_table_destroy(two);
+    }
+    fixture_ip6_client = fixture_ip6_nodes = false;
+}
+END_TEST
+
+/* What the worker streams can be marked; a cookie, which is answered to anybody, cannot. */
+START_TEST(replies_can_carry_marks)
+{
+    struct route_frame f, reply;
+    struct route_packet p, r;
+    fixture_ip6_client = fixture_ip6_nodes = _i != 0;
+    struct route_table *table = fixture_table(2);
+    struct route_core *frankfurt = fixture_core(2);
+    fixture_request(&p, &f, 2, 100);
+    run_stages(frankfurt, table, &p, 100);
+    ck_assert_int_eq(f.weft.common.type, WEFT_T_COOKIE);
+    ck_assert_uint_eq(class_of(&p), 0);
+    struct weft_req request = {.h = {.conn_id = CONN, .req_seq = 1, .origin = 1}};
+    const uint8_t types[] = {WEFT_T_RESP, WEFT_T_GRANT, WEFT_T_BUSY};
+    for (size_t i = 0; i < sizeof(types); i++) {
+        fixture_reply(&r, &reply, &request, 2, types[i]);
+        run_stages(frankfurt, table, &r, 100);
+        ck_assert_int_eq(r.action, ROUTE_SEND);
+        ck_assert_uint_eq(class_of(&r), types[i] == WEFT_T_RESP ? ROUTE_ECN_ECT0 : 0);
+        ck_assert(packet_udp_ok(&r));
+    }
+    route_core_destroy(frankfurt);
+    route_table_destroy(table);
+    fixture_ip6_client = fixture_ip6_nodes = false;
+}
+END_TEST
+
 START_TEST(ipv6_gets_the_checksum_that_ipv4_may_lack)
 {
     fixture_ip6_nodes = true;
@@ -431,6 +501,8 @@ int main(void)
     tcase_add_loop_test(tc, headers_end_where_the_datagram_begins, 0, 4);
     tcase_add_test(tc, updated_sums_equal_computed_ones);
     tcase_add_test(tc, traffic_class_goes_along);
+    tcase_add_loop_test(tc, congestion_is_passed_on, 0, 4);
+    tcase_add_loop_test(tc, replies_can_carry_marks, 0, 2);
     tcase_add_test(tc, ipv6_gets_the_checksum_that_ipv4_may_lack);
     tcase_add_test(tc, longest_datagrams);
     tcase_add_loop_test(tc, every_length, 0, 4);

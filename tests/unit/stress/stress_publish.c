@@ -48,7 +48,7 @@ static void *reader(void *arg)
     uint64_t last = 0;
     publish_online(tables, me);
     while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
-        const struct object *o = publish_get(tables);
+        const struct object *o = publish_get(tables, me);
         uint64_t first = o->words[0];
         for (uint32_t i = 1; i < WORDS; i++) {
             if (o->words[i] != first) {

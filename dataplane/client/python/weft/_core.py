@@ -62,7 +62,7 @@ class Core:
         self._lib = library()
         node = node or os.environ.get("WEFT_NODE")
         if not node:
-            raise ValueError("no node; give HOST[:PORT], or set WEFT_NODE")
+            raise ValueError("no node; give HOST[:PORT] or unix:PATH, or set WEFT_NODE")
         Query("", **defaults)  # unknown fields are found here, not with the first request
         self._defaults = defaults
         self._lock = threading.Lock()

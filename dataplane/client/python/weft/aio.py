@@ -85,7 +85,8 @@ class AsyncStream(AsyncIterator[str]):
 
 
 class AsyncClient:
-    """A connection to a mesh by one of its nodes, "HOST[:PORT]"; default: $WEFT_NODE. Fields of
+    """A connection to a mesh by one of its nodes, "HOST[:PORT]", or by
+    this machine's own, "unix:PATH"; default: $WEFT_NODE. Fields of
     weft.Query given here are the defaults of its requests. Belongs to the event loop in which it
     is first used."""
 

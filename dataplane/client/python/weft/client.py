@@ -67,7 +67,8 @@ class Stream(Iterator[str]):
 
 
 class Client:
-    """A connection to a mesh by one of its nodes, "HOST[:PORT]"; default: $WEFT_NODE. Fields of
+    """A connection to a mesh by one of its nodes, "HOST[:PORT]", or by
+    this machine's own, "unix:PATH"; default: $WEFT_NODE. Fields of
     weft.Query given here are the defaults of its requests."""
 
     def __init__(self, node: Optional[str] = None, *, connect_tries: int = 0,

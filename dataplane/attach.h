@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * attach.h - who attaches to this node: its worker and local clients, from their hello on the
+ * socket `sockets.port` until the lcore has released their ports. Control thread; part of the
+ * program (glue.c), port/ has the handshakes.
+ *
+ * Whoever may connect may attach: the socket's file belongs to the user and group that weftd runs
+ * as, mode 0660. Their process and user are what the kernel says, not what they say.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "controlplane/control.h"
+#include "dataplane/core.h"
+#include "schemas/config.h"
+
+struct attach;
+
+/* Opens the socket. Keeps both pointers; `core` (lcore 0) owns the ports. Returns 0 or -errno,
+ * logged. */
+int attach_create(struct attach **attach, const struct config *config, struct core *core);
+
+/* Neither thread may run any more. NULL is fine. */
+void attach_destroy(struct attach *attach);
+
+/* Starts watching the socket. */
+int attach_start(struct attach *attach, struct control *control);
+
+/* Now and then: frees what the lcore has released, closes what says no hello, tells the members of
+ * the worker's load. */
+void attach_tick(struct attach *attach, uint64_t now_ns);
+
+/* What the local worker can do, if there is one. */
+void attach_facts(struct attach *attach, struct members_facts *facts);
+
+/* Adds `worker` and `clients` to the status answer. */
+void attach_status(const struct attach *attach, json_t *status);

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients that share memory with their own node (`unix:` and its port socket) in place of UDP: the
+same answers, several at once, dead ones and hostile ones. See harness.py and schemas/port.h."""
+import array
+import mmap
+import os
+import random
+import socket
+import stat
+import struct
+
+from harness import (LONG_PROMPT, MeshSpec, case, check, expect_refusal, expect_served, wait_until)
+
+ONE = MeshSpec(workers="frankfurt")
+LCORES = MeshSpec(workers="frankfurt", lcores=2)
+DUAL = MeshSpec(workers="frankfurt", network="ipv6")
+CLIENTS_MAX = 32
+BUSY = -16
+GONE_S = 5.0
+HELLO = struct.Struct("<IHH32s")
+WELCOME = struct.Struct("<IHHiHBBI32s")
+CLIENT_MAGIC, WORKER_MAGIC = 0x31435057, 0x31545057
+
+
+def own(mesh, name):
+    return f"unix:{mesh.node(name)['port']}"
+
+
+def clients(mesh, name):
+    return mesh.status(name)["clients"]
+
+
+def counter(mesh, name, key):
+    return mesh.status(name)["counters"][key]
+
+
+class Attached:
+    """A client by hand: the socket, the welcome's status and the memory."""
+
+    def __init__(self, path, hello=HELLO.pack(CLIENT_MAGIC, 1, HELLO.size, b"by hand")):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(GONE_S)
+        self.socket.connect(path)
+        self.socket.send(hello)
+        fds = array.array("i")
+        data, control, _, _ = self.socket.recvmsg(WELCOME.size, socket.CMSG_SPACE(3 * 4))
+        for _, _, body in control:
+            fds.frombytes(body)
+        self.status = WELCOME.unpack(data)[3] if len(data) == WELCOME.size else None
+        self.memory = mmap.mmap(fds[0], WELCOME.unpack(data)[7]) if fds else None
+        self.wake = fds[1] if len(fds) > 1 else -1
+        if fds:
+            os.close(fds[0])
+
+    def close(self):
+        self.socket.close()
+        if self.memory is not None:
+            self.memory.close()
+            os.close(self.wake)
+
+
+def same_text(mesh, prompt, **options):
+    """Over UDP and through the port, at a node with a worker and at one without."""
+    texts = set()
+    for name in ("tokyo", "frankfurt"):
+        taken = counter(mesh, name, "local_taken")
+        for node in (mesh.endpoint(name), own(mesh, name)):
+            answer = mesh.ask(prompt, node=node, **options)
+            expect_served(answer, "frankfurt")
+            texts.add(answer.json["text"])
+        check(counter(mesh, name, "local_taken") > taken, "nothing came through the port of", name)
+    check(len(texts) == 1, "different texts:", texts)
+
+
+@case("local/same_answers", ONE)
+def same_answers(mesh, _quick):
+    """Short, in many fragments, refused; and what the status answer says of it."""
+    same_text(mesh, "Name three colours.", max_tokens=12)
+    same_text(mesh, "one two three four five six seven " * 40, max_tokens=2)
+    refused = mesh.ask(node=own(mesh, "tokyo"), model="nobody-has-it")
+    expect_refusal(refused, "unknown_model")
+    mode = os.stat(mesh.node("tokyo")["port"]).st_mode
+    check(stat.S_IMODE(mode) == 0o660, f"mode of the socket: {mode:o}")
+    client = mesh.start_ask(node=own(mesh, "tokyo"))
+    client.wait_text()
+    seen = clients(mesh, "tokyo")
+    check(len(seen) == 1 and seen[0]["program"] == "weft", "clients:", seen)
+    check(seen[0]["pid"] == client.process.pid and seen[0]["uid"] == os.getuid(), seen)
+    check(seen[0]["taken"] > 0 and seen[0]["given"] > 0, seen)
+    client.interrupt()
+    client.finish()
+    wait_until(lambda: not clients(mesh, "tokyo"), GONE_S, "its port is closed")
+    nowhere = mesh.start_ask(node="unix:/nowhere/at/all", max_tokens=4).finish()
+    check(nowhere.code == 1 and "/nowhere/at/all" in nowhere.err, nowhere)
+
+
+@case("local/lcores", LCORES)
+def lcores(mesh, _quick):
+    """Replies that another lcore receives find their way to the one that has the port."""
+    for n in range(4):
+        same_text(mesh, f"Count to {n + 3}.", max_tokens=12)
+
+
+@case("local/ipv6", DUAL)
+def ipv6(mesh, _quick):
+    """The nodes have no IPv4 among themselves."""
+    same_text(mesh, "Name three animals.", max_tokens=12)
+
+
+@case("local/dead_and_frozen", ONE, dirty=True)
+def dead_and_frozen(mesh, _quick):
+    """Of four that stream one is killed and one stands still: the others and the node go on."""
+    baseline = mesh.room("frankfurt")
+    running = [mesh.start_ask(LONG_PROMPT, node=own(mesh, "frankfurt"), max_tokens=120, json=True)
+               for _ in range(4)]
+    wait_until(lambda: len(clients(mesh, "frankfurt")) == 4, GONE_S, "four are attached")
+    wait_until(lambda: mesh.room("frankfurt") < baseline, GONE_S, "the worker is asked")
+    running[0].process.kill()
+    running[1].process.send_signal(19)  # SIGSTOP
+    for client in running[2:]:
+        answer = client.finish()
+        check(answer.code == 0, "one of those that go on:", answer)
+    expect_served(mesh.ask(ingress="frankfurt"), "frankfurt")
+    wait_until(lambda: len(clients(mesh, "frankfurt")) == 1, GONE_S, "two have ended, one is dead")
+    running[1].process.send_signal(18)  # SIGCONT
+    thawed = running[1].finish()
+    check(thawed.code == 0 or "incomplete" in thawed.err or thawed.code == 1, thawed)
+    wait_until(lambda: not clients(mesh, "frankfurt"), GONE_S, "all are gone")
+    wait_until(lambda: mesh.room("frankfurt") == baseline, 20, "the places at the worker are free")
+    return f"frozen one: exit {thawed.code}"
+
+
+@case("local/node_starts_again", ONE, dirty=True)
+def node_starts_again(mesh, _quick):
+    """Its node is killed in mid-answer: an explicit end, and the next client is served again."""
+    client = mesh.start_ask(node=own(mesh, "tokyo"))
+    client.wait_text()
+    mesh.kill("tokyo", "node")
+    answer = client.finish()
+    check(answer.code == 1, "not an error:", answer)
+    refused = mesh.start_ask(node=own(mesh, "tokyo"), max_tokens=4).finish()
+    check(refused.code == 1, "nobody is there:", refused)
+    # The next of a list is asked when one's own node is not there.
+    answer = mesh.ask(node=f"{own(mesh, 'tokyo')},{mesh.endpoint('frankfurt')}")
+    expect_served(answer, "frankfurt")
+    mesh.start("tokyo", "node")
+    wait_until(lambda: mesh.sees_worker("tokyo", "frankfurt"), 20, "tokyo knows the worker again")
+    expect_served(mesh.ask(node=own(mesh, "tokyo")), "frankfurt")
+
+
+@case("local/limit_and_nonsense", ONE)
+def limit_and_nonsense(mesh, _quick):
+    """As many as there may be; hellos that are none; rings full of anything."""
+    path = mesh.node("tokyo")["port"]
+    many = [Attached(path) for _ in range(CLIENTS_MAX)]
+    check(all(c.status == 0 for c in many), "not attached:", [c.status for c in many])
+    late = Attached(path)
+    check(late.status == BUSY, "one too many:", late.status)
+    expect_served(mesh.ask(), "frankfurt")
+    rng = random.Random(7)
+    for client in many[:8]:
+        client.memory[:] = rng.randbytes(len(client.memory))
+        os.eventfd_write(client.wake, 1)
+        os.set_blocking(client.wake, True)
+    for number, client in enumerate(many[8:16]):  # entries that the node takes, of any content
+        slots = 2 * 128
+        head = 128
+        for slot in range(1024):
+            at = slots + (1024 + slot) * 1536
+            client.memory[at:at + 4] = struct.pack("<I", rng.choice((0, 5, 64, 96, 200, 1472)))
+        client.memory[head:head + 4] = struct.pack("<I", 1024 - number)
+        os.eventfd_write(client.wake, 1)
+    expect_served(mesh.ask(), "frankfurt")
+    for client in many:
+        client.close()
+    for hello in (b"", b"x", HELLO.pack(WORKER_MAGIC, 1, HELLO.size, b""), os.urandom(40),
+                  HELLO.pack(CLIENT_MAGIC, 9, HELLO.size, b"")):
+        try:
+            check(Attached(path, hello).status != 0, "attached by", hello)
+        except OSError:
+            pass
+    wait_until(lambda: not clients(mesh, "tokyo"), GONE_S, "all are gone")
+    expect_served(mesh.ask(node=own(mesh, "tokyo")), "frankfurt")
+    return f"dropped {sum(mesh.drops('tokyo').values())} datagrams"
