@@ -75,6 +75,7 @@ START_TEST(answers_are_the_processors)
     struct host cuda;
     uint32_t expected[2 * NEW_MAX];
     uint32_t got[2 * NEW_MAX];
+    ck_assert_int_eq(setenv("WEFT_CPU", "exact", 1), 0); /* float32, as the device */
     write_model(&tiny_default);
     open_host(&cpu, HOST_CPU);
     open_host(&cuda, HOST_AUTO);
