@@ -12,16 +12,10 @@ struct node_key {
     uint32_t node;
 };
 
-struct tile {
-    struct zone_range range;
-    uint32_t first, count; /* in the sorted keys */
-    struct zone_summary is;
-};
-
 struct tiling {
     struct world *w;
     struct node_key *keys;
-    struct tile *tiles;
+    struct world_zone *tiles;
     uint32_t tile_count;
     uint64_t *plain; /* the keys alone */
     struct rng rng;
@@ -40,8 +34,8 @@ static void cut(struct tiling *t, struct zone_range range, uint32_t first, uint3
 {
     uint64_t at = count > above ? zone_key_cut(t->plain + first, count) : 0;
     if (at == 0) {
-        struct tile *tile = &t->tiles[t->tile_count++];
-        *tile = (struct tile){.range = range, .first = first, .count = count};
+        struct world_zone *tile = &t->tiles[t->tile_count++];
+        *tile = (struct world_zone){.range = range, .first = first, .count = count};
         zone_summary_init(&tile->is, range);
         tile->is.epoch = 1;
         for (uint32_t i = 0; i < count; i++) {
@@ -82,7 +76,7 @@ static void contacts_draw(struct tiling *t, const uint32_t *distance, uint32_t f
     const uint32_t tiles[ZONE_CONTACTS] = {nearest, from, to};
     s->contact_count = 0;
     for (uint32_t tries = 0; s->contact_count < ZONE_CONTACTS && tries < 16; tries++) {
-        const struct tile *tile = &t->tiles[tiles[tries % ZONE_CONTACTS]];
+        const struct world_zone *tile = &t->tiles[tiles[tries % ZONE_CONTACTS]];
         uint32_t node = t->keys[tile->first + rng_below(&t->rng, tile->count)].node;
         bool known = false;
         for (uint32_t i = 0; i < s->contact_count; i++) {
@@ -135,7 +129,7 @@ static void shape(const struct tiling *t, uint32_t home, struct near *order, uin
 static void node_fill(struct tiling *t, uint32_t node, uint32_t home, const uint32_t *distance,
                       const uint32_t *run_end, const struct zone_summary *runs)
 {
-    const struct tile *tile = &t->tiles[home];
+    const struct world_zone *tile = &t->tiles[home];
     struct zone *z = &t->w->zones[node];
     z->joined = true;
     z->claim = tile->range;
@@ -199,7 +193,10 @@ int world_tile(struct world *w)
     t.keys = malloc(n * sizeof(*t.keys));
     t.plain = malloc(n * sizeof(*t.plain));
     t.tiles = malloc(n * sizeof(*t.tiles));
-    int rc = t.keys == NULL || t.plain == NULL || t.tiles == NULL ? -ENOMEM : 0;
+    w->tiles = t.tiles;
+    w->tile_nodes = malloc(n * sizeof(*w->tile_nodes));
+    int rc =
+        t.keys == NULL || t.plain == NULL || t.tiles == NULL || w->tile_nodes == NULL ? -ENOMEM : 0;
     if (rc == 0) {
         for (uint32_t i = 0; i < n; i++) {
             world_found(w, i);
@@ -208,12 +205,13 @@ int world_tile(struct world *w)
         qsort(t.keys, n, sizeof(*t.keys), by_key);
         for (uint32_t i = 0; i < n; i++) {
             t.plain[i] = t.keys[i].key;
+            w->tile_nodes[i] = t.keys[i].node;
         }
         cut(&t, ZONE_RANGE_ALL, 0, n, w->options.split_above);
         rc = views_fill(&t);
     }
     free(t.keys);
     free(t.plain);
-    free(t.tiles);
+    w->tile_count = t.tile_count;
     return rc < 0 ? rc : (int)t.tile_count;
 }

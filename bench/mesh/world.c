@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controlplane/zones/internal.h"
+
 #define REFRESH_NS (5 * NS_PER_S)
 
 struct sender {
@@ -70,20 +72,7 @@ static void on_wake(uint32_t node, uint64_t local_ns, void *user)
     if (w->options.upkeep) {
         zone_tick(&w->zones[node], local_ns, &io);
     } else {
-        struct zone *z = &w->zones[node];
-        for (uint32_t i = 0; i < ZONE_SEARCHES_MAX; i++) {
-            struct zone_search *s = z->searches[i];
-            struct zone_msg msg = {.header.kind = ZONE_ASK};
-            while (s != NULL && zone_search_poll(s, &z->peers, local_ns, &msg.ask.ask)) {
-                struct zone_contact to = msg.ask.ask.to;
-                uint8_t out[ZONE_DATAGRAM_MAX];
-                msg.ask.query = s->query;
-                msg.header.node = node;
-                msg.header.claim = z->claim;
-                msg.header.epoch = z->epoch;
-                send_datagram(&sender, &to, out, zone_msg_write(out, &msg, NULL));
-            }
-        }
+        zone_searches_poll(&w->zones[node], local_ns, &io);
     }
     settle(w, node, local_ns);
 }
@@ -161,6 +150,8 @@ void world_destroy(struct world *w)
     if (w->options.matrix != NULL) {
         delay_deinit(&w->delay);
     }
+    free(w->tiles);
+    free(w->tile_nodes);
     free(w->places);
     free(w->zones);
     free(w->members);

@@ -37,6 +37,13 @@ struct world_search {
     struct zone_search search;
 };
 
+/* A zone as world_tile() made it. */
+struct world_zone {
+    struct zone_range range;
+    uint32_t first, count; /* in tile_nodes */
+    struct zone_summary is;
+};
+
 struct world {
     struct world_options options;
     struct population population;
@@ -49,6 +56,9 @@ struct world {
     uint64_t *changed_ns;        /* when what lasts of it changed, or it (re)joined */
     struct world_search searches[WORLD_SEARCHES];
     uint64_t refreshed_ns;
+    struct world_zone *tiles; /* rising by path; NULL before world_tile() */
+    uint32_t tile_count;
+    uint32_t *tile_nodes; /* in order of path */
     void (*on_found)(struct world *world, struct world_search *search, uint64_t now_ns);
     void (*on_event)(struct world *world, uint32_t node, uint64_t now_ns);
     void (*on_script)(struct world *world, uint32_t node, uint64_t value, uint64_t now_ns);

@@ -15,11 +15,15 @@ struct zone_member *zone_member_find(struct zone *zone, uint32_t node);
 void zone_member_put(struct zone *zone, const struct zone_record *record, uint32_t age_ms,
                      uint64_t now_ns);
 bool zone_member_live(const struct zone *zone, const struct zone_member *member, uint64_t now_ns);
+/* Remembers a node that fell silent: after a partition it is the way back. */
+void zone_lost_add(struct zone *zone, const struct zone_contact *contact);
 void zone_members_expire(struct zone *zone, uint64_t now_ns);
 void zone_own_update(struct zone *zone, uint64_t now_ns);
 
-/* The claim becomes `claim`; what this node knows of records and view is kept in step. */
-void zone_claim_set(struct zone *zone, struct zone_range claim, uint32_t epoch, uint64_t now_ns);
+/* The claim becomes `claim`; what this node knows of records and view is kept in step. `split`: all
+ * that is in the part given up is known, if it was synced. */
+void zone_claim_set(struct zone *zone, struct zone_range claim, uint32_t epoch, bool split,
+                    uint64_t now_ns);
 /* Learns from the claim in a header. */
 void zone_claim_heard(struct zone *zone, const struct zone_msg *msg,
                       const struct zone_contact *from, uint64_t now_ns, const struct zone_io *io);
@@ -29,6 +33,8 @@ void zone_fetch_begin(struct zone *zone, const struct zone_contact *from, struct
                       uint64_t now_ns, const struct zone_io *io);
 void zone_fetch_heard(struct zone *zone, const struct zone_msg *msg, uint64_t now_ns,
                       const struct zone_io *io);
+/* How long to wait for a node's answer to a question of the maintenance. */
+uint64_t zone_patience_ns(const struct zone *zone, const struct zone_contact *to);
 void zone_upkeep(struct zone *zone, uint64_t now_ns, const struct zone_io *io);
 void zone_join_step(struct zone *zone, const struct zone_contact *to, uint64_t now_ns,
                     const struct zone_io *io);

@@ -20,7 +20,7 @@ _Static_assert(ANSWER_FIXED_BYTES + ZONE_TOP_MAX * ZONE_FOUND_BYTES + 2 * ZONE_S
 _Static_assert(ZONE_HEADER_BYTES + 6 + ZONE_ANSWER_PIECES * ZONE_SUMMARY_SIGNED_BYTES <=
                    ZONE_DATAGRAM_MAX,
                "a view fits a datagram");
-_Static_assert(ZONE_HEADER_BYTES + 5 + PATH_BYTES + ZONE_PAGE_MAX * (2 + ZONE_RECORD_BYTES_MAX) <=
+_Static_assert(ZONE_HEADER_BYTES + 6 + PATH_BYTES + ZONE_PAGE_MAX * (2 + ZONE_RECORD_BYTES_MAX) <=
                    ZONE_DATAGRAM_MAX,
                "a page fits a datagram");
 
@@ -88,6 +88,7 @@ static void page_write(struct cursor *c, const struct zone_page *p)
 {
     cursor_write_u32(c, p->id);
     cursor_write_u8(c, p->count);
+    cursor_write_u8(c, p->whole);
     path_write(c, p->next);
     for (uint32_t i = 0; i < p->count; i++) {
         cursor_write_u16(c, p->all[i].age_ms);
@@ -211,8 +212,10 @@ static void page_read(struct cursor *c, struct zone_page *p)
 {
     p->id = cursor_read_u32(c);
     p->count = cursor_read_u8(c);
+    uint8_t whole = cursor_read_u8(c);
+    p->whole = whole != 0;
     p->next = path_read(c);
-    if (p->count > ZONE_PAGE_MAX || p->next > ZONE_KEY_END) {
+    if (whole > 1 || p->count > ZONE_PAGE_MAX || p->next > ZONE_KEY_END) {
         c->failed = true;
         return;
     }

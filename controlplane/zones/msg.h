@@ -78,6 +78,7 @@ struct zone_fetch {
 struct zone_page {
     uint32_t id;
     uint8_t count;
+    bool whole;    /* who sends it knows all records of the range asked for */
     uint64_t next; /* path to go on from; ZONE_KEY_END: that was all */
     struct {
         uint16_t age_ms;

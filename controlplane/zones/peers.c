@@ -79,6 +79,12 @@ uint32_t zone_peers_rtt_us(const struct zone_peers *peers, const struct zone_con
     return GUESS_LOCAL_US + (uint32_t)(geo_distance_km(a, b) * GUESS_US_PER_KM);
 }
 
+bool zone_peers_measured(const struct zone_peers *peers, uint32_t node)
+{
+    const struct zone_peer *p = find(peers, node);
+    return p != NULL && p->srtt_us != 0;
+}
+
 uint32_t zone_peers_rto_us(const struct zone_peers *peers, const struct zone_contact *contact)
 {
     const struct zone_peer *p = find(peers, contact->node);

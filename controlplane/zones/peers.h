@@ -34,6 +34,7 @@ void zone_peers_heard(struct zone_peers *peers, uint32_t node, uint32_t rtt_us);
 void zone_peers_silent(struct zone_peers *peers, uint32_t node);
 
 uint32_t zone_peers_fails(const struct zone_peers *peers, uint32_t node);
+bool zone_peers_measured(const struct zone_peers *peers, uint32_t node);
 /* Measured or guessed. */
 uint32_t zone_peers_rtt_us(const struct zone_peers *peers, const struct zone_contact *contact);
 uint32_t zone_peers_rto_us(const struct zone_peers *peers, const struct zone_contact *contact);

@@ -58,13 +58,15 @@ static bool nearer(const struct zone_found *a, const struct zone_found *b)
     return a->distance != b->distance ? a->distance < b->distance : a->node < b->node;
 }
 
-void zone_top_add(struct zone_top *top, const struct zone_found *found)
+bool zone_top_add(struct zone_top *top, const struct zone_found *found)
 {
+    bool known = false;
     for (uint32_t i = 0; i < top->count; i++) {
         if (top->all[i].node == found->node) {
             if (top->all[i].version >= found->version) {
-                return;
+                return false;
             }
+            known = true;
             top->count--;
             for (; i < top->count; i++) {
                 top->all[i] = top->all[i + 1];
@@ -73,13 +75,14 @@ void zone_top_add(struct zone_top *top, const struct zone_found *found)
         }
     }
     if (top->count == top->k && !nearer(found, &top->all[top->count - 1])) {
-        return;
+        return false;
     }
     uint32_t at = top->count < top->k ? top->count++ : top->count - 1u;
     for (; at > 0 && nearer(found, &top->all[at - 1]); at--) {
         top->all[at] = top->all[at - 1];
     }
     top->all[at] = *found;
+    return !known;
 }
 
 uint32_t zone_top_bound(const struct zone_top *top)

@@ -77,8 +77,9 @@ bool zone_query_match(const struct zone_query *query, const struct zone_record *
 bool zone_query_valid(const struct zone_query *query);
 
 void zone_top_init(struct zone_top *top, uint8_t k);
-/* Takes it if it is among the k best; of one node the higher version counts. */
-void zone_top_add(struct zone_top *top, const struct zone_found *found);
+/* Takes it if it is among the k best; of one node the higher version counts. True: a node has come
+ * in that was not there. */
+bool zone_top_add(struct zone_top *top, const struct zone_found *found);
 /* Distance of the k-th, UINT32_MAX while there are fewer: nothing farther can matter. */
 uint32_t zone_top_bound(const struct zone_top *top);
 

@@ -128,11 +128,11 @@ static void apply(struct zone *z, uint64_t now_ns, const struct zone_io *io)
         } else {
             claim.lo = r.cut;
         }
-        zone_claim_set(z, claim, r.epoch, now_ns);
+        zone_claim_set(z, claim, r.epoch, r.cut != 0, now_ns);
         return;
     }
     z->counters.merges++;
-    zone_claim_set(z, claim, r.epoch, now_ns);
+    zone_claim_set(z, claim, r.epoch, r.cut != 0, now_ns);
     if (whole && r.fetched && now_ns - r.fetched_ns < ZONE_LINGER_NS / 2) {
         z->synced = claim;
     } else {
@@ -272,8 +272,9 @@ static void probe_send(struct zone *z, const struct zone_contact *to, uint64_t n
     z->probe.id = ++z->next_id;
     z->probe.range = (struct zone_range){z->probe_key, z->probe_key + 1};
     z->probe.to = *to;
+    z->probe.waits = true;
     z->probe.sent_ns = now_ns;
-    z->probe.due_ns = now_ns + (uint64_t)zone_peers_rto_us(&z->peers, to) * NS_PER_US;
+    z->probe.due_ns = now_ns + zone_patience_ns(z, to);
     msg.pull = (struct zone_pull){.id = z->probe.id, .range = z->probe.range, .want = 1};
     zone_send(z, io, to, &msg);
 }
@@ -333,19 +334,14 @@ static void takeover(struct zone *z, uint64_t now_ns)
     epoch = (e->is.epoch > epoch ? e->is.epoch : epoch) + 1;
     z->counters.takeovers++;
     z->lone_since_ns = 0;
-    zone_claim_set(z, claim, epoch, now_ns);
+    zone_claim_set(z, claim, epoch, false, now_ns);
     z->synced = whole ? claim : z->synced; /* nobody is there whose records could be missing */
 }
 
 static void neighbours_tick(struct zone *z, uint64_t now_ns, const struct zone_io *io)
 {
-    if (z->probe.sent_ns != 0 && z->probe.due_ns <= now_ns) {
-        zone_peers_silent(&z->peers, z->probe.to.node);
-        z->probe.sent_ns = 0;
-        z->lone_since_ns = z->lone_since_ns != 0 ? z->lone_since_ns : now_ns;
-    }
     bool small = zone_live(z, now_ns) < z->options.merge_below;
-    if (z->probe.sent_ns == 0 && now_ns >= z->probe_due_ns) {
+    if (!z->probe.waits && now_ns >= z->probe_due_ns) {
         z->probe_due_ns = now_ns + ZONE_PROBE_NS;
         if (z->lone_since_ns != 0 && now_ns - z->lone_since_ns >= ZONE_TAKEOVER_NS) {
             takeover(z, now_ns);
@@ -357,6 +353,11 @@ static void neighbours_tick(struct zone *z, uint64_t now_ns, const struct zone_i
 void zone_reshape_tick(struct zone *z, uint64_t now_ns, const struct zone_io *io)
 {
     struct zone_reshaping *r = &z->reshape;
+    if (z->probe.waits && z->probe.due_ns <= now_ns) {
+        zone_peers_silent(&z->peers, z->probe.to.node);
+        z->probe.waits = false;
+        z->lone_since_ns = z->lone_since_ns != 0 ? z->lone_since_ns : now_ns;
+    }
     if (r->pending && r->cut == 0 && !r->mine && r->fetched && now_ns >= r->fetched_ns) {
         struct zone_msg ack = reshape_msg(z, ZONE_ACK, NULL);
         if (z->shape_due_ns <= now_ns || now_ns == r->fetched_ns) {
@@ -380,12 +381,12 @@ void zone_reshape_tick(struct zone *z, uint64_t now_ns, const struct zone_io *io
         zone_live(z, now_ns) <= z->options.split_above) {
         return;
     }
-    if (!zone_range_equal(z->synced, z->claim) || !coordinates(z, now_ns)) {
+    if (!coordinates(z, now_ns)) {
         return;
     }
-    if (zone_live(z, now_ns) > z->options.split_above) {
+    if (zone_live(z, now_ns) > z->options.split_above) { /* even if it cannot know all: it is why */
         split_begin(z, now_ns, io);
-    } else {
+    } else if (zone_range_equal(z->synced, z->claim)) {
         neighbours_tick(z, now_ns, io);
     }
 }

@@ -7,7 +7,9 @@
 #include "schemas/base/clock.h"
 
 #define REGION_BITS 8u
-#define REGION_MASK ((1u << REGION_BITS) - 1)
+/* 0.61 km there and back in fibre, times the median stretch of real routes. */
+#define DETOUR_US_PER_CELL 12u
+#define REGION_MASK        ((1u << REGION_BITS) - 1)
 _Static_assert(ZONE_SEARCH_REGIONS <= 1u << REGION_BITS, "a region's number is part of an id");
 
 void zone_search_init(struct zone_search *s, const struct zone_query *query, uint32_t id,
@@ -15,6 +17,7 @@ void zone_search_init(struct zone_search *s, const struct zone_query *query, uin
 {
     s->query = *query;
     s->started_ns = now_ns;
+    s->changed_ns = now_ns;
     s->deadline_ns = deadline_ns;
     s->id = id << REGION_BITS;
     s->asks = 0;
@@ -89,17 +92,30 @@ void zone_search_add(struct zone_search *s, const struct zone_summary *piece)
 
 /* ---- asking ---- */
 
+/* How much later an answer is to be expected for the way from a contact to where the query points:
+ * the nearer it lives, the more it knows of that. */
+static uint64_t detour_us(const struct zone_query *q, const struct zone_contact *contact)
+{
+    uint16_t x;
+    uint16_t y;
+    zone_area_place(contact->area, &x, &y);
+    return DETOUR_US_PER_CELL *
+           (torus_ring_distance(x, q->x) + (uint64_t)torus_ring_distance(y, q->y));
+}
+
 /* The contact to try next: fewest tries, then fewest silences, then one that lives in the region,
- * then the nearest in time. */
-static uint32_t contact_choose(const struct zone_region *r, const struct zone_peers *peers)
+ * then the nearest in time, counting the way on. */
+static uint32_t contact_choose(const struct zone_search *s, const struct zone_region *r,
+                               const struct zone_peers *peers)
 {
     uint32_t best = 0;
     uint64_t best_cost = UINT64_MAX;
     for (uint32_t i = 0; i < r->contact_count; i++) {
         uint64_t fails = zone_peers_fails(peers, r->contacts[i].node);
         uint64_t outside = !zone_area_in(r->contacts[i].area, r->range);
-        uint64_t cost = (uint64_t)r->tried[i] << 56 | (fails < 255 ? fails : 255) << 48 |
-                        outside << 40 | zone_peers_rtt_us(peers, &r->contacts[i]);
+        uint64_t cost =
+            (uint64_t)r->tried[i] << 56 | (fails < 255 ? fails : 255) << 48 | outside << 40 |
+            (zone_peers_rtt_us(peers, &r->contacts[i]) + detour_us(&s->query, &r->contacts[i]));
         if (cost < best_cost) {
             best = i;
             best_cost = cost;
@@ -112,10 +128,11 @@ static void region_ask(struct zone_search *s, uint32_t index, struct zone_peers 
                        uint64_t now_ns, struct zone_ask *ask)
 {
     struct zone_region *r = &s->regions[index];
-    uint32_t at = contact_choose(r, peers);
+    uint32_t at = contact_choose(s, r, peers);
     uint64_t rto_ns = (uint64_t)zone_peers_rto_us(peers, &r->contacts[at]) * NS_PER_US;
-    r->raced =
-        r->tries == 0 && r->contact_count > 1 && peers->silence_permille >= ZONE_RACE_PERMILLE;
+    r->raced = r->tries == 0 && r->contact_count > 1 &&
+               (peers->silence_permille >= ZONE_RACE_PERMILLE ||
+                !zone_peers_measured(peers, r->contacts[at].node));
     r->due_ns = r->raced ? now_ns : now_ns + (rto_ns << r->tried[at]);
     r->sent_ns[at] = now_ns;
     r->tried[at]++;
@@ -162,7 +179,7 @@ static uint32_t region_choose(struct zone_search *s, struct zone_peers *peers, u
             if (!r->raced) {
                 zone_peers_silent(peers, r->contacts[r->last].node);
             }
-            if (r->tries < ZONE_SEARCH_ROUNDS * r->contact_count &&
+            if (r->tries < (r->helped ? ZONE_SEARCH_ROUNDS : 1) * r->contact_count &&
                 s->asks < ZONE_SEARCH_ASKS_MAX) {
                 return i;
             }
@@ -226,7 +243,9 @@ void zone_search_answer(struct zone_search *s, struct zone_peers *peers,
     r->state = ZONE_REGION_DONE;
     s->hops = asked.hops + 1u > s->hops ? asked.hops + 1u : s->hops;
     for (uint32_t i = 0; i < a->found_count; i++) {
-        zone_top_add(&s->top, &a->found[i]);
+        if (zone_top_add(&s->top, &a->found[i])) {
+            s->changed_ns = now_ns;
+        }
     }
     zone_search_evidence(s, a->excluded_age_ms);
     for (uint32_t i = 0; i < a->piece_count; i++) {
@@ -282,6 +301,7 @@ void zone_search_result(const struct zone_search *s, struct zone_result *result)
         .top = s->top,
         .complete = !s->lost,
         .age_ms = s->evidence_age_ms,
+        .settled_ns = s->changed_ns - s->started_ns,
         .asks = s->asks,
         .hops = s->hops,
     };

@@ -7,9 +7,10 @@
  * Regions wait in order of the least distance that anything in them can have. Up to
  * ZONE_SEARCH_PARALLEL are asked about at a time; who is asked answers for its own zone with
  * records and returns the rest of the region in finer pieces. No answer within SRTT + 4 RTTVAR:
- * the next contact is asked too, and whoever is first counts. When questions get lost often, two
- * contacts are asked from the start. Every step makes a region smaller by at least one zone, so a
- * search ends. It ends with no region left that could hold anything nearer than the k-th found.
+ * the next contact is asked too, and whoever is first counts. Where the round-trip time is not
+ * known or questions get lost often, two contacts are asked from the start. Every step makes a
+ * region smaller by at least one zone, so a search ends. It ends with no region left that could
+ * hold anything nearer than the k-th found.
  *
  * The answer's contract: what is found are the k best of all matching records held by live members
  * of reachable zones, as of `age_ms` before its start at the oldest, if `complete`. If not,
@@ -28,11 +29,11 @@
 #include "controlplane/zones/summary.h"
 
 #define ZONE_SEARCH_REGIONS   128u
-#define ZONE_SEARCH_PARALLEL  3u
+#define ZONE_SEARCH_PARALLEL  8u
 #define ZONE_SEARCH_ASKS_MAX  192u /* questions of one search */
 #define ZONE_SEARCH_REFERRALS 8u   /* in a row from nodes outside the region */
 #define ZONE_SEARCH_UNHEARD   8u
-#define ZONE_SEARCH_ROUNDS    2u /* how often each contact is tried */
+#define ZONE_SEARCH_ROUNDS    2u /* how often each contact is tried, once helpers were asked */
 #define ZONE_RACE_PERMILLE    50u
 
 enum zone_region_state { ZONE_REGION_OPEN, ZONE_REGION_ASKED, ZONE_REGION_DONE, ZONE_REGION_DEAD };
@@ -63,6 +64,7 @@ struct zone_search {
     uint32_t asks;
     uint32_t hops; /* longest chain of answers */
     uint32_t evidence_age_ms;
+    uint64_t changed_ns; /* when something better was found last */
     uint32_t region_count;
     bool lost; /* had no room for a region */
     struct zone_top top;
@@ -96,6 +98,7 @@ struct zone_result {
     struct zone_top top;
     bool complete;
     uint32_t age_ms;
+    uint64_t settled_ns; /* how long it took to find these; the rest was to know that it is all */
     uint32_t asks;
     uint32_t hops;
     uint32_t unheard_count; /* may exceed ZONE_SEARCH_UNHEARD; the first are listed */

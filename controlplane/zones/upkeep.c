@@ -7,7 +7,19 @@
 
 #define JOIN_TRIES_MAX  32u
 #define FETCH_TRIES_MAX 4u
+#define FETCH_POOR_MAX  8u
+#define FETCH_AGAIN_NS  (NS_PER_S / 2)
 #define STALE_FAILS     3u
+#define LOST_HOPS_MAX   8u
+#define BACK_OFF_MAX    3u
+
+/* With back-off: else a peer farther than was guessed would never be measured. */
+uint64_t zone_patience_ns(const struct zone *z, const struct zone_contact *to)
+{
+    uint32_t fails = zone_peers_fails(&z->peers, to->node);
+    uint64_t rto_ns = (uint64_t)zone_peers_rto_us(&z->peers, to) * NS_PER_US;
+    return rto_ns << (fails < BACK_OFF_MAX ? fails : BACK_OFF_MAX);
+}
 
 static void pending_send(struct zone *z, struct zone_pending *p, const struct zone_contact *to,
                          struct zone_range range, uint64_t now_ns)
@@ -15,24 +27,25 @@ static void pending_send(struct zone *z, struct zone_pending *p, const struct zo
     p->id = ++z->next_id;
     p->range = range;
     p->to = *to;
+    p->waits = true;
     p->sent_ns = now_ns;
-    p->due_ns = now_ns + (uint64_t)zone_peers_rto_us(&z->peers, to) * NS_PER_US;
+    p->due_ns = now_ns + zone_patience_ns(z, to);
 }
 
 static bool pending_answered(struct zone *z, struct zone_pending *p, uint32_t id, uint32_t node,
                              uint64_t now_ns)
 {
-    if (p->sent_ns == 0 || p->id != id || p->to.node != node) {
+    if (!p->waits || p->id != id || p->to.node != node) {
         return false;
     }
     zone_peers_heard(&z->peers, node, (uint32_t)((now_ns - p->sent_ns) / NS_PER_US));
-    p->sent_ns = 0;
+    p->waits = false;
     return true;
 }
 
 static bool pending_late(const struct zone_pending *p, uint64_t now_ns)
 {
-    return p->sent_ns != 0 && p->due_ns <= now_ns;
+    return p->waits && p->due_ns <= now_ns;
 }
 
 static void pull_send(struct zone *z, struct zone_pending *p, const struct zone_contact *to,
@@ -72,6 +85,7 @@ void zone_join(struct zone *z, const struct zone_contact *seed, uint64_t now_ns,
                const struct zone_io *io)
 {
     z->seed = *seed;
+    zone_lost_add(z, seed); /* to be asked now and then, for ever */
     z->join.tries = 0;
     zone_join_step(z, seed, now_ns, io);
 }
@@ -81,7 +95,7 @@ static void join_heard(struct zone *z, const struct zone_msg *msg, const struct 
 {
     if (zone_range_has(msg->header.claim, z->key)) {
         z->joined = true;
-        zone_claim_set(z, msg->header.claim, msg->header.epoch, now_ns);
+        zone_claim_set(z, msg->header.claim, msg->header.epoch, false, now_ns);
         z->synced = (struct zone_range){0, 0};
         zone_fetch_begin(z, from, z->claim, now_ns, io);
         return;
@@ -102,6 +116,7 @@ void zone_fetch_begin(struct zone *z, const struct zone_contact *from, struct zo
 {
     struct zone_msg msg = {.header.kind = ZONE_FETCH};
     z->fetch_whole = range;
+    z->fetch_partial = false;
     z->fetch.tries = 0;
     pending_send(z, &z->fetch, from, range, now_ns);
     msg.fetch = (struct zone_fetch){.id = z->fetch.id, .range = range};
@@ -115,8 +130,9 @@ static void fetch_retry(struct zone *z, uint64_t now_ns, const struct zone_io *i
     if (++z->fetch.tries >= FETCH_TRIES_MAX) {
         z->fetch.tries = 0;
         z->fetch.range = z->fetch_whole;
+        z->fetch_partial = false;
         if (!mate_draw(z, now_ns, &to)) {
-            z->fetch.sent_ns = 0;
+            z->fetch.waits = false;
             if (!zone_range_valid(z->synced)) { /* joined nobody: begin anew */
                 z->joined = false;
                 zone_join(z, &z->seed, now_ns, io);
@@ -133,12 +149,21 @@ static void fetch_retry(struct zone *z, uint64_t now_ns, const struct zone_io *i
     zone_send(z, io, &to, &msg);
 }
 
-/* All pages are here. */
+/* All pages are here. What comes from somebody who does not know all himself is as good as it gets
+ * only if nobody seems to: after FETCH_POOR_MAX of them. */
 static void fetch_finish(struct zone *z, uint64_t now_ns)
 {
+    if (z->fetch_partial && !zone_range_equal(z->synced, z->claim) &&
+        ++z->fetch_poor < FETCH_POOR_MAX) {
+        z->repair_due_ns = now_ns + FETCH_AGAIN_NS;
+        z->state_due_ns = now_ns; /* those who were found are told all the same */
+        z->state_count = 0;
+        return;
+    }
+    z->fetch_poor = 0;
     if (z->reshape.pending && z->reshape.cut == 0 &&
         !zone_range_overlap(z->fetch_whole, z->claim)) {
-        z->reshape.fetched = true;
+        z->reshape.fetched = !z->fetch_partial;
         z->reshape.fetched_ns = now_ns;
         return;
     }
@@ -164,6 +189,7 @@ void zone_fetch_heard(struct zone *z, const struct zone_msg *msg, uint64_t now_n
     if (!pending_answered(z, &z->fetch, page->id, msg->header.node, now_ns)) {
         return;
     }
+    z->fetch_partial = z->fetch_partial || !page->whole;
     for (uint32_t i = 0; i < page->count; i++) {
         zone_member_put(z, &page->all[i].record, page->all[i].age_ms, now_ns);
     }
@@ -190,6 +216,21 @@ void zone_view_heard(struct zone *z, const struct zone_msg *msg, const struct zo
     }
     if (pending_answered(z, &z->probe, msg->view.id, from->node, now_ns)) {
         zone_reshape_probed(z, msg, from, now_ns, io);
+        return;
+    }
+    /* Who really holds this node's path? If it is not his zone, the mates there will say. */
+    const struct zone_summary *piece = &msg->view.all[0];
+    if (msg->view.id == 0 && z->joined && zone_range_has(piece->range, z->key) &&
+        !zone_range_has(msg->header.claim, z->key) && piece->contact_count != 0) {
+        const struct zone_contact *next =
+            &piece->contacts[rng_below(&z->rng, piece->contact_count)];
+        if (next->node != z->self.node && next->node != from->node &&
+            zone_member_find(z, next->node) == NULL && z->lost_hops++ < LOST_HOPS_MAX) {
+            struct zone_msg ask;
+            ask.header.kind = ZONE_PULL;
+            ask.pull = (struct zone_pull){.id = 0, .range = {z->key, z->key + 1}, .want = 1};
+            zone_send(z, io, next, &ask);
+        }
         return;
     }
     if (!z->joined || !pending_answered(z, &z->pull, msg->view.id, from->node, now_ns)) {
@@ -255,12 +296,22 @@ static bool hole_find(const struct zone *z, struct zone_range *hole)
     return false;
 }
 
-/* Of an entry's contacts the one that was silent least and is nearest; after some silences a member
- * of the own zone, who may know others. */
+/* Of an entry's contacts the one that was silent least and is nearest. After some silences a member
+ * of the own zone, who may know others, then contacts of the entries on both sides: if a zone dies
+ * as a whole, it is a neighbour that takes its range over. */
 static bool entry_contact(struct zone *z, const struct zone_entry *e, uint64_t now_ns,
                           struct zone_contact *to)
 {
     uint64_t best = UINT64_MAX;
+    uint32_t turn = e->fails >= STALE_FAILS ? e->fails % 4u : 0;
+    const struct zone_entry *side = turn == 1 ? e - 1 : e + 1;
+    if ((turn == 1 || turn == 2) && side >= z->view.all && side < z->view.all + z->view.count &&
+        side->is.contact_count != 0) {
+        /* Lowest and highest path are kept in places 1 and 2 (summary.c). */
+        uint32_t at = turn == 1 ? side->is.contact_count - 1u : side->is.contact_count / 2u;
+        *to = side->is.contacts[at];
+        return true;
+    }
     if ((e->fails % (STALE_FAILS + 1) == STALE_FAILS || e->is.contact_count == 0) &&
         mate_draw(z, now_ns, to)) {
         return true;
@@ -303,12 +354,40 @@ static void pull_next(struct zone *z, uint64_t now_ns, const struct zone_io *io)
 static void pull_late(struct zone *z)
 {
     zone_peers_silent(&z->peers, z->pull.to.node);
-    z->pull.sent_ns = 0;
+    if (zone_peers_fails(&z->peers, z->pull.to.node) >= STALE_FAILS) {
+        zone_lost_add(z, &z->pull.to);
+    }
+    z->pull.waits = false;
     for (uint32_t i = 0; i < z->view.count; i++) {
         struct zone_entry *e = &z->view.all[i];
         e->fails =
             (uint8_t)(e->fails + (zone_range_equal(e->is.range, z->pull.range) && e->fails < 0xff));
     }
+}
+
+/* ---- nodes that fell silent ---- */
+
+/* Any answer has the claim of who sends it in its header: zone_claim_heard() does the rest. */
+static void lost_ask(struct zone *z, uint64_t now_ns, const struct zone_io *io)
+{
+    uint32_t kept = z->lost_count < ZONE_LOST_MAX ? z->lost_count : ZONE_LOST_MAX;
+    z->lost_due_ns = now_ns + ZONE_LOST_NS;
+    z->lost_hops = 0;
+    if (kept == 0) {
+        return;
+    }
+    /* Now and then somebody of another zone instead: his claim may show that this one is outdated.
+     */
+    const struct zone_contact *to = &z->lost[rng_below(&z->rng, kept)];
+    const struct zone_entry *e = zone_view_find(&z->view, rng_next(&z->rng) % ZONE_KEY_END);
+    if (e != NULL && e->is.contact_count != 0 && rng_below(&z->rng, 2) == 0) {
+        to = &e->is.contacts[rng_below(&z->rng, e->is.contact_count)];
+    }
+    struct zone_msg msg;
+    msg.header.kind = ZONE_PULL;
+    msg.pull = (struct zone_pull){
+        .id = 0, .range = {z->key, z->key + 1}, .want = 1}; /* 0 is no pending question's id */
+    zone_send(z, io, to, &msg);
 }
 
 /* ---- time ---- */
@@ -333,6 +412,7 @@ static void state_tell(struct zone *z, uint64_t now_ns, const struct zone_io *io
 void zone_upkeep(struct zone *z, uint64_t now_ns, const struct zone_io *io)
 {
     if (pending_late(&z->join, now_ns)) {
+        zone_peers_silent(&z->peers, z->join.to.node);
         zone_join(z, &z->seed, now_ns, io);
     }
     if (pending_late(&z->fetch, now_ns)) {
@@ -352,14 +432,18 @@ void zone_upkeep(struct zone *z, uint64_t now_ns, const struct zone_io *io)
     }
     if (now_ns >= z->pull_due_ns) {
         z->pull_due_ns = now_ns + ZONE_PULL_NS;
-        if (z->pull.sent_ns == 0) {
+        if (!z->pull.waits) {
             pull_next(z, now_ns, io);
         }
     }
+    if (now_ns >= z->lost_due_ns) {
+        lost_ask(z, now_ns, io);
+    }
     struct zone_contact mate;
-    if (now_ns >= z->repair_due_ns && z->fetch.sent_ns == 0) {
+    bool merging = z->reshape.pending && z->reshape.cut == 0;
+    if (now_ns >= z->repair_due_ns && !z->fetch.waits && !merging) {
         z->repair_due_ns = now_ns + ZONE_REPAIR_NS;
-        if (!z->reshape.pending && mate_draw(z, now_ns, &mate)) {
+        if (mate_draw(z, now_ns, &mate)) {
             zone_fetch_begin(z, &mate, z->claim, now_ns, io);
         }
     }
@@ -379,7 +463,7 @@ uint64_t zone_next_ns(const struct zone *z)
     uint64_t next = UINT64_MAX;
     const struct zone_pending *pendings[] = {&z->join, &z->fetch, &z->pull, &z->probe};
     for (uint32_t i = 0; i < sizeof(pendings) / sizeof(pendings[0]); i++) {
-        if (pendings[i]->sent_ns != 0 && pendings[i]->due_ns < next) {
+        if (pendings[i]->waits && pendings[i]->due_ns < next) {
             next = pendings[i]->due_ns;
         }
     }

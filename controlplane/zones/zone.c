@@ -188,12 +188,27 @@ void zone_member_down(struct zone *z, uint32_t node)
     }
 }
 
+void zone_lost_add(struct zone *z, const struct zone_contact *contact)
+{
+    uint32_t kept = z->lost_count < ZONE_LOST_MAX ? z->lost_count : ZONE_LOST_MAX;
+    for (uint32_t i = 0; i < kept; i++) {
+        if (z->lost[i].node == contact->node) {
+            return;
+        }
+    }
+    z->lost[z->lost_count++ % ZONE_LOST_MAX] = *contact;
+}
+
 void zone_members_expire(struct zone *z, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < z->member_count; i++) {
         const struct zone_member *m = &z->members[i];
-        if ((z->options.silence_ns != UINT64_MAX && now_ns - m->heard_ns >= ZONE_FORGET_NS) ||
-            (m->left_ns != 0 && now_ns - m->left_ns >= ZONE_LINGER_NS)) {
+        bool silent = z->options.silence_ns != UINT64_MAX && now_ns - m->heard_ns >= ZONE_FORGET_NS;
+        if (silent) {
+            struct zone_contact contact = zone_contact_of(&m->record);
+            zone_lost_add(z, &contact);
+        }
+        if (silent || (m->left_ns != 0 && now_ns - m->left_ns >= ZONE_LINGER_NS)) {
             member_remove(z, i--);
         }
     }
@@ -209,8 +224,9 @@ uint32_t zone_live(const struct zone *z, uint64_t now_ns)
     return live;
 }
 
-/* Summary of the members in a range. A few contacts are drawn, so that askers spread. */
-static void summarise(struct zone *z, struct zone_range range, struct zone_summary *s,
+/* Summary of the members in a range; unless all of them are known it excludes nothing. A few
+ * contacts are drawn, so that askers spread. */
+static void summarise(struct zone *z, struct zone_range range, bool known, struct zone_summary *s,
                       uint64_t now_ns)
 {
     uint32_t contacts = 0;
@@ -238,18 +254,28 @@ static void summarise(struct zone *z, struct zone_range range, struct zone_summa
             s->contacts[at] = zone_contact_of(&m->record);
         }
     }
+    if (!known) {
+        struct zone_summary all;
+        zone_summary_unknown(&all, range);
+        memcpy(all.contacts, s->contacts, sizeof(all.contacts));
+        all.contact_count = s->contact_count;
+        all.epoch = s->epoch;
+        all.live = s->live > 0 ? s->live : 1;
+        *s = all;
+    }
 }
 
 void zone_own_update(struct zone *z, uint64_t now_ns)
 {
     uint16_t version = (uint16_t)(z->own.version + 1);
-    summarise(z, z->claim, &z->own, now_ns);
+    summarise(z, z->claim, zone_range_equal(z->synced, z->claim), &z->own, now_ns);
     z->own.version = version;
 }
 
 /* ---- claims ---- */
 
-void zone_claim_set(struct zone *z, struct zone_range claim, uint32_t epoch, uint64_t now_ns)
+void zone_claim_set(struct zone *z, struct zone_range claim, uint32_t epoch, bool split,
+                    uint64_t now_ns)
 {
     struct zone_range was = z->claim;
     z->claim = claim;
@@ -260,7 +286,7 @@ void zone_claim_set(struct zone *z, struct zone_range claim, uint32_t epoch, uin
     for (uint32_t i = 0; i < 2; i++) {
         if (z->joined && zone_range_valid(was) && zone_range_valid(parts[i])) {
             struct zone_summary piece;
-            summarise(z, parts[i], &piece, now_ns);
+            summarise(z, parts[i], split && zone_range_inside(parts[i], z->synced), &piece, now_ns);
             zone_view_replace(&z->view, parts[i], &piece, 1, now_ns, z->self.x, z->self.y);
         }
     }
@@ -280,18 +306,33 @@ void zone_claim_heard(struct zone *z, const struct zone_msg *msg, const struct z
                       uint64_t now_ns, const struct zone_io *io)
 {
     struct zone_range theirs = msg->header.claim;
+    if (z->joined && zone_range_valid(theirs) && zone_range_overlap(theirs, z->claim) &&
+        !zone_range_equal(theirs, z->claim) &&
+        zone_claim_beats(z->claim, z->epoch, theirs, msg->header.epoch) &&
+        now_ns - z->corrected_ns >= ZONE_CORRECT_NS) {
+        z->corrected_ns = now_ns;
+        struct zone_msg state;
+        state.header.kind = ZONE_STATE;
+        state.state = z->self;
+        zone_send(z, io, from, &state);
+    }
     if (!z->joined || !zone_range_valid(theirs) || !zone_range_overlap(theirs, z->claim) ||
         zone_range_equal(theirs, z->claim) ||
         !zone_claim_beats(theirs, msg->header.epoch, z->claim, z->epoch)) {
-        if (z->joined && zone_range_equal(theirs, z->claim) && msg->header.epoch > z->epoch) {
-            z->epoch = msg->header.epoch;
+        if (z->joined && zone_range_equal(theirs, z->claim)) {
+            z->epoch = msg->header.epoch > z->epoch ? msg->header.epoch : z->epoch;
+            /* A mate that was lost, or is new: he may know more of them. */
+            if (!z->fetch.waits && msg->header.kind != ZONE_STATE &&
+                zone_member_find(z, from->node) == NULL) {
+                zone_fetch_begin(z, from, z->claim, now_ns, io);
+            }
         }
         return;
     }
     if (zone_range_has(theirs, z->key)) {
         z->counters.adopted++;
         z->reshape.pending = false;
-        zone_claim_set(z, theirs, msg->header.epoch, now_ns);
+        zone_claim_set(z, theirs, msg->header.epoch, false, now_ns);
         if (!zone_range_equal(z->synced, z->claim)) {
             zone_fetch_begin(z, from, z->claim, now_ns, io);
         }
@@ -306,7 +347,9 @@ void zone_claim_heard(struct zone *z, const struct zone_msg *msg, const struct z
     }
     z->counters.trimmed++;
     z->reshape.pending = false;
-    zone_claim_set(z, rest, z->epoch, now_ns);
+    /* A new epoch, so that the mates who have not heard of it follow and not the other way round.
+     */
+    zone_claim_set(z, rest, msg->header.epoch + 1, false, now_ns);
 }
 
 /* ---- searches ---- */
@@ -417,11 +460,13 @@ void zone_searches_poll(struct zone *z, uint64_t now_ns, const struct zone_io *i
 {
     for (uint32_t i = 0; i < ZONE_SEARCHES_MAX; i++) {
         struct zone_search *s = z->searches[i];
-        struct zone_msg msg = {.header.kind = ZONE_ASK};
-        while (s != NULL && zone_search_poll(s, &z->peers, now_ns, &msg.ask.ask)) {
-            struct zone_contact to = msg.ask.ask.to;
+        struct zone_ask ask;
+        while (s != NULL && zone_search_poll(s, &z->peers, now_ns, &ask)) {
+            struct zone_msg msg;
+            msg.header.kind = ZONE_ASK;
+            msg.ask.ask = ask;
             msg.ask.query = s->query;
-            zone_send(z, io, &to, &msg);
+            zone_send(z, io, &ask.to, &msg);
         }
     }
 }

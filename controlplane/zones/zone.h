@@ -40,8 +40,11 @@
 #define ZONE_REPAIR_NS    (10 * NS_PER_S) /* between two fetches of all records */
 #define ZONE_PREPARE_NS   (2 * NS_PER_S)  /* then a majority is enough */
 #define ZONE_ABANDON_NS   (6 * NS_PER_S)
-#define ZONE_PROBE_NS     (4 * NS_PER_S)  /* between two looks at the path next to the claim */
-#define ZONE_TAKEOVER_NS  (20 * NS_PER_S) /* nobody in a neighbour's range answers */
+#define ZONE_PROBE_NS     (4 * NS_PER_S)   /* between two looks at the path next to the claim */
+#define ZONE_TAKEOVER_NS  (20 * NS_PER_S)  /* nobody in a neighbour's range answers */
+#define ZONE_CORRECT_NS   (50 * NS_PER_MS) /* between two corrections of outdated claims */
+#define ZONE_LOST_MAX     16u              /* nodes remembered after they fell silent */
+#define ZONE_LOST_NS      (2 * NS_PER_S)   /* one of them is asked so often, for ever */
 #define ZONE_SEARCHES_MAX 16u
 
 struct zone_io {
@@ -63,7 +66,8 @@ struct zone_pending {
     uint32_t id;
     struct zone_range range;
     struct zone_contact to;
-    uint64_t sent_ns; /* 0: none */
+    bool waits; /* an answer is to come */
+    uint64_t sent_ns;
     uint64_t due_ns;
     uint8_t tries;
 };
@@ -120,11 +124,18 @@ struct zone {
     struct zone_pending pull;
     struct zone_pending fetch; /* range.lo rises page by page */
     struct zone_range fetch_whole;
+    bool fetch_partial;        /* who is asked does not know all himself */
+    uint32_t fetch_poor;       /* so many in a row did not */
     struct zone_pending probe; /* who owns the path next to the claim */
     struct zone_reshaping reshape;
     uint64_t probe_due_ns;
     uint64_t probe_key;
-    uint64_t lone_since_ns;  /* the path next to the claim answers nobody since; 0: it does */
+    uint64_t lone_since_ns; /* the path next to the claim answers nobody since; 0: it does */
+    uint64_t lost_due_ns;
+    uint64_t corrected_ns; /* when somebody was last told that his claim is outdated */
+    uint32_t lost_hops;
+    uint32_t lost_count; /* ever; the last ZONE_LOST_MAX are kept */
+    struct zone_contact lost[ZONE_LOST_MAX];
     struct zone_summary own; /* of the claim, made once a second */
     struct zone_search *searches[ZONE_SEARCHES_MAX];
     struct zone_counters counters;

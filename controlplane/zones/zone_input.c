@@ -64,6 +64,7 @@ static void pull_heard(struct zone *z, const struct zone_msg *in, const struct z
     uint16_t x;
     uint16_t y;
     zone_area_place(from->area, &x, &y);
+    zone_own_update(z, now_ns);
     msg.view.id = in->pull.id;
     msg.view.count =
         (uint8_t)zone_view_pieces(&z->view, &z->own, in->pull.range, NULL, UINT32_MAX, msg.view.all,
@@ -86,6 +87,7 @@ static void fetch_heard(struct zone *z, const struct zone_msg *in, const struct 
     bool self_waits = zone_range_has(in->fetch.range, z->key);
     page->id = in->fetch.id;
     page->next = ZONE_KEY_END;
+    page->whole = zone_range_valid(z->synced) && zone_range_inside(in->fetch.range, z->synced);
     for (uint32_t i = 0; i <= z->member_count; i++) {
         const struct zone_member *m = i < z->member_count ? &z->members[i] : NULL;
         uint64_t key = m != NULL ? m->key : ZONE_KEY_END;

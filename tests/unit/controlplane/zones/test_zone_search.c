@@ -50,10 +50,10 @@ static void expect_equal(const struct zone_top *expected, const struct zone_top 
 
 START_TEST(equals_brute_force)
 {
-    static const uint32_t sizes[] = {1, 2, 60, 100, 1000, 5000};
+    static const uint32_t sizes[] = {1, 2, 60, 100, 1000, 4000};
     struct zone_top expected;
     world_start(sizes[_i], 7 + (uint64_t)_i, 0);
-    for (uint32_t i = 0; i < 2000; i++) {
+    for (uint32_t i = 0; i < 600; i++) {
         uint32_t asker = rng_below(&world->population.rng, sizes[_i]);
         query = population_query(&world->population, &world->truth[asker],
                                  (enum population_workload)(i % 3), i % 4 != 0);
@@ -73,7 +73,7 @@ START_TEST(loss_is_survived)
     struct zone_top expected;
     uint32_t complete = 0;
     world_start(2000, 3, 0.1);
-    for (uint32_t i = 0; i < 500; i++) {
+    for (uint32_t i = 0; i < 300; i++) {
         uint32_t asker = rng_below(&world->population.rng, 2000);
         query = population_query(&world->population, &world->truth[asker], POPULATION_GLOBAL,
                                  i % 2 == 0);
@@ -85,7 +85,7 @@ START_TEST(loss_is_survived)
             expect_equal(&expected, &result.top);
         }
     }
-    ck_assert_uint_gt(complete, 490);
+    ck_assert_uint_gt(complete, 290);
     world_destroy(world);
 }
 END_TEST
@@ -178,6 +178,7 @@ int main(void)
 {
     Suite *suite = suite_create("zone_search");
     TCase *tcase = tcase_create("zone_search");
+    tcase_set_timeout(tcase, 100);
     tcase_add_loop_test(tcase, equals_brute_force, 0, 6);
     tcase_add_test(tcase, loss_is_survived);
     tcase_add_test(tcase, a_fifth_dies);
