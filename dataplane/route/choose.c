@@ -6,6 +6,7 @@
 #include <weft/status.h>
 
 #include "dataplane/route/lanes.h"
+#include "schemas/base/torus.h"
 
 /* The inner loop of a choice: a call for each candidate would cost a third more. */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -32,13 +33,6 @@ struct verdict {
     uint32_t queue_us;
 };
 
-/* |int16(d)|: the shorter way around a ring of 65,536; the farthest point is 32,768 away. */
-static inline uint32_t ring_distance(uint16_t a, uint16_t b)
-{
-    uint16_t d = (uint16_t)(a - b);
-    return d > 32768u ? 65536u - d : d;
-}
-
 static struct origin origin_of(const struct route_table *table, const struct route_query *query)
 {
     const struct route_node *self = &table->nodes[table->self];
@@ -53,18 +47,11 @@ static struct origin origin_of(const struct route_table *table, const struct rou
     return o;
 }
 
-static uint32_t tier_distance(const struct route_table *table, uint8_t a, uint8_t b)
-{
-    uint32_t d = a > b ? (uint32_t)(a - b) : (uint32_t)(b - a);
-    uint32_t around = WEFT_TIER_MAX + 1u - d;
-    return table->abstract && around < d ? around : d;
-}
-
 static uint32_t distance_from(const struct route_table *table, const struct origin *o,
                               const struct route_query *query, const struct route_node *node)
 {
-    return ring_distance(node->x, o->x) + ring_distance(node->y, o->y) +
-           ROUTE_TIER_CELLS * tier_distance(table, node->tier, query->tier_min);
+    return torus_ring_distance(node->x, o->x) + torus_ring_distance(node->y, o->y) +
+           ROUTE_TIER_CELLS * torus_tier_steps(node->tier, query->tier_min, table->abstract);
 }
 
 uint32_t route_distance(const struct route_table *table, const struct route_query *query,
@@ -81,7 +68,8 @@ static bool within_radius(const struct route_table *table, const struct origin *
         return true;
     }
     if (table->abstract) {
-        return ring_distance(node->x, o->x) + ring_distance(node->y, o->y) <= query->radius_km;
+        return torus_ring_distance(node->x, o->x) + torus_ring_distance(node->y, o->y) <=
+               query->radius_km;
     }
     return geo_chord2(o->at, node->at) <= o->chord2_max;
 }
@@ -90,7 +78,7 @@ static uint32_t radius_figure(const struct route_table *table, const struct orig
                               const struct route_node *node)
 {
     if (table->abstract) {
-        return ring_distance(node->x, o->x) + ring_distance(node->y, o->y);
+        return torus_ring_distance(node->x, o->x) + torus_ring_distance(node->y, o->y);
     }
     return (uint32_t)geo_distance_km(o->at, node->at) + 1; /* rounded up: this radius would do */
 }

@@ -350,8 +350,7 @@ void packet_compose(struct route_packet *p, const struct route_host *from,
     uint8_t traffic_class = f->weft.common.type == WEFT_T_RESP ? ROUTE_ECN_ECT0 : 0;
     uint16_t len_be = htons((uint16_t)(sizeof(struct route_udp) + p->weft_len));
     /* From what is written, not from where: see packet_ingress(). The length counts twice. */
-    uint64_t sum =
-        (uint64_t)htons(ROUTE_IP_PROTOCOL_UDP) + len_be + len_be + from->port_be + to->port_be;
+    uint64_t sum = (uint64_t)htons(ROUTE_IP_PROTOCOL_UDP) + len_be;
     if (four) {
         begin_ipv4(p, traffic_class);
         write_ipv4(p, from, to);
@@ -361,8 +360,12 @@ void packet_compose(struct route_packet *p, const struct route_host *from,
         sum = sum_bytes(&from->addr6, sizeof(from->addr6), sum);
         sum = sum_bytes(&to->addr, sizeof(to->addr), sum);
     }
-    uint16_t checksum = (uint16_t)~sum_fold_wide(sum_bytes(f->weft.bytes, p->weft_len, sum));
-    checksum = checksum != 0 ? checksum : 0xffffu; /* 0 would mean "none" */
+    uint16_t checksum = sum_fold_wide(sum);
+    if (__builtin_expect(!from->port_sums, 1)) {
+        sum += (uint64_t)len_be + from->port_be + to->port_be;
+        checksum = (uint16_t)~sum_fold_wide(sum_bytes(f->weft.bytes, p->weft_len, sum));
+        checksum = checksum != 0 ? checksum : 0xffffu; /* 0 would mean "none" */
+    }
     uint64_t udp = from->port_be | (uint32_t)to->port_be << 16 | (uint64_t)len_be << 32 |
                    (uint64_t)checksum << 48;
     memcpy(&f->udp, &udp, sizeof(udp));

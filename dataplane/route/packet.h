@@ -185,6 +185,7 @@ struct route_host {
     uint16_t vlan_be;      /* of every frame, big-endian; 0 = untagged */
     uint32_t addr;         /* IPv4, network order; 0 = none */
     struct in6_addr addr6; /* all zero = none */
+    bool port_sums;        /* the port ends the UDP checksums of what this node writes (nic.h) */
 };
 
 /* Where a packet goes on the link and the network. */
@@ -241,6 +242,7 @@ void packet_readdress(struct route_packet *p, const struct route_host *from,
                       const struct route_hop *to);
 
 /* Fills in all headers in front of a Weft datagram of `p->weft_len` bytes that this node wrote, UDP
- * checksum included. A RESP is ECN-capable, what answers at once is not. */
+ * checksum included; with `port_sums` it is the sum of the pseudo header, for the port to end. A
+ * RESP is ECN-capable, what answers at once is not. */
 void packet_compose(struct route_packet *p, const struct route_host *from,
                     const struct route_hop *to);

@@ -7,25 +7,19 @@
 #include <stddef.h>
 
 #include "dataplane/route/x86.h"
+#include "schemas/base/torus.h"
 
 /* "This lane may have more, but not in registers": smaller than any key. */
 #define SCAN_UNKNOWN 0u
 
 /* ---- plain C: what the others must equal ---- */
 
-static uint32_t ring_distance(uint32_t a, uint32_t b)
-{
-    uint32_t d = (a - b) & 0xffffu;
-    return d > 32768u ? 65536u - d : d;
-}
-
 static uint32_t tier_cost(const struct scan_input *in, uint32_t tier)
 {
-    uint32_t d = tier > in->tier_min ? tier - in->tier_min : in->tier_min - tier;
     if (tier < in->tier_min || tier > in->tier_max) {
         return SCAN_TIER_BARRED;
     }
-    return in->tier_cells * (in->tier_ring && SCAN_TIERS - d < d ? SCAN_TIERS - d : d);
+    return in->tier_cells * torus_tier_steps(tier, in->tier_min, in->tier_ring);
 }
 
 static uint32_t key_of(const struct scan_input *in, uint32_t i)
@@ -33,8 +27,8 @@ static uint32_t key_of(const struct scan_input *in, uint32_t i)
     if (i >= in->count || (in->need_tags & ~in->tags[i]) != 0) {
         return SCAN_NONE;
     }
-    uint32_t distance = ring_distance(in->places[i], in->place) +
-                        ring_distance(in->places[i] >> 16, in->place >> 16) +
+    uint32_t distance = torus_ring_distance(in->places[i], in->place) +
+                        torus_ring_distance(in->places[i] >> 16, in->place >> 16) +
                         tier_cost(in, in->tiers[i]);
     return distance >= SCAN_TIER_BARRED
                ? SCAN_NONE

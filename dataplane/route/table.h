@@ -14,6 +14,7 @@
 #include "dataplane/route/scan.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/geo.h"
+#include "schemas/base/torus.h"
 
 #define ROUTE_NODES_MAX       SCAN_CANDIDATES_MAX
 #define ROUTE_MODELS_PER_NODE 8u
@@ -24,7 +25,7 @@
 #define ROUTE_DECODE_UNKNOWN  10u
 
 /* Cells per hardware tier on the z axis: 1,000 km. */
-#define ROUTE_TIER_CELLS 1638u
+#define ROUTE_TIER_CELLS TORUS_TIER_CELLS
 
 struct route_node {
     /* What a choice looks at: one cache line. Load as last heard; the core's overlay may know
