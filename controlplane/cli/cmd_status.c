@@ -74,11 +74,27 @@ static void scalars_print(json_t *object, const char *prefix, bool zeros)
     }
 }
 
+/* Those who share memory with the node. */
+static void clients_print(const json_t *clients)
+{
+    size_t count = json_array_size(clients);
+    printf("local clients:%s\n", count > 0 ? "" : " none");
+    for (size_t i = 0; i < count; i++) {
+        json_t *client = json_array_get(clients, i);
+        printf("  %-32s pid %.0f, uid %.0f, %.0f datagrams from it, %.0f to it, %.0f lost\n",
+               text_of(client, "program", "?"), json_number_value(json_object_get(client, "pid")),
+               json_number_value(json_object_get(client, "uid")),
+               json_number_value(json_object_get(client, "taken")),
+               json_number_value(json_object_get(client, "given")),
+               json_number_value(json_object_get(client, "full")));
+    }
+}
+
 static void status_print(json_t *status)
 {
     static const char *const shown[] = {
-        "node",    "id",     "version", "uptime_s", "members_version",
-        "members", "worker", "stages",  "lcores",   "counters"};
+        "node",   "id",      "version", "uptime_s", "members_version", "members",
+        "worker", "clients", "stages",  "lcores",   "counters"};
     const char *node = text_of(status, "node", "?");
     json_t *members = json_object_get(status, "members");
     size_t up = 0;
@@ -96,6 +112,7 @@ static void status_print(json_t *status)
     }
     printf("worker:%s\n", json_object_size(json_object_get(status, "worker")) > 0 ? "" : " none");
     scalars_print(json_object_get(status, "worker"), "", true);
+    clients_print(json_object_get(status, "clients"));
     printf("counters that are not zero:\n");
     scalars_print(json_object_get(status, "counters"), "", false);
     for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* position.c - see position.h. Contradictions are rare and few; everything is a plain scan. */
+/* position.c - see position.h. Contradictions are few: plain scans, but for the graph. */
 #include "controlplane/maps/position.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define NODES_MAX (2u * POSITION_EDGES)
@@ -19,7 +20,7 @@ void position_init(struct position_map *map)
 
 /* ---- who is suspect ---- */
 
-/* The graph without direction: nodes by number of place, opponents counted once a pair. */
+/* The graph without direction: nodes by rising id, opponents counted once a pair. */
 struct graph {
     uint32_t nodes[NODES_MAX];
     uint32_t degree[NODES_MAX];
@@ -30,32 +31,57 @@ struct graph {
     uint32_t pair_count;
 };
 
-static uint16_t graph_node(struct graph *g, uint32_t node)
+static int by_id(const void *a, const void *b)
 {
-    uint32_t i = 0;
-    while (i < g->count && g->nodes[i] != node) {
-        i++;
-    }
-    if (i == g->count) {
-        g->nodes[g->count] = node;
-        g->degree[g->count++] = 0;
-    }
-    return (uint16_t)i;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
 }
 
-static void graph_add(struct graph *g, uint32_t observer, uint32_t subject)
+static int by_key(const void *a, const void *b)
 {
-    uint16_t a = graph_node(g, observer), b = graph_node(g, subject);
-    for (uint32_t i = 0; i < g->pair_count; i++) {
-        if ((g->pairs[i].a == a && g->pairs[i].b == b) ||
-            (g->pairs[i].a == b && g->pairs[i].b == a)) {
-            return;
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static uint16_t graph_find(const struct graph *g, uint32_t node)
+{
+    const uint32_t *at = bsearch(&node, g->nodes, g->count, sizeof(node), by_id);
+    return (uint16_t)(at - g->nodes); /* it is there */
+}
+
+/* By sorting, since whoever sends contradictions decides how often this is done. */
+static void graph_make(struct graph *g, const struct position_edge *edges)
+{
+    uint64_t keys[POSITION_EDGES];
+    uint32_t key_count = 0, ends = 0;
+    g->count = 0;
+    g->pair_count = 0;
+    for (uint32_t i = 0; i < POSITION_EDGES; i++) {
+        uint32_t x = edges[i].observer, y = edges[i].subject;
+        if (edges[i].seen_ns != 0) {
+            keys[key_count++] = x < y ? (uint64_t)x << 32 | y : (uint64_t)y << 32 | x;
+            g->nodes[ends++] = x;
+            g->nodes[ends++] = y;
         }
     }
-    g->pairs[g->pair_count].a = a;
-    g->pairs[g->pair_count++].b = b;
-    g->degree[a]++;
-    g->degree[b]++;
+    qsort(keys, key_count, sizeof(keys[0]), by_key);
+    qsort(g->nodes, ends, sizeof(g->nodes[0]), by_id);
+    for (uint32_t i = 0; i < ends; i++) {
+        if (i == 0 || g->nodes[i] != g->nodes[g->count - 1]) {
+            g->degree[g->count] = 0;
+            g->nodes[g->count++] = g->nodes[i];
+        }
+    }
+    for (uint32_t i = 0; i < key_count; i++) {
+        if (i == 0 || keys[i] != keys[i - 1]) {
+            uint16_t a = graph_find(g, (uint32_t)(keys[i] >> 32));
+            uint16_t b = graph_find(g, (uint32_t)keys[i]);
+            g->pairs[g->pair_count].a = a;
+            g->pairs[g->pair_count++].b = b;
+            g->degree[a]++;
+            g->degree[b]++;
+        }
+    }
 }
 
 /* Sets the pairs of a node aside. */
@@ -87,14 +113,10 @@ static uint32_t graph_worst(const struct graph *g)
 
 static void settle(struct position_map *map)
 {
-    struct graph g = {0};
+    struct graph g;
     uint32_t suspects[POSITION_SUSPECTS_MAX];
     uint32_t count = 0;
-    for (uint32_t i = 0; i < POSITION_EDGES; i++) {
-        if (map->edges[i].seen_ns != 0) {
-            graph_add(&g, map->edges[i].observer, map->edges[i].subject);
-        }
-    }
+    graph_make(&g, map->edges);
     while (g.pair_count > 0 && count < POSITION_SUSPECTS_MAX) {
         uint32_t worst = graph_worst(&g);
         if (g.degree[worst] < POSITION_OBSERVERS) {

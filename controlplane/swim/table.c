@@ -277,8 +277,8 @@ static void record_apply(struct swim *swim, uint32_t slot, bool fresh, bool high
         member_notify(swim, member, false);
         status = left ? SWIM_LEFT : fresh && as_dead ? SWIM_DEAD : SWIM_ALIVE;
     }
-    if (fresh) {
-        sync_soon(swim, now_ns);
+    if (fresh || !member_is_live(member)) {
+        sync_soon(swim, now_ns); /* where it comes from there may be more */
     }
     if (fresh || status != member->pub.status) {
         member_set_status(swim, member, status, now_ns, out);
