@@ -29,6 +29,7 @@
 
 #define LANES     16u
 #define QUADS     8u /* of a group */
+#define MIX_CHUNK 4u /* vectors of values that are mixed together */
 #define HALF_TILE 4u /* columns of plain products */
 /* How far ahead of use weights are fetched, and the cache line. */
 #define AHEAD_BYTES 8192u
@@ -302,8 +303,12 @@ LANES_FN void store_up_to(float *x, vec v, size_t left)
 LANES_FN float dot(const float *a, const float *b, size_t count)
 {
     vec sum = vec_set(0.0f);
-    for (size_t i = 0; i < count; i += LANES)
-        sum = vec_add(sum, vec_mul(load_up_to(a + i, count - i), load_up_to(b + i, count - i)));
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        sum = vec_add(sum, vec_mul(vec_load(a + i), vec_load(b + i)));
+    if (i < count)
+        sum =
+            vec_add(sum, vec_mul(vec_load_part(a + i, count - i), vec_load_part(b + i, count - i)));
     return vec_sum(sum);
 }
 
@@ -352,22 +357,24 @@ LANES_OUTER static void fast_swiglu(float *gate, const float *up, size_t count)
     }
 }
 
-/* `chunk` vectors of the mixed values stay in registers. */
+/* `chunk` whole vectors of the mixed values stay in registers; or one, of which `part` lanes count.
+ */
 LANES_FN void mix_values(size_t chunk, const float *weights, const float *values, size_t count,
-                         size_t width, float scale, size_t left, float *out)
+                         size_t width, float scale, size_t part, float *out)
 {
-    vec acc[8];
+    vec acc[MIX_CHUNK];
     for (size_t c = 0; c < chunk; c++)
         acc[c] = vec_set(0.0f);
     for (size_t j = 0; j < count; j++) {
         const vec p = vec_set(weights[j]);
         for (size_t c = 0; c < chunk; c++) {
             const float *at = values + j * width + LANES * c;
-            acc[c] = vec_add(acc[c], vec_mul(p, load_up_to(at, left - LANES * c)));
+            const vec v = part < LANES ? vec_load_part(at, part) : vec_load(at);
+            acc[c] = vec_add(acc[c], vec_mul(p, v));
         }
     }
     for (size_t c = 0; c < chunk; c++)
-        store_up_to(out + LANES * c, vec_mul(acc[c], vec_set(scale)), left - LANES * c);
+        store_up_to(out + LANES * c, vec_mul(acc[c], vec_set(scale)), part);
 }
 
 LANES_OUTER static void fast_attend(const float *q, const float *keys, const float *values,
@@ -387,8 +394,10 @@ LANES_OUTER static void fast_attend(const float *q, const float *keys, const flo
     }
     const float inverse = 1.0f / vec_sum(sums);
     size_t i = 0;
-    for (; i + 4 * LANES <= width; i += 4 * LANES)
-        mix_values(4, scores, values + i, count, width, inverse, width - i, out + i);
-    for (; i < width; i += LANES)
+    for (; i + MIX_CHUNK * LANES <= width; i += MIX_CHUNK * LANES)
+        mix_values(MIX_CHUNK, scores, values + i, count, width, inverse, LANES, out + i);
+    for (; i + LANES <= width; i += LANES)
+        mix_values(1, scores, values + i, count, width, inverse, LANES, out + i);
+    if (i < width)
         mix_values(1, scores, values + i, count, width, inverse, width - i, out + i);
 }

@@ -100,16 +100,9 @@ void device_free_host(void *memory)
         (void)cudaFreeHost(memory);
 }
 
-int device_copy_in(const struct device *device, void *to, const void *from, size_t size_bytes)
+int device_copy(const struct device *device, void *to, const void *from, size_t size_bytes)
 {
-    return to_errno(
-        cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyHostToDevice, stream_of(device)));
-}
-
-int device_copy_out(const struct device *device, void *to, const void *from, size_t size_bytes)
-{
-    return to_errno(
-        cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToHost, stream_of(device)));
+    return to_errno(cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDefault, stream_of(device)));
 }
 
 int device_fill(const struct device *device, void *to, int byte, size_t size_bytes)

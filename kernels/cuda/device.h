@@ -55,9 +55,8 @@ void device_free(void *memory);
 int device_alloc_host(void **out, size_t size_bytes);
 void device_free_host(void *memory);
 
-/* Between either kind. From and to pageable memory too, but then not beside other work. */
-int device_copy_in(const struct device *device, void *to, const void *from, size_t size_bytes);
-int device_copy_out(const struct device *device, void *to, const void *from, size_t size_bytes);
+/* Between any two of them, pageable memory of the host too, but then not beside other work. */
+int device_copy(const struct device *device, void *to, const void *from, size_t size_bytes);
 int device_fill(const struct device *device, void *to, int byte, size_t size_bytes);
 int device_wait(const struct device *device);
 

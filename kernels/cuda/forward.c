@@ -208,11 +208,10 @@ static int send_inputs(struct cuda *cuda, const struct exec_row *rows, uint32_t 
         if (rows[i].position >= *length)
             *length = rows[i].position + 1;
     }
-    int rc =
-        device_copy_in(&cuda->device, cuda->inputs_copy, cuda->inputs_memory, cuda->inputs_bytes);
+    int rc = device_copy(&cuda->device, cuda->inputs_copy, cuda->inputs_memory, cuda->inputs_bytes);
     if (!rc && cuda->pages.is_changed) {
-        rc = device_copy_in(&cuda->device, cuda->tables, cuda->pages.tables,
-                            (size_t)cuda->slots * cuda->pages.stride * sizeof(uint32_t));
+        rc = device_copy(&cuda->device, cuda->tables, cuda->pages.tables,
+                         (size_t)cuda->slots * cuda->pages.stride * sizeof(uint32_t));
         cuda->pages.is_changed = rc != 0;
     }
     return rc;
@@ -254,8 +253,8 @@ int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count, float 
         rc = run_eager(cuda, (uint32_t)count, picked, length, watch);
     }
     if (!rc && picked)
-        rc = device_copy_out(&cuda->device, logits, cuda->logits,
-                             (size_t)picked * cuda->model->vocab * sizeof(float));
+        rc = device_copy(&cuda->device, logits, cuda->logits,
+                         (size_t)picked * cuda->model->vocab * sizeof(float));
     if (!rc)
         rc = device_wait(&cuda->device);
     if (rc)

@@ -35,7 +35,7 @@ static uint8_t *place(struct loader *l, size_t size)
 static void copy(struct loader *l, void *to, const void *from, size_t size)
 {
     if (!l->rc)
-        l->rc = device_copy_in(&l->cuda->device, to, from, size);
+        l->rc = device_copy(&l->cuda->device, to, from, size);
     if (!l->rc)
         l->rc = device_wait(&l->cuda->device);
 }

@@ -66,6 +66,21 @@ struct matvec_args {
 };
 int op_matvec(const struct device *device, const struct matvec_args *op);
 
+/* y = w x, or y + w x, for many columns on the tensor cores: activations and weights as halves,
+ * sums in float32. Not the same bits as op_matvec(). x: [columns][x_stride], y:
+ * [columns][y_stride]. */
+struct gemm_args {
+    const float *x;
+    struct weights w;
+    const float *bias; /* NULL: none */
+    float *y;
+    uint32_t x_stride;
+    uint32_t y_stride;
+    uint32_t columns;
+    enum op_mode mode; /* OP_STORE or OP_ADD */
+};
+int op_gemm(const struct device *device, const struct gemm_args *op);
+
 /* ---- attention --------------------------------------------------------------------------- */
 
 #define OP_PAGE          16u  /* positions of a page of the KV cache */
@@ -133,6 +148,35 @@ static inline size_t op_partial_floats(uint32_t count, uint32_t heads, uint32_t 
 {
     return (size_t)count * heads * OP_SPLITS_MAX * (head_width + OP_PARTIAL_EXTRA);
 }
+
+/* ---- sampling ------------------------------------------------------------------------------ */
+
+/* What kernels/model/sampler.h wants to know of one row. */
+struct sample_params {
+    float temperature; /* 0 or less, or NaN: greedy */
+    float top_p;
+    float min_p;
+    uint32_t top_k;
+    uint64_t seed;
+    uint64_t position; /* the one the token will have */
+};
+
+#define OP_VOCAB_MAX (1u << 20)
+
+/* tokens[c] = what sampler_pick() gives for row c of logits [count][vocab]; UINT32_MAX if no logit
+ * is a number above minus infinity. Sums are whole numbers of 2^-44, so their order does not
+ * matter; the draw is another one than sampler_pick()'s only if a float64 sum is that close to a
+ * border. */
+struct sample_args {
+    const float *logits;
+    const struct sample_params *params;
+    uint32_t *tokens;
+    uint32_t count;
+    uint32_t vocab;
+};
+int op_sample(const struct device *device, const struct sample_args *op);
+
+/* ---- the rest ------------------------------------------------------------------------------ */
 
 /* gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i] */
 int op_swiglu(const struct device *device, float *gate, const float *up, size_t count);

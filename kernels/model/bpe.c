@@ -92,6 +92,12 @@ void bpe_add_token(struct bpe *bpe, const char *data, size_t len, uint32_t id)
         bpe->byte_id[(uint8_t)data[0]] = id;
 }
 
+uint32_t bpe_find(const struct bpe *bpe, const char *data, size_t len)
+{
+    const struct bpe_token *place = token_place(bpe, data, len);
+    return place->data ? place->id : UINT32_MAX;
+}
+
 int bpe_add_merge(struct bpe *bpe, const char *joined, size_t left, size_t right, uint32_t rank)
 {
     const struct bpe_token *a = token_place(bpe, joined, left);

@@ -47,6 +47,9 @@ void bpe_deinit(struct bpe *bpe);
 /* `data` is kept. The first of two equal tokens counts. */
 void bpe_add_token(struct bpe *bpe, const char *data, size_t len, uint32_t id);
 
+/* The token of exactly these bytes, UINT32_MAX if there is none. */
+uint32_t bpe_find(const struct bpe *bpe, const char *data, size_t len);
+
 /* `joined` is left and right one after the other. The first of two equal pairs counts. Returns
  * -EINVAL if one of the three is no token. */
 int bpe_add_merge(struct bpe *bpe, const char *joined, size_t left, size_t right, uint32_t rank);

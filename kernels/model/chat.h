@@ -5,12 +5,20 @@
  *
  * Family ChatML: <|im_start|>ROLE\nTEXT<|im_end|>\n for each message, then the beginning of the
  * assistant's. If the template puts a system prompt of its own before a chat that has none, so does
- * this. What users write never becomes a special token.
+ * this (Qwen2.5). If it has a thinking switch (Qwen3), earlier answers lose their thoughts, and
+ * `no_thinking` begins the answer with empty ones.
+ *
+ * Family Llama 3: <|begin_of_text|>, then
+ * <|start_header_id|>ROLE<|end_header_id|>\n\nTEXT<|eot_id|> for each message, its text trimmed;
+ * from 3.1 on two lines with dates before the system prompt.
+ *
+ * What users write never becomes a special token.
  *
  * Threads: immutable once made. Errors: 0 or a negative errno.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,12 +34,22 @@ struct chat_message {
     size_t len;
 };
 
+enum chat_family { CHAT_CHATML, CHAT_LLAMA3 };
+
 /* Plain data; the file and the tokenizer must outlive it. */
 struct chat {
     const tokenizer_t *tokenizer;
-    uint32_t begin;         /* <|im_start|> */
-    uint32_t end;           /* <|im_end|> */
-    struct gguf_str system; /* default system prompt, len 0 without one */
+    enum chat_family family;
+    uint32_t begin;         /* <|im_start|>, <|start_header_id|> */
+    uint32_t end;           /* <|im_end|>, <|eot_id|> */
+    uint32_t first;         /* Llama 3: <|begin_of_text|> */
+    uint32_t headed;        /* Llama 3: <|end_header_id|> */
+    bool has_dates;         /* Llama 3.1 */
+    struct gguf_str system; /* ChatML: default system prompt, len 0 without one */
+    bool can_think;         /* ChatML: the template has the switch */
+    bool no_thinking;       /* the caller's to set; false is the templates' default */
+    uint32_t think;         /* <think> */
+    uint32_t think_end;     /* </think> */
 };
 
 /* Recognises the file's template. Returns 0, -ENOENT if the file has none, -ENOTSUP with a sentence

@@ -4,7 +4,8 @@
 #include "kernels/model/sampler.h"
 
 #include <math.h>
-#include <stdbool.h>
+
+#include "kernels/model/fixed.h"
 
 void sampler_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
@@ -33,6 +34,38 @@ double sampler_uniform(uint64_t seed, uint64_t position)
     return (double)(((uint64_t)r[0] << 32 | r[1]) >> 11) * 0x1p-53;
 }
 
+static bool repeats(const struct sampler_params *params)
+{
+    return params->repetition > 0.0f && params->repetition != 1.0f;
+}
+
+bool sampler_has_penalties(const struct sampler_params *params)
+{
+    return repeats(params) || params->presence != 0.0f || params->frequency != 0.0f;
+}
+
+void sampler_penalise(const struct sampler_params *params, const uint32_t *history,
+                      size_t history_count, float *logits, size_t count, uint32_t *seen)
+{
+    for (size_t i = 0; i < history_count; i++) {
+        const uint32_t id = history[i];
+        if (id >= count || seen[id / 32] >> (id % 32) & 1u)
+            continue;
+        seen[id / 32] |= 1u << (id % 32);
+        if (repeats(params))
+            logits[id] = logits[id] > 0.0f ? logits[id] / params->repetition
+                                           : logits[id] * params->repetition;
+        logits[id] -= params->presence;
+    }
+    for (size_t i = 0; i < history_count; i++) {
+        const uint32_t id = history[i];
+        if (id >= count)
+            continue;
+        seen[id / 32] = 0;
+        logits[id] -= params->frequency;
+    }
+}
+
 static uint32_t pick_greedy(const float *logits, size_t count)
 {
     uint32_t best = UINT32_MAX;
@@ -44,6 +77,21 @@ static uint32_t pick_greedy(const float *logits, size_t count)
         }
     }
     return best;
+}
+
+double sampler_log_probability(const float *logits, size_t count, uint32_t id)
+{
+    const uint32_t best = pick_greedy(logits, count);
+    double sum = 0.0;
+    if (best == UINT32_MAX || id >= count || !(logits[id] > -INFINITY))
+        return -INFINITY;
+    for (size_t i = 0; i < count; i++)
+        if (logits[i] > -INFINITY) /* at the maximum, which may be infinite, the difference is 0 */
+            sum += logits[i] < logits[best] ? (double)fixed_exp_negative(logits[i] - logits[best])
+                                            : 1.0;
+    const double below =
+        logits[id] < logits[best] ? (double)logits[id] - (double)logits[best] : 0.0;
+    return below - fixed_log(sum);
 }
 
 static bool better(struct sampler_candidate a, struct sampler_candidate b)
@@ -68,6 +116,22 @@ static void sift_down(struct sampler_candidate *heap, size_t count, size_t i)
     heap[i] = moved;
 }
 
+size_t sampler_likeliest(const float *logits, size_t count, struct sampler_candidate *out,
+                         size_t wanted)
+{
+    size_t kept = 0;
+    for (size_t i = 0; wanted && i < count; i++) {
+        const struct sampler_candidate next = {logits[i], (uint32_t)i};
+        if (!(next.weight > -INFINITY) || (kept == wanted && !better(next, out[kept - 1])))
+            continue;
+        size_t at = kept < wanted ? kept++ : kept - 1;
+        for (; at > 0 && better(next, out[at - 1]); at--)
+            out[at] = out[at - 1];
+        out[at] = next;
+    }
+    return kept;
+}
+
 /* Candidates with their weight: exp((logit - max) / temperature), the probability but for the
  * common factor. Impossible ones are left out. */
 static size_t gather(const float *logits, size_t count, float max, float temperature,
@@ -78,7 +142,7 @@ static size_t gather(const float *logits, size_t count, float max, float tempera
         /* At the maximum, which may be infinite, the difference counts as 0. */
         const float below = logits[i] < max ? (logits[i] - max) / temperature : 0.0f;
         if (logits[i] > -INFINITY)
-            out[kept++] = (struct sampler_candidate){expf(below), (uint32_t)i};
+            out[kept++] = (struct sampler_candidate){fixed_exp_negative(below), (uint32_t)i};
     }
     return kept;
 }

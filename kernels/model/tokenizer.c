@@ -34,14 +34,21 @@
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^" SPACES                \
     "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACES "]*[\\r\\n]+|[" SPACES "]+(?![^" SPACES "])|[" SPACES "]+"
 
+#define LLAMA3_PATTERN                                                                             \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^" SPACES           \
+    "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACES "]*[\\r\\n]+|[" SPACES "]+(?![^" SPACES "])|[" SPACES "]+"
+
 /* Each stage cuts the pieces of the one before: what matches, and what lies between matches. */
 static const struct pre_tokenizer {
     const char *name;
     const char *stages[STAGES_MAX];
+    bool whole_first; /* a piece that is a token is that token, whatever the merges say */
+    bool adds_bos;    /* unless the file says otherwise */
 } pre_tokenizers[] = {
-    {"gpt-2", {GPT2_PATTERN, NULL}},
-    {"smollm", {"\\p{N}", GPT2_PATTERN}},
-    {"qwen2", {QWEN2_PATTERN, NULL}},
+    {"gpt-2", {GPT2_PATTERN, NULL}, false, false},
+    {"smollm", {"\\p{N}", GPT2_PATTERN}, false, false},
+    {"qwen2", {QWEN2_PATTERN, NULL}, false, false},
+    {"llama-bpe", {LLAMA3_PATTERN, NULL}, true, true},
 };
 
 struct special {
@@ -55,6 +62,7 @@ struct tokenizer {
     uint32_t vocab;
     char *bytes; /* what `tokens` points into */
     pcre2_code *stages[STAGES_MAX];
+    const struct pre_tokenizer *pre;
     struct special *specials; /* sorted by first byte, then longest first */
     size_t special_count;
     uint32_t special_begin[257]; /* of each first byte */
@@ -256,6 +264,7 @@ static int compile_stages(struct builder *b)
     if (!found)
         return builder_fail(b, -ENOTSUP, "pre-tokenizer %.*s is not supported",
                             name.len > 32 ? 32 : (int)name.len, name.data);
+    b->t->pre = found;
     for (size_t i = 0; i < STAGES_MAX && found->stages[i]; i++) {
         int error;
         size_t offset;
@@ -281,15 +290,15 @@ static void read_ends(struct builder *b)
     static const char *const names[] = {"<|endoftext|>", "<|im_end|>", "<|eot_id|>"};
     tokenizer_t *t = b->t;
     uint32_t id;
-    bool wanted = false;
+    bool wanted = t->pre->adds_bos;
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         if (gguf_get_u32(b->file, keys[i], &id) == 0)
             add_stop(t, id);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         add_stop(t, tokenizer_special(t, names[i]));
     t->bos = TOKENIZER_NONE;
-    if (gguf_get_bool(b->file, "tokenizer.ggml.add_bos_token", &wanted) == 0 && wanted &&
-        gguf_get_u32(b->file, "tokenizer.ggml.bos_token_id", &id) == 0 && id < t->vocab)
+    (void)gguf_get_bool(b->file, "tokenizer.ggml.add_bos_token", &wanted);
+    if (wanted && gguf_get_u32(b->file, "tokenizer.ggml.bos_token_id", &id) == 0 && id < t->vocab)
         t->bos = id;
 }
 
@@ -351,6 +360,13 @@ static int encode_piece(struct encoder *e, const char *text, size_t len)
         return 0;
     if (len / e->t->longest > e->capacity - e->count)
         return -ENOBUFS;
+    if (e->t->pre->whole_first && e->count < e->capacity) {
+        const uint32_t id = bpe_find(&e->t->bpe, text, len);
+        if (id != UINT32_MAX) {
+            e->out[e->count++] = id;
+            return 0;
+        }
+    }
     int rc = bpe_encode(&e->t->bpe, &e->work, text, len, e->out + e->count, e->capacity - e->count,
                         &added);
     if (rc == 0)

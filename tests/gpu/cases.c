@@ -10,11 +10,13 @@ const struct gpu_case gpu_cases[] = {
     {"matvec/norm_parts", case_norm_parts, 6},
     {"matvec/swiglu", case_swiglu, 4},
     {"matvec/same_alone", case_same_alone, 4},
+    {"gemm", case_gemm, 1},
     {"rope", case_rope, 8},
     {"attend", case_attend, 6},
     {"attend/long", case_attend_long, 1},
     {"attend/same_alone", case_attend_alone, 3},
     {"swiglu", case_swiglu_apart, 2},
+    {"sample", case_sample, 8},
 };
 const uint32_t gpu_case_count = sizeof(gpu_cases) / sizeof(gpu_cases[0]);
 

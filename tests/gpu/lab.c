@@ -101,7 +101,7 @@ void *lab_upload(struct lab *lab, const void *data, size_t size_bytes)
 {
     void *memory = lab_device(lab, size_bytes);
     if (memory && size_bytes) {
-        lab_check(lab, device_copy_in(lab->device, memory, data, size_bytes), "device_copy_in");
+        lab_check(lab, device_copy(lab->device, memory, data, size_bytes), "device_copy");
         lab_check(lab, device_wait(lab->device), "device_wait");
     }
     return memory;
@@ -111,7 +111,7 @@ void lab_download(struct lab *lab, void *to, const void *from, size_t size_bytes
 {
     if (!lab_is_well(lab))
         return;
-    lab_check(lab, device_copy_out(lab->device, to, from, size_bytes), "device_copy_out");
+    lab_check(lab, device_copy(lab->device, to, from, size_bytes), "device_copy");
     lab_check(lab, device_wait(lab->device), "device_wait");
 }
 
@@ -163,6 +163,18 @@ static void settle_block(struct lab *lab, uint32_t type, float size, uint8_t *bl
     }
 }
 
+void lab_blocks(struct lab *lab, uint32_t type, float size, uint8_t *data, size_t size_bytes)
+{
+    uint32_t elements;
+    uint32_t block_bytes;
+    if (!gguf_tensor_block(type, &elements, &block_bytes))
+        return;
+    for (size_t i = 0; i < size_bytes; i++)
+        data[i] = (uint8_t)lab_random(lab);
+    for (size_t at = 0; at + block_bytes <= size_bytes; at += block_bytes)
+        settle_block(lab, type, size, data + at);
+}
+
 bool lab_matrix(struct lab *lab, uint32_t type, uint32_t rows, uint32_t cols, float size,
                 struct model_tensor *tensor, struct weights *on_device)
 {
@@ -172,10 +184,7 @@ bool lab_matrix(struct lab *lab, uint32_t type, uint32_t rows, uint32_t cols, fl
         return false;
     const size_t row_bytes = (size_t)cols / elements * block_bytes;
     uint8_t *data = lab_host(lab, rows * row_bytes);
-    for (size_t i = 0; i < rows * row_bytes; i++)
-        data[i] = (uint8_t)lab_random(lab);
-    for (size_t at = 0; at < rows * row_bytes; at += block_bytes)
-        settle_block(lab, type, size, data + at);
+    lab_blocks(lab, type, size, data, rows * row_bytes);
     *tensor = (struct model_tensor){
         .data = data, .type = type, .rows = rows, .cols = cols, .row_bytes = row_bytes};
     lab_check(lab, weights_layout(on_device, type, rows, cols), "weights_layout");

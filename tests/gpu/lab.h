@@ -60,6 +60,9 @@ void lab_download(struct lab *lab, void *to, const void *from, size_t size_bytes
 bool lab_matrix(struct lab *lab, uint32_t type, uint32_t rows, uint32_t cols, float size,
                 struct model_tensor *tensor, struct weights *on_device);
 
+/* Fills `size_bytes` (whole blocks) with random blocks whose weights are of about `size`. */
+void lab_blocks(struct lab *lab, uint32_t type, float size, uint8_t *data, size_t size_bytes);
+
 /* Every |got - want| <= tolerance * (1 + |want|); a value that is no number fails. */
 void lab_compare(struct lab *lab, const char *what, const float *got, const float *want,
                  size_t count, float tolerance);

@@ -174,6 +174,18 @@ static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);
 }
+static inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+static inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+static inline float __fdiv_rn(float a, float b)
+{
+    return a / b;
+}
 static inline float __fdividef(float a, float b)
 {
     return a / b;
@@ -218,7 +230,7 @@ enum {
     cudaErrorInvalidValue = EMU_INVALID_VALUE,
     cudaErrorMemoryAllocation = EMU_OUT_OF_MEMORY,
 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
 enum { cudaStreamCaptureModeThreadLocal = 1, cudaStreamNonBlocking = 1 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 

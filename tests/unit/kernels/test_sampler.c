@@ -200,6 +200,71 @@ START_TEST(test_distribution)
 }
 END_TEST
 
+/* Each rule by itself, written out; and order: repetition before what is taken off. */
+START_TEST(test_penalties)
+{
+    static uint32_t seen[(COUNT + 31) / 32];
+    const uint32_t history[] = {5, 7, 5, 999, 5, COUNT + 4, UINT32_MAX};
+    const struct sampler_params kinds[] = {
+        {.repetition = 1.5f},
+        {.presence = 0.7f},
+        {.frequency = 0.25f},
+        {.repetition = 2.0f, .presence = -0.5f, .frequency = 0.125f},
+    };
+    static const struct sampler_params off = {.repetition = 1.0f};
+    ck_assert(!sampler_has_penalties(&off));
+    for (size_t k = 0; k < 4; k++) {
+        float got[COUNT];
+        memcpy(got, logits, sizeof(got));
+        got[5] = 2.0f;
+        got[7] = -2.0f;
+        ck_assert(sampler_has_penalties(&kinds[k]));
+        sampler_penalise(&kinds[k], history, 7, got, COUNT, seen);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            const float times = i == 5 ? 3.0f : i == 7 || i == 999 ? 1.0f : 0.0f;
+            const float was = i == 5 ? 2.0f : i == 7 ? -2.0f : logits[i];
+            const float factor = kinds[k].repetition > 0 && times > 0 ? kinds[k].repetition : 1.0f;
+            float wanted = was > 0 ? was / factor : was * factor;
+            wanted -= times > 0 ? kinds[k].presence : 0.0f;
+            wanted -= times * kinds[k].frequency;
+            ck_assert_float_eq_tol(got[i], wanted, 1e-6f);
+        }
+    }
+    for (size_t i = 0; i < sizeof(seen) / sizeof(seen[0]); i++)
+        ck_assert_uint_eq(seen[i], 0);
+}
+END_TEST
+
+START_TEST(test_probabilities)
+{
+    struct sampler_candidate best[20];
+    double sum = 0;
+    double total = 0;
+    for (size_t i = 0; i < COUNT; i++)
+        sum += exp((double)logits[i]);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const double got = sampler_log_probability(logits, COUNT, i);
+        ck_assert_double_eq_tol(got, (double)logits[i] - log(sum), 1e-6);
+        total += exp(got);
+    }
+    ck_assert_double_eq_tol(total, 1.0, 1e-6);
+    float odd[4] = {1.0f, NAN, -INFINITY, 1.0f};
+    ck_assert_double_eq_tol(sampler_log_probability(odd, 4, 3), -log(2), 1e-9);
+    ck_assert(isinf(sampler_log_probability(odd, 4, 1)) &&
+              isinf(sampler_log_probability(odd, 4, 9)));
+    ck_assert_uint_eq(sampler_likeliest(odd, 4, best, 20), 2);
+    ck_assert(best[0].id == 0 && best[1].id == 3);
+    ck_assert_uint_eq(sampler_likeliest(logits, COUNT, best, 20), 20);
+    for (size_t i = 0; i < 20; i++) {
+        size_t above = 0;
+        for (size_t j = 0; j < COUNT; j++)
+            above += logits[j] > best[i].weight;
+        ck_assert_uint_eq(above, i);
+    }
+    ck_assert_uint_eq(sampler_likeliest(logits, COUNT, best, 0), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("sampler");
@@ -215,6 +280,8 @@ int main(void)
     tcase_add_test(tcase, test_top_k_then_p);
     tcase_add_test(tcase, test_min_p);
     tcase_add_test(tcase, test_distribution);
+    tcase_add_test(tcase, test_penalties);
+    tcase_add_test(tcase, test_probabilities);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -2,6 +2,7 @@
 /* Tests of kernels/model/tokenizer.c, bpe.c and chat.c over a small vocabulary. */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +196,86 @@ START_TEST(test_unknown_template)
 }
 END_TEST
 
+/* Another kind of vocabulary and template. */
+static void open_kind(enum tiny_chat kind, struct chat *chat)
+{
+    struct tiny_shape shape = tiny_default;
+    size_t size;
+    char why[128];
+    teardown();
+    shape.chat = kind;
+    data = tiny_write(&shape, &size);
+    ck_assert_int_eq(gguf_open_memory(&file, data, size, why, sizeof(why)), 0);
+    ck_assert_msg(tokenizer_create(&tokenizer, file, why, sizeof(why)) == 0, "%s", why);
+    ck_assert_msg(chat_init(chat, file, tokenizer, why, sizeof(why)) == 0, "%s", why);
+}
+
+/* Special tokens as {number}, the rest as text. */
+static const char *spelled(const uint32_t *ids, size_t count)
+{
+    static char out[1024];
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] >= TINY_END)
+            len += (size_t)snprintf(out + len, sizeof(out) - len, "{%u}", ids[i]);
+        else
+            len += tokenizer_decode(tokenizer, &ids[i], 1, out + len, sizeof(out) - len);
+    }
+    out[len] = 0;
+    return out;
+}
+
+START_TEST(test_llama3)
+{
+    static const struct chat_message talk[] = {{CHAT_SYSTEM, " the\n", 5},
+                                               {CHAT_USER, "\nhello <|eot_id|>", 17},
+                                               {CHAT_ASSISTANT, "he", 2}};
+    struct chat chat;
+    uint32_t ids[256];
+    size_t count;
+    open_kind(TINY_LLAMA3, &chat);
+    ck_assert_int_eq(chat_encode(&chat, talk, 3, ids, 256, &count), 0);
+    ck_assert_str_eq(
+        spelled(ids, count),
+        "{275}{276}system{277}\n\nCutting Knowledge Date: December 2023\nToday Date: 26 "
+        "Jul 2024\n\nthe{278}{276}user{277}\n\nhello <|eot_id|>{278}{276}assistant{277}"
+        "\n\nhe{278}{276}assistant{277}\n\n");
+    ck_assert_int_eq(chat_encode(&chat, talk + 1, 1, ids, 256, &count), 0);
+    ck_assert_str_eq(
+        spelled(ids, count),
+        "{275}{276}system{277}\n\nCutting Knowledge Date: December 2023\nToday Date: 26 "
+        "Jul 2024\n\n{278}{276}user{277}\n\nhello <|eot_id|>{278}{276}assistant{277}"
+        "\n\n");
+    ck_assert_uint_eq(tokenizer_bos(tokenizer), TINY_BEGIN);
+    ck_assert(tokenizer_is_stop(tokenizer, TINY_EOT));
+    /* Numbers go in threes, cut from the left; a piece that is a token needs no merges. */
+    ck_assert_int_eq(tokenizer_encode(tokenizer, "1234", 4, 0, ids, 256, &count), 0);
+    ck_assert_uint_eq(count, 3);
+    ck_assert_int_eq(tokenizer_encode(tokenizer, "HE'LL", 5, 0, ids, 256, &count), 0);
+    ck_assert_uint_eq(count, 5);
+}
+END_TEST
+
+START_TEST(test_thinking)
+{
+    static const char thought[] = "<think>\nt\n</think>\n\nhe";
+    const struct chat_message talk[] = {
+        {CHAT_USER, "t", 1}, {CHAT_ASSISTANT, thought, strlen(thought)}, {CHAT_USER, "the", 3}};
+    struct chat chat;
+    uint32_t ids[256];
+    size_t count;
+    open_kind(TINY_QWEN3, &chat);
+    ck_assert_int_eq(chat_encode(&chat, talk, 3, ids, 256, &count), 0);
+    ck_assert_str_eq(spelled(ids, count),
+                     "{273}user\nt{274}\n{273}assistant\nhe{274}\n{273}user\nthe{274}\n"
+                     "{273}assistant\n");
+    chat.no_thinking = true;
+    ck_assert_int_eq(chat_encode(&chat, talk, 1, ids, 256, &count), 0);
+    ck_assert_str_eq(spelled(ids, count), "{273}user\nt{274}\n{273}assistant\n{275}\n\n{276}\n\n");
+    ck_assert_uint_eq(tokenizer_bos(tokenizer), TOKENIZER_NONE);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tokenizer");
@@ -208,6 +289,8 @@ int main(void)
     tcase_add_test(tcase, test_long_piece);
     tcase_add_test(tcase, test_chat);
     tcase_add_test(tcase, test_unknown_template);
+    tcase_add_test(tcase, test_llama3);
+    tcase_add_test(tcase, test_thinking);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

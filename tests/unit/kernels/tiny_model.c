@@ -30,11 +30,58 @@ static const char *const merges[] = {"h e",          "l l", "he ll", "hell o", "
                                      "y z",          "x y", "yz w",  "x yz"};
 #define MERGES (sizeof(merges) / sizeof(merges[0]))
 static const char *const specials[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-static const char chat_template[] =
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nBe brief<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + "
-    "message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+#define EXTRAS_MAX 4u
+
+/* What depends on the kind of chat; templates are cut down to what is looked at. */
+static const struct kind {
+    const char *pre;
+    const char *extras[EXTRAS_MAX];
+    uint32_t extra_type; /* GGUF's: control or user-defined */
+    uint32_t stop;
+    const char *template;
+} kinds[] = {
+    [TINY_CHATML] =
+        {"smollm",
+         {NULL},
+         3,
+         TINY_IM_END,
+         "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+         "{{ '<|im_start|>system\nBe brief<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + "
+         "message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"},
+    [TINY_LLAMA3] = {"llama-bpe",
+                     {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+                      "<|eot_id|>"},
+                     3,
+                     TINY_EOT,
+                     "{{ bos_token }}{{ '<|start_header_id|>system<|end_header_id|>\n\n' }}"
+                     "{{ 'Cutting Knowledge Date: December 2023\n' }}{{ content | trim + "
+                     "'<|eot_id|>' }}{% if add_generation_prompt %}"},
+    [TINY_QWEN3] = {"qwen2",
+                    {"<think>", "</think>"},
+                    4,
+                    TINY_IM_END,
+                    "{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}"
+                    "{% if add_generation_prompt %}{% if enable_thinking is false %}"},
+};
+
+static const struct kind *kind_of(const struct tiny_shape *s)
+{
+    return &kinds[s->chat];
+}
+
+static uint32_t extras_of(const struct tiny_shape *s)
+{
+    uint32_t count = 0;
+    while (count < EXTRAS_MAX && kind_of(s)->extras[count])
+        count++;
+    return count;
+}
+
+static uint32_t vocab_of(const struct tiny_shape *s)
+{
+    return TINY_VOCAB + extras_of(s);
+}
 
 struct writer {
     uint8_t *data;
@@ -145,11 +192,12 @@ static size_t byte_char(uint32_t byte, char out[2])
     return 2;
 }
 
-static void put_vocabulary(struct writer *w)
+static void put_vocabulary(struct writer *w, const struct tiny_shape *s)
 {
+    const struct kind *kind = kind_of(s);
     kv_str(w, "tokenizer.ggml.model", "gpt2");
-    kv_str(w, "tokenizer.ggml.pre", "smollm");
-    kv_array(w, "tokenizer.ggml.tokens", GGUF_STRING, TINY_VOCAB);
+    kv_str(w, "tokenizer.ggml.pre", kind->pre);
+    kv_array(w, "tokenizer.ggml.tokens", GGUF_STRING, vocab_of(s));
     for (uint32_t b = 0; b < 256; b++) {
         char c[2];
         put_bytes(w, c, byte_char(b, c));
@@ -163,16 +211,19 @@ static void put_vocabulary(struct writer *w)
     }
     for (size_t i = 0; i < 3; i++)
         put_str(w, specials[i]);
-    kv_array(w, "tokenizer.ggml.token_type", GGUF_I32, TINY_VOCAB);
-    for (uint32_t i = 0; i < TINY_VOCAB; i++)
-        put_u32(w, i < TINY_END ? 1 : 3);
+    for (size_t i = 0; i < extras_of(s); i++)
+        put_str(w, kind->extras[i]);
+    kv_array(w, "tokenizer.ggml.token_type", GGUF_I32, vocab_of(s));
+    for (uint32_t i = 0; i < vocab_of(s); i++)
+        put_u32(w, i < TINY_END ? 1 : i < TINY_VOCAB ? 3 : kind->extra_type);
     kv_array(w, "tokenizer.ggml.merges", GGUF_STRING, MERGES);
     for (size_t i = 0; i < MERGES; i++)
         put_str(w, merges[i]);
-    kv_u32(w, "tokenizer.ggml.eos_token_id", TINY_IM_END);
-    kv_str(w, "tokenizer.chat_template", chat_template);
+    kv_u32(w, "tokenizer.ggml.eos_token_id", kind->stop);
+    kv_u32(w, "tokenizer.ggml.bos_token_id", TINY_BEGIN);
+    kv_str(w, "tokenizer.chat_template", kind->template);
 }
-#define VOCABULARY_KVS 7u
+#define VOCABULARY_KVS 8u
 
 static const char *arch_of(const struct tiny_shape *s)
 {
@@ -272,10 +323,10 @@ static size_t list_tensors(const struct tiny_shape *s, struct entry *out)
 {
     const uint32_t width = width_of(s);
     size_t n = 0;
-    out[n++] = entry("token_embd", s->embedding_type, width, TINY_VOCAB);
+    out[n++] = entry("token_embd", s->embedding_type, width, vocab_of(s));
     out[n++] = entry("output_norm", GGUF_TENSOR_F32, width, 1);
     if (s->untied)
-        out[n++] = entry("output", s->type, width, TINY_VOCAB);
+        out[n++] = entry("output", s->type, width, vocab_of(s));
     if (s->rope_factors)
         out[n++] = entry("rope_freqs", GGUF_TENSOR_F32, s->head_width / 2, 1);
     for (uint32_t l = 0; l < s->layers; l++)
@@ -367,7 +418,7 @@ static void write_all(struct writer *w, const struct tiny_shape *s)
     put_u64(w, count);
     put_u64(w, size_kvs(s) + VOCABULARY_KVS);
     put_sizes(w, s);
-    put_vocabulary(w);
+    put_vocabulary(w, s);
     for (size_t i = 0; i < count; i++) {
         put_str(w, entries[i].name);
         put_u32(w, entries[i].rows == 1 ? 1 : 2);

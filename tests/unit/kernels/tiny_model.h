@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum tiny_chat { TINY_CHATML, TINY_LLAMA3, TINY_QWEN3 };
+
 struct tiny_shape {
     uint64_t seed;
     uint32_t type; /* enum gguf_tensor_type of the matrices */
@@ -21,6 +23,7 @@ struct tiny_shape {
     const char *scaling; /* of RoPE: NULL = none, "linear", "yarn"; by 4, from a context / 4 */
     int rope_factors;    /* with rope_freqs.weight */
     uint32_t width;      /* of the stream; 0 = heads * head_width */
+    enum tiny_chat chat; /* pre-tokenizer, special tokens and template */
 };
 
 /* A shape that exercises everything: GQA, quantised matrices, more rows than a tile divides. */
@@ -31,6 +34,14 @@ extern const struct tiny_shape tiny_default;
 #define TINY_END      272u /* <|endoftext|> */
 #define TINY_IM_START 273u
 #define TINY_IM_END   274u
+
+/* Behind them, with TINY_LLAMA3 or TINY_QWEN3: */
+#define TINY_BEGIN     275u /* <|begin_of_text|> */
+#define TINY_HEADER    276u /* <|start_header_id|> */
+#define TINY_HEADED    277u /* <|end_header_id|> */
+#define TINY_EOT       278u /* <|eot_id|> */
+#define TINY_THINK     275u /* <think> */
+#define TINY_THINK_END 276u /* </think> */
 
 /* The file's bytes; malloc()ed. */
 uint8_t *tiny_write(const struct tiny_shape *shape, size_t *size);

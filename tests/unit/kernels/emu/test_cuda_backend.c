@@ -140,13 +140,19 @@ static void run_both(struct scene *s, uint32_t steps, float tolerance)
 }
 
 static const struct tiny_shape shapes[] = {
-    {1, GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q8_0, 2, 6, 2, 16, 160, 128, 0, NULL, NULL, 0, 0},
-    {2, GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, 2, 4, 4, 8, 96, 128, 1, "qwen2", NULL, 0, 0},
-    {3, GGUF_TENSOR_F16, GGUF_TENSOR_F32, 2, 6, 3, 12, 83, 128, 0, "qwen3", NULL, 0, 48},
-    {4, GGUF_TENSOR_Q4_0, GGUF_TENSOR_Q4_0, 1, 9, 1, 32, 64, 128, 1, NULL, "yarn", 0, 0},
-    {5, GGUF_TENSOR_BF16, GGUF_TENSOR_BF16, 1, 3, 3, 20, 52, 128, 0, NULL, NULL, 1, 0},
-    {6, GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q6_K, 1, 8, 2, 32, 256, 128, 0, NULL, "linear", 0, 0},
-    {7, GGUF_TENSOR_Q6_K, GGUF_TENSOR_Q4_K, 1, 4, 2, 64, 256, 128, 1, "qwen3", NULL, 0, 0},
+    {1, GGUF_TENSOR_Q4_1, GGUF_TENSOR_Q8_0, 2, 6, 2, 16, 160, 128, 0, NULL, NULL, 0, 0,
+     TINY_CHATML},
+    {2, GGUF_TENSOR_Q8_0, GGUF_TENSOR_F16, 2, 4, 4, 8, 96, 128, 1, "qwen2", NULL, 0, 0,
+     TINY_CHATML},
+    {3, GGUF_TENSOR_F16, GGUF_TENSOR_F32, 2, 6, 3, 12, 83, 128, 0, "qwen3", NULL, 0, 48,
+     TINY_CHATML},
+    {4, GGUF_TENSOR_Q4_0, GGUF_TENSOR_Q4_0, 1, 9, 1, 32, 64, 128, 1, NULL, "yarn", 0, 0,
+     TINY_CHATML},
+    {5, GGUF_TENSOR_BF16, GGUF_TENSOR_BF16, 1, 3, 3, 20, 52, 128, 0, NULL, NULL, 1, 0, TINY_CHATML},
+    {6, GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q6_K, 1, 8, 2, 32, 256, 128, 0, NULL, "linear", 0, 0,
+     TINY_CHATML},
+    {7, GGUF_TENSOR_Q6_K, GGUF_TENSOR_Q4_K, 1, 4, 2, 64, 256, 128, 1, "qwen3", NULL, 0, 0,
+     TINY_CHATML},
 };
 #define SHAPES ((int)(sizeof(shapes) / sizeof(shapes[0])))
 
