@@ -124,9 +124,10 @@ static void local_facts(struct members_facts *facts, void *user)
 static json_t *nic_status(const struct nic *nic)
 {
     struct nic_facts facts = nic_facts(nic);
-    json_t *status = json_pack("{s:s, s:s, s:s, s:i, s:I}", "driver", facts.driver, "wait",
-                               facts.wait, "steering", facts.steering, "mtu", (int)facts.mtu,
-                               "chained", (json_int_t)facts.chained);
+    json_t *status =
+        json_pack("{s:s, s:s, s:s, s:i, s:s, s:I, s:I}", "driver", facts.driver, "wait", facts.wait,
+                  "steering", facts.steering, "mtu", (int)facts.mtu, "sums", facts.sums, "summed",
+                  (json_int_t)facts.summed, "chained", (json_int_t)facts.chained);
     if (facts.whole) {
         json_object_set_new(status, "to_kernel", json_integer((json_int_t)facts.to_kernel));
         json_object_set_new(status, "from_kernel", json_integer((json_int_t)facts.from_kernel));

@@ -183,9 +183,11 @@ static struct client_port *find(const struct local *local, const struct route_pa
 /* As if it were sent: for those who watch. */
 static void show_headers(const struct route_core *core, struct route_packet *p)
 {
+    struct route_host from = core->host;
     struct route_hop to = {.port_be = 0};
     to.addr = receiver_of(p, &to.port_be);
-    packet_compose(p, &core->host, &to);
+    from.port_sums = false; /* no port sees it */
+    packet_compose(p, &from, &to);
 }
 
 void local_deliver(struct local *local, struct route_core *core, struct route_packet *packets,

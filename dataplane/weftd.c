@@ -182,6 +182,7 @@ static struct route_host host_of(const struct weftd *d)
         .vlan_be = htons((uint16_t)d->config->nic.vlan),
         .addr = four ? addr_v4(&self->address) : addr_v4(other),
         .addr6 = four ? *other : self->address,
+        .port_sums = nic_sums(d->nic),
     };
     nic_mac(d->nic, host.mac);
     return host;

@@ -18,8 +18,8 @@
 #include "dataplane/flow/window.h"
 #include "schemas/base/clock.h"
 
-#define CC_WINDOW_MAX_BYTES (8u << 20) /* 150 ms at 450 Mbit/s */
-#define CC_WINDOW_MIN_BYTES (4u * WEFT_DATAGRAM_MAX)
+#define CC_WINDOW_MAX_BYTES (8u << 20)                /* 150 ms at 450 Mbit/s */
+#define CC_WINDOW_MIN_BYTES (16u * WEFT_DATAGRAM_MAX) /* what comes without permission, too */
 #define CC_STEP_BYTES       16384u /* news for the sender at least so often: bursts stay short */
 #define CC_TARGET_NS        (10 * NS_PER_MS) /* of queueing delay */
 #define CC_BASE_NS          (10 * NS_PER_S)  /* how long the shortest round trip is remembered */

@@ -42,6 +42,8 @@ struct nic {
     struct rte_mempool *pool;
     uint32_t resting; /* buffers that the driver took when it started */
     _Atomic uint64_t chained;
+    _Atomic uint64_t summed;
+    bool sums; /* the port ends UDP checksums */
     uint32_t queues;
     int wait_fds[NIC_LCORES_MAX]; /* of queue i: readable when packets wait; the driver's own */
     bool can_wait;
@@ -74,6 +76,16 @@ static void ask_for_rss(const struct nic *nic, struct rte_eth_conf *conf)
     }
 }
 
+/* Leaves UDP checksums of own datagrams to the port where it offers that. Relayed ones have theirs,
+ * updated, so that damage stays visible. */
+static void ask_for_sums(struct nic *nic, struct rte_eth_conf *conf)
+{
+    struct rte_eth_dev_info info;
+    nic->sums = nic->driver.whole && rte_eth_dev_info_get(nic->port, &info) == 0 &&
+                (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
+    conf->txmode.offloads |= nic->sums ? RTE_ETH_TX_OFFLOAD_UDP_CKSUM : 0;
+}
+
 static int port_configure(struct nic *nic)
 {
     struct rte_eth_conf conf = {.intr_conf.rxq = 1};
@@ -81,6 +93,7 @@ static int port_configure(struct nic *nic)
     uint16_t rx = RX_DESCRIPTORS;
     uint16_t tx = TX_DESCRIPTORS;
     ask_for_rss(nic, &conf);
+    ask_for_sums(nic, &conf);
     /* Not every driver has receive interrupts; some refuse the configuration, others ignore it. */
     int rc = rte_eth_dev_configure(nic->port, queues, queues, &conf);
     if (rc != 0) {
@@ -203,8 +216,10 @@ int nic_create(struct nic **out, const struct nic_options *options)
     driver_started(&nic->driver);
     find_wait_fds(nic);
     struct nic_facts facts = nic_facts(nic);
-    LOG_INFO("port started driver=%s interface=%s mtu=%u lcores=%u wait=\"%s\" steering=\"%s\"",
-             facts.driver, options->interface, facts.mtu, nic->queues, facts.wait, facts.steering);
+    LOG_INFO("port started driver=%s interface=%s mtu=%u lcores=%u wait=\"%s\" steering=\"%s\" "
+             "sums=%s",
+             facts.driver, options->interface, facts.mtu, nic->queues, facts.wait, facts.steering,
+             facts.sums);
     *out = nic;
     return 0;
 }
@@ -218,6 +233,8 @@ struct nic_facts nic_facts(const struct nic *nic)
                                    : "timer",
         .steering = nic->driver.whole ? nic->steering : driver_steering(nic->driver.kind),
         .mtu = nic->driver.mtu,
+        .sums = nic->sums ? "port" : "software",
+        .summed = atomic_load_explicit(&nic->summed, memory_order_relaxed),
         .chained = atomic_load_explicit(&nic->chained, memory_order_relaxed),
         .whole = nic->exception != NULL,
     };
@@ -264,6 +281,21 @@ void nic_mac(const struct nic *nic, uint8_t mac[6])
     memset(&addr, 0, sizeof(addr));
     rte_eth_macaddr_get(nic->port, &addr);
     memcpy(mac, addr.addr_bytes, sizeof(addr.addr_bytes));
+}
+
+bool nic_sums(const struct nic *nic)
+{
+    return nic->sums;
+}
+
+/* Where the headers are that the port needs to know, and that a sum is missing. */
+static void leave_sum(const struct route_packet *p, struct rte_mbuf *buf)
+{
+    bool six = packet_is_ip6(p);
+    uint32_t ip_offset = six ? ROUTE_IPV6_OFFSET : ROUTE_IPV4_OFFSET;
+    buf->l2_len = (ip_offset - p->start) & 0x7fu; /* 7 bits */
+    buf->l3_len = six ? sizeof(struct route_ipv6) : sizeof(struct route_ipv4);
+    buf->ol_flags = RTE_MBUF_F_TX_UDP_CKSUM | (six ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4);
 }
 
 /* Returns how many were sent; the others are freed. */
@@ -364,6 +396,7 @@ uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
 {
     struct rte_mbuf *bufs[2 * BURST_MAX];
     uint16_t used = 0;
+    uint32_t summed = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct rte_mbuf *buf = packets[i].buffer;
         if (packets[i].action == ROUTE_GONE) {
@@ -376,7 +409,15 @@ uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
         buf->data_off = (uint16_t)((char *)packet_ether(&packets[i]) - (char *)buf->buf_addr);
         buf->data_len = (uint16_t)packets[i].len;
         buf->pkt_len = packets[i].len;
+        buf->ol_flags = 0;
+        if (nic->sums && packets[i].own) {
+            leave_sum(&packets[i], buf);
+            summed++;
+        }
         bufs[used++] = buf;
+    }
+    if (summed != 0) {
+        atomic_fetch_add_explicit(&nic->summed, summed, memory_order_relaxed);
     }
     return (uint32_t)(used - send_all(nic, (uint16_t)queue, bufs, used));
 }

@@ -46,6 +46,8 @@ struct nic_facts {
     const char *wait;     /* what a sleeping lcore is woken by */
     const char *steering; /* who keeps frames away that are not the data port's */
     uint32_t mtu;
+    const char *sums;     /* who ends the UDP checksums of what this node writes */
+    uint64_t summed;      /* datagrams whose checksum was left to the port */
     uint64_t chained;     /* frames larger than a buffer, let go of */
     bool whole;           /* the rest is of a NIC taken whole (exception.h) */
     uint64_t to_kernel;   /* frames */
@@ -55,6 +57,9 @@ struct nic_facts {
 struct nic_facts nic_facts(const struct nic *nic);
 
 void nic_mac(const struct nic *nic, uint8_t mac[6]);
+
+/* Does the port end UDP checksums? Then the host's `port_sums` must say so (packet.h). */
+bool nic_sums(const struct nic *nic);
 
 /* Runs `fn` on lcore 1..; nic_join() waits for all of them. */
 int nic_launch(struct nic *nic, uint32_t lcore, int (*fn)(void *arg), void *arg);
