@@ -94,7 +94,8 @@ class Toys:
             self.start(name)
 
     def start(self, name):
-        command = [self.program, self.mesh.node(name)["port"], TOY, str(TOY_STEP_MS)]
+        command = [self.program, self.mesh.node(name)["port"], TOY, str(TOY_STEP_MS),
+                   self.log(name)]
 
         def attached():
             # A node is busy as long as it still ends what a lost worker has left.
@@ -104,6 +105,15 @@ class Toys:
                                                       stderr=subprocess.DEVNULL)
             return self.mesh.room(name)
         wait_until(attached, READY_S, f"the toy worker of {name} attached")
+
+    def log(self, name):
+        return f"{self.mesh.folder}/{name}/toy.log"
+
+    def told(self, name, what):
+        """When the worker was given jobs, or told to stop: seconds on the monotonic clock."""
+        with open(self.log(name), encoding="utf-8") as file:
+            lines = [line.split() for line in file]
+        return [int(ns) / 1e9 for word, ns in lines if word == what]
 
     def pid(self, name):
         return self.workers[name].pid
@@ -328,6 +338,52 @@ def run_kinds(mesh, toy, tokens, names, count):
 def toys(mesh, quick):
     """Every way to cut an answer, at a random token: the answer goes on elsewhere."""
     return run_kinds(mesh, True, 60, KINDS, 2 if quick else 4)
+
+
+def hedged_ask(bed, stuck):
+    """One request that may be hedged, its worker's model standing still or not: how it ended, and
+    how long behind the first token the loser was told, in ms."""
+    if stuck:
+        KINDS["stalled"].strike(bed, bed.home)
+    before = len(bed.workers.told(bed.home, "cancel"))
+    first = []
+    text, status, result = bed.asker.ask(bed.query("greedy") | {"hedge": True}, 1,
+                                         lambda: first.append(time.monotonic()))
+    check(status == "ok" and text == bed.clean["greedy"], "not the answer:", status, result)
+    check(result["failovers"] == 0, "lost instead of hedged:", result)
+    told_ms = None
+    if stuck:
+        check(result["hedged"] and result["node"] != bed.home, "not served by the other:", result)
+        told = wait_until(lambda: bed.workers.told(bed.home, "cancel")[before:], READY_S,
+                          "the loser is told to stop")
+        told_ms = (told[0] - first[0]) * 1e3
+        KINDS["stalled"].heal(bed, bed.home)
+        bed.ready()
+    return result, told_ms
+
+
+@case("streams/hedge", TOYS, dirty=True)
+def hedge(mesh, quick):
+    """No token by the usual p95: a second copy elsewhere answers, the loser is told to stop at
+    once, and all that costs one request in twenty at most."""
+    count, every = (100, 25) if quick else (300, 30)
+    with test_bed(mesh, True, 8) as bed:
+        for _ in range(25):  # what is usual has to be known first
+            bed.asker.ask(bed.query("greedy"))
+        jobs = sum(len(bed.workers.told(name, "job")) for name in SERVERS)
+        waits, told, hedged = [], [], 0
+        for number in range(count):
+            stuck = number % every == every - 1
+            result, told_ms = hedged_ask(bed, stuck)
+            hedged += result["hedged"]
+            if stuck:
+                waits.append(result["first_token_us"] / 1e3)
+                told.append(told_ms)
+        extra = sum(len(bed.workers.told(name, "job")) for name in SERVERS) - jobs - count
+    check(extra <= count / 20 + 5, "more than one request in twenty was asked twice:", extra)
+    return (f"{count} requests, {hedged} hedged, {100 * extra / count:.1f} % extra load; "
+            f"stuck ones: first token after {statistics.median(waits):.0f} ms "
+            f"(median of {len(waits)}), loser told {max(told):.1f} ms behind it at most")
 
 
 @case("streams/model", REAL, dirty=True)

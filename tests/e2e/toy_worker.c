@@ -3,9 +3,10 @@
  * scripts/stream-trials. Its words follow from the prompt, the seed and all words before, so that
  * an answer that went on elsewhere shows any token that is missing, wrong or given twice.
  *
- *   toy_worker PORT_SOCKET MODEL MS_PER_STEP
+ *   toy_worker PORT_SOCKET MODEL MS_PER_STEP [LOG]
  *   SIGUSR1   the model stands still, the worker answers; again: it goes on
  *   SIGUSR2   every other frame is malformed from now on; again: they are right
+ *   LOG       a file for a line `job NS` or `cancel NS` each, on CLOCK_MONOTONIC
  */
 #include <poll.h>
 #include <signal.h>
@@ -27,6 +28,7 @@ static struct toy {
 static weft_load_t load = {.room = ROOM, .steps = 1};
 static volatile sig_atomic_t still, garbles;
 static uint32_t frames;
+static FILE *told; /* NULL = nobody wants to know */
 
 static void on_signal(int number)
 {
@@ -46,6 +48,14 @@ static uint64_t mix(uint64_t a, uint64_t b)
 static uint32_t token_next(const struct toy *t)
 {
     return (uint32_t)mix(t->hash, 1) & 0xffff;
+}
+
+static void tell(const char *what)
+{
+    if (told != NULL) {
+        fprintf(told, "%s %llu\n", what, (unsigned long long)clock_now_ns());
+        fflush(told);
+    }
 }
 
 static int on_job(weft_worker_t *w, weft_job_t *job, const weft_job_view_t *view, void *user)
@@ -69,6 +79,7 @@ static int on_job(weft_worker_t *w, weft_job_t *job, const weft_job_view_t *view
     }
     weft_job_set_user(job, t);
     load.room--;
+    tell("job");
     return 0;
 }
 
@@ -83,6 +94,7 @@ static void end(struct toy *t, int status, int finish)
 static void on_cancel(weft_worker_t *w, weft_job_t *job, void *user)
 {
     (void)w, (void)user;
+    tell("cancel");
     end(weft_job_user(job), WEFT_E_CANCELLED, WEFT_FINISH_CANCELLED);
 }
 
@@ -129,10 +141,11 @@ static int wait_ms(const weft_worker_t *w, uint64_t next_ns)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) {
-        fprintf(stderr, "usage: %s PORT_SOCKET MODEL MS_PER_STEP\n", argv[0]);
+    if (argc != 4 && argc != 5) {
+        fprintf(stderr, "usage: %s PORT_SOCKET MODEL MS_PER_STEP [LOG]\n", argv[0]);
         return 2;
     }
+    told = argc == 5 ? fopen(argv[4], "a") : NULL;
     signal(SIGUSR1, on_signal);
     signal(SIGUSR2, on_signal);
     uint64_t step_ns = strtoull(argv[3], NULL, 10) * NS_PER_MS;

@@ -303,6 +303,21 @@ START_TEST(long_ways_are_filled)
 }
 END_TEST
 
+/* A machine whose scheduler adds up to 20 ms looks like a queue that never ends: the least window
+ * keeps a prompt going. */
+START_TEST(jitter_does_not_starve)
+{
+    struct exchange_config c = base_config(&cc_delay, 0, MS / 2);
+    c.delay_max_ns = 20 * MS;
+    c.prompt_bytes = 4u << 20;
+    struct exchange *x = exchange_create(&c);
+    exchange_play(x, LIMIT_NS);
+    check_complete(x);
+    ck_assert_uint_lt(x->job_ns[0] - T0, 5 * NS_PER_S);
+    exchange_destroy(x);
+}
+END_TEST
+
 /* A queue shorter than the target: loss is all there is to see. */
 START_TEST(shallow_queue_is_survived)
 {
@@ -406,6 +421,7 @@ int main(void)
     tcase_add_test(t, loss_fills_path_and_queue);
     tcase_add_test(t, random_loss_does_not_collapse_delay);
     tcase_add_test(t, long_ways_are_filled);
+    tcase_add_test(t, jitter_does_not_starve);
     tcase_add_test(t, shallow_queue_is_survived);
     tcase_add_test(t, marks_are_heeded);
     tcase_add_test(t, two_flows_share);
