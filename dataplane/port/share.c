@@ -108,6 +108,8 @@ void port_refuse(int socket_fd, int status)
         .size = sizeof(welcome),
         .status = status,
     };
+    char hello; /* unread it would turn the answer into a reset */
+    (void)!recv(socket_fd, &hello, sizeof(hello), MSG_DONTWAIT);
     (void)send_welcome(socket_fd, &welcome, NULL, 0);
     close(socket_fd);
 }

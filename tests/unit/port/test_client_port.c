@@ -205,6 +205,23 @@ START_TEST(bad_hellos_are_refused)
 }
 END_TEST
 
+/* Whoever is one too many is told so, its hello read or not. */
+START_TEST(refusals_arrive)
+{
+    const struct port_client_hello hello = good_hello();
+    struct port_welcome welcome = {0};
+    int pair[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+    ck_assert_int_eq(send(pair[1], &hello, sizeof(hello), 0), sizeof(hello));
+    ck_assert_int_eq(port_kind(pair[0]), PORT_KIND_CLIENT);
+    port_refuse(pair[0], -EBUSY);
+    ck_assert_int_eq(recv(pair[1], &welcome, sizeof(welcome), 0), sizeof(welcome));
+    ck_assert_int_eq(welcome.status, -EBUSY);
+    ck_assert_int_eq(recv(pair[1], &welcome, sizeof(welcome), 0), 0);
+    close(pair[1]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("client_port");
@@ -214,6 +231,7 @@ int main(void)
     tcase_add_test(tc, sleeping_client_is_woken_once);
     tcase_add_test(tc, waking_never_waits);
     tcase_add_test(tc, bad_hellos_are_refused);
+    tcase_add_test(tc, refusals_arrive);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
