@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/expand.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/ref.h"
 #include "tests/gpu/cases.h"
@@ -22,19 +23,23 @@ struct cache {
     size_t image_bytes;
 };
 
+/* To the nearest half, ties to even; beyond the largest: infinity. */
 static uint16_t to_half(float value)
 {
-    const _Float16 half = (_Float16)value;
-    uint16_t bits;
-    memcpy(&bits, &half, sizeof(bits));
-    return bits;
-}
-
-static float from_half(uint16_t bits)
-{
-    _Float16 half;
-    memcpy(&half, &bits, sizeof(half));
-    return (float)half;
+    uint32_t bits, sign;
+    memcpy(&bits, &value, sizeof(bits));
+    sign = bits >> 16 & 0x8000u;
+    bits &= 0x7fffffffu;
+    if (bits >= 0x47800000u) { /* 65,536 */
+        return (uint16_t)(sign | 0x7c00u);
+    }
+    if (bits < 0x38800000u) { /* 2^-14: the sum's last bit is that of a subnormal half */
+        const float sum = fabsf(value) + 0.5f;
+        memcpy(&bits, &sum, sizeof(bits));
+        return (uint16_t)(sign | (bits - 0x3f000000u));
+    }
+    bits += (15u << 23) - (127u << 23) + 0xfffu + (bits >> 13 & 1u);
+    return (uint16_t)(sign | bits >> 13);
 }
 
 /* Every slot gets pages of its own, in random order; one page stays nobody's. */
@@ -80,7 +85,7 @@ static void store(struct cache *c, struct op_row row, uint32_t is_value, uint32_
         if (c->kv.is_half) {
             const uint16_t bits = to_half(values[i]);
             memcpy(c->image + (at + i) * 2, &bits, sizeof(bits));
-            values[i] = from_half(bits);
+            values[i] = cpu_half_to_float(bits);
         } else {
             memcpy(c->image + (at + i) * 4, &values[i], sizeof(float));
         }
@@ -172,8 +177,8 @@ static void compare_cache(struct lab *lab, const struct cache *c, const uint8_t 
         if (c->kv.is_half) {
             memcpy(&halves[0], got + at, 2);
             memcpy(&halves[1], c->image + at, 2);
-            a = from_half(halves[0]);
-            b = from_half(halves[1]);
+            a = cpu_half_to_float(halves[0]);
+            b = cpu_half_to_float(halves[1]);
         }
         const float tolerance = c->kv.is_half ? 2e-3f : TOLERANCE;
         if (isnan(a) != isnan(b) || (!isnan(b) && !(fabsf(a - b) <= tolerance * (1 + fabsf(b)))))

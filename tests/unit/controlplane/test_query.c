@@ -260,8 +260,8 @@ START_TEST(answers_that_cannot_be_used)
         "{\"node\": \"a\", \"members\": [1, null]}",
         "{\"node\": \"a\", \"members\": [{\"name\": \"a\", \"id\": 1}]}",
         "{\"node\": \"b\", \"members\": [{\"name\": \"a\", \"id\": 1, \"latitude_deg\": 1}]}",
-        "{\"node\": \"a\", \"members\": [{\"name\": \"a\", \"id\": 1, \"latitude_deg\": 1}, "
-        "{\"name\": \"c\", \"id\": 1, \"latitude_deg\": 1, \"alive\": true}]}"};
+        ("{\"node\": \"a\", \"members\": [{\"name\": \"a\", \"id\": 1, \"latitude_deg\": 1}, "
+         "{\"name\": \"c\", \"id\": 1, \"latitude_deg\": 1, \"alive\": true}]}")};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct query q;
         char why[QUERY_WHY_MAX] = "";
