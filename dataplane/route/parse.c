@@ -214,14 +214,20 @@ static __attribute__((noinline)) void note_congestion(struct route_core *core,
     packet_set_u8(p->frame, &h->flags, h->flags | WEFT_F_ECN_ECHO);
 }
 
+/* Nothing is known of it yet but where it came from. */
+static inline void begin(struct route_packet *p, bool from_worker)
+{
+    p->action = ROUTE_UNDECIDED;
+    p->why = 0;
+    p->from_worker = p->own = from_worker;
+    p->sender = p->next = ROUTE_INDEX_NONE;
+}
+
 void stage_parse(struct route_core *core, struct route_packet *packets, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct route_packet *p = &packets[i];
-        p->action = ROUTE_UNDECIDED;
-        p->why = 0;
-        p->from_worker = p->own = false;
-        p->sender = p->next = ROUTE_INDEX_NONE;
+        begin(p, false);
         route_count(&core->counters.received);
         enum route_drop why = check_frame(core, p);
         if (why != ROUTE_DROP_COUNT) {
@@ -236,11 +242,8 @@ void stage_parse_worker(struct route_core *core, struct route_packet *packets, u
 {
     for (uint32_t i = 0; i < count; i++) {
         struct route_packet *p = &packets[i];
-        p->action = ROUTE_UNDECIDED;
-        p->why = 0;
-        p->from_worker = p->own = true;
+        begin(p, true);
         p->start = ROUTE_START_IPV4;
-        p->sender = p->next = ROUTE_INDEX_NONE;
         if (check_weft(p->frame, p->weft_len) != ROUTE_DROP_COUNT ||
             (p->frame->weft.common.type & WEFT_TYPE_DOWN) == 0) {
             route_drop(core, p, ROUTE_DROP_worker_garbage);
@@ -252,10 +255,7 @@ void stage_parse_local(struct route_core *core, struct route_packet *packets, ui
 {
     for (uint32_t i = 0; i < count; i++) {
         struct route_packet *p = &packets[i];
-        p->action = ROUTE_UNDECIDED;
-        p->why = 0;
-        p->from_worker = p->own = false;
-        p->sender = p->next = ROUTE_INDEX_NONE;
+        begin(p, false);
         enum route_drop why = check_weft(p->frame, p->weft_len);
         if (why != ROUTE_DROP_COUNT) {
             route_drop(core, p, why);

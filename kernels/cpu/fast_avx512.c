@@ -177,16 +177,7 @@ LANES_FN ints ints_dot(ints start, const bytes *w, size_t quads, const int8_t *x
 
 #include "kernels/cpu/fast_body.h"
 
-static const struct cpu_kernels table = {
-    .name = "avx512",
-    .expand = expand_row,
-    .matmul = fast_matmul,
-    .rms_norm = fast_rms_norm,
-    .swiglu = fast_swiglu,
-    .attend = fast_attend,
-    .quantise = fast_quantise,
-    .packed = fast_packed,
-};
+static const struct cpu_kernels table = FAST_KERNELS("avx512");
 
 const struct cpu_kernels *cpu_fast_avx512(void)
 {

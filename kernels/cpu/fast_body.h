@@ -401,3 +401,11 @@ LANES_OUTER static void fast_attend(const float *q, const float *keys, const flo
     if (i < width)
         mix_values(1, scores, values + i, count, width, inverse, width - i, out + i);
 }
+
+/* The whole table of an instruction set. */
+#define FAST_KERNELS(isa)                                                                          \
+    {                                                                                              \
+        .name = isa, .expand = expand_row, .matmul = fast_matmul, .rms_norm = fast_rms_norm,       \
+        .swiglu = fast_swiglu, .attend = fast_attend, .quantise = fast_quantise,                   \
+        .packed = fast_packed,                                                                     \
+    }

@@ -225,13 +225,4 @@ LANES_FN ints ints_dot(ints start, const bytes *w, size_t quads, const int8_t *x
 
 #include "kernels/cpu/fast_body.h"
 
-const struct cpu_kernels cpu_fast_portable = {
-    .name = "portable",
-    .expand = expand_row,
-    .matmul = fast_matmul,
-    .rms_norm = fast_rms_norm,
-    .swiglu = fast_swiglu,
-    .attend = fast_attend,
-    .quantise = fast_quantise,
-    .packed = fast_packed,
-};
+const struct cpu_kernels cpu_fast_portable = FAST_KERNELS("portable");
