@@ -192,17 +192,32 @@ static void client_refuse(struct weft_client *c, struct client_path *path, uint6
     }
 }
 
-/* A machine or a program that has let the client wait must not take the others for silent. */
-static void client_late(struct weft_client *c, uint64_t now_ns)
+/* The client was away for `late_ns`, until now: it must not take the others for silent. */
+static void client_late(struct weft_client *c, uint64_t late_ns, uint64_t now_ns)
 {
-    uint64_t due_ns = timers_due_ns(&c->timers);
-    due_ns = due_ns > c->processed_ns ? due_ns : c->processed_ns;
-    if (due_ns == TIMER_NEVER || now_ns < due_ns + CLIENT_LATE_NS) {
+    if (late_ns < CLIENT_LATE_NS) {
         return;
     }
     for (uint32_t i = 0; i < c->path_count; i++) {
-        request_conn_late(&c->paths[i].conn, now_ns - due_ns);
+        request_conn_late(&c->paths[i].conn, late_ns);
     }
+    struct weft_request *req;
+    LIST_FOREACH(req, &c->requests, open_link)
+    {
+        for (uint32_t i = 0; i < STREAM_ATTEMPTS; i++) {
+            if (req->attempts[i] != NULL) {
+                request_late(&req->attempts[i]->core, late_ns, now_ns);
+            }
+        }
+    }
+}
+
+/* How long a machine or a program has let the client wait. */
+static uint64_t client_waited_ns(const struct weft_client *c, uint64_t now_ns)
+{
+    uint64_t due_ns = timers_due_ns(&c->timers);
+    due_ns = due_ns > c->processed_ns ? due_ns : c->processed_ns;
+    return now_ns > due_ns ? now_ns - due_ns : 0;
 }
 
 int weft_client_process(weft_client_t *c)
@@ -211,10 +226,11 @@ int weft_client_process(weft_client_t *c)
         client_interrupt_clear(c); /* nothing to interrupt; do not stay readable */
     }
     c->processing = true;
+    uint64_t begin_ns = clock_now_ns();
+    client_late(c, client_waited_ns(c, begin_ns), begin_ns);
+    client_io_receive(c, begin_ns);
     uint64_t now_ns = clock_now_ns();
-    client_late(c, now_ns);
-    client_io_receive(c, now_ns);
-    now_ns = clock_now_ns();
+    client_late(c, now_ns - begin_ns, now_ns); /* callbacks may take their time */
     client_tick(c, now_ns);
     client_io_flush(c, now_ns);
     for (uint32_t i = 0; i < c->path_count; i++) {

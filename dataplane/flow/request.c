@@ -26,6 +26,17 @@ void request_conn_late(struct request_conn *conn, uint64_t late_ns)
     }
 }
 
+void request_late(struct request *r, uint64_t late_ns, uint64_t now_ns)
+{
+    uint64_t *since[] = {&r->life_ns, &r->step_ns, &r->fresh_ns};
+    for (size_t i = 0; i < sizeof(since) / sizeof(since[0]); i++) {
+        if (*since[i] != 0) {
+            uint64_t later_ns = *since[i] + late_ns;
+            *since[i] = later_ns < now_ns ? later_ns : now_ns;
+        }
+    }
+}
+
 static uint64_t request_open_rto_ns(const struct request *r)
 {
     uint64_t rto = REQUEST_OPEN_RTO_NS << (r->tries < 5 ? r->tries : 5);

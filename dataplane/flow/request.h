@@ -181,8 +181,10 @@ struct request_text {
 void request_conn_init(struct request_conn *conn, uint64_t conn_id, uint32_t connect_tries,
                        uint64_t stall_ns);
 
-/* The caller itself was late by so much: it cannot tell whether anybody was silent meanwhile. */
+/* The caller itself was away for so long, until now: it cannot tell whether anybody was silent
+ * meanwhile. Call the first one for the connection, the second one for each of its requests. */
 void request_conn_late(struct request_conn *conn, uint64_t late_ns);
+void request_late(struct request *r, uint64_t late_ns, uint64_t now_ns);
 
 /*
  * Begins a request. Of `hdr` the caller fills req_seq, session, prio_mode, route block fields

@@ -19,6 +19,7 @@
 struct gather {
     char *text;
     size_t len;
+    size_t size;
     uint32_t pieces;
     int done;
     weft_result_t result;
@@ -26,16 +27,22 @@ struct gather {
     bool cancel;
     bool hold; /* behind each piece */
     bool held;
+    uint32_t nap_ms; /* once, in the first piece */
 };
 
 static void on_text(weft_request_t *req, const char *text, size_t len, void *user)
 {
     struct gather *g = user;
     ck_assert(!g->held);
-    g->text = realloc(g->text, g->len + len + 1);
+    if (g->len + len > g->size) {
+        g->size = 2 * (g->len + len);
+        g->text = realloc(g->text, g->size);
+    }
     memcpy(g->text + g->len, text, len);
     g->len += len;
-    g->pieces++;
+    if (g->pieces++ == 0 && g->nap_ms != 0) {
+        usleep(g->nap_ms * 1000);
+    }
     if (g->interrupt != NULL) {
         weft_ask_interrupt(g->interrupt);
     }
@@ -239,6 +246,26 @@ START_TEST(slow_reader_loses_nothing)
     ck_assert_uint_eq(g.result.failovers, 0);
     free(g.text);
     free(text);
+    weft_client_destroy(c);
+    tiny_node_stop(n);
+}
+END_TEST
+
+/* A callback that takes longer than any bound on silence, while the answer has come to a stop: the
+ * client was away, not the worker. */
+START_TEST(slow_callback_loses_nothing)
+{
+    struct tiny_node *n = tiny_node_start(true);
+    atomic_store(&n->step_us, 100000); /* the answer goes on, but is not there yet */
+    weft_client_t *c = connect_with(n, _i, (weft_client_opts_t){.stall_timeout_ms = 1000});
+    static const char text[] = "A loom waits for its weaver.";
+    struct gather g = {.nap_ms = 1500};
+    weft_query_t q = text_query(text);
+    weft_result_t r;
+    ck_assert_int_eq(weft_ask(c, &q, on_text, &g, &r), 0);
+    ck_assert_uint_eq(g.len, strlen(text));
+    ck_assert_mem_eq(g.text, text, g.len);
+    free(g.text);
     weft_client_destroy(c);
     tiny_node_stop(n);
 }
@@ -449,6 +476,7 @@ int main(void)
     tcase_add_loop_test(t, thousands_at_once, 0, TRANSPORTS);
     tcase_add_loop_test(t, cancel_and_interrupt, 0, TRANSPORTS);
     tcase_add_loop_test(t, slow_reader_loses_nothing, 0, TRANSPORTS);
+    tcase_add_loop_test(t, slow_callback_loses_nothing, 0, TRANSPORTS);
     tcase_add_loop_test(t, hold_within_a_callback, 0, TRANSPORTS);
     tcase_add_loop_test(t, closed_port_is_unreachable_at_once, 0, TRANSPORTS);
     tcase_add_loop_test(t, silent_node_is_unreachable, 0, TRANSPORTS);

@@ -384,6 +384,31 @@ START_TEST(own_pauses_do_not_count)
 }
 END_TEST
 
+/* Nor does it count for the bound that holds whatever the estimates say. */
+START_TEST(own_long_pauses_do_not_count)
+{
+    struct fixture f;
+    fixture_open(&f, 10, 0);
+    put(&f, WEFT_T_GRANT, 8, 0, 0, 0, 54, NULL, 0, T0);
+    uint64_t late_ns = 2 * REQUEST_STALL_NS;
+    uint64_t now_ns = T0 + late_ns;
+    request_conn_late(&f.conn, late_ns);
+    request_late(&f.r, late_ns, now_ns);
+    request_tick(&f.r, &f.conn, now_ns);
+    ck_assert(!f.r.ended);
+    ck_assert_uint_eq(f.r.life_ns, now_ns);
+    request_late(&f.r, late_ns, now_ns); /* more than there was: not into the future */
+    ck_assert_uint_eq(f.r.life_ns, now_ns);
+    for (uint32_t i = 0; !f.r.ended && i < 1000; i++) {
+        now_ns = request_due_ns(&f.r);
+        request_tick(&f.r, &f.conn, now_ns);
+    }
+    ck_assert(f.r.ended);
+    ck_assert_uint_ge(now_ns - T0, late_ns + REQUEST_SILENT_NS);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(hostile_datagrams)
 {
     static const uint8_t types[] = {WEFT_T_RESP,   WEFT_T_GRANT,    WEFT_T_RESEND_REQ,
@@ -435,6 +460,7 @@ int main(void)
     tcase_add_test(t, gap_is_asked_for_at_once);
     tcase_add_test(t, silence_makes_suspicious);
     tcase_add_test(t, own_pauses_do_not_count);
+    tcase_add_test(t, own_long_pauses_do_not_count);
     tcase_add_test(t, hostile_datagrams);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
