@@ -22,6 +22,7 @@
 struct pending {
     int fd; /* -1 = free */
     uint64_t since_ns;
+    bool next; /* a worker that waits for its predecessor to be let go of */
 };
 
 struct attach {
@@ -92,11 +93,32 @@ static void on_worker_readable(int fd, void *user)
     control_touch(a->control);
 }
 
+static bool port_serves(const struct port *port)
+{
+    return port != NULL && !atomic_load(&port->lost);
+}
+
+/* The attached worker has ended, whether that was noticed before or not. */
+static bool worker_has_ended(struct attach *a)
+{
+    uint8_t byte;
+    if (port_serves(a->port) &&
+        recv(a->port->socket_fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0) {
+        on_worker_readable(a->port->socket_fd, a);
+    }
+    return !port_serves(a->port);
+}
+
 static void attach_worker(struct attach *a, struct pending *p)
 {
     struct port_self about = self_of(a);
     struct port *port;
     int fd = p->fd;
+    if (a->port != NULL && worker_has_ended(a)) {
+        control_unwatch(a->control, fd);
+        p->next = true;
+        return;
+    }
     if (a->port != NULL) {
         LOG_WARN("worker refused: this node has one already model=%s", a->port->facts.model);
         refuse(a, p, -EBUSY);
@@ -128,17 +150,17 @@ static void attach_worker(struct attach *a, struct pending *p)
     control_touch(a->control);
 }
 
-static bool port_serves(const struct port *port)
-{
-    return port != NULL && !atomic_load(&port->lost);
-}
-
 static void reap_worker(struct attach *a)
 {
     if (a->port != NULL && atomic_load_explicit(&a->port->released, memory_order_acquire)) {
         core_detach(a->core, a->port);
         port_destroy(a->port);
         a->port = NULL;
+    }
+    for (uint32_t i = 0; i < PENDING_MAX && a->port == NULL; i++) {
+        if (a->pending[i].fd >= 0 && a->pending[i].next) {
+            attach_worker(a, &a->pending[i]);
+        }
     }
 }
 

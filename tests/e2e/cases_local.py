@@ -19,6 +19,7 @@ BUSY = -16
 GONE_S = 5.0
 HELLO = struct.Struct("<IHH32s")
 WELCOME = struct.Struct("<IHHiHBBI32s")
+WORKER_HELLO = struct.Struct("<IHHIIII8s64s16s")
 CLIENT_MAGIC, WORKER_MAGIC = 0x31435057, 0x31545057
 
 
@@ -35,7 +36,7 @@ def counter(mesh, name, key):
 
 
 class Attached:
-    """A client by hand: the socket, the welcome's status and the memory."""
+    """A client, or a worker, by hand: the socket, the welcome's status and the memory."""
 
     def __init__(self, path, hello=HELLO.pack(CLIENT_MAGIC, 1, HELLO.size, b"by hand")):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -182,3 +183,20 @@ def limit_and_nonsense(mesh, _quick):
     wait_until(lambda: not clients(mesh, "tokyo"), GONE_S, "all are gone")
     expect_served(mesh.ask(node=own(mesh, "tokyo")), "frankfurt")
     return f"dropped {sum(mesh.drops('tokyo').values())} datagrams"
+
+
+@case("local/worker_follows_worker", ONE)
+def worker_follows_worker(mesh, _quick):
+    """Who comes right behind a worker that has just ended gets its place, not "busy"."""
+    path = mesh.node("tokyo")["port"]
+    hello = WORKER_HELLO.pack(WORKER_MAGIC, 1, WORKER_HELLO.size, 4096, 1000, 80, os.getpid(),
+                              bytes(8), b"by-hand", b"echo")
+    for number in range(40):
+        worker = Attached(path, hello)
+        check(worker.status == 0, "number", number, "was refused:", worker.status)
+        if number == 20:
+            second = Attached(path, hello)
+            check(second.status == BUSY, "two at once:", second.status)
+            second.close()
+        worker.close()
+    expect_served(mesh.ask(), "frankfurt")
