@@ -28,7 +28,10 @@ void request_conn_late(struct request_conn *conn, uint64_t late_ns)
 
 void request_late(struct request *r, uint64_t late_ns, uint64_t now_ns)
 {
+    uint64_t most_ns = REQUEST_FORGIVEN_NS - r->forgiven_ns;
     uint64_t *since[] = {&r->life_ns, &r->step_ns, &r->fresh_ns};
+    late_ns = late_ns < most_ns ? late_ns : most_ns;
+    r->forgiven_ns += late_ns;
     for (size_t i = 0; i < sizeof(since) / sizeof(since[0]); i++) {
         if (*since[i] != 0) {
             uint64_t later_ns = *since[i] + late_ns;
@@ -145,6 +148,7 @@ void request_hold(struct request *r, bool held, uint64_t now_ns)
     r->probe_ns = held ? now_ns + REQUEST_HELD_ACK_NS : now_ns;
     r->ack_ns = now_ns;
     r->life_ns = r->step_ns = now_ns; /* silence counts from here */
+    r->forgiven_ns = 0;
     r->fresh_ns = 0;
 }
 
@@ -214,6 +218,7 @@ static void request_fresh(struct request *r, uint64_t now_ns)
         rtt_sample(&r->pace, now_ns - r->fresh_ns);
     }
     r->fresh_ns = r->step_ns = now_ns;
+    r->forgiven_ns = 0;
     r->idle = 0;
 }
 

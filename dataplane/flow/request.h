@@ -55,6 +55,7 @@
 #define REQUEST_FORGOTTEN_NS       (5 * NS_PER_S)
 #define REQUEST_FORGOTTEN_FIRST_NS (30 * NS_PER_S) /* before the usual time is known */
 #define REQUEST_FORGOTTEN_GAPS     100u
+#define REQUEST_FORGIVEN_NS        (30 * NS_PER_S) /* most of one's own pauses between fresh data */
 #define REQUEST_ACK_DELAY_NS       (20 * NS_PER_MS)
 #define REQUEST_ACK_EVERY          16u /* datagrams */
 #define REQUEST_CANCEL_NS          NS_PER_S
@@ -150,12 +151,13 @@ struct request {
     uint32_t asks;            /* repeats of it */
     uint64_t ask_ns;          /* when to repeat it */
     bool ask_due;
-    uint64_t life_ns;   /* last datagram that came */
-    uint64_t probe_ns;  /* next sign of life asked for */
-    uint32_t probes;    /* in a row without an answer */
-    uint64_t probed_ns; /* when the first of them went */
-    bool suspect;       /* see above; until it is heard again */
-    uint32_t idle;      /* answers to probes in a row that were no data */
+    uint64_t life_ns;     /* last datagram that came */
+    uint64_t forgiven_ns; /* of one's own pauses, since the last fresh one */
+    uint64_t probe_ns;    /* next sign of life asked for */
+    uint32_t probes;      /* in a row without an answer */
+    uint64_t probed_ns;   /* when the first of them went */
+    bool suspect;         /* see above; until it is heard again */
+    uint32_t idle;        /* answers to probes in a row that were no data */
     bool probe_due;
     struct rtt pace;   /* time between fresh datagrams of the reply */
     uint64_t fresh_ns; /* last of them; 0 = none yet */
@@ -182,7 +184,9 @@ void request_conn_init(struct request_conn *conn, uint64_t conn_id, uint32_t con
                        uint64_t stall_ns);
 
 /* The caller itself was away for so long, until now: it cannot tell whether anybody was silent
- * meanwhile. Call the first one for the connection, the second one for each of its requests. */
+ * meanwhile. Call the first one for the connection, the second one for each of its requests. Who is
+ * always late still comes to an end: between fresh data REQUEST_FORGIVEN_NS at most are forgiven.
+ */
 void request_conn_late(struct request_conn *conn, uint64_t late_ns);
 void request_late(struct request *r, uint64_t late_ns, uint64_t now_ns);
 

@@ -305,6 +305,60 @@ START_TEST(hold_within_a_callback)
 }
 END_TEST
 
+/* ---- requests out of callbacks ---- */
+
+#define CHAIN 30u
+
+struct chain {
+    weft_client_t *client;
+    uint32_t text_seen, done_seen, texts_asked, wrong;
+};
+
+static void chain_ask(struct chain *ch);
+
+static void chain_text(weft_request_t *req, const char *text, size_t len, void *user)
+{
+    (void)req;
+    (void)text;
+    (void)len;
+    struct chain *ch = user;
+    if (ch->text_seen++ < CHAIN) { /* from the middle of an answer */
+        chain_ask(ch);
+        ch->texts_asked++;
+    }
+}
+
+static void chain_done(weft_request_t *req, const weft_result_t *result, void *user)
+{
+    (void)req;
+    struct chain *ch = user;
+    ch->wrong += result->status != 0;
+    if (ch->done_seen++ < CHAIN) { /* from the end of one, which is freed behind this call */
+        chain_ask(ch);
+    }
+}
+
+static void chain_ask(struct chain *ch)
+{
+    weft_query_t q = text_query("one asks, and then the next");
+    ck_assert_int_eq(weft_submit(ch->client, &q, chain_text, chain_done, ch, NULL), 0);
+}
+
+START_TEST(callbacks_ask_on)
+{
+    struct tiny_node *n = tiny_node_start(true);
+    struct chain ch = {.client = connect_to(n, _i)};
+    chain_ask(&ch);
+    run_until(ch.client, 0);
+    ck_assert_uint_eq(ch.wrong, 0);
+    ck_assert_uint_eq(ch.texts_asked, CHAIN);
+    ck_assert_uint_eq(ch.done_seen, 1 + 2 * CHAIN);
+    ck_assert_uint_eq(atomic_load(&n->started), 1 + 2 * CHAIN);
+    weft_client_destroy(ch.client);
+    tiny_node_stop(n);
+}
+END_TEST
+
 START_TEST(closed_port_is_unreachable_at_once)
 {
     struct tiny_node *n = tiny_node_start(false);
@@ -478,6 +532,7 @@ int main(void)
     tcase_add_loop_test(t, slow_reader_loses_nothing, 0, TRANSPORTS);
     tcase_add_loop_test(t, slow_callback_loses_nothing, 0, TRANSPORTS);
     tcase_add_loop_test(t, hold_within_a_callback, 0, TRANSPORTS);
+    tcase_add_loop_test(t, callbacks_ask_on, 0, TRANSPORTS);
     tcase_add_loop_test(t, closed_port_is_unreachable_at_once, 0, TRANSPORTS);
     tcase_add_loop_test(t, silent_node_is_unreachable, 0, TRANSPORTS);
     tcase_add_loop_test(t, loss_of_worker_and_silence_are_told, 0, TRANSPORTS);

@@ -409,6 +409,25 @@ START_TEST(own_long_pauses_do_not_count)
 }
 END_TEST
 
+/* A program that is always late comes to an end as well. */
+START_TEST(pauses_without_end_are_not_forgiven)
+{
+    struct fixture f;
+    fixture_open(&f, 10, 0);
+    put(&f, WEFT_T_GRANT, 8, 0, 0, 0, 54, NULL, 0, T0);
+    uint64_t now_ns = T0;
+    while (!f.r.ended && now_ns < T0 + 100 * NS_PER_S) {
+        now_ns += 50 * NS_PER_MS;
+        request_conn_late(&f.conn, 50 * NS_PER_MS);
+        request_late(&f.r, 50 * NS_PER_MS, now_ns);
+        request_tick(&f.r, &f.conn, now_ns);
+    }
+    ck_assert(f.r.ended);
+    ck_assert_uint_le(now_ns - T0, REQUEST_FORGIVEN_NS + REQUEST_STALL_NS + NS_PER_S);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(hostile_datagrams)
 {
     static const uint8_t types[] = {WEFT_T_RESP,   WEFT_T_GRANT,    WEFT_T_RESEND_REQ,
@@ -461,6 +480,7 @@ int main(void)
     tcase_add_test(t, silence_makes_suspicious);
     tcase_add_test(t, own_pauses_do_not_count);
     tcase_add_test(t, own_long_pauses_do_not_count);
+    tcase_add_test(t, pauses_without_end_are_not_forgiven);
     tcase_add_test(t, hostile_datagrams);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
