@@ -54,7 +54,8 @@ struct cc_delay_state {
     uint32_t bytes;      /* since the last sample */
     uint64_t sampled_ns; /* when that was; 0 = none yet */
     uint64_t rtt_ns;     /* what it said ... */
-    uint64_t queue_ns;   /* ... and how much of it was a queue */
+    uint64_t excess_ns;  /* ... over the shortest one */
+    uint64_t queue_ns;   /* ... of this and of the sample before, the lesser */
     uint64_t
         base_ns[2]; /* shortest round trip of this and of the last half of CC_BASE_NS; 0 = none */
     uint64_t base_since_ns;

@@ -6,7 +6,8 @@
  * shrinks in proportion to the excess, at most by half and once per round trip (Swift, Kumar et
  * al., SIGCOMM 2020, section 3.1). Now and then it slows down, so that the queue runs empty and
  * shows the true shortest round trip also to those who came when it was full (LEDBAT++,
- * draft-irtf-iccrg-ledbat-plus-plus, section 4.4, for what LEDBAT, RFC 6817, lacks).
+ * draft-irtf-iccrg-ledbat-plus-plus, section 4.4, for what LEDBAT, RFC 6817, lacks). A queue is
+ * what two samples in a row have seen: what delays one only was a scheduler.
  *
  * Loss halves the window once per round trip if it comes with a queue, or if more than one byte in
  * 32 is lost: what a radio link loses by itself is no sign of congestion (BBR, draft-ietf-ccwg-bbr,
@@ -147,7 +148,9 @@ static void delay_on_data(struct cc *cc, uint32_t bytes, uint64_t rtt_ns, bool e
     }
     uint64_t base_ns = delay_base_ns(d, rtt_ns, now_ns);
     d->rtt_ns = rtt_ns;
-    d->queue_ns = rtt_ns - base_ns;
+    uint64_t excess_ns = rtt_ns - base_ns;
+    d->queue_ns = excess_ns < d->excess_ns ? excess_ns : d->excess_ns;
+    d->excess_ns = excess_ns;
     if (d->marked && d->queue_ns < DELAY_AIM_NS) {
         d->queue_ns = DELAY_AIM_NS;
     }
@@ -159,7 +162,7 @@ static void delay_on_data(struct cc *cc, uint32_t bytes, uint64_t rtt_ns, bool e
         delay_steer(d, now_ns);
     } else if (d->queue_ns >= DELAY_AIM_NS / 2) {
         delay_meet(d, base_ns, now_ns);
-    } else {
+    } else if (excess_ns < DELAY_AIM_NS / 2) { /* else no further before the next sample */
         delay_set(d, (uint64_t)d->window + delay_used(d));
     }
     d->bytes = 0;

@@ -11,9 +11,19 @@
 #include "schemas/base/crc32c.h"
 #include "schemas/base/cursor.h"
 
-size_t prompt_size(const struct prompt_spec *spec)
+/* The header with its stop strings; below 64 KiB by their limits. */
+static size_t prompt_head_size(const struct prompt_spec *spec)
 {
     size_t size = sizeof(struct weft_prompt);
+    for (size_t i = 0; i < spec->stop_count; i++) {
+        size += sizeof(uint16_t) + spec->stops[i].len;
+    }
+    return (size + 3) & ~(size_t)3;
+}
+
+size_t prompt_size(const struct prompt_spec *spec)
+{
+    size_t size = prompt_head_size(spec);
     if (spec->resume_count > (WEFT_MESSAGE_MAX - size) / 4) {
         return 0;
     }
@@ -55,8 +65,40 @@ static bool prompt_sealed(const struct weft_prompt *head, const uint8_t *body, s
 {
     struct weft_prompt zero = *head;
     zero.sum = 0;
-    uint32_t sum = crc32c(0, &zero, sizeof(zero));
-    return crc32c(sum, body + sizeof(zero), len - sizeof(zero)) == head->sum;
+    uint32_t sum = crc32c(0, &zero, WEFT_PROMPT_LEAST);
+    return crc32c(sum, body + WEFT_PROMPT_LEAST, len - WEFT_PROMPT_LEAST) == head->sum;
+}
+
+static uint8_t *prompt_put_head(const struct prompt_spec *spec, uint8_t kind, uint8_t *out)
+{
+    uint8_t *end = out + prompt_head_size(spec);
+    struct weft_prompt head = {
+        .kind = kind,
+        .flags = spec->no_thinking ? WEFT_PROMPT_F_NO_THINKING : 0,
+        .hdr_len = (uint16_t)(end - out),
+        .max_tokens = spec->max_tokens,
+        .seed = spec->seed,
+        .temperature = spec->temperature,
+        .top_p = spec->top_p,
+        .min_p = spec->min_p,
+        .top_k = spec->top_k,
+        .parts = kind == WEFT_PROMPT_CHAT ? (uint32_t)spec->part_count : 0,
+        .resume = (uint32_t)spec->resume_count,
+        .repetition = spec->repetition,
+        .presence = spec->presence,
+        .frequency = spec->frequency,
+        .logprobs = (uint16_t)spec->logprobs,
+        .stops = (uint16_t)spec->stop_count,
+        .stops_at = spec->stop_count != 0 ? sizeof(head) : 0,
+    };
+    out = prompt_put(out, &head, sizeof(head));
+    for (size_t i = 0; i < spec->stop_count; i++) {
+        uint16_t len = (uint16_t)spec->stops[i].len;
+        out = prompt_put(out, &len, sizeof(len));
+        out = prompt_put(out, spec->stops[i].text, len);
+    }
+    memset(out, 0, (size_t)(end - out));
+    return end;
 }
 
 void prompt_write(const struct prompt_spec *spec, uint8_t *out)
@@ -68,19 +110,7 @@ void prompt_write(const struct prompt_spec *spec, uint8_t *out)
     } else if (spec->part_count != 0) {
         kind = WEFT_PROMPT_CHAT;
     }
-    struct weft_prompt head = {
-        .kind = kind,
-        .hdr_len = sizeof(head),
-        .max_tokens = spec->max_tokens,
-        .seed = spec->seed,
-        .temperature = spec->temperature,
-        .top_p = spec->top_p,
-        .min_p = spec->min_p,
-        .top_k = spec->top_k,
-        .parts = kind == WEFT_PROMPT_CHAT ? (uint32_t)spec->part_count : 0,
-        .resume = (uint32_t)spec->resume_count,
-    };
-    out = prompt_put(out, &head, sizeof(head));
+    out = prompt_put_head(spec, kind, out);
     out = prompt_put(out, spec->resume, spec->resume_count * 4);
     if (kind == WEFT_PROMPT_TOKENS) {
         out = prompt_put(out, spec->tokens, spec->token_count * 4);
@@ -106,10 +136,11 @@ uint8_t *prompt_resumed(const uint8_t *body, uint32_t len, const uint32_t *token
         return NULL;
     }
     memcpy(&head, body, sizeof(head));
-    head.resume = count;
-    uint8_t *at = prompt_put(out, &head, sizeof(head));
+    uint8_t *at = prompt_put(out, body, head.hdr_len);
     at = prompt_put(at, tokens, count * (size_t)4);
-    prompt_put(at, body + sizeof(head), len - sizeof(head));
+    prompt_put(at, body + head.hdr_len, len - head.hdr_len);
+    head.resume = count;
+    memcpy(out, &head, sizeof(head));
     prompt_seal(out, size);
     *out_len = (uint32_t)size;
     return out;
@@ -135,17 +166,55 @@ static int prompt_sampling(const struct weft_prompt *head, weft_job_view_t *view
     return 0;
 }
 
-static int prompt_chat(struct cursor *c, uint32_t count, weft_job_view_t *view,
-                       weft_job_part_t **parts)
+static bool prompt_penalty_is_fine(float value)
 {
-    if (count == 0 || count > PROMPT_PARTS_MAX ||
-        count > cursor_left(c) / sizeof(struct weft_part)) {
+    return value >= -PROMPT_PENALTY_MAX && value <= PROMPT_PENALTY_MAX; /* a NaN is not */
+}
+
+static int prompt_controls(const struct weft_prompt *head, weft_job_view_t *view)
+{
+    float repetition = head->repetition;
+    if (!(repetition >= 0.0f && repetition <= PROMPT_PENALTY_MAX) ||
+        !prompt_penalty_is_fine(head->presence) || !prompt_penalty_is_fine(head->frequency) ||
+        head->logprobs > WEFT_LOGPROBS_MAX || head->stops > WEFT_STOPS_MAX ||
+        (head->flags & ~(unsigned)WEFT_PROMPT_F_NO_THINKING) != 0) {
         return WEFT_E_BAD_REQUEST;
     }
-    weft_job_part_t *list = calloc(count, sizeof(*list));
-    if (list == NULL) {
-        return -ENOMEM;
+    view->repetition_penalty = repetition == 0.0f ? 1.0f : repetition;
+    view->presence_penalty = head->presence;
+    view->frequency_penalty = head->frequency;
+    view->logprobs = head->logprobs;
+    view->no_thinking = (head->flags & WEFT_PROMPT_F_NO_THINKING) != 0;
+    return 0;
+}
+
+/* The first entries of `list` are theirs. */
+static int prompt_stops(const struct weft_prompt *head, const uint8_t *body, weft_job_view_t *view,
+                        weft_job_part_t *list)
+{
+    if (head->stops == 0) {
+        return 0;
     }
+    if (head->stops_at < sizeof(*head) || head->stops_at > head->hdr_len) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    struct cursor c;
+    cursor_init_const(&c, body + head->stops_at, (size_t)(head->hdr_len - head->stops_at));
+    for (uint32_t i = 0; i < head->stops; i++) {
+        list[i].len = cursor_read_u16(&c);
+        list[i].text = cursor_take(&c, list[i].len);
+        if (c.failed || list[i].len == 0 || list[i].len > WEFT_STOP_BYTES_MAX) {
+            return WEFT_E_BAD_REQUEST;
+        }
+    }
+    view->stops = list;
+    view->stop_count = head->stops;
+    return 0;
+}
+
+static int prompt_chat(struct cursor *c, uint32_t count, weft_job_view_t *view,
+                       weft_job_part_t *list)
+{
     for (uint32_t i = 0; i < count; i++) {
         struct weft_part part;
         cursor_read(c, &part, sizeof(part));
@@ -153,29 +222,18 @@ static int prompt_chat(struct cursor *c, uint32_t count, weft_job_view_t *view,
         list[i].len = part.len;
         list[i].text = cursor_take(c, part.len);
         if (c->failed || part.role < WEFT_ROLE_SYSTEM || part.role > WEFT_ROLE_ASSISTANT) {
-            free(list);
             return WEFT_E_BAD_REQUEST;
         }
     }
-    if (cursor_left(c) != 0) {
-        free(list);
-        return WEFT_E_BAD_REQUEST;
-    }
-    *parts = list;
     view->parts = list;
     view->part_count = count;
-    return 0;
+    return cursor_left(c) == 0 ? 0 : WEFT_E_BAD_REQUEST;
 }
 
-static int prompt_text(struct cursor *c, weft_job_view_t *view, weft_job_part_t **parts)
+static int prompt_text(struct cursor *c, weft_job_view_t *view, weft_job_part_t *list)
 {
-    weft_job_part_t *list = calloc(1, sizeof(*list));
-    if (list == NULL) {
-        return -ENOMEM;
-    }
     list->len = cursor_left(c);
     list->text = (const char *)c->at;
-    *parts = list;
     view->parts = list;
     view->part_count = 1;
     return 0;
@@ -192,40 +250,83 @@ static int prompt_tokens(struct cursor *c, weft_job_view_t *view)
     return 0;
 }
 
-int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_job_part_t **parts)
+/* How many entries the prompt of this kind takes, or a status. */
+static int prompt_parts(const struct weft_prompt *head, size_t left)
 {
-    struct weft_prompt head;
-    memset(view, 0, sizeof(*view));
-    *parts = NULL;
-    if (len < sizeof(head) || len > WEFT_MESSAGE_MAX) {
+    switch (head->kind) {
+    case WEFT_PROMPT_TEXT:
+        return head->parts == 0 ? 1 : WEFT_E_BAD_REQUEST;
+    case WEFT_PROMPT_CHAT:
+        if (head->parts == 0 || head->parts > PROMPT_PARTS_MAX ||
+            head->parts > left / sizeof(struct weft_part)) {
+            return WEFT_E_BAD_REQUEST;
+        }
+        return (int)head->parts;
+    case WEFT_PROMPT_TOKENS:
+        return head->parts == 0 ? 0 : WEFT_E_BAD_REQUEST;
+    default:
         return WEFT_E_BAD_REQUEST;
     }
-    memcpy(&head, body, sizeof(head));
+}
+
+/* What lies behind the header, which has been checked. */
+static int prompt_body(const struct weft_prompt *head, const uint8_t *body, size_t len,
+                       weft_job_view_t *view, weft_job_part_t **parts)
+{
+    struct cursor c;
+    cursor_init_const(&c, body + head->hdr_len, len - head->hdr_len);
+    view->resume = (const uint32_t *)cursor_take(&c, (size_t)head->resume * 4);
+    view->resume_count = head->resume;
+    int count = prompt_parts(head, cursor_left(&c));
+    if (count < 0) {
+        return count;
+    }
+    weft_job_part_t *list = NULL;
+    if (count != 0 || head->stops != 0) {
+        list = calloc((size_t)count + head->stops, sizeof(*list));
+        if (list == NULL) {
+            return -ENOMEM;
+        }
+    }
+    int rc = prompt_stops(head, body, view, list);
+    if (rc == 0 && head->kind == WEFT_PROMPT_TOKENS) {
+        rc = prompt_tokens(&c, view);
+    } else if (rc == 0 && head->kind == WEFT_PROMPT_TEXT) {
+        rc = prompt_text(&c, view, list + head->stops);
+    } else if (rc == 0) {
+        rc = prompt_chat(&c, (uint32_t)count, view, list + head->stops);
+    }
+    if (rc != 0) {
+        free(list);
+        return rc;
+    }
+    *parts = list;
+    return 0;
+}
+
+int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_job_part_t **parts)
+{
+    struct weft_prompt head = {0};
+    memset(view, 0, sizeof(*view));
+    *parts = NULL;
+    if (len < WEFT_PROMPT_LEAST || len > WEFT_MESSAGE_MAX) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    memcpy(&head, body, WEFT_PROMPT_LEAST);
     if (!prompt_sealed(&head, body, len)) {
         return WEFT_E_CORRUPT;
     }
-    if (head.hdr_len < sizeof(head) || head.hdr_len > len || head.hdr_len % 4 != 0) {
+    if (head.hdr_len < WEFT_PROMPT_LEAST || head.hdr_len > len || head.hdr_len % 4 != 0) {
         return WEFT_E_BAD_REQUEST;
     }
+    memcpy(&head, body, head.hdr_len < sizeof(head) ? head.hdr_len : sizeof(head));
     int rc = prompt_sampling(&head, view);
+    rc = rc == 0 ? prompt_controls(&head, view) : rc;
     if (rc != 0) {
         return rc;
     }
     if (head.resume > (len - head.hdr_len) / 4 || head.resume > head.max_tokens) {
         return WEFT_E_BAD_REQUEST;
     }
-    struct cursor c;
-    cursor_init_const(&c, body + head.hdr_len, len - head.hdr_len);
-    view->resume = (const uint32_t *)cursor_take(&c, (size_t)head.resume * 4);
-    view->resume_count = head.resume;
-    switch (head.kind) {
-    case WEFT_PROMPT_TEXT:
-        return head.parts == 0 ? prompt_text(&c, view, parts) : WEFT_E_BAD_REQUEST;
-    case WEFT_PROMPT_CHAT:
-        return prompt_chat(&c, head.parts, view, parts);
-    case WEFT_PROMPT_TOKENS:
-        return head.parts == 0 ? prompt_tokens(&c, view) : WEFT_E_BAD_REQUEST;
-    default:
-        return WEFT_E_BAD_REQUEST;
-    }
+    return prompt_body(&head, body, len, view, parts);
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <weft/wire.h>
@@ -12,6 +13,7 @@
 
 #define PROMPT_PARTS_MAX       16384u
 #define PROMPT_TEMPERATURE_MAX 100.0f
+#define PROMPT_PENALTY_MAX     100.0f
 
 /* What to write; nothing is kept. The kind follows from what is set: tokens, parts, else text. */
 struct prompt_spec {
@@ -29,6 +31,13 @@ struct prompt_spec {
     float min_p;
     uint32_t top_k;
     uint64_t seed;
+    float repetition; /* 0 or 1 = off */
+    float presence;
+    float frequency;
+    uint32_t logprobs;            /* WEFT_LOGPROBS_MAX at most */
+    const weft_job_part_t *stops; /* WEFT_STOPS_MAX at most, 1 to WEFT_STOP_BYTES_MAX bytes each */
+    size_t stop_count;
+    bool no_thinking;
 };
 
 /* The same body, made for going on behind the `count` tokens: heap, or NULL (-ENOMEM, too long).
@@ -48,7 +57,7 @@ void prompt_write(const struct prompt_spec *spec, uint8_t *out);
 /*
  * Checks a whole body and fills `view` (prompt and sampling fields only), whose texts and tokens
  * point into `body`. `body` must be aligned to 4. `*parts` becomes a heap array the view refers to
- * (NULL for tokens), the caller's to free. Returns 0, WEFT_E_BAD_REQUEST, WEFT_E_CORRUPT
+ * (maybe NULL), the caller's to free. Returns 0, WEFT_E_BAD_REQUEST, WEFT_E_CORRUPT
  * (its sum is wrong) or -ENOMEM.
  */
 int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_job_part_t **parts);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* request.c - see request.h. Input, timers, and the frames of the reply; request_out.c makes the
- * datagrams. */
-#include "dataplane/flow/request.h"
+/* request.c - see request.h. Input and timers; request_reply.c has the frames of the reply,
+ * request_out.c makes the datagrams. */
+#include "dataplane/flow/request_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -97,8 +97,7 @@ static void request_end(struct request *r, int status)
     }
 }
 
-/* Ends for good; the worker need not be told anything but a final ACK. */
-static void request_close(struct request *r, int status)
+void request_close(struct request *r, int status)
 {
     bool cancelled = r->state == REQUEST_CANCELLING && !r->ended;
     request_end(r, cancelled ? WEFT_E_CANCELLED : status);
@@ -128,8 +127,7 @@ void request_cancel(struct request *r, uint64_t now_ns)
     request_begin_cancel(r, now_ns);
 }
 
-/* The user learns at once; the worker is told in the background. */
-static void request_abandon(struct request *r, int status, uint64_t now_ns)
+void request_abandon(struct request *r, int status, uint64_t now_ns)
 {
     request_end(r, status);
     request_begin_cancel(r, now_ns);
@@ -708,80 +706,4 @@ void request_tick(struct request *r, struct request_conn *conn, uint64_t now_ns)
     case REQUEST_CLOSED:
         break;
     }
-}
-
-/* ---- the reply ---- */
-
-static void request_done_frame(struct request *r, const uint8_t *data, uint32_t len,
-                               uint64_t now_ns)
-{
-    struct weft_done done;
-    if (len < sizeof(done) || reasm_set_total(&r->reply, r->parsed) != 0) {
-        request_abandon(r, WEFT_E_CORRUPT, now_ns);
-        return;
-    }
-    memcpy(&done, data, sizeof(done));
-    if (done.status == 0 && !r->ended && r->state == REQUEST_ACCEPTED &&
-        done.new_tokens != r->resumed + r->result.new_tokens) {
-        request_abandon(r, WEFT_E_CORRUPT, now_ns); /* not what the worker says it has sent */
-        return;
-    }
-    if (!r->ended) {
-        weft_result_t *res = &r->result;
-        res->finish = done.finish;
-        res->tier = done.tier;
-        res->prompt_tokens = done.prompt_tokens;
-        res->new_tokens = done.status == 0 ? done.new_tokens : res->new_tokens;
-        res->queue_us = done.queue_us;
-        res->prefill_us = done.prefill_us;
-        res->decode_us = done.decode_us;
-        memcpy(res->node, done.node_name, sizeof(res->node) - 1);
-        memcpy(res->backend, done.backend, sizeof(res->backend) - 1);
-    }
-    request_close(r, -(int)done.status);
-    r->ack_ns = now_ns; /* the final one */
-}
-
-bool request_event(struct request *r, struct request_text *text, uint64_t now_ns)
-{
-    while (r->state != REQUEST_CLOSED && !(r->held && r->state == REQUEST_ACCEPTED)) {
-        struct weft_frame frame;
-        uint32_t have = r->reply.cum - r->parsed;
-        if (have < sizeof(frame)) {
-            break;
-        }
-        const uint8_t *at = r->reply.data + (r->parsed - r->reply.base);
-        memcpy(&frame, at, sizeof(frame));
-        if (have - sizeof(frame) < frame.len) {
-            break;
-        }
-        r->parsed += (uint32_t)sizeof(frame) + frame.len;
-        if (frame.kind == WEFT_FRAME_DONE) {
-            request_done_frame(r, at + sizeof(frame), frame.len, now_ns);
-        } else if (frame.kind != WEFT_FRAME_TEXT && r->state == REQUEST_ACCEPTED) {
-            request_abandon(r, WEFT_E_CORRUPT, now_ns); /* who knows what it takes the place of */
-        } else if (r->state == REQUEST_ACCEPTED) {
-            bool continued = (frame.flags & WEFT_FRAME_CONTINUED) != 0;
-            if (continued && (r->result.new_tokens == 0 || frame.token != r->last_token)) {
-                request_abandon(r, WEFT_E_CORRUPT, now_ns);
-                continue;
-            }
-            r->last_token = frame.token;
-            r->result.new_tokens += !continued;
-            if (r->result.first_token_us == 0) {
-                uint64_t us = (now_ns - r->start_ns) / NS_PER_US;
-                r->result.first_token_us = us != 0 ? us : 1;
-            }
-            *text = (struct request_text){frame.token, continued, frame.len == UINT16_MAX,
-                                          (const char *)at + sizeof(frame), frame.len};
-            return true;
-        }
-    }
-    if (r->state != REQUEST_CLOSED && reasm_complete(&r->reply) && !r->held) {
-        request_abandon(r, WEFT_E_CORRUPT, now_ns); /* the end without a DONE frame */
-        request_close(r, WEFT_E_CORRUPT);
-        r->ack_ns = now_ns;
-    }
-    reasm_consume(&r->reply, r->parsed);
-    return false;
 }

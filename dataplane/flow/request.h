@@ -138,8 +138,8 @@ struct request {
     bool held;        /* the user reads nothing for now: no texts, no further credit */
     uint32_t resumed; /* tokens of earlier attempts: the account includes them */
     struct reasm reply;
-    uint32_t parsed; /* frames before it were handed out */
-    uint32_t last_token;
+    uint32_t parsed;     /* frames before it were handed out */
+    uint32_t last_token; /* handed out, or resumed behind */
     struct cc cc;
     uint32_t credit;
     uint32_t credit_before;   /* the byte here answers the credit ... */
@@ -177,6 +177,8 @@ struct request_text {
     bool partial;     /* as long as a piece can be: more of the token may follow */
     const char *data; /* until the next call for this request */
     size_t len;
+    const uint8_t *logprobs; /* rows of struct weft_logprob_entry, checked; NULL = none */
+    uint32_t logprobs_len;
 };
 
 /* Zero tries or stall means the default. */
@@ -214,6 +216,9 @@ void request_tick(struct request *r, struct request_conn *conn, uint64_t now_ns)
 
 /* When to call request_tick() at the latest; UINT64_MAX when closed. */
 uint64_t request_due_ns(const struct request *r);
+
+/* Takes the next row off rows that request_event() gave. False if there is none. */
+bool request_logprob(struct request_text *text, weft_logprob_t *out);
 
 /* Next piece of text in order; false if there is none. Also notices the end. */
 bool request_event(struct request *r, struct request_text *text, uint64_t now_ns);

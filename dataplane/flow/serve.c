@@ -105,7 +105,7 @@ static bool serve_ended(struct serve *s, const struct weft_req *req)
 
 static struct weft_job *serve_open(struct serve *s, const struct weft_req *req, uint64_t now_ns)
 {
-    if (req->h.msg_len < sizeof(struct weft_prompt) || req->h.msg_len > WEFT_MESSAGE_MAX) {
+    if (req->h.msg_len < WEFT_PROMPT_LEAST || req->h.msg_len > WEFT_MESSAGE_MAX) {
         serve_refuse(s, req, WEFT_E_BAD_REQUEST, WEFT_C_NONE);
         return NULL;
     }

@@ -106,7 +106,8 @@ struct weft_job {
     uint64_t heard_ns;    /* when it came */
     uint64_t deadline_ns; /* 0 = none */
     void *user;
-    bool cancelled; /* on_cancel was called */
+    bool cancelled;      /* on_cancel was called */
+    uint32_t last_token; /* emitted, or resumed behind */
 
     struct reasm body;
     struct cc cc;
@@ -180,6 +181,7 @@ uint16_t serve_room(const struct serve *s);
 /* Free memory as the wire's load word has it. */
 uint16_t serve_free_vram(const struct serve *s);
 
-/* As weft_job_emit() and weft_job_finish(). */
+/* As weft_job_emit(), weft_job_logprobs() and weft_job_finish(). */
 int serve_job_emit(struct weft_job *job, uint32_t token, const char *text, size_t len);
+int serve_job_logprobs(struct weft_job *job, const weft_logprob_t *list, size_t count);
 void serve_job_finish(struct weft_job *job, const weft_job_report_t *report);

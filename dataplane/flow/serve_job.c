@@ -11,7 +11,10 @@
 
 #define REPLY_CAPACITY_MIN 1024u
 #define FRAME_TEXT_MAX     ((uint32_t)UINT16_MAX)
-#define DONE_BYTES         ((uint32_t)(sizeof(struct weft_frame) + sizeof(struct weft_done)))
+#define LOGPROB_TEXT_MAX   255u
+/* Of the account and of the text that may come with it. */
+#define DONE_BYTES                                                                                 \
+    ((uint32_t)(2 * sizeof(struct weft_frame) + WEFT_STOP_BYTES_MAX + sizeof(struct weft_done)))
 
 struct weft_job *serve_job_open(struct serve *s, const struct weft_req *req, uint64_t now_ns)
 {
@@ -144,8 +147,13 @@ void serve_job_start(struct weft_job *job, uint64_t now_ns)
     job->view.deadline_ns = job->deadline_ns;
     job->view.deadline_is_end_to_end = (job->last.h.want & WEFT_WANT_E2E) != 0;
     job->view.received_ns = now_ns;
+    job->view.conn_id = job->node.conn_id;
+    job->view.session = job->last.h.session;
     serve_job_received(job);
     job->state = SERVE_RUNNING;
+    if (job->view.resume_count != 0) {
+        job->last_token = job->view.resume[job->view.resume_count - 1];
+    }
     s->started++;
     rc = serve_reply_reserve(job, DONE_BYTES) == 0 ? s->ops.on_job(s->ops.user, job, &job->view)
                                                    : WEFT_E_MESH_FULL;
@@ -294,10 +302,35 @@ int serve_job_emit(struct weft_job *job, uint32_t token, const char *text, size_
         }
         text = part != 0 ? text + part : text;
         len -= part;
-        flags = WEFT_FRAME_CONTINUED;
+        flags = WEFT_FRAME_F_CONTINUED;
     } while (len != 0);
+    job->last_token = token;
     serve_job_update(job);
     return 0;
+}
+
+int serve_job_logprobs(struct weft_job *job, const weft_logprob_t *list, size_t count)
+{
+    uint8_t rows[WEFT_LOGPROBS_MAX * (sizeof(struct weft_logprob_entry) + LOGPROB_TEXT_MAX)];
+    uint8_t *at = rows;
+    if (job->cancelled || count == 0) {
+        return 0;
+    }
+    if (count > WEFT_LOGPROBS_MAX) {
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint32_t len = list[i].len < LOGPROB_TEXT_MAX ? (uint32_t)list[i].len : LOGPROB_TEXT_MAX;
+        struct weft_logprob_entry entry = {list[i].token, list[i].logprob, len};
+        memcpy(at, &entry, sizeof(entry));
+        at += sizeof(entry);
+        if (len != 0) {
+            memcpy(at, list[i].text, len);
+        }
+        at += len;
+    }
+    return serve_reply_frame(job, WEFT_FRAME_LOGPROBS, 0, list[0].token, rows,
+                             (uint32_t)(at - rows), DONE_BYTES);
 }
 
 static uint32_t serve_us(uint64_t us)
@@ -320,6 +353,12 @@ void serve_job_finish(struct weft_job *job, const weft_job_report_t *report)
     if (status > 0 || status < -(int)UINT16_MAX) {
         status = WEFT_E_WORKER_FAILED;
     }
+    if (status == 0 && report->tail_len != 0 && report->tail_len <= WEFT_STOP_BYTES_MAX) {
+        (void)serve_reply_frame(job, WEFT_FRAME_TEXT, WEFT_FRAME_F_CONTINUED | WEFT_FRAME_F_TAIL,
+                                job->last_token, report->tail, (uint32_t)report->tail_len,
+                                DONE_BYTES - (uint32_t)sizeof(struct weft_frame) -
+                                    (uint32_t)report->tail_len);
+    }
     struct weft_done done = {
         .status = (uint16_t)-status,
         .finish = (uint8_t)finish,
@@ -330,6 +369,7 @@ void serve_job_finish(struct weft_job *job, const weft_job_report_t *report)
         .prefill_us = serve_us(report->prefill_us),
         .decode_us = serve_us(report->decode_us),
         .node = s->config.node_id,
+        .cached_tokens = report->cached_tokens,
     };
     memcpy(done.node_name, s->config.node_name, sizeof(done.node_name));
     memcpy(done.backend, s->config.backend, sizeof(done.backend));

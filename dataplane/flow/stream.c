@@ -253,6 +253,17 @@ bool stream_token(struct stream *s, struct stream_policy *policy, uint32_t attem
     return true;
 }
 
+bool stream_more(struct stream *s, struct stream_policy *policy, uint32_t attempt)
+{
+    if (s->ended || s->cancelled || !s->attempts[attempt].live || s->count == 0) {
+        return false;
+    }
+    if (s->leader != (int)attempt) {
+        win(s, policy, attempt);
+    }
+    return true;
+}
+
 void stream_piece(struct stream *s, uint32_t attempt, bool partial)
 {
     if (s->leader == (int)attempt) {

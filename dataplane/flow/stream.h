@@ -116,6 +116,11 @@ void stream_suspect(struct stream *s, struct stream_policy *policy, uint32_t att
 bool stream_token(struct stream *s, struct stream_policy *policy, uint32_t attempt, uint32_t token,
                   uint64_t now_ns);
 
+/* Text that goes on with the token before, which another attempt may have given. Is it for the
+ * user?
+ */
+bool stream_more(struct stream *s, struct stream_policy *policy, uint32_t attempt);
+
 /* Text of the attempt: all of its token, or may some follow? Told behind stream_token() and for
  * each further piece. */
 void stream_piece(struct stream *s, uint32_t attempt, bool partial);

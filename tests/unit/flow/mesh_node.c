@@ -135,7 +135,7 @@ static void garble(struct mesh_node *n, struct weft_job *job, uint32_t before)
     if (n->variant % 3 == 0 && frame.kind == WEFT_FRAME_TEXT) {
         frame.kind = 0x77;
     } else if (n->variant % 3 == 1 && frame.kind == WEFT_FRAME_TEXT) {
-        frame.flags ^= WEFT_FRAME_CONTINUED;
+        frame.flags ^= WEFT_FRAME_F_CONTINUED;
     } else if (frame.kind == WEFT_FRAME_DONE) {
         frame.kind = n->variant % 2 == 0 ? 0x77 : frame.kind;
         frame.len = (uint16_t)(frame.len - n->variant % 2);

@@ -46,6 +46,9 @@ START_TEST(delay_doubles_until_a_queue_shows)
     uint32_t first = cc_window(&cc);
     now_ns = rounds(&cc, 1, 0, false, now_ns);
     ck_assert_uint_eq(cc_window(&cc), 2 * first);
+    now_ns = rounds(&cc, 1, 5 * MS, false, now_ns);
+    ck_assert_uint_eq(cc_window(&cc), 2 * first); /* once may be a scheduler: no further as yet */
+    ck_assert(!cc.delay.steady);
     (void)rounds(&cc, 1, 5 * MS, false, now_ns);
     ck_assert_uint_lt(cc_window(&cc), 2 * first);
     ck_assert_uint_gt(cc_window(&cc), first / 2);
@@ -58,7 +61,7 @@ static uint64_t settle(struct cc *cc)
 {
     cc_init(cc, &cc_delay);
     uint64_t now_ns = rounds(cc, 2, 0, false, T0);
-    now_ns = rounds(cc, 1, 5 * MS, false, now_ns);
+    now_ns = rounds(cc, 2, 5 * MS, false, now_ns);
     ck_assert(cc->delay.steady);
     cc->delay.next_slow_ns = UINT64_MAX; /* has a test of its own */
     return now_ns + 100 * MS;
@@ -72,6 +75,11 @@ START_TEST(delay_grows_below_and_shrinks_above_in_proportion)
     now_ns = rounds(&cc, 1, 2 * MS, false, now_ns);
     ck_assert_uint_gt(cc_window(&cc), before);
     ck_assert_uint_le(cc_window(&cc), before + 4 * WEFT_DATAGRAM_SAFE);
+    struct cc once = cc;
+    now_ns = rounds(&once, 1, 90 * MS, false, now_ns);
+    now_ns = rounds(&once, 1, 0, false, now_ns);
+    ck_assert_uint_gt(cc_window(&once), cc_window(&cc)); /* no queue, a scheduler */
+    cc.delay.excess_ns = 90 * MS;
     before = cc_window(&cc);
     struct cc other = cc;
     (void)rounds(&cc, 1, 12 * MS, false, now_ns);
@@ -102,7 +110,7 @@ START_TEST(delay_halves_on_loss_once_per_round_trip)
 {
     struct cc cc;
     uint64_t now_ns = settle(&cc);
-    now_ns = rounds(&cc, 1, 7 * MS, false, now_ns);
+    now_ns = rounds(&cc, 2, 7 * MS, false, now_ns);
     uint32_t before = cc_window(&cc);
     for (uint32_t i = 0; i < 10; i++) {
         cc_on_loss(&cc, WEFT_DATAGRAM_SAFE, now_ns + i);
@@ -161,7 +169,7 @@ START_TEST(delay_forgets_an_old_round_trip)
 {
     struct cc cc;
     uint64_t now_ns = settle(&cc);
-    (void)rounds(&cc, 1, 100 * MS, false, now_ns);
+    (void)rounds(&cc, 2, 100 * MS, false, now_ns);
     ck_assert_uint_eq(cc.delay.queue_ns, 100 * MS);
     (void)rounds(&cc, 1, 100 * MS, false, now_ns + 2 * CC_BASE_NS); /* a new, longer way */
     ck_assert_uint_eq(cc.delay.queue_ns, 0);
@@ -318,6 +326,21 @@ START_TEST(jitter_does_not_starve)
 }
 END_TEST
 
+/* ... and what is a spike now and then leaves a long way nearly as fast as it is without. */
+START_TEST(spikes_leave_long_ways_fast)
+{
+    struct exchange_config c = base_config(&cc_delay, 0, 40 * MS);
+    c.delay_max_ns = 50 * MS;
+    struct exchange *x = exchange_create(&c);
+    exchange_play(x, LIMIT_NS);
+    check_complete(x);
+    uint64_t mb = c.prompt_bytes * UINT64_C(1000) / (x->job_ns[0] - T0);
+    printf("round trip 80 ms and up to 20 ms more: %lu MB/s\n", mb);
+    ck_assert_uint_ge(mb, 8); /* 15 without */
+    exchange_destroy(x);
+}
+END_TEST
+
 /* A queue shorter than the target: loss is all there is to see. */
 START_TEST(shallow_queue_is_survived)
 {
@@ -422,6 +445,7 @@ int main(void)
     tcase_add_test(t, random_loss_does_not_collapse_delay);
     tcase_add_test(t, long_ways_are_filled);
     tcase_add_test(t, jitter_does_not_starve);
+    tcase_add_test(t, spikes_leave_long_ways_fast);
     tcase_add_test(t, shallow_queue_is_survived);
     tcase_add_test(t, marks_are_heeded);
     tcase_add_test(t, two_flows_share);

@@ -17,13 +17,14 @@ static int parse_copy(const uint8_t *body, size_t len, weft_job_view_t *view)
 {
     uint8_t *copy = malloc(len != 0 ? len : 1); /* exact size: the sanitizer sees overruns */
     memcpy(copy, body, len);
-    if (len >= sizeof(struct weft_prompt)) {
+    if (len >= WEFT_PROMPT_LEAST) {
         prompt_seal(copy, len); /* what is wrong here is wrong on purpose */
     }
     weft_job_part_t *parts;
     int rc = prompt_parse(copy, len, view, &parts);
     for (size_t i = 0; rc == 0 && i < view->part_count; i++) {
-        ck_assert(parts[i].len == 0 || (const uint8_t *)parts[i].text + parts[i].len <= copy + len);
+        const weft_job_part_t *part = &view->parts[i];
+        ck_assert(part->len == 0 || (const uint8_t *)part->text + part->len <= copy + len);
     }
     free(parts);
     free(copy);
@@ -114,7 +115,7 @@ START_TEST(every_cut_and_lie_is_refused)
     struct prompt_spec spec = base_spec();
     spec.parts = parts;
     spec.part_count = 2;
-    uint8_t body[128];
+    uint8_t body[256];
     prompt_write(&spec, body);
     size_t len = prompt_size(&spec);
     weft_job_view_t view;
@@ -134,7 +135,7 @@ START_TEST(every_cut_and_lie_is_refused)
     head->kind = 9;
     ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
     *head = good;
-    const uint16_t lens[] = {0, 39, 41, 42, 200, UINT16_MAX};
+    const uint16_t lens[] = {0, 39, 41, 43, 46, 200, UINT16_MAX};
     for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
         head->hdr_len = lens[i];
         ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
@@ -146,6 +147,138 @@ START_TEST(every_cut_and_lie_is_refused)
     part->role = WEFT_ROLE_USER;
     part->len = UINT32_MAX;
     ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+}
+END_TEST
+
+static struct prompt_spec controlled_spec(const weft_job_part_t *stops, size_t count)
+{
+    struct prompt_spec spec = base_spec();
+    spec.repetition = 1.25f;
+    spec.presence = -2.0f;
+    spec.frequency = 0.5f;
+    spec.logprobs = 5;
+    spec.no_thinking = true;
+    spec.stops = stops;
+    spec.stop_count = count;
+    return spec;
+}
+
+static const weft_job_part_t three_stops[] = {{0, "###", 3}, {0, "\n\n", 2}, {0, "User:", 5}};
+
+static void check_controls(const weft_job_view_t *view)
+{
+    ck_assert_float_eq(view->repetition_penalty, 1.25f);
+    ck_assert_float_eq(view->presence_penalty, -2.0f);
+    ck_assert_float_eq(view->frequency_penalty, 0.5f);
+    ck_assert_uint_eq(view->logprobs, 5);
+    ck_assert_int_eq(view->no_thinking, 1);
+    ck_assert_uint_eq(view->stop_count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_uint_eq(view->stops[i].len, three_stops[i].len);
+        ck_assert_mem_eq(view->stops[i].text, three_stops[i].text, three_stops[i].len);
+    }
+}
+
+START_TEST(controls_round_trip)
+{
+    static const uint32_t given[] = {7, 8};
+    static const uint32_t tokens[] = {1, 2, 3};
+    const weft_job_part_t chat[] = {{WEFT_ROLE_USER, "why?", 4}, {WEFT_ROLE_ASSISTANT, "so", 2}};
+    for (unsigned kind = 0; kind < 3; kind++) {
+        struct prompt_spec spec = controlled_spec(three_stops, 3);
+        weft_job_view_t view;
+        weft_job_part_t *list;
+        _Alignas(8) uint8_t body[256];
+        uint32_t len;
+        spec.parts = kind == 1 ? chat : NULL;
+        spec.part_count = kind == 1 ? 2 : 0;
+        spec.tokens = kind == 2 ? tokens : NULL;
+        spec.token_count = kind == 2 ? 3 : 0;
+        prompt_write(&spec, body);
+        ck_assert_int_eq(prompt_parse(body, prompt_size(&spec), &view, &list), 0);
+        check_controls(&view);
+        ck_assert_uint_eq(view.part_count, kind == 1 ? 2 : kind == 0 ? 1 : 0);
+        free(list);
+        uint8_t *resumed = prompt_resumed(body, (uint32_t)prompt_size(&spec), given, 2, &len);
+        ck_assert_ptr_nonnull(resumed);
+        ck_assert_int_eq(prompt_parse(resumed, len, &view, &list), 0);
+        check_controls(&view);
+        ck_assert_uint_eq(view.resume_count, 2);
+        ck_assert_mem_eq(view.resume, given, sizeof(given));
+        ck_assert_uint_eq(view.token_count, kind == 2 ? 3 : 0);
+        free(list);
+        free(resumed);
+    }
+}
+END_TEST
+
+START_TEST(older_header_means_nothing_of_what_it_lacks)
+{
+    struct prompt_spec spec = base_spec();
+    uint8_t body[256];
+    prompt_write(&spec, body);
+    size_t cut = sizeof(struct weft_prompt) - WEFT_PROMPT_LEAST;
+    size_t len = prompt_size(&spec) - cut;
+    memmove(body + WEFT_PROMPT_LEAST, body + sizeof(struct weft_prompt), len - WEFT_PROMPT_LEAST);
+    uint16_t hdr_len = WEFT_PROMPT_LEAST;
+    memcpy(body + offsetof(struct weft_prompt, hdr_len), &hdr_len, sizeof(hdr_len));
+    prompt_seal(body, len);
+    weft_job_view_t view;
+    weft_job_part_t *list;
+    ck_assert_int_eq(prompt_parse(body, len, &view, &list), 0);
+    ck_assert_uint_eq(view.parts[0].len, 5);
+    ck_assert_mem_eq(view.parts[0].text, "hello", 5);
+    ck_assert_uint_eq(view.stop_count + view.logprobs, 0);
+    ck_assert_float_eq(view.repetition_penalty, 1.0f);
+    free(list);
+}
+END_TEST
+
+START_TEST(controls_out_of_range_are_refused)
+{
+    struct prompt_spec spec = controlled_spec(three_stops, 3);
+    _Alignas(8) uint8_t body[256];
+    weft_job_view_t view;
+    prompt_write(&spec, body);
+    const size_t len = prompt_size(&spec);
+    struct weft_prompt *head = (struct weft_prompt *)(void *)body;
+    const struct weft_prompt good = *head;
+    const float bad[] = {NAN, INFINITY, -101.0f, 101.0f};
+    ck_assert_int_eq(parse_copy(body, len, &view), 0);
+    for (size_t i = 0; i < 4; i++) {
+        head->repetition = bad[i];
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+        *head = good;
+        head->presence = bad[i];
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+        *head = good;
+        head->frequency = bad[i];
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+        *head = good;
+    }
+    head->logprobs = WEFT_LOGPROBS_MAX + 1;
+    ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    *head = good;
+    head->flags = 0x80;
+    ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    *head = good;
+    const uint16_t counts[] = {7, WEFT_STOPS_MAX + 1, UINT16_MAX};
+    for (size_t i = 0; i < 3; i++) {
+        head->stops = counts[i];
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+        *head = good;
+    }
+    const uint16_t places[] = {0, 8, sizeof(good) - 1, 79, 80, 81, UINT16_MAX};
+    for (size_t i = 0; i < 7; i++) {
+        head->stops_at = places[i];
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+        *head = good;
+    }
+    const uint8_t lens[] = {0, 200};
+    for (size_t i = 0; i < 2; i++) {
+        body[sizeof(good)] = lens[i]; /* of the first string */
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    }
 }
 END_TEST
 
@@ -201,6 +334,9 @@ int main(void)
     tcase_add_test(t, sampling_out_of_range_is_refused);
     tcase_add_test(t, every_cut_and_lie_is_refused);
     tcase_add_test(t, every_flipped_bit_is_noticed);
+    tcase_add_test(t, controls_round_trip);
+    tcase_add_test(t, older_header_means_nothing_of_what_it_lacks);
+    tcase_add_test(t, controls_out_of_range_are_refused);
     tcase_add_test(t, resumed_body_is_the_same_behind_its_tokens);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -85,7 +85,7 @@ START_TEST(first_flight_and_route_block)
     while ((req = next(&f, T0))->h.type != 0) {
         ck_assert_uint_eq(req->first.cookie, 99);
         ck_assert_uint_eq(req->h.offset, count * WEFT_REQ_PAYLOAD_SAFE);
-        ck_assert_uint_eq(req->h.msg_len, 100044);
+        ck_assert_uint_eq(req->h.msg_len, 100000 + sizeof(struct weft_prompt));
         ck_assert_uint_eq(req->h.model, 77);
         ck_assert_uint_eq(req->h.req_tags, 3);
         ck_assert_uint_eq(req->h.conn_id, 4242);

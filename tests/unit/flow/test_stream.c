@@ -52,6 +52,26 @@ START_TEST(plain_answer)
 }
 END_TEST
 
+/* The last text of an answer may belong to a token that another attempt has told. */
+START_TEST(rest_of_a_text_after_a_loss)
+{
+    struct fixture f;
+    fixture_open(&f, 1, false, false);
+    expect(&f, STREAM_START, 0);
+    accept(&f, 0, 3, 4, 5);
+    ck_assert(!stream_more(&f.s, &f.policy, 0)); /* with no token before */
+    ck_assert(token(&f, 0, 7, T0));
+    ck_assert(stream_more(&f.s, &f.policy, 0));
+    over(&f, 0, WEFT_E_WORKER_LOST, T0 + MS);
+    const uint32_t again = expect(&f, STREAM_START, 0)->attempt;
+    ck_assert(!stream_more(&f.s, &f.policy, 1 - again));
+    ck_assert(stream_more(&f.s, &f.policy, again));
+    over(&f, again, 0, T0 + 2 * MS);
+    expect_none(&f);
+    expect_end(&f, 0, WEFT_FINISH_STOP, 1);
+}
+END_TEST
+
 START_TEST(refusal_of_a_fresh_request_is_final)
 {
     static const int statuses[] = {WEFT_E_MESH_FULL, WEFT_E_UNKNOWN_MODEL, WEFT_E_BUDGET_INFEASIBLE,
@@ -618,6 +638,7 @@ END_TEST
 
 static void add_attempts(TCase *t)
 {
+    tcase_add_test(t, rest_of_a_text_after_a_loss);
     tcase_add_test(t, plain_answer);
     tcase_add_test(t, refusal_of_a_fresh_request_is_final);
     tcase_add_test(t, nothing_is_told_twice);
