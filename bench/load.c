@@ -1,295 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* load.c - weft-bench load: many requests through a running mesh, by the SDK's async core. */
+/* load.c - weft-bench load: many requests through a running mesh, and what can be said of their
+ * latency. This file has the arguments and the order of things; load/ has the parts. */
+#include <errno.h>
 #include <getopt.h>
-#include <jansson.h>
-#include <math.h>
-#include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <weft/client.h>
 #include <weft/wire.h>
 
 #include "bench/bench.h"
+#include "bench/figures.h"
+#include "bench/load/answerer.h"
+#include "bench/load/report.h"
+#include "bench/load/schedule.h"
 #include "schemas/base/clock.h"
-#include "schemas/base/hist.h"
-#include "schemas/base/rng.h"
 
-#define NODES_SEEN_MAX    64u
-#define STATUSES_SEEN_MAX 32u
-#define LATE_NS           (1 * NS_PER_MS)
-#define REQUESTS_MAX      10000000u
+#define SELF            "self"
+#define ARRIVALS_MAX    160u
+#define FLOOR_REQUESTS  2000u
+#define FLOOR_NS        (3 * NS_PER_S)
+#define SPIN_NS         (100 * NS_PER_US)
+#define TIME_MAX_MS     4e6
+#define CLOSED_OPEN_MAX 65536
 
-struct load_options {
-    const char *node;
-    const char *model;
-    const char *prompt;
-    uint32_t requests;
-    uint32_t concurrency;
-    double rate; /* per second; 0 = closed loop */
-    uint32_t max_tokens;
-    uint32_t budget_ms;
-    uint64_t seed;
-    double latitude, longitude;
-    bool has_position;
-    bool json;
+struct options {
+    struct drive_plan drive;
+    struct account_plan account;
+    struct schedule_plan schedule;
+    struct pace_plan self;
+    const char *trace;
+    const char *hlog;
+    const char *samples;
+    double speed;
+    double seconds;
+    bool json, open, no_floor;
 };
 
-struct tally {
-    char name[WEFT_NAME_MAX];
-    int status;
-    uint64_t count;
+/* What main builds up and takes down. */
+struct session {
+    struct options o;
+    struct trace trace;
+    uint64_t *due_ns;
+    char arrivals[ARRIVALS_MAX];
+    struct answerer *self;
+    struct drive drive, floor_drive;
+    struct account account, floor;
+    bool has_floor;
 };
-
-struct load {
-    const struct load_options *options;
-    weft_client_t *client;
-    uint32_t sent, open, ended;
-    uint64_t late;
-    uint64_t answered, refused, failed, tokens;
-    struct tally nodes[NODES_SEEN_MAX];
-    struct tally statuses[STATUSES_SEEN_MAX];
-    struct hist first_us; /* answered ones, from the intended send */
-    struct hist total_us;
-    struct hist refusal_us;
-};
-
-struct ticket {
-    struct load *load;
-    uint64_t late_ns;
-};
-
-static void count_node(struct load *l, const char *name)
-{
-    for (uint32_t i = 0; i < NODES_SEEN_MAX; i++) {
-        if (l->nodes[i].count == 0) {
-            snprintf(l->nodes[i].name, sizeof(l->nodes[i].name), "%s", name);
-        }
-        if (strcmp(l->nodes[i].name, name) == 0) {
-            l->nodes[i].count++;
-            return;
-        }
-    }
-}
-
-static void count_status(struct load *l, int status)
-{
-    for (uint32_t i = 0; i < STATUSES_SEEN_MAX; i++) {
-        if (l->statuses[i].count == 0 || l->statuses[i].status == status) {
-            l->statuses[i].status = status;
-            l->statuses[i].count++;
-            return;
-        }
-    }
-}
-
-/* A refusal says why and took nothing; everything else that is not an answer is a failure. */
-static bool is_refusal(int status)
-{
-    switch (status) {
-    case WEFT_E_UNKNOWN_MODEL:
-    case WEFT_E_NO_CAPABLE_NODE:
-    case WEFT_E_BUDGET_INFEASIBLE:
-    case WEFT_E_BUDGET_EXPIRED:
-    case WEFT_E_MESH_FULL:
-    case WEFT_E_TOO_LONG:
-    case WEFT_E_DRAINING:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static void on_done(weft_request_t *req, const weft_result_t *r, void *user)
-{
-    struct ticket *ticket = user;
-    struct load *l = ticket->load;
-    uint64_t late_us = ticket->late_ns / NS_PER_US;
-    (void)req;
-    free(ticket);
-    l->open--;
-    l->ended++;
-    count_status(l, r->status);
-    if (r->status == WEFT_OK) {
-        l->answered++;
-        l->tokens += r->new_tokens;
-        count_node(l, r->node);
-        hist_add(&l->first_us, r->first_token_us + late_us);
-        hist_add(&l->total_us, r->total_us + late_us);
-    } else if (is_refusal(r->status)) {
-        l->refused++;
-        hist_add(&l->refusal_us, r->total_us + late_us);
-    } else {
-        l->failed++;
-    }
-}
-
-static int send_one(struct load *l, uint64_t late_ns)
-{
-    const struct load_options *o = l->options;
-    weft_message_t message = {.role = "user", .text = o->prompt, .len = strlen(o->prompt)};
-    weft_query_t query = {
-        .model = o->model,
-        .messages = &message,
-        .message_count = 1,
-        .max_tokens = o->max_tokens,
-        .budget_ms = o->budget_ms,
-        .seed = o->seed + l->sent,
-        .has_position = o->has_position,
-        .latitude_deg = o->latitude,
-        .longitude_deg = o->longitude,
-    };
-    struct ticket *ticket = malloc(sizeof(*ticket));
-    if (ticket == NULL) {
-        return -1;
-    }
-    *ticket = (struct ticket){l, late_ns};
-    int rc = weft_submit(l->client, &query, NULL, on_done, ticket, NULL);
-    if (rc != 0) {
-        free(ticket);
-        fprintf(stderr, "weft-bench load: cannot send: %s\n", weft_status_text(rc));
-        return -1;
-    }
-    l->sent++;
-    l->open++;
-    l->late += late_ns > LATE_NS;
-    return 0;
-}
-
-/* Sends what is due. Returns the time of the next send, UINT64_MAX if none is planned. */
-static uint64_t send_due(struct load *l, const uint64_t *schedule, uint64_t now_ns, bool *broken)
-{
-    const struct load_options *o = l->options;
-    while (l->sent < o->requests) {
-        if (schedule != NULL && schedule[l->sent] > now_ns) {
-            return schedule[l->sent];
-        }
-        if (schedule == NULL && l->open >= o->concurrency) {
-            return UINT64_MAX;
-        }
-        if (send_one(l, schedule != NULL ? now_ns - schedule[l->sent] : 0) != 0) {
-            *broken = true;
-            return UINT64_MAX;
-        }
-    }
-    return UINT64_MAX;
-}
-
-static void show_progress(const struct load *l, uint64_t now_ns, uint64_t *shown_ns)
-{
-    if (isatty(STDERR_FILENO) && now_ns - *shown_ns > NS_PER_S) {
-        *shown_ns = now_ns;
-        fprintf(stderr, "\r%u of %u sent, %u ended ", l->sent, l->options->requests, l->ended);
-    }
-}
-
-static int run(struct load *l, const uint64_t *schedule)
-{
-    bool broken = false;
-    uint64_t shown_ns = 0;
-    while (!broken && l->ended < l->options->requests) {
-        uint64_t now_ns = clock_now_ns();
-        uint64_t next_ns = send_due(l, schedule, now_ns, &broken);
-        int timeout_ms = weft_client_timeout_ms(l->client);
-        if (next_ns != UINT64_MAX) {
-            uint64_t wait_ms = next_ns > now_ns ? (next_ns - now_ns) / NS_PER_MS : 0;
-            if (timeout_ms < 0 || wait_ms < (uint64_t)timeout_ms) {
-                timeout_ms = (int)wait_ms;
-            }
-        }
-        struct pollfd fd = {.fd = weft_client_fd(l->client), .events = POLLIN};
-        poll(&fd, 1, timeout_ms);
-        int rc = weft_client_process(l->client);
-        if (rc < 0) {
-            fprintf(stderr, "weft-bench load: %s\n", weft_status_text(rc));
-            broken = true;
-        }
-        show_progress(l, now_ns, &shown_ns);
-    }
-    if (shown_ns != 0) {
-        fputc('\n', stderr);
-    }
-    return broken ? -1 : 0;
-}
-
-/* Arrivals of a Poisson process, drawn before the first is sent. */
-static uint64_t *draw_schedule(const struct load_options *o, uint64_t start_ns)
-{
-    uint64_t *schedule = calloc(o->requests, sizeof(*schedule));
-    struct rng rng = {.state = o->seed};
-    double at_ns = (double)start_ns;
-    for (uint32_t i = 0; schedule != NULL && i < o->requests; i++) {
-        at_ns += -log(1.0 - rng_unit(&rng)) / o->rate * 1e9;
-        schedule[i] = (uint64_t)at_ns;
-    }
-    return schedule;
-}
-
-/* ---- report ---- */
-
-static json_t *hist_json(const struct hist *h)
-{
-    return json_pack("{s:f, s:f, s:f, s:f, s:I}", "p50", (double)hist_quantile(h, 0.5) / 1000.0,
-                     "p90", (double)hist_quantile(h, 0.9) / 1000.0, "p99",
-                     (double)hist_quantile(h, 0.99) / 1000.0, "max", (double)h->max / 1000.0,
-                     "samples", (json_int_t)h->count);
-}
-
-static void print_json(const struct load *l, double seconds)
-{
-    json_t *nodes = json_object();
-    json_t *statuses = json_object();
-    for (uint32_t i = 0; i < NODES_SEEN_MAX && l->nodes[i].count != 0; i++) {
-        json_object_set_new(nodes, l->nodes[i].name, json_integer((json_int_t)l->nodes[i].count));
-    }
-    for (uint32_t i = 0; i < STATUSES_SEEN_MAX && l->statuses[i].count != 0; i++) {
-        json_object_set_new(statuses, weft_status_name(l->statuses[i].status),
-                            json_integer((json_int_t)l->statuses[i].count));
-    }
-    json_t *out = json_pack(
-        "{s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "requests",
-        (int)l->ended, "answered", (json_int_t)l->answered, "refused", (json_int_t)l->refused,
-        "failed", (json_int_t)l->failed, "late_sends", (json_int_t)l->late, "tokens",
-        (json_int_t)l->tokens, "seconds", seconds, "tokens_per_s", (double)l->tokens / seconds,
-        "statuses", statuses, "served_by", nodes, "first_token_ms", hist_json(&l->first_us),
-        "total_ms", hist_json(&l->total_us), "refusal_ms", hist_json(&l->refusal_us));
-    json_dumpf(out, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(out);
-}
-
-static void print_hist(const char *name, const struct hist *h)
-{
-    if (h->count != 0) {
-        printf("%-24s p50 %9.2f   p90 %9.2f   p99 %9.2f   max %9.2f   (n = %llu)\n", name,
-               (double)hist_quantile(h, 0.5) / 1000.0, (double)hist_quantile(h, 0.9) / 1000.0,
-               (double)hist_quantile(h, 0.99) / 1000.0, (double)h->max / 1000.0,
-               (unsigned long long)h->count);
-    }
-}
-
-static void print_text(const struct load *l, double seconds)
-{
-    printf("%u requests in %.2f s: %llu answered, %llu refused, %llu failed\n", l->ended, seconds,
-           (unsigned long long)l->answered, (unsigned long long)l->refused,
-           (unsigned long long)l->failed);
-    for (uint32_t i = 0; i < STATUSES_SEEN_MAX && l->statuses[i].count != 0; i++) {
-        if (l->statuses[i].status != WEFT_OK) {
-            printf("  %6llu %s\n", (unsigned long long)l->statuses[i].count,
-                   weft_status_text(l->statuses[i].status));
-        }
-    }
-    for (uint32_t i = 0; i < NODES_SEEN_MAX && l->nodes[i].count != 0; i++) {
-        printf("  %6llu served by %s\n", (unsigned long long)l->nodes[i].count, l->nodes[i].name);
-    }
-    print_hist("first token, ms", &l->first_us);
-    print_hist("whole answer, ms", &l->total_us);
-    print_hist("refusal, ms", &l->refusal_us);
-    printf("%llu tokens, %.1f per second; %llu sent more than 1 ms late\n",
-           (unsigned long long)l->tokens, (double)l->tokens / seconds, (unsigned long long)l->late);
-}
 
 /* ---- arguments ---- */
 
@@ -297,150 +54,448 @@ static void usage(FILE *out)
 {
     fputs("weft-bench load - sends requests through a running mesh and accounts for each\n\n"
           "usage: weft-bench load --node HOST[:PORT] [OPTIONS]\n\n"
-          "  --node HOST[:PORT]  any node of the mesh\n"
-          "  --requests N        how many; default 100\n"
-          "  --concurrency N     closed loop: open at a time; default 16\n"
-          "  --rate R            open loop instead: R per second, Poisson arrivals\n"
+          "  --node HOST[:PORT]  any node of the mesh; or self: a server in this process\n"
+          "  --requests N        how many; default 100, with --trace all of it\n"
+          "  --seconds S         instead: as many as are due in that time\n"
+          "closed loop, for finding the ceiling; its latencies leave out whoever would have come\n"
+          "while it waited\n"
+          "  --concurrency N     open at a time; default 16\n"
+          "open loop: sends when the schedule says, and latency counts from then\n"
+          "  --rate R            per second\n"
+          "  --arrivals KIND     poisson (default) or fixed\n"
+          "  --burst ON/OFF      Poisson arrivals for about ON ms, then none for about OFF ms; R "
+          "is the\n"
+          "                      mean of both\n"
+          "  --trace FILE        as recorded: AzurePublicDataset's CSV or Mooncake's JSON lines, "
+          "with\n"
+          "                      their lengths of prompt and answer\n"
+          "  --speed X           of the trace; default 1\n"
+          "  --token-scale X     of the trace's lengths; default 1\n"
+          "each request\n"
           "  --model NAME        default smollm2-135m-instruct\n"
           "  --prompt TEXT       default: a short question\n"
           "  --max-tokens N      default 8\n"
           "  --budget-ms N       time until the first token; default none\n"
           "  --near LAT,LON      the client's place\n"
           "  --seed N            of arrivals and samplers; default 1\n"
-          "  --json              for machines\n\n"
+          "account\n"
+          "  --slo-ttft-ms MS    goodput: answers whose first token came within that\n"
+          "  --slo-tpot-ms MS    ... and whose others did, on average\n"
+          "  --warmup-s S        leave out of the latencies what was due before\n"
+          "  --no-floor          do not measure the harness against itself first\n"
+          "  --no-intervals      no bootstrap\n"
+          "  --hlog FILE         an HdrHistogram log as well\n"
+          "  --samples FILE      CSV with every request as well\n"
+          "  --json              for machines, and for scripts/bench-plot\n"
+          "--node self, a server whose latencies are known\n"
+          "  --self-pace-ms MS   between its tokens; default 0\n"
+          "  --self-slots N      answers at a time\n"
+          "  --self-stall MS/MS  gives nothing for the first time at the end of each second one\n\n"
           "Exit status: 0 if every request was answered or refused with a reason, else 1.\n\n"
           "examples:\n"
           "  weft-bench load --node 10.77.0.1 --requests 1000 --concurrency 1000\n"
-          "  weft-bench load --node 10.77.0.1 --requests 200 --rate 5 --json\n",
+          "  weft-bench load --node 10.77.0.1 --rate 5 --seconds 60 --json >run.json\n"
+          "  weft-bench load --node self --rate 200 --seconds 60 --self-stall 1000/10000\n",
           out);
 }
 
-static const struct option load_options[] = {
+static const struct option long_options[] = {
     {"node", required_argument, NULL, 'n'},
     {"requests", required_argument, NULL, 'r'},
+    {"seconds", required_argument, NULL, 'd'},
     {"concurrency", required_argument, NULL, 'c'},
     {"rate", required_argument, NULL, 'R'},
+    {"arrivals", required_argument, NULL, 'a'},
+    {"burst", required_argument, NULL, 'B'},
+    {"trace", required_argument, NULL, 'T'},
+    {"speed", required_argument, NULL, 'x'},
+    {"token-scale", required_argument, NULL, 'k'},
     {"model", required_argument, NULL, 'm'},
     {"prompt", required_argument, NULL, 'p'},
     {"max-tokens", required_argument, NULL, 't'},
     {"budget-ms", required_argument, NULL, 'b'},
     {"near", required_argument, NULL, 'l'},
     {"seed", required_argument, NULL, 's'},
+    {"slo-ttft-ms", required_argument, NULL, 'F'},
+    {"slo-tpot-ms", required_argument, NULL, 'P'},
+    {"warmup-s", required_argument, NULL, 'w'},
+    {"no-floor", no_argument, NULL, 'N'},
+    {"no-intervals", no_argument, NULL, 'I'},
+    {"hlog", required_argument, NULL, 'H'},
+    {"samples", required_argument, NULL, 'S'},
     {"json", no_argument, NULL, 'j'},
+    {"self-pace-ms", required_argument, NULL, '1'},
+    {"self-slots", required_argument, NULL, '2'},
+    {"self-stall", required_argument, NULL, '3'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
-/* A whole number from `min` to `max`; -1 if the text is not one. */
-static int64_t number(const char *text, int64_t min, int64_t max)
+/* Two positive numbers with a slash between. */
+static int take_pair(const char *value, double *first, double *second)
+{
+    char end;
+    return sscanf(value, "%lf/%lf%c", first, second, &end) == 2 && *first > 0 && *second > 0 &&
+                   *first <= TIME_MAX_MS && *second <= TIME_MAX_MS
+               ? 0
+               : -1;
+}
+
+/* A number from `min` to `max` into *out. */
+static int take_number(double *out, const char *value, double min, double max)
 {
     char *end;
-    long long value = strtoll(text, &end, 10);
-    return *text != '\0' && *end == '\0' && value >= min && value <= max ? value : -1;
+    double n = strtod(value, &end);
+    *out = n;
+    return *value != '\0' && *end == '\0' && n >= min && n <= max ? 0 : -1;
+}
+
+static int take_count(uint32_t *out, const char *value, double min, double max)
+{
+    double n;
+    int rc = take_number(&n, value, min, max);
+    *out = rc == 0 ? (uint32_t)n : 0;
+    return rc;
+}
+
+static int take_arrivals(struct options *o, const char *value)
+{
+    bool fixed = strcmp(value, "fixed") == 0;
+    o->schedule.kind = fixed ? SCHEDULE_FIXED : SCHEDULE_POISSON;
+    return fixed || strcmp(value, "poisson") == 0 ? 0 : -1;
+}
+
+static int take_burst(struct options *o, const char *value)
+{
+    double on_ms = 0, off_ms = 0;
+    int rc = take_pair(value, &on_ms, &off_ms);
+    o->schedule.kind = SCHEDULE_BURSTS;
+    o->schedule.on_s = on_ms / 1e3;
+    o->schedule.off_s = off_ms / 1e3;
+    return rc;
+}
+
+/* Of the server in this process. */
+static int take_self(struct options *o, int option, const char *value)
+{
+    double first = 0, second = 0;
+    int rc;
+    switch (option) {
+    case '1':
+        rc = take_number(&first, value, 0, TIME_MAX_MS);
+        o->self.interval_ns = rc == 0 ? (uint64_t)(first * (double)NS_PER_MS) : 0;
+        return rc;
+    case '2':
+        return take_count(&o->self.slots, value, 1, 1e6);
+    default:
+        rc = take_pair(value, &first, &second);
+        rc = rc == 0 && first < second ? 0 : -1;
+        o->self.stall_ns = rc == 0 ? (uint64_t)(first * (double)NS_PER_MS) : 0;
+        o->self.every_ns = rc == 0 ? (uint64_t)(second * (double)NS_PER_MS) : 0;
+        return rc;
+    }
+}
+
+/* Of each request. */
+static int take_query(struct options *o, int option, const char *value)
+{
+    weft_query_t *q = &o->drive.query;
+    double seed = 0;
+    int rc;
+    switch (option) {
+    case 'm':
+        q->model = value;
+        return 0;
+    case 'p':
+        o->drive.prompt = value;
+        return 0;
+    case 't':
+        return take_count(&q->max_tokens, value, 1, UINT32_MAX);
+    case 'b':
+        return take_count(&q->budget_ms, value, 0, TIME_MAX_MS);
+    case 'l':
+        q->has_position = sscanf(value, "%lf,%lf", &q->latitude_deg, &q->longitude_deg) == 2;
+        return q->has_position ? 0 : -1;
+    default:
+        rc = take_number(&seed, value, 0, 1e15);
+        q->seed = o->schedule.seed = o->account.seed = rc == 0 ? (uint64_t)seed : 0;
+        return rc;
+    }
 }
 
 /* Returns 0, 1 for help, -1 if the value cannot be used. */
-static int take_option(struct load_options *o, int option, const char *value)
+static int take_option(struct options *o, int option, const char *value)
 {
-    int64_t n = value != NULL ? number(value, 0, INT64_MAX) : 0;
     switch (option) {
     case 'n':
-        o->node = value;
+        o->drive.node = value;
         return 0;
     case 'r':
-        o->requests = (uint32_t)n;
-        return n >= 1 && n <= REQUESTS_MAX ? 0 : -1;
+        return take_count(&o->drive.requests, value, 1, DRIVE_REQUESTS_MAX);
+    case 'd':
+        return take_number(&o->seconds, value, 0.001, 1e7);
     case 'c':
-        o->concurrency = (uint32_t)n;
-        return n >= 1 && n <= 65536 ? 0 : -1;
+        return take_count(&o->drive.concurrency, value, 1, CLOSED_OPEN_MAX);
     case 'R':
-        o->rate = strtod(value, NULL);
-        return o->rate > 0 && o->rate < 1e7 ? 0 : -1;
-    case 'm':
-        o->model = value;
+        o->open = true;
+        return take_number(&o->schedule.rate, value, 1e-3, 1e7);
+    case 'a':
+        return take_arrivals(o, value);
+    case 'B':
+        return take_burst(o, value);
+    case 'T':
+        o->trace = value;
+        o->open = true;
         return 0;
-    case 'p':
-        o->prompt = value;
+    case 'x':
+        return take_number(&o->speed, value, 1e-3, 1e6);
+    case 'k':
+        return take_number(&o->drive.token_scale, value, 1e-6, 1e3);
+    case 'F':
+        return take_number(&o->account.slo_first_ms, value, 0, TIME_MAX_MS);
+    case 'P':
+        return take_number(&o->account.slo_token_ms, value, 0, TIME_MAX_MS);
+    case 'w':
+        return take_number(&o->account.warmup_s, value, 0, 1e7);
+    case 'N':
+        o->no_floor = true;
         return 0;
-    case 't':
-        o->max_tokens = (uint32_t)n;
-        return n >= 1 && n <= UINT32_MAX ? 0 : -1;
-    case 'b':
-        o->budget_ms = (uint32_t)n;
-        return n >= 0 && n <= 4000000 ? 0 : -1;
-    case 'l':
-        o->has_position = sscanf(value, "%lf,%lf", &o->latitude, &o->longitude) == 2;
-        return o->has_position ? 0 : -1;
-    case 's':
-        o->seed = (uint64_t)n;
-        return n >= 0 ? 0 : -1;
+    case 'I':
+        o->account.intervals = false;
+        return 0;
+    case 'H':
+        o->hlog = value;
+        return 0;
+    case 'S':
+        o->samples = value;
+        return 0;
     case 'j':
         o->json = true;
         return 0;
-    default:
+    case 'h':
         return 1;
+    default:
+        return option <= '3' ? take_self(o, option, value) : take_query(o, option, value);
     }
 }
 
-static int run_load(const struct load_options *o)
+static const char *complaint(const struct options *o, int argc)
 {
-    struct load *l = calloc(1, sizeof(*l));
-    uint64_t *schedule = NULL;
-    weft_client_opts_t client_options = {.node = o->node};
-    int rc = l == NULL ? -1 : weft_client_create(&l->client, &client_options);
+    if (o->drive.node == NULL || optind != argc) {
+        return "--node is needed";
+    }
+    if (o->trace != NULL && o->schedule.rate > 0) {
+        return "--trace has a rate of its own (--speed changes it)";
+    }
+    if (!o->open && (o->schedule.kind != SCHEDULE_POISSON || o->seconds > 0)) {
+        return "--seconds, --arrivals and --burst need --rate";
+    }
+    return NULL;
+}
+
+/* ---- schedule ---- */
+
+static int plan_trace(struct session *s)
+{
+    struct options *o = &s->o;
+    uint32_t line = 0, count = 0;
+    int rc = trace_load(&s->trace, o->trace, &line);
     if (rc != 0) {
-        fprintf(stderr, "weft-bench load: %s: %s\n", o->node, weft_status_text(rc));
-        free(l);
+        fprintf(stderr, "weft-bench load: %s, line %u: %s\n", o->trace, line,
+                rc == -EINVAL ? "neither of the formats of --help" : strerror(-rc));
+        return rc;
+    }
+    s->due_ns = calloc(s->trace.count, sizeof(*s->due_ns));
+    if (s->due_ns == NULL) {
+        return -ENOMEM;
+    }
+    for (; count < s->trace.count; count++) {
+        s->due_ns[count] = (uint64_t)((double)s->trace.entries[count].at_ns / o->speed);
+        if (o->seconds > 0 && (double)s->due_ns[count] > o->seconds * 1e9) {
+            break;
+        }
+    }
+    o->drive.requests =
+        o->drive.requests != 0 && o->drive.requests < count ? o->drive.requests : count;
+    o->drive.trace = &s->trace;
+    const char *name = strrchr(o->trace, '/');
+    snprintf(s->arrivals, sizeof(s->arrivals), "%.80s at speed %g, lengths x %g",
+             name != NULL ? name + 1 : o->trace, o->speed, o->drive.token_scale);
+    return 0;
+}
+
+static int plan_drawn(struct session *s)
+{
+    struct options *o = &s->o;
+    const struct schedule_plan *p = &o->schedule;
+    if (o->seconds > 0) {
+        double count = o->seconds * p->rate;
+        o->drive.requests = count < 1                    ? 1
+                            : count > DRIVE_REQUESTS_MAX ? DRIVE_REQUESTS_MAX
+                                                         : (uint32_t)count;
+    }
+    s->due_ns = calloc(o->drive.requests, sizeof(*s->due_ns));
+    if (s->due_ns == NULL) {
+        return -ENOMEM;
+    }
+    schedule_draw(p, s->due_ns, o->drive.requests);
+    if (p->kind == SCHEDULE_BURSTS) {
+        snprintf(s->arrivals, sizeof(s->arrivals),
+                 "bursts, %g a second on average: on for %g ms, off for %g ms", p->rate,
+                 p->on_s * 1e3, p->off_s * 1e3);
+    } else {
+        snprintf(s->arrivals, sizeof(s->arrivals), "%s, %g a second",
+                 p->kind == SCHEDULE_FIXED ? "fixed" : "poisson", p->rate);
+    }
+    return 0;
+}
+
+static int plan(struct session *s)
+{
+    struct options *o = &s->o;
+    int rc = 0;
+    if (o->trace == NULL && o->drive.requests == 0) {
+        o->drive.requests = 100;
+    }
+    if (o->trace != NULL) {
+        rc = plan_trace(s);
+    } else if (o->open) {
+        rc = plan_drawn(s);
+    } else {
+        snprintf(s->arrivals, sizeof(s->arrivals), "closed loop, %u open", o->drive.concurrency);
+    }
+    o->drive.due_ns = s->due_ns;
+    return rc;
+}
+
+/* ---- the runs ---- */
+
+/* The beginning of the same schedule against a server in this process that gives all tokens at
+ * once: what is left is the harness and the machine. */
+static int measure_floor(struct session *s)
+{
+    struct drive_plan p = s->o.drive;
+    const struct pace_plan at_once = {0};
+    const struct account_plan account = {.intervals = false};
+    struct answerer *answerer = NULL;
+    int rc = answerer_start(&answerer, &at_once, 0);
+    if (rc != 0) {
+        return rc;
+    }
+    p.node = answerer_address(answerer);
+    p.label = "floor";
+    p.query.budget_ms = 0;
+    p.requests = p.requests < FLOOR_REQUESTS ? p.requests : FLOOR_REQUESTS;
+    while (p.due_ns != NULL && p.requests > 1 && p.due_ns[p.requests - 1] > FLOOR_NS) {
+        p.requests--;
+    }
+    rc = drive_run(&s->floor_drive, &p);
+    rc = rc == 0 ? account_make(&s->floor, &s->floor_drive, &account) : rc;
+    s->has_floor = rc == 0;
+    answerer_stop(answerer);
+    return rc;
+}
+
+static int measure(struct session *s)
+{
+    struct options *o = &s->o;
+    int rc = 0;
+    if (strcmp(o->drive.node, SELF) == 0) {
+        rc = answerer_start(&s->self, &o->self, 0);
+        o->drive.node = rc == 0 ? answerer_address(s->self) : SELF;
+    } else if (!o->no_floor) {
+        rc = measure_floor(s);
+    }
+    rc = rc == 0 ? drive_run(&s->drive, &o->drive) : rc;
+    if (rc != 0) {
+        fprintf(stderr, "weft-bench load: %s: %s\n", o->drive.node, weft_status_text(rc));
+    }
+    return s->drive.sent == 0 ? rc : account_make(&s->account, &s->drive, &o->account) | rc;
+}
+
+static int report(const struct session *s, int argc, char **argv)
+{
+    const struct report_context c = {.drive = &s->drive,
+                                     .drive_plan = &s->o.drive,
+                                     .plan = &s->o.account,
+                                     .account = &s->account,
+                                     .floor = s->has_floor ? &s->floor : NULL,
+                                     .arrivals = s->arrivals,
+                                     .exponential = s->o.open && s->o.trace == NULL &&
+                                                    s->o.schedule.kind == SCHEDULE_POISSON,
+                                     .argc = argc,
+                                     .argv = argv};
+    if (s->o.json) {
+        json_t *out = report_json(&c);
+        json_dumpf(out, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+        putchar('\n');
+        json_decref(out);
+    } else {
+        report_text(&c);
+    }
+    int rc = s->o.hlog != NULL ? report_hlog(&c, s->o.hlog) : 0;
+    rc = rc == 0 && s->o.samples != NULL ? report_samples(&c, s->o.samples) : rc;
+    if (rc != 0) {
+        fprintf(stderr, "weft-bench load: a file could not be written: %s\n", strerror(-rc));
+    }
+    return rc;
+}
+
+static int run(const struct options *o, int argc, char **argv)
+{
+    struct session *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
         return EXIT_FAILURE;
     }
-    l->options = o;
-    uint64_t start_ns = clock_now_ns();
-    if (o->rate > 0) {
-        schedule = draw_schedule(o, start_ns);
+    s->o = *o;
+    int rc = plan(s);
+    rc = rc == 0 ? measure(s) : rc;
+    if (s->drive.sent != 0) {
+        rc |= report(s, argc, argv);
     }
-    rc = o->rate > 0 && schedule == NULL ? -1 : run(l, schedule);
-    double seconds = (double)(clock_now_ns() - start_ns) / 1e9;
-    if (o->json) {
-        print_json(l, seconds);
-    } else {
-        print_text(l, seconds);
-    }
-    bool good = rc == 0 && l->failed == 0 && l->answered + l->refused == o->requests;
-    weft_client_destroy(l->client);
-    free(schedule);
-    free(l);
+    bool good = rc == 0 && s->account.failed == 0 && s->drive.ended == s->o.drive.requests;
+    answerer_stop(s->self);
+    account_deinit(&s->account);
+    account_deinit(&s->floor);
+    drive_deinit(&s->drive);
+    drive_deinit(&s->floor_drive);
+    trace_deinit(&s->trace);
+    free(s->due_ns);
+    free(s);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int bench_load(int argc, char **argv)
 {
-    struct load_options o = {
-        .model = "smollm2-135m-instruct",
-        .prompt = "Name three colours.",
-        .requests = 100,
-        .concurrency = 16,
-        .max_tokens = 8,
-        .seed = 1,
+    struct options o = {
+        .drive = {.query = {.model = "smollm2-135m-instruct", .max_tokens = 8, .seed = 1},
+                  .prompt = "Name three colours.",
+                  .concurrency = 16,
+                  .token_scale = 1,
+                  .spin_ns = SPIN_NS,
+                  .progress = true,
+                  .label = "load"},
+        .account = {.intervals = true, .seed = 1},
+        .schedule = {.seed = 1},
+        .speed = 1,
     };
     int option;
-    while ((option = getopt_long(argc, argv, "", load_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         int taken = option == '?' ? -1 : take_option(&o, option, optarg);
         if (taken > 0) {
             usage(stdout);
             return EXIT_SUCCESS;
         }
         if (taken < 0) {
-            if (option != '?') {
-                fprintf(stderr, "weft-bench load: cannot use %s\n", optarg);
-            }
-            usage(stderr);
+            fprintf(stderr, "weft-bench load: cannot use %s\n",
+                    option == '?' || optarg == NULL ? "that" : optarg);
             return 2;
         }
     }
-    if (o.node == NULL || optind != argc) {
-        fputs("weft-bench load: --node is needed\n\n", stderr);
-        usage(stderr);
+    const char *wrong = complaint(&o, argc);
+    if (wrong != NULL) {
+        fprintf(stderr, "weft-bench load: %s; see weft-bench load --help\n", wrong);
         return 2;
     }
-    return run_load(&o);
+    return run(&o, argc, argv);
 }

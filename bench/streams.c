@@ -321,7 +321,8 @@ static int run(const struct options *o)
     struct costs costs = {0};
     struct streams s = {0};
     double bytes_each = 0, seconds = 0;
-    pid_t toy = o->port != NULL ? toy_start(o->port, MODEL, o->interval_ms) : 0;
+    const struct pace_plan plan = {.interval_ns = o->interval_ms * NS_PER_MS};
+    pid_t toy = o->port != NULL ? toy_start(o->port, MODEL, &plan) : 0;
     weft_client_t *client = NULL, *local = NULL;
     weft_client_opts_t opts = {.node = o->node}, local_opts = {.node = o->local};
     int rc = toy < 0 ? (int)toy : weft_client_create(&client, &opts);

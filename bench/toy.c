@@ -1,37 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* toy.c - see toy.h. All streams have the same pace, so a queue in order of the next token does. */
+/* toy.c - see toy.h; pace.h gives the tokens. */
 #include "bench/toy.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/queue.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <weft/wire.h>
 #include <weft/worker.h>
 
+#include "bench/bench.h"
+#include "bench/figures.h"
+#include "bench/load/answerer.h"
+#include "bench/load/pace.h"
 #include "schemas/base/clock.h"
 
 #define TOY_ROOM        16000u
 #define ATTACH_TRIES    20
 #define ATTACH_PAUSE_US 100000
 
-struct toy_job {
-    TAILQ_ENTRY(toy_job) link;
-    weft_job_t *job;
-    uint64_t due_ns;
-    uint32_t given, wanted;
-    bool cancelled;
-};
-
 struct toy {
-    TAILQ_HEAD(toy_queue, toy_job) queue; /* rising by due_ns */
-    uint32_t open;
-    uint64_t interval_ns;
+    struct pace pace;
     uint32_t steps;
 };
 
@@ -39,56 +33,23 @@ static int on_job(weft_worker_t *worker, weft_job_t *job, const weft_job_view_t 
 {
     struct toy *t = user;
     (void)worker;
-    struct toy_job *j = calloc(1, sizeof(*j));
-    if (j == NULL) {
-        return WEFT_E_MESH_FULL;
-    }
-    j->job = job;
-    j->given = (uint32_t)view->resume_count;
-    j->wanted = view->max_tokens;
-    j->due_ns = clock_now_ns() + t->interval_ns;
-    weft_job_set_user(job, j);
-    TAILQ_INSERT_TAIL(&t->queue, j, link);
-    t->open++;
-    return 0;
+    return pace_add(&t->pace, job, view, clock_now_ns());
 }
 
 static void on_cancel(weft_worker_t *worker, weft_job_t *job, void *user)
 {
-    (void)worker, (void)user;
-    struct toy_job *j = weft_job_user(job);
-    j->cancelled = true;
-}
-
-static void step(struct toy *t, uint64_t now_ns)
-{
-    struct toy_job *j;
-    while ((j = TAILQ_FIRST(&t->queue)) != NULL && j->due_ns <= now_ns) {
-        TAILQ_REMOVE(&t->queue, j, link);
-        if (!j->cancelled && j->given < j->wanted) {
-            j->given++;
-            (void)weft_job_emit(j->job, j->given, "x", 1);
-        }
-        if (!j->cancelled && j->given < j->wanted) {
-            j->due_ns += t->interval_ns;
-            TAILQ_INSERT_TAIL(&t->queue, j, link);
-            continue;
-        }
-        weft_job_report_t report = {
-            .finish = WEFT_FINISH_LENGTH, .prompt_tokens = 1, .new_tokens = j->given};
-        weft_job_finish(j->job, &report);
-        t->open--;
-        free(j);
-    }
+    struct toy *t = user;
+    (void)worker;
+    pace_cancel(&t->pace, job);
 }
 
 static int wait_ms(const weft_worker_t *worker, const struct toy *t)
 {
     int ms = weft_worker_timeout_ms(worker);
-    const struct toy_job *j = TAILQ_FIRST(&t->queue);
     uint64_t now_ns = clock_now_ns();
-    if (j != NULL) {
-        uint64_t left_ns = j->due_ns > now_ns ? j->due_ns - now_ns : 0;
+    uint64_t due_ns = pace_due_ns(&t->pace, now_ns);
+    if (due_ns != UINT64_MAX) {
+        uint64_t left_ns = due_ns > now_ns ? due_ns - now_ns : 0;
         int token_ms = (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS);
         ms = ms < 0 || token_ms < ms ? token_ms : ms;
     }
@@ -99,9 +60,11 @@ static int wait_ms(const weft_worker_t *worker, const struct toy *t)
 static void serve(weft_worker_t *worker, struct toy *t)
 {
     while (weft_worker_process(worker) == 0) {
-        step(t, clock_now_ns());
+        pace_step(&t->pace, clock_now_ns());
         t->steps += t->steps == UINT32_MAX ? 2 : 1; /* lives; 0 would mean unknown */
-        weft_load_t load = {.room = t->open < TOY_ROOM ? TOY_ROOM - t->open : 0, .steps = t->steps};
+        weft_load_t load = {.room = t->pace.open < TOY_ROOM ? TOY_ROOM - t->pace.open : 0,
+                            .queue_us = (uint32_t)(pace_wait_ns(&t->pace) / NS_PER_US),
+                            .steps = t->steps};
         weft_worker_set_load(worker, &load);
         if (weft_worker_process(worker) != 0) {
             return;
@@ -111,16 +74,19 @@ static void serve(weft_worker_t *worker, struct toy *t)
     }
 }
 
-static int child(const char *port_socket, const char *model, uint32_t interval_ms, int told)
+/* Attaches; the answer goes to `told`, if that is one, and then until the node goes. */
+static int attach_and_serve(const char *port_socket, const char *model,
+                            const struct pace_plan *plan, int told)
 {
-    struct toy t = {.interval_ns = interval_ms * NS_PER_MS};
-    TAILQ_INIT(&t.queue);
+    struct toy t = {0};
+    pace_init(&t.pace, plan);
     weft_worker_t *worker = NULL;
+    const uint64_t interval_ns = plan->interval_ns != 0 ? plan->interval_ns : NS_PER_US;
     const weft_worker_facts_t facts = {.model = model,
                                        .backend = "toy",
                                        .context_tokens = 1u << 20,
                                        .prefill_per_second = 1000000,
-                                       .decode_per_second = 1000 / interval_ms + 1};
+                                       .decode_per_second = (uint32_t)(NS_PER_S / interval_ns) + 1};
     const weft_load_t load = {.room = TOY_ROOM, .steps = 1};
     const weft_worker_callbacks_t callbacks = {
         .on_job = on_job, .on_cancel = on_cancel, .user = &t};
@@ -129,16 +95,19 @@ static int child(const char *port_socket, const char *model, uint32_t interval_m
         usleep(ATTACH_PAUSE_US);
         rc = weft_worker_attach(&worker, port_socket, &facts, &load, &callbacks);
     }
-    bool sent = write(told, &rc, sizeof(rc)) == sizeof(rc);
-    close(told);
+    bool sent = told < 0 || write(told, &rc, sizeof(rc)) == sizeof(rc);
+    if (told >= 0) {
+        close(told);
+    }
     if (rc == 0 && sent) {
         serve(worker, &t);
     }
+    pace_deinit(&t.pace);
     weft_worker_destroy(worker);
-    return rc != 0;
+    return rc;
 }
 
-pid_t toy_start(const char *port_socket, const char *model, uint32_t interval_ms)
+pid_t toy_start(const char *port_socket, const char *model, const struct pace_plan *plan)
 {
     int told[2];
     if (pipe(told) != 0) {
@@ -148,7 +117,7 @@ pid_t toy_start(const char *port_socket, const char *model, uint32_t interval_ms
     if (pid == 0) {
         close(told[0]);
         prctl(PR_SET_PDEATHSIG, SIGTERM);
-        _exit(child(port_socket, model, interval_ms, told[1]));
+        _exit(attach_and_serve(port_socket, model, plan, told[1]) != 0);
     }
     int rc = pid < 0 ? -errno : -EPIPE;
     close(told[1]);
@@ -168,4 +137,98 @@ void toy_stop(pid_t pid)
         kill(pid, SIGTERM);
         (void)waitpid(pid, NULL, 0);
     }
+}
+
+/* ---- weft-bench toy ---- */
+
+static int listen_and_serve(uint16_t port, const struct pace_plan *plan)
+{
+    struct answerer *answerer = NULL;
+    int rc = answerer_start(&answerer, plan, port);
+    while (rc == 0) { /* until a signal ends the process */
+        pause();
+    }
+    return rc;
+}
+
+static void usage(FILE *out)
+{
+    fputs("weft-bench toy - a worker without a model: gives `x` as each token, at a fixed pace\n\n"
+          "usage: weft-bench toy --port SOCKET | --listen PORT [OPTIONS]\n\n"
+          "  --port SOCKET    worker socket of a node without a worker\n"
+          "  --listen PORT    instead of a node: answers the SDK itself on that UDP port, without\n"
+          "                   any check of who asks; the direct path, for comparisons\n"
+          "  --model NAME     what it says it serves; default bench-toy\n"
+          "  --pace-ms MS     to the first token and between two, with decimals; default 10\n"
+          "  --slots N        requests served at a time, the others wait; default all\n"
+          "  --stall MS/MS    no tokens for the first time at the end of each second one\n\n"
+          "Runs until its node ends or it is told to. Exit status 1 if it cannot attach.\n\n"
+          "example:\n"
+          "  weft-bench toy --port /run/weft/mesh/frankfurt/port.sock --slots 4 --pace-ms 2\n",
+          out);
+}
+
+static int take_option(struct pace_plan *plan, int option, const char *value)
+{
+    double first, second;
+    switch (option) {
+    case 'i':
+        first = figures_number(value, 0, 60000);
+        plan->interval_ns = (uint64_t)(first * (double)NS_PER_MS);
+        return first >= 0 ? 0 : -1;
+    case 's':
+        first = figures_number(value, 1, TOY_ROOM);
+        plan->slots = (uint32_t)first;
+        return first >= 1 ? 0 : -1;
+    default:
+        if (sscanf(value, "%lf/%lf", &first, &second) != 2 || first <= 0 || second <= first) {
+            return -1;
+        }
+        plan->stall_ns = (uint64_t)(first * (double)NS_PER_MS);
+        plan->every_ns = (uint64_t)(second * (double)NS_PER_MS);
+        return 0;
+    }
+}
+
+int bench_toy(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"port", required_argument, NULL, 'p'},  {"listen", required_argument, NULL, 'l'},
+        {"model", required_argument, NULL, 'm'}, {"pace-ms", required_argument, NULL, 'i'},
+        {"slots", required_argument, NULL, 's'}, {"stall", required_argument, NULL, 'S'},
+        {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0},
+    };
+    struct pace_plan plan = {.interval_ns = 10 * NS_PER_MS};
+    const char *port = NULL, *model = "bench-toy";
+    double listen_port = 0;
+    int option, bad = 0;
+    while (bad == 0 && (option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h') {
+            usage(stdout);
+            return EXIT_SUCCESS;
+        }
+        if (option == 'p') {
+            port = optarg;
+        } else if (option == 'm') {
+            model = optarg;
+        } else if (option == 'l') {
+            listen_port = figures_number(optarg, 1, UINT16_MAX);
+            bad = listen_port < 1;
+        } else {
+            bad = option == '?' ? -1 : take_option(&plan, option, optarg);
+        }
+    }
+    if (bad != 0 || (port == NULL) == (listen_port == 0) || optind < argc) {
+        fprintf(stderr, "weft-bench toy: %s; see weft-bench toy --help\n",
+                bad != 0 ? "an option has a value that cannot be used"
+                         : "either --port or --listen is needed");
+        return 2;
+    }
+    int rc = port != NULL ? attach_and_serve(port, model, &plan, -1)
+                          : listen_and_serve((uint16_t)listen_port, &plan);
+    if (rc != 0) {
+        fprintf(stderr, "weft-bench toy: %s: %s\n", port != NULL ? port : "--listen",
+                weft_status_text(rc));
+    }
+    return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
