@@ -58,6 +58,8 @@ int core_create(struct core **out, const struct core_options *options, uint32_t 
     core->nic = options->nic;
     core->tables = options->tables;
     core->index = index;
+    core_place(core, true, true, options->host.mac);
+    core->placed = atomic_load(&core->place);
     core->tap = tap_hub_lcore(options->taps, index);
     core->epoll_fd = core->wake_fd = -1;
     int rc = open_fds(core);
@@ -96,6 +98,21 @@ void core_wake(struct core *core)
     uint64_t one = 1;
     ssize_t written = write(core->wake_fd, &one, sizeof(one));
     (void)written; /* full counter: it is awake */
+}
+
+void core_place(struct core *core, bool v4, bool v6, const uint8_t mac[6])
+{
+    uint64_t place = (v4 ? CORE_PLACE_V4 : 0) | (v6 ? CORE_PLACE_V6 : 0);
+    memcpy(&place, mac, 6); /* the lower 48 bits: little-endian */
+    atomic_store_explicit(&core->place, place, memory_order_relaxed);
+}
+
+/* All that changes lies in one word, so that no order of stores matters. */
+static __attribute__((noinline)) void take_place(struct core *core, uint64_t place)
+{
+    core->placed = place;
+    memcpy(core->route->host.mac, &place, sizeof(core->route->host.mac));
+    route_core_answer(core->route, (place & CORE_PLACE_V4) != 0, (place & CORE_PLACE_V6) != 0);
 }
 
 void core_stop(struct core *core)
@@ -325,6 +342,10 @@ void core_run(struct core *core)
     while (!atomic_load_explicit(&core->stop, memory_order_relaxed)) {
         const struct route_table *table = publish_get(core->tables, core->index);
         uint64_t now_ns = clock_now_ns();
+        uint64_t place = atomic_load_explicit(&core->place, memory_order_relaxed);
+        if (__builtin_expect(place != core->placed, 0)) {
+            take_place(core, place);
+        }
         seal_tick(&route->seal, now_ns);
         watch_begin(&watch, core);
 

@@ -50,6 +50,8 @@ struct core {
     route_counter busy_ns; /* turns of the loop that had packets */
     _Atomic bool asleep;
     _Atomic bool stop;
+    _Atomic uint64_t place; /* control thread -> lcore: CORE_PLACE_* and the link address */
+    uint64_t placed;        /* the one that is in force */
     /* Of lcore 0: the worker port, and what the others hand over. */
     struct port *_Atomic incoming; /* control thread -> lcore 0 */
     struct port *port;             /* NULL = no worker */
@@ -83,6 +85,12 @@ void core_run(struct core *core);
 /* Any thread, signal handlers. */
 void core_stop(struct core *core);
 void core_wake(struct core *core);
+
+/* Control thread: which of its addresses the node has on its interface now, and the link address
+ * that its frames leave with. At first both and the one it was made with. */
+#define CORE_PLACE_V4 (UINT64_C(1) << 48)
+#define CORE_PLACE_V6 (UINT64_C(1) << 49)
+void core_place(struct core *core, bool v4, bool v6, const uint8_t mac[6]);
 
 /* Control thread, lcore 0: hands it a new port; it must have released the one before. The port
  * comes back by port->released once port->lost is set. */

@@ -9,12 +9,10 @@
 
 #include "controlplane/admin/admin.h"
 #include "dataplane/attach.h"
-#include "dataplane/nic/neighbour.h"
+#include "dataplane/paths.h"
 #include "dataplane/report.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
-
-#define NEIGHBOUR_PERIOD_NS (1 * NS_PER_S)
 
 struct glue {
     const struct config *config;
@@ -23,9 +21,7 @@ struct glue {
     struct tap_hub *taps;
     struct report report;
     struct control *control;
-    struct neighbours *neighbours;
-    struct neighbour *hops; /* in the order of config->members */
-    uint64_t hops_due_ns;
+    struct paths *paths;
     uint16_t epoch;
     struct attach *attach;
 };
@@ -39,7 +35,6 @@ static struct route_node node_of(const struct glue *g, const struct member *m, u
         .id = m->id,
         .tier = (uint8_t)m->tier,
         .alive = m->alive,
-        .reachable = g->hops[index].known,
         .x = weft_cell_x(m->longitude_deg),
         .y = weft_cell_y(m->latitude_deg),
         .addr = m->address,
@@ -55,7 +50,7 @@ static struct route_node node_of(const struct glue *g, const struct member *m, u
         .prefill_per_second = m->facts.prefill_tps,
         .decode_per_second = m->facts.decode_tps,
     };
-    memcpy(node.mac, g->hops[index].mac, sizeof(node.mac));
+    node.reachable = paths_hop(g->paths, index, node.mac);
     for (uint32_t i = 0; i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE; i++) {
         node.models[node.model_count++] = m->facts.models[i].id;
     }
@@ -87,22 +82,10 @@ static void publish_members(const struct members *members, uint64_t now_ns, void
     report_members(members);
 }
 
-static void refresh_hops(struct glue *g, uint64_t now_ns)
+static void on_paths(uint64_t now_ns, void *user)
 {
-    bool all_known = true;
-    for (uint32_t i = 0; i < g->config->member_count; i++) {
-        all_known &= g->hops[i].known || i == g->config->self;
-    }
-    if (all_known && now_ns < g->hops_due_ns) {
-        return;
-    }
-    g->hops_due_ns = now_ns + NEIGHBOUR_PERIOD_NS;
-    int changed = neighbours_refresh(g->neighbours, g->hops, g->config->member_count);
-    if (changed < 0) {
-        LOG_WARN("cannot read link addresses: %s", strerror(-changed));
-    } else if (changed > 0) {
-        publish_members(control_members(g->control), now_ns, g);
-    }
+    struct glue *g = user;
+    publish_members(control_members(g->control), now_ns, g);
 }
 
 static void on_tick(uint64_t now_ns, void *user)
@@ -110,7 +93,7 @@ static void on_tick(uint64_t now_ns, void *user)
     struct glue *g = user;
     attach_tick(g->attach, now_ns);
     tap_hub_reap(g->taps);
-    refresh_hops(g, now_ns);
+    paths_tick(g->paths, now_ns);
 }
 
 static void local_facts(struct members_facts *facts, void *user)
@@ -128,6 +111,7 @@ static json_t *nic_status(const struct nic *nic)
         json_pack("{s:s, s:s, s:s, s:i, s:s, s:I, s:I}", "driver", facts.driver, "wait", facts.wait,
                   "steering", facts.steering, "mtu", (int)facts.mtu, "sums", facts.sums, "summed",
                   (json_int_t)facts.summed, "chained", (json_int_t)facts.chained);
+    json_object_set_new(status, "carrier", json_boolean(facts.carrier));
     if (facts.whole) {
         json_object_set_new(status, "to_kernel", json_integer((json_int_t)facts.to_kernel));
         json_object_set_new(status, "from_kernel", json_integer((json_int_t)facts.from_kernel));
@@ -142,35 +126,13 @@ static void add_status(json_t *status, void *user)
     report_status(&g->report, status);
     attach_status(g->attach, status);
     json_object_set_new(status, "mbufs_in_use", json_integer(nic_buffers_in_use(g->cores[0]->nic)));
-    json_object_set_new(status, "nic", nic_status(g->cores[0]->nic));
+    json_t *nic = nic_status(g->cores[0]->nic);
+    paths_status(g->paths, nic);
+    json_object_set_new(status, "nic", nic);
     json_object_set_new(status, "table_epoch", json_integer(g->epoch));
 }
 
 /* ---- life ---- */
-
-/* Whose link addresses the kernel is asked for. */
-static int hops_create(struct glue *g)
-{
-    const struct config *config = g->config;
-    const char *interface = config->nic.interface;
-    uint32_t vlan = config->nic.vlan;
-    g->hops = calloc(config->member_count, sizeof(*g->hops));
-    if (g->hops == NULL) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < config->member_count; i++) {
-        g->hops[i].address = config->members[i].address;
-    }
-    int rc = neighbours_create(&g->neighbours, interface, vlan);
-    if (rc == -ENODEV && vlan != 0) {
-        LOG_ERROR("the kernel has no device for VLAN %u upon %s, whose neighbours it would know: "
-                  "ip link add link %s name %s.%u type vlan id %u",
-                  vlan, interface, interface, interface, vlan, vlan);
-    } else if (rc < 0) {
-        LOG_ERROR("cannot ask for the neighbours on %s: %s", interface, strerror(-rc));
-    }
-    return rc;
-}
 
 int glue_create(struct glue **out, const struct config *config, struct core *const *cores,
                 struct publish *tables, struct tap_hub *taps)
@@ -185,7 +147,7 @@ int glue_create(struct glue **out, const struct config *config, struct core *con
     g->tables = tables;
     g->taps = taps;
     g->report = (struct report){.cores = cores, .count = config->nic.lcores};
-    int rc = hops_create(g);
+    int rc = paths_create(&g->paths, config, cores, on_paths, g);
     if (rc == 0) {
         rc = attach_create(&g->attach, config, cores[0]);
     }
@@ -204,8 +166,7 @@ void glue_destroy(struct glue *g)
     }
     report_stop();
     attach_destroy(g->attach);
-    neighbours_destroy(g->neighbours);
-    free(g->hops);
+    paths_destroy(g->paths);
     free(g);
 }
 
@@ -264,5 +225,6 @@ int glue_start(struct glue *g, struct control *control)
     if (rc == 0) {
         rc = control_offer(control, &tap);
     }
+    rc = rc != 0 ? rc : paths_start(g->paths, control);
     return rc != 0 ? rc : attach_start(g->attach, control);
 }

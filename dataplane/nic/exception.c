@@ -29,16 +29,18 @@
 #define TUN_DEVICE  "/dev/net/tun"
 
 struct exception {
+    char tap[IF_NAMESIZE];
     struct rte_ring *to_kernel;   /* lcores -> thread */
     struct rte_ring *from_kernel; /* thread -> lcore 0 */
     struct rte_mempool *pool;
-    int tap_fd;
+    int tap_fd;   /* the same number for the whole life */
     int wake_fd;  /* wakes the thread */
     int event_fd; /* wakes lcore 0 */
     bool running;
     pthread_t thread;
     _Atomic bool asleep;
     _Atomic bool stop;
+    _Atomic bool gone; /* somebody has removed the interface */
     _Atomic uint64_t given, taken, lost;
 };
 
@@ -58,7 +60,7 @@ static int set_mac(int fd, struct ifreq *request, const uint8_t mac[6])
     if (ioctl(fd, SIOCGIFHWADDR, request) != 0) {
         return -errno;
     }
-    if (memcmp(request->ifr_hwaddr.sa_data, mac, 6) == 0) {
+    if (memcmp(request->ifr_hwaddr.sa_data, mac, 6) == 0 || exception_no_mac(mac)) {
         return 0; /* a new one would cost the kernel its neighbours */
     }
     request->ifr_hwaddr.sa_family = ARPHRD_ETHER;
@@ -66,17 +68,16 @@ static int set_mac(int fd, struct ifreq *request, const uint8_t mac[6])
     return ioctl(fd, SIOCSIFHWADDR, request) != 0 ? -errno : 0;
 }
 
-/* The kernel must answer with the port's own link address, and never send more than fits. */
-static int tap_setup(const struct exception_options *options)
+int exception_set(const struct exception *e, uint32_t mtu, const uint8_t mac[6])
 {
     struct ifreq request;
     memset(&request, 0, sizeof(request));
-    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", options->tap);
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", e->tap);
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    int rc = fd < 0 ? -errno : set_mac(fd, &request, options->mac);
+    int rc = fd < 0 ? -errno : set_mac(fd, &request, mac);
     if (rc == 0) {
-        request.ifr_mtu = (int)options->mtu;
-        rc = ioctl(fd, SIOCSIFMTU, &request) != 0 ? -errno : set_flag_up(fd, &request);
+        request.ifr_mtu = (int)mtu;
+        rc = ioctl(fd, SIOCSIFMTU, &request) != 0 ? -errno : 0;
     }
     if (fd >= 0) {
         close(fd);
@@ -84,14 +85,64 @@ static int tap_setup(const struct exception_options *options)
     return rc;
 }
 
-static int tap_open(struct exception *e, const char *name)
+static int set_up(const struct exception *e)
+{
+    struct ifreq request;
+    memset(&request, 0, sizeof(request));
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", e->tap);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int rc = fd < 0 ? -errno : set_flag_up(fd, &request);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return rc;
+}
+
+/* Returns a descriptor or -errno. */
+static int tap_open(const char *name)
 {
     struct ifreq request;
     memset(&request, 0, sizeof(request));
     snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
     request.ifr_flags = IFF_TAP | IFF_NO_PI;
-    e->tap_fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    return e->tap_fd < 0 || ioctl(e->tap_fd, TUNSETIFF, &request) != 0 ? -errno : 0;
+    int fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && ioctl(fd, TUNSETIFF, &request) != 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd < 0 ? -errno : fd;
+}
+
+void exception_carrier(const struct exception *e, bool up)
+{
+    int carrier = up;
+    (void)ioctl(e->tap_fd, TUNSETCARRIER, &carrier); /* before Linux 5.0: always there */
+}
+
+bool exception_gone(const struct exception *e)
+{
+    return atomic_load_explicit(&e->gone, memory_order_acquire);
+}
+
+int exception_reopen(struct exception *e, uint32_t mtu, const uint8_t mac[6])
+{
+    if (if_nametoindex(e->tap) == 0) {
+        return -ENODEV; /* whoever removed it makes it anew, with its addresses */
+    }
+    int fd = tap_open(e->tap);
+    if (fd < 0) {
+        return fd;
+    }
+    int rc = dup3(fd, e->tap_fd, O_CLOEXEC) < 0 ? -errno : 0;
+    close(fd);
+    rc = rc != 0 ? rc : exception_set(e, mtu, mac);
+    rc = rc != 0 ? rc : set_up(e);
+    if (rc == 0) {
+        atomic_store_explicit(&e->gone, false, memory_order_release);
+        eventfd_write(e->wake_fd, 1);
+    }
+    return rc;
 }
 
 /* ---- the thread ---- */
@@ -152,8 +203,9 @@ static uint32_t read_frames(struct exception *e)
 
 static void wait_for_either(struct exception *e)
 {
-    struct pollfd fds[] = {{.fd = e->tap_fd, .events = POLLIN},
-                           {.fd = e->wake_fd, .events = POLLIN}};
+    bool gone = exception_gone(e);
+    struct pollfd fds[] = {{.fd = e->wake_fd, .events = POLLIN},
+                           {.fd = gone ? -1 : e->tap_fd, .events = POLLIN}};
     atomic_store_explicit(&e->asleep, true, memory_order_relaxed);
     /* Pairs with the fence in exception_give(): one of the two sees the other. */
     atomic_thread_fence(memory_order_seq_cst);
@@ -161,6 +213,9 @@ static void wait_for_either(struct exception *e)
         poll(fds, 2, -1);
     }
     atomic_store_explicit(&e->asleep, false, memory_order_relaxed);
+    if (!gone && (fds[1].revents & (POLLERR | POLLHUP)) != 0) {
+        atomic_store_explicit(&e->gone, true, memory_order_release);
+    }
     eventfd_t ignored;
     eventfd_read(e->wake_fd, &ignored);
 }
@@ -199,6 +254,7 @@ int exception_create(struct exception **out, const struct exception_options *opt
         return -ENOMEM;
     }
     e->pool = options->pool;
+    snprintf(e->tap, sizeof(e->tap), "%s", options->tap);
     e->tap_fd = -1;
     e->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     e->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -207,9 +263,13 @@ int exception_create(struct exception **out, const struct exception_options *opt
                                      RING_F_SP_ENQ | RING_F_SC_DEQ);
     int rc = e->wake_fd < 0 || e->event_fd < 0 || e->to_kernel == NULL || e->from_kernel == NULL
                  ? -ENOMEM
-                 : tap_open(e, options->tap);
-    rc = rc != 0 ? rc : tap_setup(options);
-    rc = rc != 0 ? rc : start_thread(e);
+                 : tap_open(e->tap);
+    if (rc >= 0) {
+        e->tap_fd = rc;
+        rc = exception_set(e, options->mtu, options->mac);
+        rc = rc != 0 ? rc : set_up(e);
+        rc = rc != 0 ? rc : start_thread(e);
+    }
     if (rc != 0) {
         LOG_ERROR("cannot use the TAP interface %s: %s (needs %s and CAP_NET_ADMIN, and no other "
                   "program on it)",

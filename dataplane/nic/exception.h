@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct exception;
@@ -37,6 +38,29 @@ struct exception_counts {
 int exception_create(struct exception **exception, const struct exception_options *options);
 /* The lcores must have stopped. NULL is fine. */
 void exception_destroy(struct exception *exception);
+
+/* ---- control thread ---- */
+
+/* Gives the TAP this MTU and link address; no event if it has them. Returns 0 or -errno. */
+int exception_set(const struct exception *exception, uint32_t mtu, const uint8_t mac[6]);
+
+/* Has the port none (as rings)? Then the TAP keeps its own. */
+static inline bool exception_no_mac(const uint8_t mac[6])
+{
+    return (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]) == 0;
+}
+
+/* Does the kernel see a cable on the TAP? */
+void exception_carrier(const struct exception *exception, bool up);
+
+/* Has somebody removed the TAP? Frames for the kernel are then lost, and counted. */
+bool exception_gone(const struct exception *exception);
+
+/* One of the same name is there: takes it in place of the one that is gone, as at the start.
+ * Returns 0 or -errno; -ENODEV: it is not there yet. */
+int exception_reopen(struct exception *exception, uint32_t mtu, const uint8_t mac[6]);
+
+/* ---- lcores ---- */
 
 /* Any lcore: for the kernel. Takes all buffers over. */
 void exception_give(struct exception *exception, struct rte_mbuf **bufs, uint32_t count);

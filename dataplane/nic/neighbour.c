@@ -5,16 +5,15 @@
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
-#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dataplane/nic/kernel_message.h"
 #include "schemas/base/addr.h"
 
-#define TABLE_MAX     8192u
-#define USABLE_STATES (NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT)
+#define TABLE_MAX 8192u
 
 struct entry {
     struct in6_addr address;
@@ -171,58 +170,21 @@ static int find_vlan(struct neighbours *n, uint32_t vlan)
 
 /* ---- neighbours and routes ---- */
 
-/* What one message says, collected attribute by attribute. Addresses are of `address_len` bytes. */
+/* What a route's message says. Addresses are of `address_len` bytes. */
 struct attributes {
     uint16_t address_len;
-    const uint8_t *destination;
-    const uint8_t *mac; /* 6 bytes */
     const uint8_t *gateway;
 };
-
-static uint16_t address_len(int family)
-{
-    return family == AF_INET ? sizeof(struct in_addr) : sizeof(struct in6_addr);
-}
-
-static struct in6_addr address_from(const uint8_t *bytes, uint16_t len)
-{
-    struct in6_addr address;
-    uint32_t four;
-    if (len == sizeof(four)) {
-        memcpy(&four, bytes, sizeof(four));
-        return addr_of_v4(four);
-    }
-    memcpy(&address, bytes, sizeof(address));
-    return address;
-}
-
-static int take_neighbour_attribute(const struct nlattr *attr, void *user)
-{
-    struct attributes *a = user;
-    uint16_t len = mnl_attr_get_payload_len(attr);
-    if (mnl_attr_get_type(attr) == NDA_DST && len == a->address_len) {
-        a->destination = mnl_attr_get_payload(attr);
-    } else if (mnl_attr_get_type(attr) == NDA_LLADDR && len == 6) {
-        a->mac = mnl_attr_get_payload(attr);
-    }
-    return MNL_CB_OK;
-}
 
 static int take_neighbour(const struct nlmsghdr *message, void *user)
 {
     struct neighbours *n = user;
-    const struct ndmsg *nd = mnl_nlmsg_get_payload(message);
-    struct attributes a = {.address_len = address_len(nd->ndm_family)};
-    if ((nd->ndm_family != AF_INET && nd->ndm_family != AF_INET6) ||
-        (unsigned)nd->ndm_ifindex != n->interface || (nd->ndm_state & USABLE_STATES) == 0 ||
-        n->count == TABLE_MAX) {
-        return MNL_CB_OK;
-    }
-    mnl_attr_parse(message, sizeof(*nd), take_neighbour_attribute, &a);
-    if (a.destination != NULL && a.mac != NULL) {
+    struct kernel_message_neighbour heard;
+    if (kernel_message_neighbour(message, &heard) && heard.interface == n->interface &&
+        n->count < TABLE_MAX) {
         struct entry *entry = &n->table[n->count++];
-        entry->address = address_from(a.destination, a.address_len);
-        memcpy(entry->mac, a.mac, sizeof(entry->mac));
+        entry->address = heard.address;
+        memcpy(entry->mac, heard.mac, sizeof(entry->mac));
     }
     return MNL_CB_OK;
 }
@@ -241,10 +203,10 @@ static int take_gateway(const struct nlmsghdr *message, void *user)
 {
     const struct rtmsg *rt = mnl_nlmsg_get_payload(message);
     struct in6_addr *hop = user;
-    struct attributes a = {.address_len = address_len(rt->rtm_family)};
+    struct attributes a = {.address_len = kernel_address_len(rt->rtm_family)};
     mnl_attr_parse(message, sizeof(*rt), take_route_attribute, &a);
     if (a.gateway != NULL) {
-        *hop = address_from(a.gateway, a.address_len);
+        *hop = kernel_address(a.gateway, a.address_len);
     }
     return MNL_CB_OK;
 }
@@ -260,7 +222,7 @@ static struct in6_addr next_hop(struct neighbours *n, const struct in6_addr *add
     struct rtmsg *rt = mnl_nlmsg_put_extra_header(request, sizeof(*rt));
     rt->rtm_family = four ? AF_INET : AF_INET6;
     rt->rtm_dst_len = four ? 32 : 128;
-    mnl_attr_put(request, RTA_DST, address_len(rt->rtm_family),
+    mnl_attr_put(request, RTA_DST, kernel_address_len(rt->rtm_family),
                  four ? &address->s6_addr32[3] : &address->s6_addr32[0]);
     struct in6_addr hop = *address;
     return ask(n, request, take_gateway, &hop) == 0 ? hop : *address;
@@ -271,6 +233,18 @@ static int compare_entry(const void *a, const void *b)
     const struct entry *x = a;
     const struct entry *y = b;
     return memcmp(&x->address, &y->address, sizeof(x->address));
+}
+
+bool neighbours_is_news(const struct neighbours *n, uint32_t interface,
+                        const struct in6_addr *address, const uint8_t mac[6])
+{
+    struct entry key = {.address = *address};
+    if (interface != n->interface) {
+        return false;
+    }
+    const struct entry *found =
+        bsearch(&key, n->table, n->count, sizeof(n->table[0]), compare_entry);
+    return found == NULL || memcmp(found->mac, mac, sizeof(found->mac)) != 0;
 }
 
 int neighbours_refresh(struct neighbours *n, struct neighbour *list, uint32_t count)

@@ -27,3 +27,7 @@ void neighbours_destroy(struct neighbours *neighbours);
 
 /* Looks up all. Returns how many answers have changed, or -errno (the list is then as it was). */
 int neighbours_refresh(struct neighbours *neighbours, struct neighbour *list, uint32_t count);
+
+/* Was the neighbour unknown at the last refresh, or has it another link address since? */
+bool neighbours_is_news(const struct neighbours *neighbours, uint32_t interface,
+                        const struct in6_addr *address, const uint8_t mac[6]);

@@ -20,6 +20,7 @@
 #include "dataplane/nic/eal.h"
 #include "dataplane/nic/exception.h"
 #include "dataplane/nic/frame.h"
+#include "dataplane/nic/link.h"
 #include "dataplane/nic/pool.h"
 #include "dataplane/nic/steer.h"
 #include "schemas/base/log.h"
@@ -34,6 +35,7 @@ struct nic {
     struct driver driver;
     struct steer steer;
     struct exception *exception; /* NULL: the kernel has its frames already */
+    struct link link;
     char steering[2 * STEER_TEXT_BYTES];
     uint16_t port;
     uint16_t data_port_be;
@@ -186,6 +188,11 @@ static int port_start(struct nic *nic, const struct nic_options *options)
         rc = rc != 0 ? rc : part_frames(nic, options);
         rc = rc != 0 || nic->steer.isolated ? rc : serve_kernel(nic, options);
     }
+    if (rc == 0) {
+        uint8_t mac[6];
+        nic_mac(nic, mac);
+        link_start(&nic->link, nic->port, nic->exception, nic->driver.mtu, DRIVER_MTU_MIN, mac);
+    }
     nic->resting = nic->pool != NULL ? rte_mempool_in_use_count(nic->pool) : 0;
     return rc;
 }
@@ -232,7 +239,8 @@ struct nic_facts nic_facts(const struct nic *nic)
                 : nic->can_wait    ? "socket"
                                    : "timer",
         .steering = nic->driver.whole ? nic->steering : driver_steering(nic->driver.kind),
-        .mtu = nic->driver.mtu,
+        .mtu = nic->link.mtu,
+        .carrier = nic->link.carrier,
         .sums = nic->sums ? "port" : "software",
         .summed = atomic_load_explicit(&nic->summed, memory_order_relaxed),
         .chained = atomic_load_explicit(&nic->chained, memory_order_relaxed),
@@ -281,6 +289,16 @@ void nic_mac(const struct nic *nic, uint8_t mac[6])
     memset(&addr, 0, sizeof(addr));
     rte_eth_macaddr_get(nic->port, &addr);
     memcpy(mac, addr.addr_bytes, sizeof(addr.addr_bytes));
+}
+
+void nic_follow(struct nic *nic, const struct kernel_link *wish)
+{
+    link_follow(&nic->link, wish);
+}
+
+void nic_look(struct nic *nic)
+{
+    link_look(&nic->link);
 }
 
 bool nic_sums(const struct nic *nic)

@@ -49,6 +49,7 @@ struct nic_facts {
     const char *sums;     /* who ends the UDP checksums of what this node writes */
     uint64_t summed;      /* datagrams whose checksum was left to the port */
     uint64_t chained;     /* frames larger than a buffer, let go of */
+    bool carrier;         /* as the port says; true where the kernel has the interface itself */
     bool whole;           /* the rest is of a NIC taken whole (exception.h) */
     uint64_t to_kernel;   /* frames */
     uint64_t from_kernel; /* frames */
@@ -57,6 +58,12 @@ struct nic_facts {
 struct nic_facts nic_facts(const struct nic *nic);
 
 void nic_mac(const struct nic *nic, uint8_t mac[6]);
+
+/* Control thread, a port with a TAP (link.h), else nothing: what the operator has set on the TAP;
+ * and, from time to time, a look at the port's carrier. */
+struct kernel_link;
+void nic_follow(struct nic *nic, const struct kernel_link *wish);
+void nic_look(struct nic *nic);
 
 /* Does the port end UDP checksums? Then the host's `port_sums` must say so (packet.h). */
 bool nic_sums(const struct nic *nic);

@@ -99,7 +99,8 @@ static inline enum route_drop check_ipv4(const struct route_core *core, struct r
     const struct route_frame *f = p->frame;
     uint32_t room = p->len - link;
     if (room < sizeof(f->ip) + sizeof(f->udp) || f->ip.version_ihl != 0x45 ||
-        f->ip.protocol != ROUTE_IP_PROTOCOL_UDP || f->ip.dst != core->host.addr || f->ip.dst == 0) {
+        f->ip.protocol != ROUTE_IP_PROTOCOL_UDP || f->ip.dst != core->answers.addr ||
+        f->ip.dst == 0) {
         return ROUTE_DROP_not_ours;
     }
     if ((f->ip.fragment & htons(0x3fff)) != 0) {
@@ -143,7 +144,7 @@ static enum route_drop check_ipv6(const struct route_core *core, struct route_pa
     }
     struct in6_addr dst = f->ip6.dst;
     struct in6_addr src = f->ip6.src;
-    if ((ntohl(f->ip6.version_class_flow) >> 28) != 6 || !addr_equal(&dst, &core->host.addr6) ||
+    if ((ntohl(f->ip6.version_class_flow) >> 28) != 6 || !addr_equal(&dst, &core->answers.addr6) ||
         addr_equal(&dst, &none)) {
         return ROUTE_DROP_not_ours;
     }

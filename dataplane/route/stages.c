@@ -35,6 +35,7 @@ int route_core_create(struct route_core **out, const struct route_host *host,
         return -ENOMEM;
     }
     core->host = *host;
+    route_core_answer(core, true, true);
     core->loads = aligned_alloc(_Alignof(struct route_load), NODE_IDS * sizeof(*core->loads));
     core->pins = calloc(ROUTE_PINS, sizeof(*core->pins));
     core->scan = aligned_alloc(_Alignof(struct scan), sizeof(*core->scan));
@@ -58,6 +59,17 @@ void route_core_destroy(struct route_core *core)
         free(core->burst);
         free(core);
     }
+}
+
+void route_core_answer(struct route_core *core, bool v4, bool v6)
+{
+    static const struct in6_addr none = IN6ADDR_ANY_INIT;
+    core->answers = (struct route_answers){
+        .addr = v4 ? core->host.addr : 0,
+        .addr6 = v6 ? core->host.addr6 : none,
+        .lacks_v4 = !v4 && core->host.addr != 0,
+        .lacks_v6 = !v6 && !addr_equal(&core->host.addr6, &none),
+    };
 }
 
 /* Counts a reason: of letting go, or of an answer instead of what was asked for. */
@@ -622,6 +634,13 @@ static void node_hop(const struct route_core *core, const struct route_node *nod
     hop->port_be = core->host.port_be;
 }
 
+/* Would it leave from an address that is not there? */
+static inline bool lacks_address(const struct route_core *core, const struct in6_addr *to)
+{
+    return (core->answers.lacks_v4 || core->answers.lacks_v6) &&
+           (addr_is_v4(to) ? core->answers.lacks_v4 : core->answers.lacks_v6);
+}
+
 void stage_rewrite(struct route_core *core, const struct route_table *table,
                    struct route_packet *packets, uint32_t count)
 {
@@ -645,6 +664,10 @@ void stage_rewrite(struct route_core *core, const struct route_table *table,
         }
         if (__builtin_expect(p->weft_len > ROUTE_DATAGRAM_MAX_IP6, 0) && !addr_is_v4(&hop.addr)) {
             route_drop(core, p, ROUTE_DROP_oversized);
+            continue;
+        }
+        if (__builtin_expect(lacks_address(core, &hop.addr), 0)) {
+            route_drop(core, p, ROUTE_DROP_no_address);
             continue;
         }
         route_count(p->to == ROUTE_TO_NODE ? &core->counters.relayed : &core->counters.returned);

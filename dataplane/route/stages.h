@@ -46,9 +46,18 @@ struct route_counters {
 
 struct route_burst; /* stages.c */
 
+/* Addresses of the host that datagrams are taken at: those that the kernel has now. */
+struct route_answers {
+    uint32_t addr; /* 0 = none */
+    bool lacks_v4; /* the host has one, the kernel does not */
+    bool lacks_v6;
+    struct in6_addr addr6; /* all zero = none */
+};
+
 /* What one lcore owns. */
 struct route_core {
     struct route_host host;
+    struct route_answers answers;
     struct seal seal;
     struct route_load *loads;  /* by node id, 65,536 entries */
     struct route_pin *pins;    /* ROUTE_PINS entries */
@@ -62,6 +71,10 @@ struct route_core {
 int route_core_create(struct route_core **core, const struct route_host *host,
                       const struct seal_master *master, uint64_t now_ns);
 void route_core_destroy(struct route_core *core);
+
+/* Which of the host's own addresses may be used from now on; both at first. Datagrams to another
+ * one are not taken, those that would leave from it are let go of (no_address). */
+void route_core_answer(struct route_core *core, bool v4, bool v6);
 
 static inline void route_count(route_counter *counter)
 {

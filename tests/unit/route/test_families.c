@@ -54,10 +54,15 @@ static void make(bool ip6, uint16_t vlan, uint32_t payload)
 }
 
 /* As the shell has it: bytes, and where they begin. */
-static void come_in(void)
+static void come_in_at(const struct route_table *table)
 {
     packet_attach(&a, packet_ether(&a), a.len);
-    run_stages(tokyo, at_tokyo, &a, 10);
+    run_stages(tokyo, table, &a, 10);
+}
+
+static void come_in(void)
+{
+    come_in_at(at_tokyo);
 }
 
 /* ---- headers ---- */
@@ -376,11 +381,48 @@ START_TEST(one_family_only)
 {
     make(true, 0, 20);
     tokyo->host.addr6 = a.frame->ip6.dst = (struct in6_addr){.s6_addr = {0}};
+    route_core_answer(tokyo, true, true);
     come_in();
     make(false, 0, 20);
     tokyo->host.addr = a.frame->ip.dst = 0;
+    route_core_answer(tokyo, true, true);
     come_in();
     ck_assert_uint_eq(dropped(ROUTE_DROP_not_ours), 2);
+}
+END_TEST
+
+/* The kernel has lost the address of one family: nothing is taken there, the other one goes on, and
+ * what would leave from there stays. */
+START_TEST(addresses_that_are_gone)
+{
+    bool ip6 = _i != 0;
+    fixture_ip6_nodes = ip6;
+    struct route_table *same = fixture_table(1);
+    fixture_ip6_nodes = !ip6; /* the way to the target is of the other family */
+    struct route_table *other = fixture_table(1);
+    fixture_ip6_nodes = false;
+    route_core_answer(tokyo, !ip6, ip6);
+    make(ip6, 0, 20);
+    come_in_at(same);
+    ck_assert_int_eq(a.action, ROUTE_SEND);
+    make(!ip6, 0, 20);
+    come_in_at(same);
+    ck_assert_int_eq(a.action, ROUTE_LET_GO);
+    ck_assert_uint_eq(dropped(ROUTE_DROP_not_ours), 1);
+    ck_assert_uint_eq(dropped(ROUTE_DROP_no_address), 0);
+    make(ip6, 0, 20);
+    come_in_at(other);
+    ck_assert_int_eq(a.action, ROUTE_LET_GO);
+    ck_assert_uint_eq(dropped(ROUTE_DROP_no_address), 1);
+    route_core_answer(tokyo, true, true);
+    make(ip6, 0, 20);
+    come_in_at(other);
+    ck_assert_int_eq(a.action, ROUTE_SEND);
+    make(!ip6, 0, 20);
+    come_in_at(same);
+    ck_assert_int_eq(a.action, ROUTE_SEND);
+    route_table_destroy(same);
+    route_table_destroy(other);
 }
 END_TEST
 
@@ -510,6 +552,7 @@ int main(void)
     tcase_add_test(tc, ipv6_headers_in_between);
     tcase_add_test(tc, ipv6_fields_that_contradict);
     tcase_add_test(tc, one_family_only);
+    tcase_add_loop_test(tc, addresses_that_are_gone, 0, 2);
     tcase_add_loop_test(tc, own_vlan_only, 0, 2);
     tcase_add_test(tc, other_traffic_of_other_vlans);
     tcase_add_loop_test(tc, cookie_over_a_vlan, 0, 2);

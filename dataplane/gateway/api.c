@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api.c - see api.h. */
+#include "dataplane/gateway/api.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <weft/wire.h>
+
+#define MESSAGES_MAX 4096u
+#define N_MAX        API_CHOICES_MAX
+
+#define CHAT       (1u << API_CHAT)
+#define COMPLETION (1u << API_COMPLETION)
+#define RESPONSE   (1u << API_RESPONSE)
+#define ANY        (CHAT | COMPLETION | RESPONSE)
+
+/* ---- figures: one table ---- */
+
+enum number_type { U32, FLOAT, SEED };
+
+static const struct number {
+    const char *name;
+    unsigned kinds;
+    enum number_type type;
+    double min;
+    double max;
+    size_t at; /* in struct api_request */
+} numbers[] = {
+    {"max_tokens", CHAT | COMPLETION, U32, 1, UINT32_MAX,
+     offsetof(struct api_request, query.max_tokens)},
+    {"max_completion_tokens", CHAT, U32, 1, UINT32_MAX,
+     offsetof(struct api_request, query.max_tokens)},
+    {"max_output_tokens", RESPONSE, U32, 1, UINT32_MAX,
+     offsetof(struct api_request, query.max_tokens)},
+    {"temperature", ANY, FLOAT, 0, 2, offsetof(struct api_request, query.temperature)},
+    {"top_p", ANY, FLOAT, 0, 1, offsetof(struct api_request, query.top_p)},
+    {"min_p", ANY, FLOAT, 0, 1, offsetof(struct api_request, query.min_p)},
+    {"top_k", ANY, U32, 0, UINT32_MAX, offsetof(struct api_request, query.top_k)},
+    {"seed", ANY, SEED, -9.3e18, 9.3e18, offsetof(struct api_request, query.seed)},
+    {"n", CHAT | COMPLETION, U32, 1, N_MAX, offsetof(struct api_request, n)},
+};
+
+static bool number_take(struct api_request *r, const struct number *f, const json_t *value,
+                        struct api_error *error)
+{
+    char *at = (char *)r + f->at;
+    double number = json_number_value(value);
+    bool whole = json_is_integer(value);
+    if (!json_is_number(value) || (f->type != FLOAT && !whole) || number < f->min ||
+        number > f->max) {
+        return error_bad(error, f->name, "`%s` must be %s from %g to %g.", f->name,
+                         f->type != FLOAT ? "a whole number" : "a number", f->min, f->max);
+    }
+    if (f->type == FLOAT) {
+        *(float *)(void *)at = (float)number;
+    } else if (f->type == U32) {
+        *(uint32_t *)(void *)at = (uint32_t)number;
+    } else {
+        *(uint64_t *)(void *)at = (uint64_t)json_integer_value(value);
+        r->has_seed = true;
+    }
+    return true;
+}
+
+/* Null is as good as absent: clients send it. */
+static const json_t *given(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static bool numbers_take(struct api_request *r, struct api_error *error)
+{
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        const struct number *f = &numbers[i];
+        const json_t *value = given(r->root, f->name);
+        if ((f->kinds >> r->kind & 1u) != 0 && value != NULL && !number_take(r, f, value, error)) {
+            return false;
+        }
+    }
+    const json_t *top_p = given(r->root, "top_p");
+    if (top_p != NULL && r->query.top_p == 0.0f) {
+        r->query.top_p = 1e-6f; /* the likeliest token only; 0 is `off` to the mesh */
+    }
+    return true;
+}
+
+static bool flag_take(const struct api_request *r, const char *name, bool *out,
+                      struct api_error *error)
+{
+    const json_t *value = given(r->root, name);
+    if (value != NULL && !json_is_boolean(value)) {
+        return error_bad(error, name, "`%s` must be true or false.", name);
+    }
+    *out = json_is_true(value);
+    return true;
+}
+
+/* ---- what cannot be honoured ---- */
+
+/* Absent, null, or of no effect: empty, zero, false, or that word. */
+static bool harmless(const json_t *value, const char *word)
+{
+    if (json_is_array(value) || json_is_object(value)) {
+        return (json_is_array(value) ? json_array_size(value) : json_object_size(value)) == 0;
+    }
+    if (json_is_number(value)) {
+        return json_number_value(value) == 0;
+    }
+    if (json_is_string(value)) {
+        return word != NULL && strcmp(json_string_value(value), word) == 0;
+    }
+    return !json_is_true(value);
+}
+
+static bool unsupported_refuse(const struct api_request *r, struct api_error *error)
+{
+    static const struct {
+        const char *name;
+        const char *harmless;
+    } fields[] = {
+        {"tools", NULL},
+        {"functions", NULL},
+        {"tool_choice", "none"},
+        {"logit_bias", NULL},
+        {"suffix", ""},
+        {"audio", NULL},
+        {"web_search_options", NULL},
+        {"previous_response_id", NULL},
+        {"background", NULL},
+        {"conversation", NULL},
+        {"prompt", NULL},
+    };
+    const json_t *choice = given(r->root, "tool_choice");
+    bool tools_off = json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0;
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        const char *name = fields[i].name;
+        const json_t *value = given(r->root, name);
+        bool fits = (strcmp(name, "prompt") == 0 && r->kind != API_RESPONSE) ||
+                    (strcmp(name, "tools") == 0 && tools_off) ||
+                    (strcmp(name, "tool_choice") == 0 && harmless(value, "auto"));
+        if (value != NULL && !fits && !harmless(value, fields[i].harmless)) {
+            error_bad(error, name, "`%s` is not supported by the models of this mesh.", name);
+            error->code = "unsupported_parameter";
+            return false;
+        }
+    }
+    const json_t *format = given(r->root, "response_format");
+    format = format != NULL ? format : given(given(r->root, "text"), "format");
+    const char *type = json_string_value(json_object_get(format, "type"));
+    if (format != NULL && (type == NULL || strcmp(type, "text") != 0)) {
+        error_bad(error, "response_format", "Only the response format `text` is supported.");
+        error->code = "unsupported_parameter";
+        return false;
+    }
+    return true;
+}
+
+/* ---- texts ---- */
+
+/* Text that was put together, kept until api_deinit(). */
+static bool text_keep(struct api_request *r, struct buf *text, struct api_text *out)
+{
+    size_t len;
+    char *data = buf_give(text, &len);
+    json_t *kept = data != NULL ? json_stringn_nocheck(data, len) : NULL;
+    free(data);
+    if (kept == NULL || json_array_append_new(r->kept, kept) != 0) {
+        return false;
+    }
+    *out = (struct api_text){json_string_value(kept), len};
+    return true;
+}
+
+static struct api_text text_of(const json_t *string)
+{
+    return (struct api_text){json_string_value(string), json_string_length(string)};
+}
+
+/* The text of a message: a string, or a list of parts that are all text. */
+static bool content_take(struct api_request *r, const json_t *content, const char *param,
+                         struct api_text *out, struct api_error *error)
+{
+    if (json_is_string(content)) {
+        *out = text_of(content);
+        return true;
+    }
+    if (content == NULL || json_is_null(content)) {
+        *out = (struct api_text){"", 0};
+        return true;
+    }
+    if (!json_is_array(content)) {
+        return error_bad(error, param, "`%s` must be a text or a list of parts.", param);
+    }
+    struct buf joined = {.data = NULL};
+    for (size_t i = 0; i < json_array_size(content); i++) {
+        const json_t *part = json_array_get(content, i);
+        const json_t *text = json_is_string(part) ? part : given(part, "text");
+        if (!json_is_string(text)) {
+            buf_deinit(&joined);
+            return error_bad(error, param, "The models of this mesh take text only: part %zu.", i);
+        }
+        buf_add(&joined, json_string_value(text), json_string_length(text));
+    }
+    if (!text_keep(r, &joined, out)) {
+        error_of_status(error, WEFT_E_MESH_FULL);
+        return false;
+    }
+    return true;
+}
+
+static const char *role_of(const json_t *message)
+{
+    const char *role = json_string_value(given(message, "role"));
+    if (role != NULL && strcmp(role, "developer") == 0) {
+        return "system"; /* the newer name of the same */
+    }
+    bool known = role != NULL && (strcmp(role, "system") == 0 || strcmp(role, "user") == 0 ||
+                                  strcmp(role, "assistant") == 0);
+    return known ? role : NULL;
+}
+
+static bool messages_room(struct api_request *r, size_t count, const char *param,
+                          struct api_error *error)
+{
+    if (count == 0 || count > MESSAGES_MAX) {
+        return error_bad(error, param, "`%s` must have 1 to %u entries.", param, MESSAGES_MAX);
+    }
+    r->messages = calloc(count, sizeof(*r->messages));
+    if (r->messages == NULL) {
+        error_of_status(error, WEFT_E_MESH_FULL);
+    }
+    return r->messages != NULL;
+}
+
+static bool message_take(struct api_request *r, const json_t *message, const char *param,
+                         struct api_error *error)
+{
+    struct api_text text = {"", 0};
+    const char *role = role_of(message);
+    if (role == NULL) {
+        return error_bad(error, param,
+                         "`%s[%zu].role` must be system, developer, user or assistant.", param,
+                         r->message_count);
+    }
+    if (harmless(given(message, "tool_calls"), NULL) == false) {
+        return error_bad(error, param, "`%s[%zu].tool_calls` is not supported.", param,
+                         r->message_count);
+    }
+    if (!content_take(r, json_object_get(message, "content"), param, &text, error)) {
+        return false;
+    }
+    r->messages[r->message_count++] =
+        (weft_message_t){.role = role, .text = text.text, .len = text.len};
+    return true;
+}
+
+static bool chat_take(struct api_request *r, struct api_error *error)
+{
+    const json_t *list = given(r->root, "messages");
+    if (!json_is_array(list)) {
+        return error_bad(error, "messages", "`messages` must be a list.");
+    }
+    if (!messages_room(r, json_array_size(list), "messages", error)) {
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (!message_take(r, json_array_get(list, i), "messages", error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* `instructions` and `input`: a text, or a list of messages. */
+static bool response_take(struct api_request *r, struct api_error *error)
+{
+    const json_t *input = given(r->root, "input");
+    const json_t *instructions = given(r->root, "instructions");
+    bool list = json_is_array(input);
+    if (!list && !json_is_string(input)) {
+        return error_bad(error, "input", "`input` must be a text or a list of messages.");
+    }
+    if (instructions != NULL && !json_is_string(instructions)) {
+        return error_bad(error, "instructions", "`instructions` must be a text.");
+    }
+    size_t count = list ? json_array_size(input) : 1;
+    if (!messages_room(r, count != 0 ? count + 1 : 0, "input", error)) {
+        return false;
+    }
+    if (instructions != NULL) {
+        struct api_text text = text_of(instructions);
+        r->messages[r->message_count++] = (weft_message_t){"system", text.text, text.len};
+    }
+    if (!list) {
+        struct api_text text = text_of(input);
+        r->messages[r->message_count++] = (weft_message_t){"user", text.text, text.len};
+    }
+    for (size_t i = 0; list && i < count; i++) {
+        if (!message_take(r, json_array_get(input, i), "input", error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool completion_take(struct api_request *r, struct api_error *error)
+{
+    const json_t *prompt = given(r->root, "prompt");
+    size_t count = json_is_array(prompt) ? json_array_size(prompt) : 1;
+    if (count == 0 || count > API_CHOICES_MAX || json_is_number(json_array_get(prompt, 0))) {
+        return error_bad(error, "prompt", "`prompt` must be a text, or a list of 1 to %u texts.",
+                         API_CHOICES_MAX);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const json_t *text = json_is_array(prompt) ? json_array_get(prompt, i) : prompt;
+        if (!json_is_string(text)) {
+            return error_bad(error, "prompt", "`prompt` must be a text, or a list of texts.");
+        }
+        r->prompts[i] = text_of(text);
+    }
+    r->prompt_count = (uint32_t)count;
+    return flag_take(r, "echo", &r->echo, error);
+}
+
+/* ---- the whole ---- */
+
+static bool root_take(struct api_request *r, const char *body, size_t len, struct api_error *error)
+{
+    json_error_t at;
+    r->kept = json_array();
+    r->root = json_loadb(body, len, JSON_ALLOW_NUL, &at);
+    if (r->root == NULL) {
+        return error_bad(error, NULL, "The body is no valid JSON: %.200s (byte %d).", at.text,
+                         at.position);
+    }
+    if (!json_is_object(r->root) || r->kept == NULL) {
+        return error_bad(error, NULL, "The body must be a JSON object.");
+    }
+    return true;
+}
+
+static bool model_take(struct api_request *r, struct api_error *error)
+{
+    const json_t *model = given(r->root, "model");
+    size_t len = json_string_length(model);
+    if (len == 0 || len >= WEFT_MODEL_NAME_MAX || strlen(json_string_value(model)) != len) {
+        return error_bad(error, "model", "`model` must be a name of 1 to %u bytes.",
+                         WEFT_MODEL_NAME_MAX - 1);
+    }
+    r->query.model = json_string_value(model);
+    return true;
+}
+
+static bool usage_take(struct api_request *r, struct api_error *error)
+{
+    const json_t *options = given(r->root, "stream_options");
+    if (!flag_take(r, "stream", &r->stream, error)) {
+        return false;
+    }
+    if (options != NULL && !json_is_object(options)) {
+        return error_bad(error, "stream_options", "`stream_options` must be an object.");
+    }
+    r->include_usage = json_is_true(json_object_get(options, "include_usage"));
+    return true;
+}
+
+static bool session_take(struct api_request *r)
+{
+    const json_t *key = given(r->root, "prompt_cache_key");
+    if (json_is_string(key) && r->query.session == NULL) {
+        r->query.session = json_string_value(key); /* meant for the same: its cache is there */
+    }
+    return true;
+}
+
+bool api_read(struct api_request *r, enum api_kind kind, const char *body, size_t len,
+              struct api_error *error)
+{
+    r->kind = kind;
+    r->n = 1;
+    r->prompt_count = 1;
+    r->query.temperature = 1.0f; /* OpenAI's default */
+    if (!root_take(r, body, len, error) || !model_take(r, error) || !numbers_take(r, error) ||
+        !usage_take(r, error) || !unsupported_refuse(r, error)) {
+        return false;
+    }
+    const json_t *weft = given(r->root, "weft");
+    if ((weft != NULL && !api_places(r, weft, error)) || !session_take(r)) {
+        return false;
+    }
+    return kind == API_CHAT         ? chat_take(r, error)
+           : kind == API_COMPLETION ? completion_take(r, error)
+                                    : response_take(r, error);
+}
+
+bool api_check(const struct api_request *r, struct api_error *error)
+{
+    if (r->n * r->prompt_count > API_CHOICES_MAX) {
+        return error_bad(error, "n", "At most %u answers at a time.", API_CHOICES_MAX);
+    }
+    if (r->query.end_to_end && !r->has_budget) {
+        return error_bad(error, "weft", "`e2e` needs `budget_ms`.");
+    }
+    return true;
+}
+
+weft_query_t api_query(const struct api_request *r, uint32_t choice)
+{
+    weft_query_t query = r->query;
+    query.seed = r->query.seed + choice % r->n;
+    if (r->kind == API_COMPLETION) {
+        query.text = r->prompts[choice / r->n].text;
+        query.text_len = r->prompts[choice / r->n].len;
+    } else {
+        query.messages = r->messages;
+        query.message_count = r->message_count;
+    }
+    return query;
+}
+
+void api_deinit(struct api_request *r)
+{
+    free(r->messages);
+    json_decref(r->root);
+    json_decref(r->kept);
+    memset(r, 0, sizeof(*r));
+}

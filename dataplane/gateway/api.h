@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api.h - the body and the headers of an HTTP request become what the SDK asks. Pure: bytes in,
+ * a struct out; no HTTP library, no clock, no randomness. place.c has Weft's own constraints.
+ *
+ * Fields that are not known are tolerated, as OpenAI's clients expect; those that are known and
+ * cannot be honoured (tools, response_format other than text, ...) are an error, never ignored.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <weft/client.h>
+
+#include "dataplane/gateway/error.h"
+
+#define API_CHOICES_MAX 16u /* n times the number of prompts */
+
+enum api_kind { API_CHAT, API_COMPLETION, API_RESPONSE };
+
+struct api_text {
+    const char *text; /* `len` bytes, UTF-8 */
+    size_t len;
+};
+
+/* Zero-fill it before use. Texts point into `root` and `kept` until api_deinit(). */
+struct api_request {
+    enum api_kind kind;
+    json_t *root; /* the body */
+    json_t *kept; /* texts that were put together */
+    bool stream;
+    bool include_usage;
+    bool echo;             /* completions: the prompt comes first */
+    bool has_seed;         /* else the caller draws one */
+    bool has_budget;       /* by whichever name */
+    uint32_t n;            /* answers to each prompt, 1.. */
+    uint32_t prompt_count; /* 1 for chats */
+    struct api_text prompts[API_CHOICES_MAX];
+    weft_message_t *messages; /* heap; or NULL */
+    size_t message_count;
+    char tags[256];
+    weft_query_t query; /* all but the prompt; max_tokens 0 = not given */
+};
+
+/* Reads a body of `len` bytes. Returns false with `error` set if it is no such request. Call
+ * api_deinit() either way. */
+bool api_read(struct api_request *r, enum api_kind kind, const char *body, size_t len,
+              struct api_error *error);
+void api_deinit(struct api_request *r);
+
+/* Takes a header, if it is one of Weft's (any case); others are none of its business. After
+ * api_read(): headers win. False: it cannot be meant so. */
+bool api_header(struct api_request *r, const char *name, const char *value,
+                struct api_error *error);
+/* After all headers: what must hold between fields. */
+bool api_check(const struct api_request *r, struct api_error *error);
+
+/* The query of answer `choice`, 0..n*prompt_count-1; valid as long as `r`. */
+weft_query_t api_query(const struct api_request *r, uint32_t choice);
+
+/* place.c: the object `weft` of a body. */
+bool api_places(struct api_request *r, const json_t *weft, struct api_error *error);

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* exchange.c - an HTTP request asks the mesh through the SDK; see gateway.h. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "dataplane/gateway/gateway.h"
+#include "schemas/base/clock.h"
+
+/* ---- the SDK's callbacks ---- */
+
+static void calls_cancel(struct exchange *x)
+{
+    for (uint32_t i = 0; i < API_CHOICES_MAX; i++) {
+        if (x->calls[i].request != NULL) {
+            weft_cancel(x->calls[i].request);
+        }
+    }
+}
+
+static void calls_hold(struct exchange *x, bool hold)
+{
+    x->held = hold;
+    for (uint32_t i = 0; i < API_CHOICES_MAX; i++) {
+        if (x->calls[i].request != NULL) {
+            weft_hold(x->calls[i].request, hold);
+        }
+    }
+}
+
+/* There may be something to send now. */
+static void reply_look(struct exchange *x)
+{
+    if (x->connection == NULL) {
+        return;
+    }
+    if (x->reply.out.failed && !x->reply.failed) {
+        struct api_error error;
+        error_of_status(&error, WEFT_E_MESH_FULL);
+        reply_fail(&x->reply, &error);
+    }
+    if (x->reply.failed) {
+        calls_cancel(x);
+    }
+    if (buf_len(&x->reply.out) > GATEWAY_HOLD_BYTES && !x->held && !x->reply.ended) {
+        calls_hold(x, true);
+    }
+    if (x->reply.head) {
+        if (x->state == EXCHANGE_ASKING) {
+            x->state = EXCHANGE_SENDING;
+            x->status = x->reply.failed ? x->reply.error.http_status : MHD_HTTP_OK;
+        }
+        server_wake(x);
+    }
+}
+
+static void on_text(weft_request_t *req, const char *text, size_t len, void *user)
+{
+    (void)req;
+    struct call *call = user;
+    struct exchange *x = call->exchange;
+    if (x->first_ns == 0) {
+        x->first_ns = clock_now_ns();
+    }
+    if (x->connection != NULL) {
+        reply_text(&x->reply, call->index, text, len);
+        reply_look(x);
+    }
+}
+
+static void on_done(weft_request_t *req, const weft_result_t *result, void *user)
+{
+    (void)req;
+    struct call *call = user;
+    struct exchange *x = call->exchange;
+    call->request = NULL;
+    x->live--;
+    reply_done(&x->reply, call->index, result);
+    reply_look(x);
+    if (x->connection == NULL && x->live == 0) {
+        exchange_free(x);
+    }
+}
+
+/* ---- asking ---- */
+
+static enum MHD_Result header_take(void *user, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
+{
+    struct exchange *x = user;
+    (void)kind;
+    if (x->error.http_status == 0) {
+        (void)api_header(&x->request, name, value != NULL ? value : "", &x->error);
+    }
+    return x->error.http_status == 0 ? MHD_YES : MHD_NO;
+}
+
+/* What the client left open: its own random numbers, and a length that fits most contexts. */
+static void request_complete(struct exchange *x)
+{
+    weft_query_t *query = &x->request.query;
+    if (!x->request.has_seed) {
+        query->seed = rng_next(&x->gateway->rng);
+    }
+    if (query->max_tokens == 0) {
+        query->max_tokens = x->gateway->options.default_max_tokens;
+    }
+}
+
+static int calls_submit(struct exchange *x)
+{
+    int rc = 0;
+    uint32_t count = x->reply.count;
+    for (uint32_t i = 0; i < count && rc == 0; i++) {
+        struct call *call = &x->calls[i];
+        weft_query_t query = api_query(&x->request, i);
+        *call = (struct call){.exchange = x, .index = i};
+        rc = weft_submit(x->gateway->client, &query, on_text, on_done, call, &call->request);
+        x->live += rc == 0;
+    }
+    return rc;
+}
+
+void exchange_ask(struct exchange *x, enum api_kind kind)
+{
+    bool good = api_read(&x->request, kind, buf_len(&x->body) != 0 ? x->body.data : "",
+                         buf_len(&x->body), &x->error);
+    buf_deinit(&x->body); /* it lives on as JSON */
+    if (good) {
+        MHD_get_connection_values(x->connection, MHD_HEADER_KIND, header_take, x);
+        good = x->error.http_status == 0 && api_check(&x->request, &x->error);
+    }
+    if (!good) {
+        exchange_refuse(x, &x->error);
+        return;
+    }
+    request_complete(x);
+    reply_init(&x->reply, &x->request, x->id, (uint64_t)time(NULL));
+    x->inference = true;
+    x->state = EXCHANGE_ASKING;
+    x->asked_ns = clock_now_ns();
+    int rc = calls_submit(x);
+    if (rc != 0) {
+        struct api_error error;
+        error_of_status(&error, rc);
+        reply_fail(&x->reply, &error);
+        reply_look(x);
+    }
+}
+
+void exchange_cancel(struct exchange *x)
+{
+    if (x->live > 0) {
+        calls_cancel(x);
+    }
+}
+
+void exchange_drained(struct exchange *x)
+{
+    if (x->held && buf_len(&x->reply.out) < GATEWAY_UNHOLD_BYTES) {
+        calls_hold(x, false);
+    }
+}
+
+void exchange_free(struct exchange *x)
+{
+    LIST_REMOVE(x, link);
+    x->gateway->open--;
+    if (x->inference) {
+        reply_deinit(&x->reply);
+    }
+    api_deinit(&x->request);
+    buf_deinit(&x->body);
+    buf_deinit(&x->answer);
+    free(x);
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway.h - the inside of weft-gateway, shared by main.c (the loop), server.c (HTTP), routes.c
+ * (which path does what), exchange.c (asking the mesh). One thread has all of it.
+ *
+ * An exchange is one HTTP request and its response. Its way:
+ *
+ *   READING --body whole--> ASKING --first text, or the end--> SENDING --all sent--> gone
+ *                  \--needs the census--> COUNTING --/
+ *
+ * While there is nothing to send its connection is suspended: the HTTP library does not look at it,
+ * and nothing is polled. The SDK's callbacks and the census wake it. A suspended connection's end
+ * would go unnoticed, so the loop watches each connection for its peer's end by itself.
+ */
+#pragma once
+
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <weft/client.h>
+
+#include "dataplane/gateway/api.h"
+#include "dataplane/gateway/census.h"
+#include "dataplane/gateway/reply.h"
+#include "dataplane/gateway/scan.h"
+#include "schemas/base/rng.h"
+
+#define GATEWAY_BODY_MAX     (16u << 20)
+#define GATEWAY_HOLD_BYTES   (256u << 10) /* unsent bytes of a reply at which the mesh waits */
+#define GATEWAY_UNHOLD_BYTES (64u << 10)
+#define GATEWAY_TAIL_MAX     128u
+
+/* What an entry of the loop's epoll set is. */
+enum watch_kind { WATCH_CLIENT, WATCH_HTTP, WATCH_CENSUS, WATCH_SIGNAL, WATCH_PEER };
+struct watch {
+    enum watch_kind kind;
+};
+
+/* A client's connection. */
+struct peer {
+    struct watch watch; /* first member */
+    struct gateway *gateway;
+    struct exchange *exchange; /* NULL between two requests */
+    int fd;
+    bool gone; /* it has closed its side */
+};
+
+enum exchange_state { EXCHANGE_READING, EXCHANGE_COUNTING, EXCHANGE_ASKING, EXCHANGE_SENDING };
+
+/* One answer asked of the mesh. */
+struct call {
+    struct exchange *exchange;
+    weft_request_t *request; /* NULL: over */
+    uint32_t index;
+};
+
+struct exchange {
+    LIST_ENTRY(exchange) link;
+    struct gateway *gateway;
+    struct peer *peer;                 /* NULL: the connection is gone, calls are not yet */
+    struct MHD_Connection *connection; /* the same */
+    const struct route *route;         /* NULL: there is no such path */
+    enum exchange_state state;
+    bool suspended;
+    bool head; /* the method is HEAD: no body */
+    char method[8];
+    char path[128];              /* for the log; cut */
+    char tail[GATEWAY_TAIL_MAX]; /* what follows the route's path */
+    char id[32];
+    struct buf body;
+    uint64_t body_bytes; /* that came, kept or not */
+    struct scan scan;
+    struct api_request request;
+    struct reply reply; /* of inference */
+    bool inference;     /* `request` and `reply` are in use */
+    bool held;
+    struct call calls[API_CHOICES_MAX];
+    uint32_t live; /* calls not over */
+    int status;    /* HTTP, once decided */
+    const char *content_type;
+    struct buf answer; /* of everything but inference */
+    struct api_error error;
+    uint64_t began_ns; /* first line of the request */
+    uint64_t asked_ns; /* given to the mesh */
+    uint64_t first_ns; /* first text; 0 = none */
+    uint64_t sent_bytes;
+};
+
+struct gateway_options {
+    const char *node;
+    const char *listen; /* [ADDRESS:]PORT */
+    const char *admin;  /* NULL = none */
+    const char *models; /* names with commas; NULL = none */
+    uint32_t default_max_tokens;
+    uint32_t connections_max;
+    bool quiet; /* no line for each request */
+};
+
+struct gateway {
+    struct gateway_options options;
+    weft_client_t *client;
+    struct MHD_Daemon *http;
+    struct census census;
+    struct rng rng;
+    int epoll;
+    int listen_fd;
+    int signals;
+    struct watch watches[WATCH_SIGNAL + 1];
+    LIST_HEAD(exchanges, exchange) exchanges;
+    uint32_t open;      /* exchanges */
+    bool http_due;      /* a connection was resumed: the library has to run */
+    bool stopping;      /* no new requests */
+    uint64_t stop_ns;   /* then those that are left are ended */
+    uint64_t started_s; /* Unix time */
+    uint64_t requests;  /* so far */
+};
+
+/* ---- server.c: HTTP ---- */
+int server_start(struct gateway *g);
+void server_stop(struct gateway *g);
+/* Runs the library: accepts, reads, writes, calls exchange_*(). */
+void server_run(struct gateway *g);
+/* Milliseconds until it wants to run; -1 = never. */
+int server_timeout_ms(struct gateway *g);
+/* The exchange has something to say or to look at. */
+void server_wake(struct exchange *x);
+/* A header of the request; NULL = it has none. */
+const char *server_header(const struct exchange *x, const char *name);
+
+/* ---- routes.c ---- */
+struct route {
+    const char *method;
+    const char *path;
+    bool tail;   /* something follows the path */
+    bool census; /* handle() wants it fresh */
+    /* The request is whole: answers, or begins to ask. */
+    void (*handle)(struct exchange *x);
+};
+/* Sets route and tail, or returns false with the error set. */
+bool route_find(struct exchange *x, const char *method, const char *path);
+/* All but inference goes through these. */
+void exchange_answer(struct exchange *x, int status, const char *content_type);
+void exchange_refuse(struct exchange *x, const struct api_error *error);
+
+/* ---- exchange.c: asking the mesh ---- */
+/* Reads the body as a request of that kind and sends it to the mesh, or refuses it. */
+void exchange_ask(struct exchange *x, enum api_kind kind);
+/* The client is gone, or does not want it any more. */
+void exchange_cancel(struct exchange *x);
+/* Bytes were sent: the mesh may go on. */
+void exchange_drained(struct exchange *x);
+/* Connection and calls are both over. */
+void exchange_free(struct exchange *x);

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reply.c - see reply.h. */
+#include "dataplane/gateway/reply.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <weft/wire.h>
+
+static const struct {
+    const struct reply_format *format;
+    const char *id_prefix;
+} kinds[] = {
+    [API_CHAT] = {&reply_chat, "chatcmpl-"},
+    [API_COMPLETION] = {&reply_completion, "cmpl-"},
+    [API_RESPONSE] = {&reply_response, "resp_"},
+};
+
+static void prefix_make(struct reply *r)
+{
+    struct buf text = {.data = NULL};
+    buf_add_format(&text, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%llu,\"model\":", r->id,
+                   r->request->stream ? r->format->chunk_object : r->format->object,
+                   (unsigned long long)r->created_s);
+    buf_add_quoted(&text, r->request->query.model);
+    r->prefix_len = buf_take(&text, r->prefix, sizeof(r->prefix));
+    r->out.failed = r->out.failed || text.failed || buf_len(&text) != 0;
+    buf_deinit(&text);
+}
+
+void reply_init(struct reply *r, const struct api_request *request, const char *id,
+                uint64_t created_s)
+{
+    memset(r, 0, sizeof(*r));
+    r->format = kinds[request->kind].format;
+    r->request = request;
+    r->count = request->n * request->prompt_count;
+    r->created_s = created_s;
+    snprintf(r->id, sizeof(r->id), "%s%s", kinds[request->kind].id_prefix, id);
+    prefix_make(r);
+}
+
+void reply_deinit(struct reply *r)
+{
+    buf_deinit(&r->out);
+    for (uint32_t i = 0; i < r->count; i++) {
+        buf_deinit(&r->choices[i].text);
+    }
+}
+
+struct reply_usage reply_usage(const struct reply *r)
+{
+    struct reply_usage sum = {0, 0};
+    for (uint32_t i = 0; i < r->count; i++) {
+        const weft_result_t *result = &r->choices[i].result;
+        sum.prompt_tokens += i % r->request->n == 0 ? result->prompt_tokens : 0;
+        sum.new_tokens += result->new_tokens;
+    }
+    return sum;
+}
+
+const weft_result_t *reply_account(const struct reply *r)
+{
+    const weft_result_t *last = &r->choices[0].result;
+    for (uint32_t i = 1; i < r->count; i++) {
+        last = r->choices[i].result.total_us > last->total_us ? &r->choices[i].result : last;
+    }
+    return last;
+}
+
+void reply_served(const weft_result_t *result, char *out, size_t size)
+{
+    char names[2][32];
+    const char *from[2] = {result->node, result->backend};
+    /* Names come from the mesh, and this goes into a header. */
+    for (int n = 0; n < 2; n++) {
+        size_t i = 0;
+        for (; i + 1 < sizeof(names[n]) && from[n][i] != '\0'; i++) {
+            names[n][i] = from[n][i] > ' ' && from[n][i] <= '~' ? from[n][i] : '?';
+        }
+        names[n][i] = '\0';
+    }
+    snprintf(out, size,
+             "served by %s (tier %u, %s) in %.1f ms: net %.1f, queue %.1f, prefill %.1f, decode "
+             "%.1f; %u tokens",
+             names[0], result->tier, names[1], (double)result->total_us / 1e3,
+             (double)result->net_us / 1e3, (double)result->queue_us / 1e3,
+             (double)result->prefill_us / 1e3, (double)result->decode_us / 1e3, result->new_tokens);
+}
+
+/* ---- events ---- */
+
+static void begin(struct reply *r, uint32_t choice)
+{
+    r->head = true;
+    if (!r->choices[choice].begun) {
+        r->choices[choice].begun = true;
+        r->format->begin(r, choice);
+    }
+}
+
+void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len)
+{
+    struct reply_choice *c = &r->choices[choice];
+    if (r->ended || c->done) {
+        return;
+    }
+    if (!r->request->stream) {
+        buf_add_held(&c->text, &c->hold, text, len);
+        return;
+    }
+    begin(r, choice);
+    r->format->text(r, choice, text, len);
+}
+
+static void stream_finish(struct reply *r, uint32_t choice)
+{
+    begin(r, choice);
+    r->format->finish(r, choice);
+    if (r->done < r->count) {
+        return;
+    }
+    r->format->end(r);
+    r->ended = true;
+}
+
+void reply_done(struct reply *r, uint32_t choice, const weft_result_t *result)
+{
+    struct reply_choice *c = &r->choices[choice];
+    if (r->ended || c->done) {
+        return;
+    }
+    c->done = true;
+    c->result = *result;
+    c->finish = result->finish == WEFT_FINISH_LENGTH ? "length" : "stop";
+    r->done++;
+    if (result->status != 0) {
+        struct api_error error;
+        error_of_result(&error, result);
+        reply_fail(r, &error);
+    } else if (r->request->stream) {
+        stream_finish(r, choice);
+    } else {
+        buf_add_rest(&c->text, &c->hold);
+        if (r->done == r->count) {
+            r->head = r->ended = true;
+            r->format->whole(r);
+        }
+    }
+}
+
+void reply_fail(struct reply *r, const struct api_error *error)
+{
+    if (r->ended) {
+        return;
+    }
+    bool streaming = r->head;
+    r->failed = r->head = r->ended = true;
+    r->error = *error;
+    if (streaming) {
+        buf_add_text(&r->out, r->request->kind == API_RESPONSE ? "event: error\ndata: " : "data: ");
+    }
+    error_write(error, &r->out);
+    if (streaming) {
+        buf_add_text(&r->out, "\n\n");
+    }
+}

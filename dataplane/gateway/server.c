@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server.c - HTTP, by libmicrohttpd in its external epoll mode: no thread of its own, run when its
+ * descriptor is readable or a connection was resumed. See gateway.h.
+ *
+ * Bodies are looked at while they come in; one that is too long, too deep or for nobody is read no
+ * further than the library needs. Replies are pulled by the library piece by piece; when there is
+ * no piece the connection is suspended in the very callback that was asked for one.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "dataplane/gateway/gateway.h"
+#include "schemas/base/clock.h"
+#include "schemas/base/log.h"
+
+#define CONNECTION_BYTES (32u << 10) /* headers, and a piece of a reply */
+#define IDLE_TIMEOUT_S   120u /* without a byte either way; waiting for the mesh is not idle */
+#define REPLY_BLOCK      (16u << 10)
+#define DRAIN_MAX        (64u << 20) /* of a body that is refused */
+
+static void exchange_suspend(struct exchange *x)
+{
+    if (!x->suspended) {
+        x->suspended = true;
+        MHD_suspend_connection(x->connection);
+    }
+}
+
+void server_wake(struct exchange *x)
+{
+    if (x->suspended) {
+        x->suspended = false;
+        x->gateway->http_due = true;
+        MHD_resume_connection(x->connection);
+    }
+}
+
+const char *server_header(const struct exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
+}
+
+/* ---- replies ---- */
+
+static void header_add(struct MHD_Response *response, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void header_add(struct MHD_Response *response, const char *name, const char *format, ...)
+{
+    char value[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(value, sizeof(value), format, args);
+    va_end(args);
+    MHD_add_response_header(response, name, value);
+}
+
+static void error_headers(struct MHD_Response *response, const struct api_error *e)
+{
+    if (e->http_status == 0) {
+        return;
+    }
+    header_add(response, "x-should-retry", "%s", e->retry ? "true" : "false");
+    if (e->retry && e->retry_after_ms != 0) {
+        header_add(response, "retry-after-ms", "%u", e->retry_after_ms);
+        header_add(response, "retry-after", "%u", e->retry_after_ms / 1000 + 1);
+    }
+}
+
+/* Who served and how long each part took; known when the whole answer is. */
+static void account_headers(struct MHD_Response *response, const struct exchange *x)
+{
+    if (!x->inference || x->reply.failed || !x->reply.ended) {
+        return;
+    }
+    const weft_result_t *r = reply_account(&x->reply);
+    char served[256];
+    reply_served(r, served, sizeof(served));
+    header_add(response, "x-weft-served", "%s", served);
+    header_add(response, "x-weft-node", "%.*s", (int)strcspn(served + 10, " "), served + 10);
+    header_add(response, "server-timing",
+               "net;dur=%.3f, queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f, total;dur=%.3f",
+               (double)r->net_us / 1e3, (double)r->queue_us / 1e3, (double)r->prefill_us / 1e3,
+               (double)r->decode_us / 1e3, (double)r->total_us / 1e3);
+    header_add(response, "openai-processing-ms", "%" PRIu64, r->total_us / 1000);
+}
+
+static ssize_t reply_read(void *user, uint64_t at, char *out, size_t max)
+{
+    struct exchange *x = user;
+    (void)at;
+    size_t len = buf_take(&x->reply.out, out, max);
+    if (len > 0) {
+        x->sent_bytes += len;
+        exchange_drained(x);
+        return (ssize_t)len;
+    }
+    if (x->reply.ended || x->peer->gone) {
+        return x->reply.out.failed || !x->reply.ended ? MHD_CONTENT_READER_END_WITH_ERROR
+                                                      : MHD_CONTENT_READER_END_OF_STREAM;
+    }
+    exchange_suspend(x);
+    return 0;
+}
+
+static struct MHD_Response *stream_response(struct exchange *x)
+{
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, REPLY_BLOCK, reply_read, x, NULL);
+    if (response != NULL) {
+        header_add(response, "content-type", "text/event-stream; charset=utf-8");
+        header_add(response, "cache-control", "no-cache");
+        header_add(response, "x-accel-buffering", "no"); /* proxies shall not collect events */
+    }
+    return response;
+}
+
+static struct MHD_Response *whole_response(struct exchange *x)
+{
+    size_t len;
+    char *data = buf_give(x->inference ? &x->reply.out : &x->answer, &len);
+    if (data == NULL) {
+        return NULL;
+    }
+    x->sent_bytes = len;
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(len, data, MHD_RESPMEM_MUST_FREE);
+    if (response == NULL) {
+        free(data);
+        return NULL;
+    }
+    header_add(response, "content-type", "%s", x->inference ? "application/json" : x->content_type);
+    return response;
+}
+
+static enum MHD_Result exchange_send(struct exchange *x)
+{
+    bool stream = x->inference && x->request.stream && x->status == MHD_HTTP_OK;
+    struct MHD_Response *response = stream ? stream_response(x) : whole_response(x);
+    if (response == NULL) {
+        return MHD_NO;
+    }
+    header_add(response, "x-request-id", "%s", x->id);
+    error_headers(response, x->inference ? &x->reply.error : &x->error);
+    account_headers(response, x);
+    enum MHD_Result rc = MHD_queue_response(x->connection, (unsigned)x->status, response);
+    MHD_destroy_response(response);
+    return rc;
+}
+
+/* ---- requests ---- */
+
+static struct exchange *exchange_begin(struct gateway *g, struct MHD_Connection *connection,
+                                       const char *method, const char *path)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct exchange *x = calloc(1, sizeof(*x));
+    if (x == NULL || info == NULL || info->socket_context == NULL) {
+        free(x);
+        return NULL;
+    }
+    x->gateway = g;
+    x->connection = connection;
+    x->peer = info->socket_context;
+    x->peer->exchange = x;
+    x->began_ns = clock_now_ns();
+    snprintf(x->id, sizeof(x->id), "%08" PRIx32 "%016" PRIx64, (uint32_t)rng_next(&g->rng),
+             rng_next(&g->rng));
+    snprintf(x->method, sizeof(x->method), "%s", method);
+    snprintf(x->path, sizeof(x->path), "%s", path);
+    LIST_INSERT_HEAD(&g->exchanges, x, link);
+    g->open++;
+    g->requests++;
+    return x;
+}
+
+static void too_large(struct exchange *x)
+{
+    error_set(&x->error, MHD_HTTP_CONTENT_TOO_LARGE, "invalid_request_error", "request_too_large",
+              false, "The body is longer than 16 MiB.");
+}
+
+/* The head of the request is known. */
+static void head_look(struct exchange *x, const char *method, const char *path)
+{
+    const char *length = server_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    if (x->gateway->stopping) {
+        error_set(&x->error, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "stopping", true,
+                  "The gateway is stopping.");
+    } else if (route_find(x, method, path) && length != NULL &&
+               strtoull(length, NULL, 10) > GATEWAY_BODY_MAX) {
+        too_large(x);
+    }
+}
+
+/* Clients that send on while they are answered may lose the answer to their broken connection: what
+ * is bearable is read and forgotten first. Who waits for leave to send is told at once. */
+static bool refused_at_once(const struct exchange *x)
+{
+    const char *length = server_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return server_header(x, MHD_HTTP_HEADER_EXPECT) != NULL ||
+           (length != NULL && strtoull(length, NULL, 10) > DRAIN_MAX);
+}
+
+/* A piece of the body. What is refused already is let go of. */
+static void body_take(struct exchange *x, const char *data, size_t len)
+{
+    x->body_bytes += len;
+    if (x->error.http_status != 0) {
+        return;
+    }
+    if (buf_len(&x->body) + len > GATEWAY_BODY_MAX) {
+        too_large(x);
+    } else if (!scan_feed(&x->scan, data, len)) {
+        error_bad(&x->error, NULL, "The body is nested deeper than %u or has more than %u values.",
+                  SCAN_DEPTH_MAX, SCAN_VALUES_MAX);
+    } else {
+        buf_add(&x->body, data, len);
+        if (x->body.failed) {
+            error_of_status(&x->error, WEFT_E_MESH_FULL);
+        }
+    }
+    if (x->error.http_status != 0) {
+        buf_deinit(&x->body);
+    }
+}
+
+/* The request is whole. */
+static void request_look(struct exchange *x)
+{
+    struct gateway *g = x->gateway;
+    if (x->error.http_status != 0) {
+        exchange_refuse(x, &x->error);
+    } else if (x->route->census && !census_fresh(&g->census, clock_now_ns()) &&
+               x->state == EXCHANGE_READING) {
+        x->state = EXCHANGE_COUNTING; /* the loop wakes it, answered or not */
+    } else {
+        x->route->handle(x);
+    }
+}
+
+static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *path,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *len, void **context)
+{
+    struct exchange *x = *context;
+    (void)version;
+    if (x == NULL) {
+        x = exchange_begin(user, connection, method, path);
+        *context = x;
+        if (x == NULL) {
+            return MHD_NO;
+        }
+        head_look(x, method, path);
+        if (x->error.http_status == 0 || !refused_at_once(x)) {
+            return MHD_YES;
+        }
+        /* The connection ends with this answer: the body is not read. */
+        exchange_refuse(x, &x->error);
+        return exchange_send(x);
+    }
+    if (*len != 0) {
+        body_take(x, data, *len);
+        *len = 0;
+        return x->body_bytes <= DRAIN_MAX ? MHD_YES : MHD_NO;
+    }
+    if (x->state == EXCHANGE_READING || x->state == EXCHANGE_COUNTING) {
+        request_look(x);
+    }
+    if (x->state == EXCHANGE_SENDING) {
+        return exchange_send(x);
+    }
+    exchange_suspend(x);
+    return MHD_YES;
+}
+
+/* ---- the end of requests and connections ---- */
+
+static void exchange_log(const struct exchange *x, enum MHD_RequestTerminationCode end)
+{
+    const weft_result_t *r = x->inference ? reply_account(&x->reply) : NULL;
+    uint64_t now_ns = clock_now_ns();
+    if (x->gateway->options.quiet) {
+        return;
+    }
+    LOG_INFO("request id=%s method=%s path=%s status=%d end=%s ms=%.1f bytes=%" PRIu64
+             "%s%s%s%s%s ttft_ms=%.1f tokens=%u",
+             x->id, x->method, x->route != NULL ? x->route->path : "?", x->status,
+             end == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "whole"
+             : x->peer->gone                            ? "client_gone"
+                                                        : "cut",
+             (double)(now_ns - x->began_ns) / 1e6, x->sent_bytes, r != NULL ? " node=" : "",
+             r != NULL ? r->node : "", r != NULL ? " outcome=" : "",
+             r == NULL         ? ""
+             : x->reply.failed ? x->reply.error.code
+             : x->reply.ended  ? "ok"
+                               : "cancelled",
+             "", x->first_ns != 0 ? (double)(x->first_ns - x->asked_ns) / 1e6 : 0.0,
+             r != NULL ? r->new_tokens : 0);
+}
+
+static void on_completed(void *user, struct MHD_Connection *connection, void **context,
+                         enum MHD_RequestTerminationCode end)
+{
+    struct exchange *x = *context;
+    (void)user, (void)connection;
+    if (x == NULL) {
+        return;
+    }
+    *context = NULL;
+    exchange_log(x, end);
+    x->peer->exchange = NULL;
+    x->peer = NULL;
+    x->connection = NULL;
+    if (x->live > 0) {
+        exchange_cancel(x); /* goes with its last call */
+    } else {
+        exchange_free(x);
+    }
+}
+
+static void on_connection(void *user, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct gateway *g = user;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        struct peer *p = *context;
+        if (p != NULL) {
+            epoll_ctl(g->epoll, EPOLL_CTL_DEL, p->fd, NULL);
+            free(p);
+        }
+        *context = NULL;
+        return;
+    }
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct peer *p = calloc(1, sizeof(*p));
+    if (p == NULL || info == NULL) {
+        free(p);
+        return; /* its first request is refused */
+    }
+    *p = (struct peer){.watch = {WATCH_PEER}, .gateway = g, .fd = info->connect_fd};
+    int on = 1;
+    (void)setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    /* Its end alone, and told once: bytes are the library's business. */
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = p};
+    epoll_ctl(g->epoll, EPOLL_CTL_ADD, p->fd, &event);
+    *context = p;
+}
+
+/* ---- the library ---- */
+
+static void on_log(void *user, const char *format, va_list args)
+{
+    char text[256];
+    (void)user;
+    vsnprintf(text, sizeof(text), format, args);
+    text[strcspn(text, "\n")] = '\0';
+    LOG_WARN("http: %s", text);
+}
+
+int server_start(struct gateway *g)
+{
+    const struct MHD_OptionItem options[] = {
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, g},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, g},
+        {MHD_OPTION_LISTEN_SOCKET, g->listen_fd, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)g->options.connections_max, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, NULL},
+        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    /* The logger has to be known before an option can be complained about. */
+    g->http = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
+                               NULL, NULL, on_request, g, MHD_OPTION_EXTERNAL_LOGGER, on_log, g,
+                               MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    if (g->http == NULL) {
+        return -EIO;
+    }
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(g->http, MHD_DAEMON_INFO_EPOLL_FD);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &g->watches[WATCH_HTTP]};
+    if (info == NULL || epoll_ctl(g->epoll, EPOLL_CTL_ADD, info->epoll_fd, &event) != 0) {
+        return -EIO;
+    }
+    return 0;
+}
+
+/* Nothing may be suspended then. */
+void server_stop(struct gateway *g)
+{
+    struct exchange *x;
+    LIST_FOREACH(x, &g->exchanges, link)
+    {
+        if (x->connection != NULL) {
+            x->peer->gone = true;
+            server_wake(x);
+        }
+    }
+    if (g->http != NULL) {
+        MHD_run(g->http);
+        MHD_stop_daemon(g->http);
+    }
+    g->http = NULL;
+}
+
+void server_run(struct gateway *g)
+{
+    g->http_due = false;
+    MHD_run(g->http);
+}
+
+int server_timeout_ms(struct gateway *g)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+    if (g->http_due) {
+        return 0;
+    }
+    return MHD_get_timeout(g->http, &ms) != MHD_YES ? -1 : ms < INT32_MAX ? (int)ms : INT32_MAX;
+}

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""weft-gateway in front of a real mesh, by HTTP as any client speaks it: answers, refusals, ends of
+clients, workers, nodes and of itself. http_client.py has the client; see harness.py."""
+import contextlib
+import http.client
+import json
+import subprocess
+import time
+
+from harness import MODEL, MeshSpec, Skip, case, check, wait_until
+from http_client import Stream, chat, content, gateway, sent_whole
+
+ONE = MeshSpec(workers="frankfurt")
+NONE = MeshSpec(nodes=2, workers="none")
+CHAT = "/v1/chat/completions"
+TOY = "toy"
+TOY_MS = 5
+READY_S = 30.0
+STREAMS = 60  # a toy worker has 64 places
+CANCELLED_S = 5.0
+IDLE_TICKS = 10  # in two seconds: 5 % of a core
+
+
+@contextlib.contextmanager
+def toy_worker(mesh, node):
+    """A runtime that can wait and that writes down when it is cancelled."""
+    program = mesh.build_dir / "tests" / "toy_worker"
+    if not program.exists():
+        raise Skip(f"{program} is not built")
+    log = f"{mesh.folder}/{node}/toy.log"
+    tries = []
+
+    def attached():
+        if not tries or tries[-1].poll() is not None:
+            tries.append(subprocess.Popen([program, mesh.node(node)["port"], TOY, str(TOY_MS), log],
+                                          stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return mesh.room(node)
+    try:
+        wait_until(attached, READY_S, "the toy worker is attached")
+        wait_until(lambda: mesh.sees_worker("tokyo", node), READY_S, "tokyo knows it")
+        yield tries[-1], log
+    finally:
+        for worker in tries:
+            worker.kill()
+            worker.wait()
+
+
+def expect_error(reply, status, code, retry):
+    check(reply.status == status, f"expected {status}:", reply)
+    check(reply.error.get("code") == code, f"expected {code}:", reply)
+    check(reply.headers.get("x-should-retry") == ("true" if retry else "false"), reply)
+    check(reply.headers.get("x-request-id"), reply)
+
+
+@case("gateway/answers", ONE)
+def answers(mesh, _quick):
+    """Whole and streamed, by three APIs: the text that `weft run` gets."""
+    wanted = mesh.ask("Name three colours.", max_tokens=12).json["text"]
+    body = chat(MODEL, "Name three colours.", max_tokens=12, temperature=0)
+    with gateway(mesh) as g:
+        check(g.ask("GET", "/ready").status == 200, "not ready")
+        models = g.ask("GET", "/v1/models").json["data"]
+        check([m["id"] for m in models] == [MODEL], models)
+        check(g.ask("GET", f"/v1/models/{MODEL}").json["id"] == MODEL, "not found by name")
+        whole = g.ask("POST", CHAT, body)
+        check(whole.status == 200, whole)
+        choice = whole.json["choices"][0]
+        check(choice["message"]["content"] == wanted, "another text:", choice, wanted)
+        check(choice["finish_reason"] in ("length", "stop"), whole)
+        check(whole.headers["x-weft-node"] == "frankfurt", whole)
+        stream = Stream(g, CHAT, body | {"stream_options": {"include_usage": True}})
+        events = list(stream)
+        check(stream.done and content(events) == wanted, "another text:", events)
+        check(events[0]["choices"][0]["delta"]["role"] == "assistant", events[0])
+        check(events[-1]["usage"] == whole.json["usage"], events[-1], whole)
+        check("served by frankfurt" in stream.comments[0], stream.comments)
+        response = g.ask("POST", "/v1/responses", {"model": MODEL, "input": "Name three colours.",
+                                                   "max_output_tokens": 12, "temperature": 0})
+        check(response.json["output"][0]["content"][0]["text"] == wanted, response)
+        two = g.ask("POST", "/v1/completions", {"model": MODEL, "prompt": ["Once", "The sky"],
+                                                "n": 2, "max_tokens": 4, "temperature": 0})
+        texts = [c["text"] for c in two.json["choices"]]
+        check(len(texts) == 4 and texts[0] == texts[1] and texts[0] != texts[2], two)
+
+
+@case("gateway/refusals", ONE)
+def refusals(mesh, _quick):
+    """Each with its status, its code, and whether to ask again; the connection goes on."""
+    with gateway(mesh) as g:
+        connection = g.connection()
+
+        def post(body, headers=None, path=CHAT):
+            return g.ask("POST", path, body, headers, connection)
+        hi = chat(MODEL, "hi", max_tokens=4)
+        expect_error(post(chat("nobody-has-it", "hi")), 404, "model_not_found", False)
+        expect_error(post(hi, {"x-weft-tier": "6-7"}), 422, "no_capable_node", False)
+        expect_error(post(hi | {"weft": {"tags": ["hipaa"]}}), 422, "no_capable_node", False)
+        expect_error(post(hi, {"x-slo-ttft-ms": "1"}), 422, "budget_infeasible", False)
+        expect_error(post(hi | {"max_tokens": 1000000}), 400, "context_length_exceeded", False)
+        expect_error(post(hi | {"stream": True, "tools": [{"type": "function"}]}), 400,
+                     "unsupported_parameter", False)
+        expect_error(post(hi, {"x-weft-anything": "1"}), 400, "invalid_value", False)
+        expect_error(post("nonsense"), 400, "invalid_value", False)
+        expect_error(post("[" * 100), 400, "invalid_value", False)
+        expect_error(g.ask("GET", "/nowhere", None, None, connection), 404, "unknown_url", False)
+        expect_error(g.ask("DELETE", "/v1/models", None, None, connection), 405,
+                     "method_not_allowed", False)
+        check(post(hi).status == 200, "not answered after refusals")
+        # Too long, with a length or in chunks: read and forgotten, and answered.
+        expect_error(post(b" " * (17 << 20)), 413, "request_too_large", False)
+        parts = (b" " * (1 << 20) for _ in range(17))
+        expect_error(post(parts), 413, "request_too_large", False)
+        expect_error(post(b" " * 9, {"expect": "100-continue"}, "/nowhere"), 404, "unknown_url",
+                     False)
+        check(g.ask("GET", "/health").status == 200, "not there any more")
+
+
+@case("gateway/client_gone", NONE)
+def client_gone(mesh, quick):
+    """A client that is gone ends its answer at the worker, streamed or not; how soon is told."""
+    with toy_worker(mesh, "frankfurt") as (_, log), gateway(mesh) as g:
+        room = mesh.room("frankfurt")
+        took = []
+        for _ in range(5 if quick else 20):
+            stream = Stream(g, CHAT, chat(TOY, "x", max_tokens=60000))
+            for _ in range(3):
+                next(stream)
+            cancels = len(sent_whole(log)["cancel"])
+            gone = time.monotonic()
+            stream.drop()
+            wait_until(lambda: len(sent_whole(log)["cancel"]) > cancels, CANCELLED_S, "a cancel")
+            took.append(sent_whole(log)["cancel"][-1] - gone)
+        connection = g.connection()
+        jobs = len(sent_whole(log)["job"])
+        connection.request("POST", CHAT, json.dumps(chat(TOY, "x", max_tokens=60000)))
+        wait_until(lambda: len(sent_whole(log)["job"]) > jobs, CANCELLED_S, "the worker is asked")
+        connection.sock.close()
+        wait_until(lambda: mesh.room("frankfurt") == room, READY_S, "all places are free")
+    took = sorted(t * 1e3 for t in took)
+    return f"cancel after {took[len(took) // 2]:.1f} ms, at most {took[-1]:.1f} ms"
+
+
+@case("gateway/many_streams", NONE)
+def many_streams(mesh, _quick):
+    """As many as the worker takes, one of them not read: all whole, and then nothing is burnt."""
+    with toy_worker(mesh, "frankfurt"), gateway(mesh) as g:
+        tokens = 100
+        slow = Stream(g, CHAT, chat(TOY, "x", max_tokens=20000))
+        streams = [Stream(g, CHAT, chat(TOY, f"{n}", max_tokens=tokens)) for n in range(STREAMS)]
+        for stream in streams:
+            words = content(list(stream)).split()
+            check(stream.done and len(words) == tokens, "not whole:", len(words))
+        before = g.cpu_ticks()
+        time.sleep(2)
+        # The one that nobody reads is held, not polled.
+        busy = g.cpu_ticks() - before
+        slow.drop()
+        wait_until(lambda: mesh.room("frankfurt") == 64, READY_S, "the place of the slow one")
+        before = g.cpu_ticks()
+        time.sleep(2)
+        idle = g.cpu_ticks() - before
+        check(idle <= IDLE_TICKS, "an idle gateway used so many ticks in two seconds:", idle)
+    return f"{busy} ticks in 2 s with a stream that is not read, {idle} idle"
+
+
+@case("gateway/worker_lost", NONE, dirty=True)
+def worker_lost(mesh, _quick):
+    """A worker dies in mid-stream: an error event, no [DONE]; before the first text: a status."""
+    with toy_worker(mesh, "frankfurt") as (worker, _), gateway(mesh) as g:
+        stream = Stream(g, CHAT, chat(TOY, "x", max_tokens=60000, weft={"once": True}))
+        next(stream)
+        worker.kill()
+        events = list(stream)
+        check(not stream.done, "a cut stream looks whole:", events[-1])
+        check(events[-1]["error"]["code"] in ("worker_lost", "stalled"), events[-1])
+        wait_until(lambda: not mesh.sees_worker("tokyo", "frankfurt"), READY_S, "its end is known")
+        expect_error(g.ask("POST", CHAT, chat(TOY, "x")), 404, "model_not_found", False)
+
+
+@case("gateway/node_gone", ONE, dirty=True)
+def node_gone(mesh, _quick):
+    """Its node is killed: not ready, errors in bounded time; started again: all is well."""
+    hi = chat(MODEL, "hi", max_tokens=4)
+    with gateway(mesh) as g:
+        check(g.ask("POST", CHAT, hi).status == 200, "not answered")
+        mesh.kill("tokyo", "node")
+        wait_until(lambda: g.ask("GET", "/ready").status == 503, READY_S, "not ready")
+        reply = g.ask("POST", CHAT, hi)
+        expect_error(reply, 503, "unreachable", True)
+        reply = g.ask("GET", "/v1/models")
+        expect_error(reply, 503, "node_unreachable", True)
+        check(g.ask("GET", "/health").status == 200, "not there")
+        mesh.start("tokyo", "node")
+        wait_until(lambda: mesh.sees_worker("tokyo", "frankfurt"), READY_S, "tokyo is back")
+        wait_until(lambda: g.ask("POST", CHAT, hi).status == 200, READY_S, "answered again")
+
+
+@case("gateway/stopped", NONE)
+def stopped(mesh, _quick):
+    """SIGTERM: what is being answered ends well, nobody new is let in, and it ends."""
+    with toy_worker(mesh, "frankfurt"), gateway(mesh) as g:
+        waiting = g.connection()
+        stream = Stream(g, CHAT, chat(TOY, "x", max_tokens=100))
+        next(stream)
+        g.process.terminate()
+        wait_until(lambda: "stopping" in g.log(), READY_S, "it has heard")
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            expect_error(g.ask("GET", "/v1/models", connection=waiting), 503, "stopping", True)
+        check(len(content(list(stream)).split()) == 100 and stream.done, "the stream was cut")
+        check(g.process.wait(READY_S) == 0, "exit status", g.process.returncode)
+    with toy_worker(mesh, "frankfurt"), gateway(mesh) as g:
+        stream = Stream(g, CHAT, chat(TOY, "x", max_tokens=60000))
+        next(stream)
+        for _ in range(2):  # the second time: at once
+            g.process.terminate()
+            time.sleep(0.2)
+        events = []
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            events = list(stream)
+        check(not stream.done, "a cut stream looks whole:", events[-1:])
+        check(g.process.wait(READY_S) == 0, "exit status", g.process.returncode)

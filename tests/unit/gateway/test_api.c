@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_api.c - api.h: bodies and headers of requests, those that are right and those that are not.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+#include <weft/wire.h>
+
+#include "dataplane/gateway/api.h"
+
+static struct api_request r;
+static struct api_error error;
+
+static bool read_as(enum api_kind kind, const char *body)
+{
+    api_deinit(&r);
+    memset(&error, 0, sizeof(error));
+    return api_read(&r, kind, body, strlen(body), &error);
+}
+
+#define CHAT_HEAD "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+
+static void finish(void)
+{
+    api_deinit(&r);
+}
+
+START_TEST(a_chat)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD
+                      ",\"max_tokens\":7,\"temperature\":0.5,\"top_p\":0,\"seed\":-3,\"n\":2,"
+                      "\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+                      "\"nobody_knows_this\":[1]}"));
+    ck_assert_str_eq(r.query.model, "m");
+    ck_assert_uint_eq(r.message_count, 1);
+    ck_assert_str_eq(r.messages[0].role, "user");
+    ck_assert_uint_eq(r.messages[0].len, 2);
+    ck_assert_uint_eq(r.query.max_tokens, 7);
+    ck_assert(r.query.temperature == 0.5f);
+    ck_assert(r.query.top_p > 0.0f && r.query.top_p < 0.01f);
+    ck_assert_uint_eq(r.query.seed, (uint64_t)-3);
+    ck_assert(r.has_seed && r.stream && r.include_usage);
+    ck_assert_uint_eq(r.n, 2);
+    weft_query_t second = api_query(&r, 1);
+    ck_assert_uint_eq(second.seed, (uint64_t)-2);
+    ck_assert_ptr_eq(second.messages, r.messages);
+    finish();
+}
+END_TEST
+
+START_TEST(defaults)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"temperature\":null,\"n\":null,\"stream\":null}"));
+    ck_assert(r.query.temperature == 1.0f);
+    ck_assert_uint_eq(r.n, 1);
+    ck_assert(!r.stream && !r.has_seed && !r.include_usage);
+    ck_assert_uint_eq(r.query.max_tokens, 0);
+    finish();
+}
+END_TEST
+
+START_TEST(parts_and_roles)
+{
+    ck_assert(read_as(API_CHAT,
+                      "{\"model\":\"m\",\"messages\":["
+                      "{\"role\":\"developer\",\"content\":\"be\"},"
+                      "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u0000\"},"
+                      "{\"type\":\"text\",\"text\":\"b\"}]},"
+                      "{\"role\":\"assistant\",\"content\":null}]}"));
+    ck_assert_uint_eq(r.message_count, 3);
+    ck_assert_str_eq(r.messages[0].role, "system");
+    ck_assert_uint_eq(r.messages[1].len, 3);
+    ck_assert_mem_eq(r.messages[1].text, "a\0b", 3);
+    ck_assert_uint_eq(r.messages[2].len, 0);
+    finish();
+}
+END_TEST
+
+START_TEST(completions)
+{
+    ck_assert(read_as(API_COMPLETION, "{\"model\":\"m\",\"prompt\":[\"x\",\"yy\"],\"n\":3}"));
+    ck_assert_uint_eq(r.prompt_count, 2);
+    ck_assert(api_check(&r, &error));
+    ck_assert_uint_eq(api_query(&r, 2).text_len, 1);
+    ck_assert_uint_eq(api_query(&r, 3).text_len, 2);
+    ck_assert_uint_eq(api_query(&r, 3).seed, r.query.seed);
+    ck_assert(read_as(API_COMPLETION, "{\"model\":\"m\",\"prompt\":[\"x\",\"yy\"],\"n\":9}"));
+    ck_assert(!api_check(&r, &error));
+    finish();
+}
+END_TEST
+
+START_TEST(responses)
+{
+    ck_assert(read_as(API_RESPONSE, "{\"model\":\"m\",\"input\":\"q\",\"instructions\":\"be\","
+                                    "\"max_output_tokens\":9}"));
+    ck_assert_uint_eq(r.message_count, 2);
+    ck_assert_str_eq(r.messages[0].role, "system");
+    ck_assert_str_eq(r.messages[1].text, "q");
+    ck_assert_uint_eq(r.query.max_tokens, 9);
+    ck_assert(read_as(API_RESPONSE, "{\"model\":\"m\",\"input\":[{\"role\":\"user\",\"content\":"
+                                    "[{\"type\":\"input_text\",\"text\":\"q\"}]}]}"));
+    ck_assert_str_eq(r.messages[0].text, "q");
+    finish();
+}
+END_TEST
+
+static const struct {
+    const char *body;
+    const char *param; /* "" = none */
+} wrong[] = {
+    {"", ""},
+    {"nonsense", ""},
+    {"[]", ""},
+    {"{}", "model"},
+    {"{\"model\":5}", "model"},
+    {"{\"model\":\"\"}", "model"},
+    {"{\"model\":\"a\\u0000b\",\"messages\":[]}", "model"},
+    {"{\"model\":\"m\"}", "messages"},
+    {"{\"model\":\"m\",\"messages\":[]}", "messages"},
+    {"{\"model\":\"m\",\"messages\":[5]}", "messages"},
+    {"{\"model\":\"m\",\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "messages"},
+    {"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":5}]}", "messages"},
+    {"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
+     "messages"},
+    {CHAT_HEAD ",\"max_tokens\":0}", "max_tokens"},
+    {CHAT_HEAD ",\"max_tokens\":1.5}", "max_tokens"},
+    {CHAT_HEAD ",\"max_tokens\":-1}", "max_tokens"},
+    {CHAT_HEAD ",\"max_tokens\":4294967296}", "max_tokens"},
+    {CHAT_HEAD ",\"temperature\":2.5}", "temperature"},
+    {CHAT_HEAD ",\"temperature\":\"hot\"}", "temperature"},
+    {CHAT_HEAD ",\"top_p\":1.01}", "top_p"},
+    {CHAT_HEAD ",\"n\":17}", "n"},
+    {CHAT_HEAD ",\"seed\":1.5}", "seed"},
+    {CHAT_HEAD ",\"stream\":1}", "stream"},
+    {CHAT_HEAD ",\"stream_options\":[]}", "stream_options"},
+    {CHAT_HEAD ",\"tools\":[{}]}", "tools"},
+    {CHAT_HEAD ",\"response_format\":{\"type\":\"json_object\"}}", "response_format"},
+    {CHAT_HEAD ",\"logit_bias\":{\"5\":1}}", "logit_bias"},
+    {CHAT_HEAD ",\"weft\":5}", "weft"},
+    {CHAT_HEAD ",\"weft\":{\"tiers\":5}}", "weft"},
+    {CHAT_HEAD ",\"weft\":{\"tier\":8}}", "weft"},
+    {CHAT_HEAD ",\"weft\":{\"tier\":[5,4]}}", "weft"},
+    {CHAT_HEAD ",\"weft\":{\"tags\":[\"atlantis\"]}}", "weft"},
+    {CHAT_HEAD ",\"weft\":{\"near\":[91,0]}}", "weft"},
+    {CHAT_HEAD ",\"weft\":{\"radius_km\":0}}", "weft"},
+    {CHAT_HEAD ",\"weft\":{\"radius_km\":1.5}}", "weft"},
+    {CHAT_HEAD ",\"weft\":{\"hedge\":2}}", "weft"},
+};
+
+START_TEST(refused)
+{
+    ck_assert_msg(!read_as(API_CHAT, wrong[_i].body), "taken: %s", wrong[_i].body);
+    ck_assert_int_eq(error.http_status, 400);
+    ck_assert_msg(strcmp(error.param, wrong[_i].param) == 0, "%s names %s: %s", wrong[_i].body,
+                  error.param, error.message);
+    ck_assert_str_ne(error.message, "");
+    ck_assert(!error.retry);
+    finish();
+}
+END_TEST
+
+START_TEST(of_no_effect)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"tools\":[],\"tool_choice\":\"auto\","
+                                          "\"response_format\":{\"type\":\"text\"},"
+                                          "\"logit_bias\":{},\"parallel_tool_calls\":true}"));
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"tools\":[{}],\"tool_choice\":\"none\"}"));
+    finish();
+}
+END_TEST
+
+START_TEST(places_of_the_body)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD
+                      ",\"weft\":{\"tags\":[\"eu\",\"gdpr\"],\"tier\":[4,6],\"near\":[50.1,-8.7],"
+                      "\"radius_km\":50,\"vram_mib\":8192,\"budget_ms\":50,\"e2e\":true,"
+                      "\"priority\":15,\"session\":\"s\",\"hedge\":true,\"once\":false}}"));
+    const weft_query_t *q = &r.query;
+    ck_assert_str_eq(q->tags, "eu,gdpr");
+    ck_assert(q->has_tiers && q->tier_min == 4 && q->tier_max == 6);
+    ck_assert(q->has_position && q->latitude_deg == 50.1 && q->longitude_deg == -8.7);
+    ck_assert_uint_eq(q->radius_km, 50);
+    ck_assert_uint_eq(q->vram_mib, 8192);
+    ck_assert_uint_eq(q->budget_ms, 50);
+    ck_assert(q->end_to_end && q->hedge && !q->once);
+    ck_assert_uint_eq(q->priority, 15);
+    ck_assert_str_eq(q->session, "s");
+    finish();
+}
+END_TEST
+
+static bool header(const char *name, const char *value)
+{
+    memset(&error, 0, sizeof(error));
+    return api_header(&r, name, value, &error);
+}
+
+START_TEST(places_of_headers)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"weft\":{\"tier\":1,\"radius_km\":7}}"));
+    ck_assert(header("X-Weft-Tier", "4-6"));
+    ck_assert(header("x-weft-tags", "eu, gdpr"));
+    ck_assert(header("x-weft-near", "-33.9, 151.2"));
+    ck_assert(header("x-slo-ttft-ms", "50"));
+    ck_assert(header("x-stainless-os", "whatever"));
+    ck_assert(header("x-weft-hedge", "TRUE"));
+    ck_assert_uint_eq(r.query.tier_min, 4);
+    ck_assert_uint_eq(r.query.radius_km, 7);
+    ck_assert_str_eq(r.query.tags, "eu,gdpr");
+    ck_assert(r.query.latitude_deg == -33.9 && r.query.longitude_deg == 151.2);
+    ck_assert_uint_eq(r.query.budget_ms, 50);
+    ck_assert(r.query.hedge && r.has_budget);
+    static const char *const bad[][2] = {
+        {"x-weft-tier", "9"},     {"x-weft-tier", "-1"},        {"x-weft-tier", ""},
+        {"x-weft-tags", ","},     {"x-weft-near", "5"},         {"x-weft-priority", "16"},
+        {"x-weft-hedge", "yes?"}, {"x-weft-anything", "1"},     {"x-slo-tpot-ms", "10"},
+        {"x-weft-e2e", ""},       {"x-weft-radius-km", "1e3x"}, {"x-weft-session", "\xff"},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        ck_assert_msg(!header(bad[i][0], bad[i][1]), "%s: %s", bad[i][0], bad[i][1]);
+        ck_assert_int_eq(error.http_status, 400);
+    }
+    finish();
+}
+END_TEST
+
+START_TEST(e2e_needs_a_budget)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"weft\":{\"e2e\":true}}"));
+    ck_assert(!api_check(&r, &error));
+    ck_assert(header("x-weft-budget-ms", "100"));
+    ck_assert(api_check(&r, &error));
+    finish();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("gateway_api");
+    TCase *tc = tcase_create("api");
+    tcase_add_test(tc, a_chat);
+    tcase_add_test(tc, defaults);
+    tcase_add_test(tc, parts_and_roles);
+    tcase_add_test(tc, completions);
+    tcase_add_test(tc, responses);
+    tcase_add_loop_test(tc, refused, 0, (int)(sizeof(wrong) / sizeof(wrong[0])));
+    tcase_add_test(tc, of_no_effect);
+    tcase_add_test(tc, places_of_the_body);
+    tcase_add_test(tc, places_of_headers);
+    tcase_add_test(tc, e2e_needs_a_budget);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_reply.c - reply.h: whole answers, streams event by event, failures before and after the
+ * head. Events are parsed as a client would: what is told apart by strings is told apart here. */
+#include <check.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <weft/wire.h>
+
+#include "dataplane/gateway/reply.h"
+
+#define EVENTS_MAX 64
+
+static struct api_request request;
+static struct reply reply;
+static json_t *events[EVENTS_MAX]; /* of the stream; NULL = [DONE] */
+static size_t event_count;
+static size_t comments;
+
+static void begin(enum api_kind kind, const char *body)
+{
+    struct api_error error;
+    memset(&request, 0, sizeof(request));
+    ck_assert(api_read(&request, kind, body, strlen(body), &error));
+    reply_init(&reply, &request, "0123", 1700000000);
+}
+
+static void finish(void)
+{
+    for (size_t i = 0; i < event_count; i++) {
+        json_decref(events[i]);
+    }
+    event_count = comments = 0;
+    reply_deinit(&reply);
+    api_deinit(&request);
+}
+
+static void text(uint32_t choice, const char *piece)
+{
+    reply_text(&reply, choice, piece, strlen(piece));
+}
+
+static void done(uint32_t choice, int status, int finish_code)
+{
+    weft_result_t result = {.status = status,
+                            .finish = finish_code,
+                            .node = "frankfurt",
+                            .backend = "cpu",
+                            .prompt_tokens = 10,
+                            .new_tokens = 3,
+                            .total_us = 1000};
+    reply_done(&reply, choice, &result);
+}
+
+/* Takes the stream apart at its empty lines. */
+static void take_events(void)
+{
+    size_t len;
+    char *all = buf_give(&reply.out, &len);
+    char *at = all;
+    while (*at != '\0') {
+        char *end = strstr(at, "\n\n");
+        ck_assert_ptr_nonnull(end);
+        *end = '\0';
+        if (strncmp(at, "event: ", 7) == 0) {
+            at = strchr(at, '\n') + 1;
+        }
+        if (at[0] == ':') {
+            comments++;
+        } else {
+            ck_assert_msg(strncmp(at, "data: ", 6) == 0, "%s", at);
+            bool last = strcmp(at + 6, "[DONE]") == 0;
+            events[event_count] = last ? NULL : json_loads(at + 6, 0, NULL);
+            ck_assert_msg(last || events[event_count] != NULL, "no JSON: %s", at);
+            event_count++;
+        }
+        at = end + 2;
+    }
+    free(all);
+}
+
+static const json_t *choice_of(size_t event)
+{
+    return json_array_get(json_object_get(events[event], "choices"), 0);
+}
+
+static const char *string_at(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value != NULL ? value : "";
+}
+
+#define CHAT "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+
+START_TEST(a_stream)
+{
+    begin(API_CHAT, CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    ck_assert(!reply.head);
+    text(0, "He");
+    ck_assert(reply.head && !reply.ended);
+    text(0, "\"y\xf0\x9f");
+    text(0, "\x98");
+    text(0, "\x80!");
+    done(0, 0, WEFT_FINISH_STOP);
+    ck_assert(reply.ended && !reply.failed);
+    take_events();
+    ck_assert_uint_eq(event_count, 7); /* role, 3 texts, finish, usage, [DONE] */
+    const json_t *delta = json_object_get(choice_of(0), "delta");
+    ck_assert_str_eq(string_at(delta, "role"), "assistant");
+    static const char *const texts[] = {"He", "\"y", "\xf0\x9f\x98\x80!"};
+    for (size_t i = 0; i < 3; i++) {
+        delta = json_object_get(choice_of(1 + i), "delta");
+        ck_assert_str_eq(string_at(delta, "content"), texts[i]);
+        ck_assert(json_is_null(json_object_get(choice_of(1 + i), "finish_reason")));
+        ck_assert(json_is_null(json_object_get(events[1 + i], "usage")));
+        ck_assert_ptr_nonnull(json_object_get(events[1 + i], "usage"));
+    }
+    ck_assert_str_eq(string_at(choice_of(4), "finish_reason"), "stop");
+    ck_assert_uint_eq(json_array_size(json_object_get(events[5], "choices")), 0);
+    const json_t *usage = json_object_get(events[5], "usage");
+    ck_assert_int_eq(json_integer_value(json_object_get(usage, "total_tokens")), 13);
+    ck_assert_ptr_null(events[6]);
+    ck_assert_uint_eq(comments, 1);
+    for (size_t i = 0; i < 6; i++) {
+        ck_assert_str_eq(string_at(events[i], "object"), "chat.completion.chunk");
+        ck_assert_str_eq(string_at(events[i], "id"), "chatcmpl-0123");
+    }
+    finish();
+}
+END_TEST
+
+START_TEST(no_usage_unless_asked)
+{
+    begin(API_CHAT, CHAT ",\"stream\":true}");
+    text(0, "a");
+    done(0, 0, WEFT_FINISH_LENGTH);
+    take_events();
+    ck_assert_uint_eq(event_count, 4);
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_ptr_null(json_object_get(events[i], "usage"));
+    }
+    ck_assert_str_eq(string_at(choice_of(2), "finish_reason"), "length");
+    finish();
+}
+END_TEST
+
+START_TEST(an_empty_answer_is_one)
+{
+    begin(API_CHAT, CHAT ",\"stream\":true}");
+    done(0, 0, WEFT_FINISH_STOP);
+    take_events();
+    ck_assert_uint_eq(event_count, 3);
+    finish();
+}
+END_TEST
+
+START_TEST(half_a_character_at_the_end)
+{
+    begin(API_CHAT, CHAT ",\"stream\":true}");
+    text(0, "\xe2\x82");
+    done(0, 0, WEFT_FINISH_LENGTH);
+    take_events();
+    ck_assert_uint_eq(event_count, 4);
+    ck_assert_str_eq(string_at(json_object_get(choice_of(1), "delta"), "content"),
+                     "\xef\xbf\xbd\xef\xbf\xbd");
+    finish();
+}
+END_TEST
+
+START_TEST(refused_is_an_http_error)
+{
+    begin(API_CHAT, CHAT ",\"stream\":true}");
+    done(0, WEFT_E_MESH_FULL, WEFT_FINISH_REFUSED);
+    ck_assert(reply.head && reply.ended && reply.failed);
+    ck_assert_int_eq(reply.error.http_status, 503);
+    ck_assert(reply.error.retry);
+    json_t *json = json_loadb(reply.out.data, buf_len(&reply.out), 0, NULL);
+    ck_assert_str_eq(string_at(json_object_get(json, "error"), "code"), "mesh_full");
+    json_decref(json);
+    finish();
+}
+END_TEST
+
+START_TEST(cut_is_an_event_and_never_done)
+{
+    begin(API_CHAT, CHAT ",\"stream\":true}");
+    text(0, "a");
+    done(0, WEFT_E_WORKER_LOST, WEFT_FINISH_FAILED);
+    text(0, "late");
+    ck_assert(reply.ended && reply.failed);
+    take_events();
+    ck_assert_uint_eq(event_count, 3);
+    ck_assert_str_eq(string_at(json_object_get(events[2], "error"), "code"), "worker_lost");
+    finish();
+}
+END_TEST
+
+START_TEST(several_answers)
+{
+    begin(API_CHAT, CHAT ",\"n\":2}");
+    text(1, "b");
+    text(0, "a");
+    done(1, 0, WEFT_FINISH_STOP);
+    ck_assert(!reply.head);
+    text(0, "a");
+    done(0, 0, WEFT_FINISH_LENGTH);
+    ck_assert(reply.head && reply.ended);
+    json_t *json = json_loadb(reply.out.data, buf_len(&reply.out), 0, NULL);
+    ck_assert_ptr_nonnull(json);
+    const json_t *choices = json_object_get(json, "choices");
+    ck_assert_uint_eq(json_array_size(choices), 2);
+    const json_t *first = json_array_get(choices, 0);
+    ck_assert_str_eq(string_at(json_object_get(first, "message"), "content"), "aa");
+    ck_assert_str_eq(string_at(first, "finish_reason"), "length");
+    const json_t *usage = json_object_get(json, "usage");
+    ck_assert_int_eq(json_integer_value(json_object_get(usage, "prompt_tokens")), 10);
+    ck_assert_int_eq(json_integer_value(json_object_get(usage, "completion_tokens")), 6);
+    json_decref(json);
+    finish();
+}
+END_TEST
+
+START_TEST(one_of_several_fails)
+{
+    begin(API_CHAT, CHAT ",\"n\":2}");
+    text(0, "a");
+    done(0, 0, WEFT_FINISH_STOP);
+    done(1, WEFT_E_NO_CAPABLE_NODE, WEFT_FINISH_REFUSED);
+    ck_assert(reply.failed && reply.ended);
+    ck_assert_int_eq(reply.error.http_status, 422);
+    ck_assert(!reply.error.retry);
+    finish();
+}
+END_TEST
+
+START_TEST(completions_with_echo)
+{
+    begin(API_COMPLETION, "{\"model\":\"m\",\"prompt\":\"on\\nce\",\"echo\":true}");
+    text(0, " upon");
+    done(0, 0, WEFT_FINISH_STOP);
+    json_t *json = json_loadb(reply.out.data, buf_len(&reply.out), 0, NULL);
+    const json_t *choice = json_array_get(json_object_get(json, "choices"), 0);
+    ck_assert_str_eq(string_at(choice, "text"), "on\nce upon");
+    ck_assert_str_eq(string_at(json, "object"), "text_completion");
+    json_decref(json);
+    finish();
+}
+END_TEST
+
+START_TEST(responses_as_events)
+{
+    begin(API_RESPONSE, "{\"model\":\"m\",\"input\":\"q\",\"stream\":true}");
+    text(0, "a\n");
+    text(0, "b");
+    done(0, 0, WEFT_FINISH_LENGTH);
+    take_events();
+    static const char *const types[] = {"response.created",           "response.in_progress",
+                                        "response.output_item.added", "response.content_part.added",
+                                        "response.output_text.delta", "response.output_text.delta",
+                                        "response.output_text.done",  "response.content_part.done",
+                                        "response.output_item.done",  "response.incomplete"};
+    ck_assert_uint_eq(event_count, sizeof(types) / sizeof(types[0]));
+    for (size_t i = 0; i < event_count; i++) {
+        ck_assert_str_eq(string_at(events[i], "type"), types[i]);
+        ck_assert_int_eq(json_integer_value(json_object_get(events[i], "sequence_number")),
+                         (json_int_t)i);
+    }
+    ck_assert_str_eq(string_at(events[6], "text"), "a\nb");
+    const json_t *response = json_object_get(events[9], "response");
+    ck_assert_str_eq(string_at(response, "status"), "incomplete");
+    finish();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("gateway_reply");
+    TCase *tc = tcase_create("reply");
+    tcase_add_test(tc, a_stream);
+    tcase_add_test(tc, no_usage_unless_asked);
+    tcase_add_test(tc, an_empty_answer_is_one);
+    tcase_add_test(tc, half_a_character_at_the_end);
+    tcase_add_test(tc, refused_is_an_http_error);
+    tcase_add_test(tc, cut_is_an_event_and_never_done);
+    tcase_add_test(tc, several_answers);
+    tcase_add_test(tc, one_of_several_fails);
+    tcase_add_test(tc, completions_with_echo);
+    tcase_add_test(tc, responses_as_events);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
