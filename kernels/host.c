@@ -23,6 +23,9 @@
 #define BATCH_ROWS        64u
 #define BENCHMARK_US      300000u
 #define CHAT_MESSAGES_MAX 1024u
+_Static_assert(STOP_STRINGS_MAX >= WEFT_STOPS_MAX && STOP_BYTES_MAX >= WEFT_STOP_BYTES_MAX &&
+                   ENGINE_LOGPROBS_MAX >= WEFT_LOGPROBS_MAX,
+               "what the wire allows");
 
 static uint64_t host_clock(void *user)
 {
@@ -254,8 +257,10 @@ static int encode_chat(struct host *host, const weft_job_view_t *view, size_t *c
     for (size_t i = 0; i < view->part_count; i++)
         messages[i] =
             (struct chat_message){view->parts[i].role, view->parts[i].text, view->parts[i].len};
-    int rc = chat_encode(&host->chat, messages, view->part_count, host->prompt, host->info.context,
-                         count);
+    struct chat chat = host->chat;
+    chat.no_thinking = view->no_thinking != 0;
+    int rc =
+        chat_encode(&chat, messages, view->part_count, host->prompt, host->info.context, count);
     free(messages);
     return rc;
 }
@@ -269,6 +274,20 @@ int host_status(int rc)
     return rc == -ENOMEM ? WEFT_E_WORKER_FAILED : rc;
 }
 
+static struct sampler_params sampling_of(const weft_job_view_t *view)
+{
+    return (struct sampler_params){
+        .temperature = view->temperature,
+        .top_p = view->top_p,
+        .min_p = view->min_p,
+        .top_k = view->top_k,
+        .seed = view->seed,
+        .repetition = view->repetition_penalty,
+        .presence = view->presence_penalty,
+        .frequency = view->frequency_penalty,
+    };
+}
+
 int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
                  struct engine_request *out)
 {
@@ -278,16 +297,19 @@ int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
         .tokens = host->prompt,
         .resume = view->resume,
         .resume_count = view->resume_count,
-        .sampling = {.temperature = view->temperature,
-                     .top_p = view->top_p,
-                     .min_p = view->min_p,
-                     .top_k = view->top_k,
-                     .seed = view->seed},
+        .sampling = sampling_of(view),
+        .stops = host->stops,
+        .stop_count = view->stop_count,
+        .logprobs = view->logprobs,
         .max_tokens = view->max_tokens,
         .deadline_ns = view->deadline_ns,
         .deadline_is_end_to_end = view->deadline_is_end_to_end != 0,
         .priority = view->priority,
     };
+    if (view->stop_count > STOP_STRINGS_MAX)
+        return WEFT_E_BAD_REQUEST;
+    for (size_t i = 0; i < view->stop_count; i++)
+        host->stops[i] = (struct gguf_str){view->stops[i].text, view->stops[i].len};
     if (view->tokens) {
         out->tokens = view->tokens;
         out->token_count = view->token_count;
@@ -301,6 +323,18 @@ int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
     return host_status(rc);
 }
 
+size_t host_logprobs(const struct host *host, const struct engine_event *event, weft_logprob_t *out)
+{
+    for (uint32_t i = 0; i < event->logprob_count; i++) {
+        const struct engine_logprob *from = &event->logprobs[i];
+        struct gguf_str text = {"", 0};
+        if (host->tokenizer)
+            text = tokenizer_token_bytes(host->tokenizer, from->token);
+        out[i] = (weft_logprob_t){from->token, from->logprob, text.data, text.len};
+    }
+    return event->logprob_count;
+}
+
 weft_job_report_t host_report(const struct engine_event *event)
 {
     weft_job_report_t report = {
@@ -311,6 +345,8 @@ weft_job_report_t host_report(const struct engine_event *event)
         .queue_us = event->queue_us,
         .prefill_us = event->prefill_us,
         .decode_us = event->decode_us,
+        .tail = event->held,
+        .tail_len = event->held_count,
     };
     switch (event->finish) {
     case ENGINE_STOP:

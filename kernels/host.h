@@ -42,7 +42,8 @@ struct host {
     exec_t *exec;
     engine_t *engine;
     struct exec_info info;
-    uint32_t *prompt; /* scratch of one prompt: a context long */
+    uint32_t *prompt;                        /* scratch of one prompt: a context long */
+    struct gguf_str stops[STOP_STRINGS_MAX]; /* scratch of one request */
 };
 
 /* The name a model file suggests: "dir/SmolLM2-135M-Instruct.Q4_1.gguf" gives
@@ -63,8 +64,12 @@ int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
 /* What engine_submit() returned, as a status for the client. */
 int host_status(int rc);
 
-/* The account of a DONE event. */
+/* The account of a DONE event; its tail points into the event. */
 weft_job_report_t host_report(const struct engine_event *event);
+
+/* The log probabilities of a TOKEN event with their texts; `out` has ENGINE_LOGPROBS_MAX. */
+size_t host_logprobs(const struct host *host, const struct engine_event *event,
+                     weft_logprob_t *out);
 
 /* The engine's load in the port's words. */
 weft_load_t host_load(const struct engine_load *load);

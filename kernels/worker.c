@@ -62,6 +62,7 @@ struct worker {
     struct host host;
     runner_t *runner;
     weft_worker_t *port;
+    char *text;        /* scratch of one token */
     bool load_changed; /* since it was published last */
     bool draining;
     uint64_t drain_begin_ns;
@@ -104,11 +105,28 @@ static void on_cancel(weft_worker_t *port, weft_job_t *job, void *user)
     (void)runner_cancel(w->runner, job_id(job));
 }
 
+/* A token's text in one piece: half a token can never be resumed behind. */
+static int emit(struct worker *w, weft_job_t *job, const struct engine_event *event)
+{
+    if (event->held_count == 0)
+        return weft_job_emit(job, event->token, event->bytes, event->byte_count);
+    const size_t size = event->held_count + event->byte_count;
+    char *text = realloc(w->text, size);
+    if (!text)
+        return -ENOMEM;
+    w->text = text;
+    memcpy(text, event->held, event->held_count);
+    memcpy(text + event->held_count, event->bytes, event->byte_count);
+    return weft_job_emit(job, event->token, text, size);
+}
+
 static void hand_out(struct worker *w, const struct engine_event *event)
 {
     weft_job_t *job = (weft_job_t *)(uintptr_t)event->id;
     if (event->kind == ENGINE_TOKEN) {
-        if (weft_job_emit(job, event->token, event->bytes, event->byte_count))
+        weft_logprob_t logprobs[ENGINE_LOGPROBS_MAX];
+        const size_t count = host_logprobs(&w->host, event, logprobs);
+        if (weft_job_logprobs(job, logprobs, count) || emit(w, job, event))
             (void)runner_cancel(w->runner, event->id);
         return;
     }
@@ -394,5 +412,6 @@ int main(int argc, char **argv)
         run(&w);
     runner_destroy(w.runner);
     host_close(&w.host);
+    free(w.text);
     return rc ? 1 : 0;
 }

@@ -41,6 +41,7 @@ static const struct field reject_fields[] = {WEFT_REJECT_FIELDS(FIELD_ROW_)};
 static const struct field prompt_fields[] = {WEFT_PROMPT_FIELDS(FIELD_ROW_)};
 static const struct field part_fields[] = {WEFT_PART_FIELDS(FIELD_ROW_)};
 static const struct field frame_fields[] = {WEFT_FRAME_FIELDS(FIELD_ROW_)};
+static const struct field logprob_fields[] = {WEFT_LOGPROB_FIELDS(FIELD_ROW_)};
 static const struct field done_fields[] = {WEFT_DONE_FIELDS(FIELD_ROW_, ARRAY_ROW_)};
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
@@ -68,6 +69,7 @@ static const struct group groups[] = {
     {"prompt", "prompt.", prompt_fields, COUNT(prompt_fields), 0},
     {"part", "part.", part_fields, COUNT(part_fields), 0},
     {"frame", "frame.", frame_fields, COUNT(frame_fields), 0},
+    {"logprob", "logprob.", logprob_fields, COUNT(logprob_fields), 0},
     {"done", "done.", done_fields, COUNT(done_fields), 0},
 };
 
@@ -89,6 +91,8 @@ static const struct name constraints[] = {WEFT_CONSTRAINTS(UNIT_ROW_)};
 static const struct name prompt_kinds[] = {WEFT_PROMPT_KINDS(NAME_ROW_)};
 static const struct name roles[] = {WEFT_ROLES(NAME_ROW_)};
 static const struct name frame_kinds[] = {WEFT_FRAME_KINDS(NAME_ROW_)};
+static const struct name prompt_flags[] = {WEFT_PROMPT_FLAGS(NAME_ROW_)};
+static const struct name frame_flags[] = {WEFT_FRAME_FLAGS(NAME_ROW_)};
 static const struct name finishes[] = {WEFT_FINISHES(NAME_ROW_)};
 static const struct name statuses[] = {{"OK", 0, "complete"}, WEFT_STATUSES(STATUS_ROW_)};
 
@@ -147,9 +151,11 @@ static const struct rule rules[] = {
     {.field = "reject.status", .show = SHOW_VALUES, NAMES_(statuses)},
     {.field = "reject.constraint", .show = SHOW_VALUES, NAMES_(constraints)},
     {.field = "prompt.kind", .show = SHOW_VALUES, NAMES_(prompt_kinds)},
+    {.field = "prompt.flags", .show = SHOW_BITS, NAMES_(prompt_flags)},
     {.field = "prompt.seed", .show = SHOW_HEX},
     {.field = "part.role", .show = SHOW_VALUES, NAMES_(roles)},
     {.field = "frame.kind", .show = SHOW_VALUES, NAMES_(frame_kinds)},
+    {.field = "frame.flags", .show = SHOW_BITS, NAMES_(frame_flags)},
     {.field = "done.status", .show = SHOW_VALUES, NAMES_(statuses)},
     {.field = "done.finish", .show = SHOW_VALUES, NAMES_(finishes)},
     {.field = "done.node", .show = SHOW_PLAIN, .note = "none16"},
@@ -341,6 +347,8 @@ static const char fields_more[] =
     "f[\"text\"] = ProtoField.string(\"weft.text\", \"text\", base.UNICODE, \"bytes of the prompt "
     "or "
     "of a token\")\n"
+    "f[\"stop\"] = ProtoField.string(\"weft.stop\", \"stop\", base.UNICODE, \"string that ends "
+    "the answer\")\n"
     "\n"
     "local e_short = ProtoExpert.new(\"weft.short\", \"shorter than its headers say\",\n"
     "    expert.group.MALFORMED, expert.severity.ERROR)\n"
@@ -383,6 +391,16 @@ static const char replies[] =
     "local tails = {}\n"
     "function weft.init() tails = {} end\n"
     "\n"
+    "local function add_logprobs(tree, tvb, at, last)\n"
+    "    while at + sizes.logprob <= last do\n"
+    "        local len = math.min(tvb(at + 8, 4):le_uint(), last - at - sizes.logprob)\n"
+    "        local sub = tree:add(weft, tvb(at, sizes.logprob + len), \"Log probability\")\n"
+    "        at = add(sub, tvb, at, \"logprob\")\n"
+    "        if len > 0 then sub:add(f[\"text\"], tvb(at, len)) end\n"
+    "        at = at + len\n"
+    "    end\n"
+    "end\n"
+    "\n"
     "local function add_frame(tree, tvb, at)\n"
     "    local kind, len = tvb(at, 1):uint(), tvb(at + 2, 2):le_uint()\n"
     "    local sub = tree:add(weft, tvb(at, sizes.frame + len),\n"
@@ -390,6 +408,8 @@ static const char replies[] =
     "    local from = add(sub, tvb, at, \"frame\")\n"
     "    if kind == frame_TEXT and len > 0 then\n"
     "        sub:add(f[\"text\"], tvb(from, len))\n"
+    "    elseif kind == frame_LOGPROBS then\n"
+    "        add_logprobs(sub, tvb, from, from + len)\n"
     "    elseif kind == frame_DONE and len >= sizes.done then\n"
     "        add(sub, tvb, from, \"done\")\n"
     "        if tvb(from, 2):le_uint() ~= 0 then sub:add_proto_expert_info(e_failed) end\n"
@@ -430,11 +450,23 @@ static const char replies[] =
 
 static const char payloads[] =
     "\n"
+    "-- `count` strings of two bytes of length and the bytes.\n"
+    "local function add_stops(tree, tvb, at, count)\n"
+    "    while count > 0 and at + 2 <= tvb:len() do\n"
+    "        local text = some(tvb, at + 2, tvb(at, 2):le_uint())\n"
+    "        if text then tree:add(f[\"stop\"], text) end\n"
+    "        at, count = at + 2 + tvb(at, 2):le_uint(), count - 1\n"
+    "    end\n"
+    "end\n"
+    "\n"
     "local function add_prompt(tree, tvb, at)\n"
     "    local sub = tree:add(weft, tvb(at), \"Prompt\")\n"
     "    if not add(sub, tvb, at, \"prompt\") then return end\n"
     "    local kind, pos = tvb(at, 1):uint(), at + math.max(tvb(at + 2, 2):le_uint(), "
     "sizes.prompt)\n"
+    "    local stops, stops_at = tvb(at + prompt_stops, 2):le_uint(), "
+    "tvb(at + prompt_stops_at, 2):le_uint()\n"
+    "    if stops_at > 0 then add_stops(sub, tvb, at + stops_at, stops) end\n"
     "    while kind == prompt_CHAT and pos + sizes.part <= tvb:len() do\n"
     "        local len = tvb(pos + 4, 4):le_uint()\n"
     "        local part = sub:add(weft, some(tvb, pos, sizes.part + len), \"Part\")\n"
@@ -538,7 +570,10 @@ static void print_constants(FILE *out)
     fprintf(out, "local type_RESEND_REQ, type_REJECT, type_COOKIE = %d, %d, %d\n",
             WEFT_T_RESEND_REQ, WEFT_T_REJECT, WEFT_T_COOKIE);
     fprintf(out, "local prompt_TEXT, prompt_CHAT = %d, %d\n", WEFT_PROMPT_TEXT, WEFT_PROMPT_CHAT);
-    fprintf(out, "local frame_TEXT, frame_DONE = %d, %d\n", WEFT_FRAME_TEXT, WEFT_FRAME_DONE);
+    fprintf(out, "local prompt_stops, prompt_stops_at = %zu, %zu\n",
+            offsetof(struct weft_prompt, stops), offsetof(struct weft_prompt, stops_at));
+    fprintf(out, "local frame_TEXT, frame_DONE, frame_LOGPROBS = %d, %d, %d\n", WEFT_FRAME_TEXT,
+            WEFT_FRAME_DONE, WEFT_FRAME_LOGPROBS);
 }
 
 /* Returns false if a rule names a field that is not there any more. */

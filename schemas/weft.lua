@@ -199,7 +199,9 @@ layouts.reject = {
 sizes.reject = 16
 
 f["prompt.kind"] = ProtoField.uint8("weft.prompt.kind", "kind", base.DEC, {[1] = "TEXT", [2] = "CHAT", [3] = "TOKENS"}, nil, "WEFT_PROMPT_*")
-f["prompt.flags"] = ProtoField.uint8("weft.prompt.flags", "flags", base.DEC, nil, nil, "zero")
+f["prompt.flags"] = ProtoField.uint8("weft.prompt.flags", "flags", base.HEX, nil, nil, "WEFT_PROMPT_F_*")
+f["prompt.flags.no_thinking"] = ProtoField.bool("weft.prompt.flags.no_thinking", "NO_THINKING", 8, nil, 0x1, "a chat model with the switch answers without thinking first")
+bits["prompt.flags"] = {"prompt.flags.no_thinking"}
 f["prompt.hdr_len"] = ProtoField.uint16("weft.prompt.hdr_len", "hdr_len", base.DEC, nil, nil, "bytes of this header; resumed tokens begin there")
 f["prompt.max_tokens"] = ProtoField.uint32("weft.prompt.max_tokens", "max_tokens", base.DEC, nil, nil, "stop after so many, resumed included")
 f["prompt.seed"] = ProtoField.uint64("weft.prompt.seed", "seed", base.HEX, nil, nil, "of the sampler; the same seed gives the same text")
@@ -210,6 +212,13 @@ f["prompt.top_k"] = ProtoField.uint32("weft.prompt.top_k", "top_k", base.DEC, ni
 f["prompt.parts"] = ProtoField.uint32("weft.prompt.parts", "parts", base.DEC, nil, nil, "CHAT: number of messages; else 0")
 f["prompt.resume"] = ProtoField.uint32("weft.prompt.resume", "resume", base.DEC, nil, nil, "token ids between this header and the prompt")
 f["prompt.sum"] = ProtoField.uint32("weft.prompt.sum", "sum", base.DEC, nil, nil, "CRC-32C of the body, this field as zero")
+f["prompt.repetition"] = ProtoField.float("weft.prompt.repetition", "repetition")
+f["prompt.presence"] = ProtoField.float("weft.prompt.presence", "presence")
+f["prompt.frequency"] = ProtoField.float("weft.prompt.frequency", "frequency")
+f["prompt.logprobs"] = ProtoField.uint16("weft.prompt.logprobs", "logprobs", base.DEC, nil, nil, "log probabilities a token: its own and the best; 0 = none")
+f["prompt.stops"] = ProtoField.uint16("weft.prompt.stops", "stops", base.DEC, nil, nil, "number of stop strings")
+f["prompt.stops_at"] = ProtoField.uint16("weft.prompt.stops_at", "stops_at", base.DEC, nil, nil, "where in this header they begin; 0 = there are none")
+f["prompt.reserved"] = ProtoField.uint16("weft.prompt.reserved", "reserved", base.DEC, nil, nil, "zero")
 layouts.prompt = {
     {"prompt.kind", 0, 1, true},
     {"prompt.flags", 1, 1, true},
@@ -223,8 +232,15 @@ layouts.prompt = {
     {"prompt.parts", 32, 4, true},
     {"prompt.resume", 36, 4, true},
     {"prompt.sum", 40, 4, true},
+    {"prompt.repetition", 44, 4, true},
+    {"prompt.presence", 48, 4, true},
+    {"prompt.frequency", 52, 4, true},
+    {"prompt.logprobs", 56, 2, true},
+    {"prompt.stops", 58, 2, true},
+    {"prompt.stops_at", 60, 2, true},
+    {"prompt.reserved", 62, 2, true},
 }
-sizes.prompt = 44
+sizes.prompt = 64
 
 f["part.role"] = ProtoField.uint32("weft.part.role", "role", base.DEC, {[1] = "SYSTEM", [2] = "USER", [3] = "ASSISTANT"}, nil, "WEFT_ROLE_*")
 f["part.len"] = ProtoField.uint32("weft.part.len", "len", base.DEC, nil, nil, "bytes of text that follow")
@@ -234,10 +250,13 @@ layouts.part = {
 }
 sizes.part = 8
 
-f["frame.kind"] = ProtoField.uint8("weft.frame.kind", "kind", base.DEC, {[1] = "TEXT", [2] = "DONE"}, nil, "WEFT_FRAME_*")
-f["frame.flags"] = ProtoField.uint8("weft.frame.flags", "flags", base.DEC, nil, nil, "bit 0: TEXT that goes on with the token before")
+f["frame.kind"] = ProtoField.uint8("weft.frame.kind", "kind", base.DEC, {[1] = "TEXT", [2] = "DONE", [3] = "LOGPROBS"}, nil, "WEFT_FRAME_*")
+f["frame.flags"] = ProtoField.uint8("weft.frame.flags", "flags", base.HEX, nil, nil, "WEFT_FRAME_F_*")
+f["frame.flags.continued"] = ProtoField.bool("weft.frame.flags.continued", "CONTINUED", 8, nil, 0x1, "TEXT that goes on with the token before")
+f["frame.flags.tail"] = ProtoField.bool("weft.frame.flags.tail", "TAIL", 8, nil, 0x2, "the rest of the text: counts only together with the DONE that follows")
+bits["frame.flags"] = {"frame.flags.continued", "frame.flags.tail"}
 f["frame.len"] = ProtoField.uint16("weft.frame.len", "len", base.DEC, nil, nil, "bytes that follow")
-f["frame.token"] = ProtoField.uint32("weft.frame.token", "token", base.DEC, nil, nil, "TEXT: token id")
+f["frame.token"] = ProtoField.uint32("weft.frame.token", "token", base.DEC, nil, nil, "TEXT, LOGPROBS: token id")
 layouts.frame = {
     {"frame.kind", 0, 1, true},
     {"frame.flags", 1, 1, true},
@@ -245,6 +264,16 @@ layouts.frame = {
     {"frame.token", 4, 4, true},
 }
 sizes.frame = 8
+
+f["logprob.token"] = ProtoField.uint32("weft.logprob.token", "token", base.DEC, nil, nil, "token id")
+f["logprob.logprob"] = ProtoField.float("weft.logprob.logprob", "logprob")
+f["logprob.len"] = ProtoField.uint32("weft.logprob.len", "len", base.DEC, nil, nil, "bytes of text that follow")
+layouts.logprob = {
+    {"logprob.token", 0, 4, true},
+    {"logprob.logprob", 4, 4, true},
+    {"logprob.len", 8, 4, true},
+}
+sizes.logprob = 12
 
 f["done.status"] = ProtoField.uint16("weft.done.status", "status", base.DEC, {[0] = "OK", [1001] = "UNKNOWN_MODEL", [1002] = "NO_CAPABLE_NODE", [1003] = "BUDGET_INFEASIBLE", [1004] = "BUDGET_EXPIRED", [1005] = "MESH_FULL", [1006] = "WORKER_LOST", [1007] = "STALLED", [1008] = "UNREACHABLE", [1009] = "CANCELLED", [1010] = "BAD_REQUEST", [1011] = "TOO_LONG", [1012] = "VERSION", [1013] = "LOOP", [1014] = "CORRUPT", [1015] = "WORKER_FAILED", [1016] = "DRAINING", [1017] = "CONFIG", [1018] = "PROTOCOL"}, nil, "minus the status code; 0 = complete")
 f["done.finish"] = ProtoField.uint8("weft.done.finish", "finish", base.DEC, {[1] = "STOP", [2] = "LENGTH", [3] = "CANCELLED", [4] = "FAILED", [5] = "REFUSED"}, nil, "WEFT_FINISH_*")
@@ -258,6 +287,7 @@ f["done.node"] = ProtoField.uint16("weft.done.node", "node", base.DEC, nil, nil,
 f["done.reserved"] = ProtoField.uint16("weft.done.reserved", "reserved", base.DEC, nil, nil, "zero")
 f["done.node_name"] = ProtoField.stringz("weft.done.node_name", "node_name", base.UNICODE, "zero-terminated")
 f["done.backend"] = ProtoField.stringz("weft.done.backend", "backend", base.UNICODE, "cpu, cuda, ...; zero-terminated")
+f["done.cached_tokens"] = ProtoField.uint32("weft.done.cached_tokens", "cached_tokens", base.DEC, nil, nil, "tokens of the prompt that needed no work")
 layouts.done = {
     {"done.status", 0, 2, true},
     {"done.finish", 2, 1, true},
@@ -271,26 +301,29 @@ layouts.done = {
     {"done.reserved", 26, 2, true},
     {"done.node_name", 28, 32, false},
     {"done.backend", 60, 16, false},
+    {"done.cached_tokens", 76, 4, true},
 }
-sizes.done = 76
+sizes.done = 80
 
 local names = {}
 names.type = {[1] = "REQ", [2] = "ACK", [3] = "CANCEL", [4] = "RESEND", [129] = "RESP", [130] = "GRANT", [131] = "REJECT", [132] = "RESEND_REQ", [133] = "COOKIE", [134] = "BUSY", [135] = "NEED_ACK", [136] = "UNKNOWN"}
 names.flag = {[0] = "FIRST", [1] = "LAST", [2] = "RETX", [3] = "IDEMPOTENT", [4] = "SEC", [5] = "EXT", [6] = "ECN_ECHO", [7] = "RELAYED"}
 names.prompt_kind = {[1] = "TEXT", [2] = "CHAT", [3] = "TOKENS"}
-names.frame_kind = {[1] = "TEXT", [2] = "DONE"}
+names.frame_kind = {[1] = "TEXT", [2] = "DONE", [3] = "LOGPROBS"}
 local data_port, protocol_version = 7400, 1
 local flag_RELAYED = 7
 local type_REQ, type_ACK, type_RESEND, type_RESP = 1, 2, 4, 129
 local type_GRANT = 130
 local type_RESEND_REQ, type_REJECT, type_COOKIE = 132, 131, 133
 local prompt_TEXT, prompt_CHAT = 1, 2
-local frame_TEXT, frame_DONE = 1, 2
+local prompt_stops, prompt_stops_at = 58, 60
+local frame_TEXT, frame_DONE, frame_LOGPROBS = 1, 2, 3
 
 f["payload"] = ProtoField.bytes("weft.payload", "payload", base.NONE, "payload bytes")
 f["ext"] = ProtoField.bytes("weft.ext", "ext", base.NONE, "header bytes of later versions")
 f["cookie"] = ProtoField.uint64("weft.cookie", "cookie", base.HEX, nil, nil, "COOKIE: send again with this")
 f["text"] = ProtoField.string("weft.text", "text", base.UNICODE, "bytes of the prompt or of a token")
+f["stop"] = ProtoField.string("weft.stop", "stop", base.UNICODE, "string that ends the answer")
 
 local e_short = ProtoExpert.new("weft.short", "shorter than its headers say",
     expert.group.MALFORMED, expert.severity.ERROR)
@@ -331,6 +364,16 @@ end
 local tails = {}
 function weft.init() tails = {} end
 
+local function add_logprobs(tree, tvb, at, last)
+    while at + sizes.logprob <= last do
+        local len = math.min(tvb(at + 8, 4):le_uint(), last - at - sizes.logprob)
+        local sub = tree:add(weft, tvb(at, sizes.logprob + len), "Log probability")
+        at = add(sub, tvb, at, "logprob")
+        if len > 0 then sub:add(f["text"], tvb(at, len)) end
+        at = at + len
+    end
+end
+
 local function add_frame(tree, tvb, at)
     local kind, len = tvb(at, 1):uint(), tvb(at + 2, 2):le_uint()
     local sub = tree:add(weft, tvb(at, sizes.frame + len),
@@ -338,6 +381,8 @@ local function add_frame(tree, tvb, at)
     local from = add(sub, tvb, at, "frame")
     if kind == frame_TEXT and len > 0 then
         sub:add(f["text"], tvb(from, len))
+    elseif kind == frame_LOGPROBS then
+        add_logprobs(sub, tvb, from, from + len)
     elseif kind == frame_DONE and len >= sizes.done then
         add(sub, tvb, from, "done")
         if tvb(from, 2):le_uint() ~= 0 then sub:add_proto_expert_info(e_failed) end
@@ -376,10 +421,21 @@ local function add_reply(tree, tvb, at, offset, key)
     if rest then tree:add(f["payload"], rest):append_text(" (frame goes on)") end
 end
 
+-- `count` strings of two bytes of length and the bytes.
+local function add_stops(tree, tvb, at, count)
+    while count > 0 and at + 2 <= tvb:len() do
+        local text = some(tvb, at + 2, tvb(at, 2):le_uint())
+        if text then tree:add(f["stop"], text) end
+        at, count = at + 2 + tvb(at, 2):le_uint(), count - 1
+    end
+end
+
 local function add_prompt(tree, tvb, at)
     local sub = tree:add(weft, tvb(at), "Prompt")
     if not add(sub, tvb, at, "prompt") then return end
     local kind, pos = tvb(at, 1):uint(), at + math.max(tvb(at + 2, 2):le_uint(), sizes.prompt)
+    local stops, stops_at = tvb(at + prompt_stops, 2):le_uint(), tvb(at + prompt_stops_at, 2):le_uint()
+    if stops_at > 0 then add_stops(sub, tvb, at + stops_at, stops) end
     while kind == prompt_CHAT and pos + sizes.part <= tvb:len() do
         local len = tvb(pos + 4, 4):le_uint()
         local part = sub:add(weft, some(tvb, pos, sizes.part + len), "Part")

@@ -49,6 +49,11 @@ const char cmd_run_usage[] =
     "  --max-tokens N       default 256\n"
     "  --temperature T      default 0: always the likeliest token\n"
     "  --top-p P, --min-p P, --top-k K, --seed N\n"
+    "  --repetition-penalty P, --presence-penalty P, --frequency-penalty P\n"
+    "  --stop TEXT          end before TEXT; up to 16 times\n"
+    "  --no-thinking        a model that thinks first is told not to\n"
+    "  --logprobs N         with --json: for each token its log probability and the N - 1 best, 21 "
+    "at most\n"
     "\n"
     "exit: 0 complete, 1 error or incomplete, 2 wrong usage, 3 refused, 130 interrupted\n";
 
@@ -56,6 +61,7 @@ struct run {
     weft_client_opts_t opts;
     weft_query_t query;
     weft_message_t messages[2];
+    const char *stops[WEFT_STOPS_MAX];
     const char *system;
     const char *prompt; /* as on the command line */
     char *read;         /* from stdin, owned */
@@ -65,6 +71,7 @@ struct run {
     char *text;    /* for --json, owned */
     size_t text_len;
     size_t text_room;
+    json_t *logprobs; /* owned; NULL = not asked for */
     bool out_failed;
     char last; /* byte put out */
 };
@@ -92,6 +99,12 @@ enum option_id {
     OPT_MIN_P,
     OPT_TOP_K,
     OPT_SEED,
+    OPT_REPETITION,
+    OPT_PRESENCE,
+    OPT_FREQUENCY,
+    OPT_STOP,
+    OPT_NO_THINKING,
+    OPT_LOGPROBS,
 };
 
 static const struct option options[] = {
@@ -115,6 +128,12 @@ static const struct option options[] = {
     {"min-p", required_argument, NULL, OPT_MIN_P},
     {"top-k", required_argument, NULL, OPT_TOP_K},
     {"seed", required_argument, NULL, OPT_SEED},
+    {"repetition-penalty", required_argument, NULL, OPT_REPETITION},
+    {"presence-penalty", required_argument, NULL, OPT_PRESENCE},
+    {"frequency-penalty", required_argument, NULL, OPT_FREQUENCY},
+    {"stop", required_argument, NULL, OPT_STOP},
+    {"no-thinking", no_argument, NULL, OPT_NO_THINKING},
+    {"logprobs", required_argument, NULL, OPT_LOGPROBS},
     {NULL, 0, NULL, 0},
 };
 
@@ -197,6 +216,52 @@ static bool place_option_take(struct run *run, int option, const char *value)
     }
 }
 
+static bool stop_take(struct run *run, const char *text)
+{
+    weft_query_t *query = &run->query;
+    size_t len = strlen(text);
+    if (query->stop_count == WEFT_STOPS_MAX || len == 0 || len > WEFT_STOP_BYTES_MAX) {
+        return false;
+    }
+    run->stops[query->stop_count++] = text;
+    query->stop = run->stops;
+    return true;
+}
+
+static bool sampling_option_take(struct run *run, int option, const char *value)
+{
+    weft_query_t *query = &run->query;
+    switch (option) {
+    case OPT_MAX_TOKENS:
+        return u32_take(value, 1, UINT32_MAX, &query->max_tokens);
+    case OPT_TEMPERATURE:
+        return float_take(value, 0, 100, &query->temperature);
+    case OPT_TOP_P:
+        return float_take(value, 0, 1, &query->top_p);
+    case OPT_MIN_P:
+        return float_take(value, 0, 1, &query->min_p);
+    case OPT_TOP_K:
+        return u32_take(value, 0, UINT32_MAX, &query->top_k);
+    case OPT_SEED:
+        return cli_number(value, 0, UINT64_MAX, &query->seed);
+    case OPT_REPETITION:
+        return float_take(value, 0, 100, &query->repetition_penalty);
+    case OPT_PRESENCE:
+        return float_take(value, -100, 100, &query->presence_penalty);
+    case OPT_FREQUENCY:
+        return float_take(value, -100, 100, &query->frequency_penalty);
+    case OPT_STOP:
+        return stop_take(run, value);
+    case OPT_NO_THINKING:
+        query->no_thinking = true;
+        return true;
+    case OPT_LOGPROBS:
+        return u32_take(value, 1, WEFT_LOGPROBS_MAX, &query->logprobs);
+    default:
+        return false;
+    }
+}
+
 static bool option_take(struct run *run, int option, const char *value)
 {
     weft_query_t *query = &run->query;
@@ -219,20 +284,8 @@ static bool option_take(struct run *run, int option, const char *value)
     case OPT_ONCE:
         query->once = true;
         return true;
-    case OPT_MAX_TOKENS:
-        return u32_take(value, 1, UINT32_MAX, &query->max_tokens);
-    case OPT_TEMPERATURE:
-        return float_take(value, 0, 100, &query->temperature);
-    case OPT_TOP_P:
-        return float_take(value, 0, 1, &query->top_p);
-    case OPT_MIN_P:
-        return float_take(value, 0, 1, &query->min_p);
-    case OPT_TOP_K:
-        return u32_take(value, 0, UINT32_MAX, &query->top_k);
-    case OPT_SEED:
-        return cli_number(value, 0, UINT64_MAX, &query->seed);
     default:
-        return place_option_take(run, option, value);
+        return sampling_option_take(run, option, value) || place_option_take(run, option, value);
     }
 }
 
@@ -262,6 +315,9 @@ static int options_read(struct run *run, int argc, char **argv)
     }
     if (run->raw && run->system != NULL) {
         return cli_usage_error("run", "--system and --raw exclude each other");
+    }
+    if (run->query.logprobs != 0 && !run->json) {
+        return cli_usage_error("run", "--logprobs needs --json");
     }
     if (run->query.end_to_end && run->query.budget_ms == 0) {
         return cli_usage_error("run", "--e2e needs --budget-ms");
@@ -367,9 +423,26 @@ static bool text_print(struct run *run, const char *text, size_t len)
     return fflush(stdout) == 0;
 }
 
+static void logprobs_came(struct run *run, const weft_logprob_t *list, size_t count)
+{
+    json_t *rows = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(rows, report_logprob(&list[i]));
+    }
+    if (run->logprobs == NULL) {
+        run->logprobs = json_array();
+    }
+    json_array_append_new(run->logprobs, rows);
+}
+
 static void text_came(weft_request_t *req, const char *text, size_t len, void *user)
 {
     struct run *run = user;
+    size_t count;
+    const weft_logprob_t *list = weft_text_logprobs(req, &count);
+    if (count != 0) {
+        logprobs_came(run, list, count);
+    }
     if (len == 0 || run->out_failed) {
         return;
     }
@@ -410,6 +483,9 @@ static void account_print(struct run *run, const weft_result_t *result)
     char sentence[512];
     if (run->json) {
         json_t *json = report_json(result, run->text, run->text_len);
+        if (run->logprobs != NULL) {
+            json_object_set(json, "logprobs", run->logprobs);
+        }
         if (json == NULL || json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) < 0 ||
             putchar('\n') == EOF || fflush(stdout) == EOF) {
             run->out_failed = true;
@@ -472,5 +548,6 @@ int cmd_run(int argc, char **argv)
     }
     free(run.read);
     free(run.text);
+    json_decref(run.logprobs);
     return rc;
 }

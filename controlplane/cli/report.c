@@ -2,6 +2,7 @@
 /* report.c - see report.h. */
 #include "controlplane/cli/report.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -268,6 +269,16 @@ static void refusal_add(json_t *json, const weft_result_t *result)
     json_object_set_new(json, "retry_after_ms", json_integer(result->retry_after_ms));
 }
 
+json_t *report_logprob(const weft_logprob_t *logprob)
+{
+    json_t *json = json_object();
+    double value = (double)logprob->logprob;
+    json_object_set_new(json, "token", json_integer(logprob->token));
+    json_object_set_new(json, "text", text_json(logprob->text, logprob->len));
+    json_object_set_new(json, "logprob", isfinite(value) ? json_real(value) : json_null());
+    return json;
+}
+
 json_t *report_json(const weft_result_t *result, const char *text, size_t len)
 {
     json_t *json = json_object();
@@ -299,6 +310,7 @@ json_t *report_json(const weft_result_t *result, const char *text, size_t len)
     json_object_set_new(json, "first_token_ms",
                         result->first_token_us > 0 ? ms_json(result->first_token_us) : json_null());
     json_object_set_new(json, "prompt_tokens", json_integer(result->prompt_tokens));
+    json_object_set_new(json, "cached_tokens", json_integer(result->cached_tokens));
     json_object_set_new(json, "tokens", json_integer(result->new_tokens));
     json_object_set_new(json, "failovers", json_integer(result->failovers));
     json_object_set_new(json, "hedged", json_boolean(result->hedged));

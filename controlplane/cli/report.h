@@ -18,3 +18,6 @@ void report_sentence(const weft_result_t *result, char *out, size_t size);
 
 /* A new object, NULL without memory. `text` need not be valid UTF-8; what is not becomes U+FFFD. */
 json_t *report_json(const weft_result_t *result, const char *text, size_t len);
+
+/* One log probability as a JSON object. */
+json_t *report_logprob(const weft_logprob_t *logprob);

@@ -69,6 +69,9 @@ static void attempt_begin(struct client_attempt *a, const struct stream_order *o
     a->core.avoid_count = order->avoid_count;
     memcpy(a->core.avoid, order->avoid, sizeof(a->core.avoid));
     a->core.resumed = req->stream.count;
+    if (req->stream.count != 0 && !req->stream.forgetful) {
+        a->core.last_token = req->stream.tokens[req->stream.count - 1];
+    }
     a->core.held = req->held;
     if (req->stream.failovers != 0 && a->core.tries_max > REQUEST_TRIES_AGAIN) {
         a->core.tries_max = REQUEST_TRIES_AGAIN; /* somebody waits in the middle of an answer */
@@ -131,6 +134,20 @@ static void attempt_queue(struct client_attempt *a)
     }
 }
 
+static void attempt_deliver(struct weft_request *req, struct request_text *text)
+{
+    if (req->text == NULL) {
+        return;
+    }
+    req->logprob_count = 0;
+    while (req->logprob_count < WEFT_LOGPROBS_MAX &&
+           request_logprob(text, &req->logprobs[req->logprob_count])) {
+        req->logprob_count++;
+    }
+    req->text(req, text->data, text->len, req->user);
+    req->logprob_count = 0;
+}
+
 static void attempt_texts(struct client_attempt *a, uint64_t now_ns)
 {
     struct weft_client *c = a->client;
@@ -141,13 +158,11 @@ static void attempt_texts(struct client_attempt *a, uint64_t now_ns)
             continue;
         }
         bool wanted = text.continued
-                          ? req->stream.leader == (int)a->index
+                          ? stream_more(&req->stream, &c->policy, a->index)
                           : stream_token(&req->stream, &c->policy, a->index, text.token, now_ns);
         if (wanted) {
             stream_piece(&req->stream, a->index, text.partial);
-        }
-        if (wanted && req->text != NULL) {
-            req->text(req, text.data, text.len, req->user);
+            attempt_deliver(req, &text);
         }
     }
 }

@@ -293,6 +293,12 @@ int weft_submit(weft_client_t *c, const weft_query_t *query, weft_text_fn text, 
     return 0;
 }
 
+const weft_logprob_t *weft_text_logprobs(const weft_request_t *req, size_t *count)
+{
+    *count = req->logprob_count;
+    return req->logprob_count != 0 ? req->logprobs : NULL;
+}
+
 void weft_hold(weft_request_t *req, bool hold)
 {
     uint64_t now_ns = clock_now_ns();

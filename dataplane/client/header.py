@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-HEADERS = ("client.h", "worker.h", "status.h", "wire.h")
+HEADERS = ("client.h", "worker.h", "logprob.h", "status.h", "wire.h")
 
 
 @dataclass

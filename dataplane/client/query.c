@@ -77,7 +77,33 @@ static uint32_t query_role(const char *name)
     return 0;
 }
 
-static int query_prompt(const weft_query_t *q, weft_job_part_t *parts, struct prompt_spec *spec)
+/* A NaN fails each comparison. */
+static bool query_sampling_is_fine(const struct prompt_spec *s)
+{
+    return s->temperature >= 0.0f && s->temperature <= PROMPT_TEMPERATURE_MAX && s->top_p > 0.0f &&
+           s->top_p <= 1.0f && s->min_p >= 0.0f && s->min_p <= 1.0f && s->repetition >= 0.0f &&
+           s->repetition <= PROMPT_PENALTY_MAX && s->presence >= -PROMPT_PENALTY_MAX &&
+           s->presence <= PROMPT_PENALTY_MAX && s->frequency >= -PROMPT_PENALTY_MAX &&
+           s->frequency <= PROMPT_PENALTY_MAX && s->logprobs <= WEFT_LOGPROBS_MAX;
+}
+
+static int query_stops(const weft_query_t *q, weft_job_part_t *stops)
+{
+    if (q->stop_count > WEFT_STOPS_MAX || (q->stop_count != 0 && q->stop == NULL)) {
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < q->stop_count; i++) {
+        size_t len = q->stop[i] != NULL ? strnlen(q->stop[i], WEFT_STOP_BYTES_MAX + 1) : 0;
+        if (len == 0 || len > WEFT_STOP_BYTES_MAX) {
+            return -EINVAL;
+        }
+        stops[i] = (weft_job_part_t){0, q->stop[i], len};
+    }
+    return 0;
+}
+
+static int query_prompt(const weft_query_t *q, weft_job_part_t *parts, weft_job_part_t *stops,
+                        struct prompt_spec *spec)
 {
     *spec = (struct prompt_spec){
         .parts = parts,
@@ -90,11 +116,15 @@ static int query_prompt(const weft_query_t *q, weft_job_part_t *parts, struct pr
         .min_p = q->min_p,
         .top_k = q->top_k,
         .seed = q->seed,
+        .repetition = q->repetition_penalty,
+        .presence = q->presence_penalty,
+        .frequency = q->frequency_penalty,
+        .logprobs = q->logprobs,
+        .stops = stops,
+        .stop_count = q->stop_count,
+        .no_thinking = q->no_thinking,
     };
-    /* A NaN fails each comparison. */
-    if (!(spec->temperature >= 0.0f && spec->temperature <= PROMPT_TEMPERATURE_MAX) ||
-        !(spec->top_p > 0.0f && spec->top_p <= 1.0f) ||
-        !(spec->min_p >= 0.0f && spec->min_p <= 1.0f)) {
+    if (!query_sampling_is_fine(spec) || query_stops(q, stops) != 0) {
         return -EINVAL;
     }
     for (size_t i = 0; i < q->message_count; i++) {
@@ -122,8 +152,9 @@ int query_encode(const weft_query_t *q, struct weft_req_hdr *hdr, uint8_t **body
     if (chat && parts == NULL) {
         return -ENOMEM;
     }
+    weft_job_part_t stops[WEFT_STOPS_MAX];
     struct prompt_spec spec;
-    rc = query_prompt(q, parts, &spec);
+    rc = query_prompt(q, parts, stops, &spec);
     size_t size = rc == 0 ? prompt_size(&spec) : 0;
     if (rc == 0 && size == 0) {
         rc = -E2BIG;

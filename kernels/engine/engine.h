@@ -29,9 +29,11 @@
 
 #include "kernels/exec.h"
 #include "kernels/model/sampler.h"
+#include "kernels/model/stop.h"
 #include "kernels/model/tokenizer.h"
 
 #define ENGINE_PRIORITY_MAX 15u
+#define ENGINE_LOGPROBS_MAX 21u /* of a token: its own and 20 of the likeliest */
 
 typedef struct engine engine_t;
 
@@ -52,30 +54,45 @@ struct engine_request {
     size_t token_count;
     const uint32_t *resume; /* tokens an earlier attempt has given, if any; copied */
     size_t resume_count;
-    struct sampler_params sampling;
-    uint32_t max_tokens;         /* resumed tokens included, not fewer */
-    uint64_t deadline_ns;        /* 0 = none */
-    bool deadline_is_end_to_end; /* else it ends with the first token */
-    uint32_t priority;           /* 0..ENGINE_PRIORITY_MAX */
+    struct sampler_params sampling; /* repetition counts prompt and answer, the others the answer */
+    const struct gguf_str *stops;   /* strings that end the answer; copied */
+    size_t stop_count;              /* STOP_STRINGS_MAX at most */
+    uint32_t logprobs;              /* of each token: its own and so many less one; 0 = none */
+    uint32_t max_tokens;            /* resumed tokens included, not fewer */
+    uint64_t deadline_ns;           /* 0 = none */
+    bool deadline_is_end_to_end;    /* else it ends with the first token */
+    uint32_t priority;              /* 0..ENGINE_PRIORITY_MAX */
 };
 
 enum engine_event_kind { ENGINE_TOKEN = 1, ENGINE_DONE = 2 };
 
 enum engine_finish {
-    ENGINE_STOP = 1,      /* the model ended its answer */
+    ENGINE_STOP = 1,      /* the model or a stop string ended the answer */
     ENGINE_LENGTH = 2,    /* max_tokens reached */
     ENGINE_CANCELLED = 3, /* engine_cancel() */
     ENGINE_DEADLINE = 4,  /* too late */
     ENGINE_ERROR = 5,     /* the backend failed, or gave no usable logits */
 };
 
+struct engine_logprob {
+    uint32_t token;
+    float logprob; /* before temperature and penalties */
+};
+
 struct engine_event {
     enum engine_event_kind kind;
     uint64_t id;
-    /* TOKEN. The token that ends an answer is not reported. */
+    /* Text that was held back while a stop string might have begun, and is none: of a TOKEN before
+     * its own bytes, of a DONE at the end of the answer. */
+    char held[STOP_BYTES_MAX];
+    size_t held_count;
+    /* TOKEN. The token by which the model ends an answer is not reported. */
     uint32_t token;
-    const char *bytes; /* valid as long as the tokenizer; may be part of a character */
+    const char *bytes; /* valid as long as the tokenizer; may be part of a character, or cut where
+                          a stop string may have begun */
     size_t byte_count;
+    uint32_t logprob_count; /* the token's own first, then the likeliest, best first */
+    struct engine_logprob logprobs[ENGINE_LOGPROBS_MAX];
     /* DONE */
     enum engine_finish finish;
     uint32_t prompt_tokens;
@@ -113,7 +130,8 @@ int engine_benchmark(engine_t *engine, uint64_t budget_us);
 /* Takes a request. Returns 0, WEFT_E_MESH_FULL if the queue is, WEFT_E_TOO_LONG if prompt and
  * answer exceed the context, WEFT_E_BUDGET_EXPIRED if the deadline has passed, -EEXIST for an open
  * id, -EINVAL for an empty prompt, no tokens asked for or fewer than are resumed, a token outside
- * the vocabulary, or a resumed one that ends answers: no attempt can have given that. */
+ * the vocabulary, stop strings that do not fit or have no tokenizer, or a resumed one that ends
+ * answers: no attempt can have given that. */
 int engine_submit(engine_t *engine, const struct engine_request *request, uint64_t now_ns);
 
 /* The request ends with a DONE in the next events. If it is being computed and all others of its

@@ -79,19 +79,28 @@ static uint32_t pick_greedy(const float *logits, size_t count)
     return best;
 }
 
-double sampler_log_probability(const float *logits, size_t count, uint32_t id)
+struct sampler_scale sampler_scale_of(const float *logits, size_t count)
 {
     const uint32_t best = pick_greedy(logits, count);
+    struct sampler_scale scale = {-INFINITY, 0.0};
     double sum = 0.0;
-    if (best == UINT32_MAX || id >= count || !(logits[id] > -INFINITY))
-        return -INFINITY;
+    if (best == UINT32_MAX)
+        return scale;
+    scale.best = logits[best];
     for (size_t i = 0; i < count; i++)
         if (logits[i] > -INFINITY) /* at the maximum, which may be infinite, the difference is 0 */
-            sum += logits[i] < logits[best] ? (double)fixed_exp_negative(logits[i] - logits[best])
-                                            : 1.0;
-    const double below =
-        logits[id] < logits[best] ? (double)logits[id] - (double)logits[best] : 0.0;
-    return below - fixed_log(sum);
+            sum +=
+                logits[i] < scale.best ? (double)fixed_exp_negative(logits[i] - scale.best) : 1.0;
+    scale.log_sum = fixed_log(sum);
+    return scale;
+}
+
+double sampler_log_probability(const struct sampler_scale *scale, float logit)
+{
+    if (!(logit > -INFINITY))
+        return -INFINITY;
+    const double below = logit < scale->best ? (double)logit - (double)scale->best : 0.0;
+    return below - scale->log_sum;
 }
 
 static bool better(struct sampler_candidate a, struct sampler_candidate b)

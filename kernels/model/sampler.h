@@ -45,10 +45,15 @@ bool sampler_has_penalties(const struct sampler_params *params);
 void sampler_penalise(const struct sampler_params *params, const uint32_t *history,
                       size_t history_count, float *logits, size_t count, uint32_t *seen);
 
-/* The natural logarithm of a token's probability by the logits as they are; -INFINITY if
- * impossible.
- */
-double sampler_log_probability(const float *logits, size_t count, uint32_t id);
+/* What turns logits, as they are, into probabilities. */
+struct sampler_scale {
+    float best;     /* the highest logit; -INFINITY if nothing is possible */
+    double log_sum; /* logarithm of the sum of exp(logit - best) */
+};
+struct sampler_scale sampler_scale_of(const float *logits, size_t count);
+
+/* The natural logarithm of the probability of a token with this logit; -INFINITY if impossible. */
+double sampler_log_probability(const struct sampler_scale *scale, float logit);
 
 /* The `wanted` likeliest tokens, best first, weight = logit. Returns how many there are. */
 size_t sampler_likeliest(const float *logits, size_t count, struct sampler_candidate *out,

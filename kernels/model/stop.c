@@ -42,27 +42,18 @@ static size_t begun(const struct stop_set *set, const struct stop_state *state)
 }
 
 size_t stop_feed(const struct stop_set *set, struct stop_state *state, const char *bytes,
-                 size_t len, char *out)
+                 size_t len)
 {
-    size_t written = 0;
+    size_t certain = 0;
     for (size_t i = 0; i < len && !state->ended; i++) {
         state->held[state->held_len++] = bytes[i];
         const size_t found = complete(set, state);
         const size_t kept = found ? found : begun(set, state);
-        const size_t certain = state->held_len - kept;
-        memcpy(out + written, state->held, certain);
-        written += certain;
+        const size_t gone = state->held_len - kept;
+        certain += gone;
         state->held_len = found ? 0 : kept;
-        memmove(state->held, state->held + certain, state->held_len);
+        memmove(state->held, state->held + gone, state->held_len);
         state->ended = found > 0;
     }
-    return written;
-}
-
-size_t stop_flush(struct stop_state *state, char *out)
-{
-    const size_t len = state->held_len;
-    memcpy(out, state->held, len);
-    state->held_len = 0;
-    return len;
+    return certain;
 }

@@ -15,8 +15,8 @@
 
 #include "kernels/model/gguf.h"
 
-#define STOP_STRINGS_MAX 8u
-#define STOP_BYTES_MAX   128u /* of a string */
+#define STOP_STRINGS_MAX 16u
+#define STOP_BYTES_MAX   256u /* of a string */
 
 /* The strings; the caller keeps their bytes. */
 struct stop_set {
@@ -34,10 +34,8 @@ struct stop_state {
 /* 0, or -EINVAL for no bytes or too many, or more strings than the set has room for. */
 int stop_add(struct stop_set *set, struct gguf_str string);
 
-/* Takes `len` bytes and writes what is certain to `out`, which has room for STOP_BYTES_MAX + len.
- * Returns how much that is. state->ended says that a string was found: nothing comes after it. */
+/* Takes `len` bytes. Returns how many bytes are certain now: they are the first of what was held
+ * before, followed by `bytes`. The rest is held, or, if state->ended, of no use: a string was found
+ * and nothing comes after it. An answer that ends for another reason ends with what is held. */
 size_t stop_feed(const struct stop_set *set, struct stop_state *state, const char *bytes,
-                 size_t len, char *out);
-
-/* The answer is over for another reason: what was held back. `out` has STOP_BYTES_MAX. */
-size_t stop_flush(struct stop_state *state, char *out);
+                 size_t len);

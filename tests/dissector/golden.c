@@ -245,7 +245,12 @@ static void requests_write(struct capture *c)
     datagram(c, m.bytes, m.len);
     m = request(WEFT_T_REQ, WEFT_F_FIRST | WEFT_F_LAST, 0);
     prompt.kind = WEFT_PROMPT_TEXT;
+    prompt.flags = WEFT_PROMPT_F_NO_THINKING;
+    prompt.hdr_len = sizeof(prompt) + 8;
+    prompt.stops = 2;
+    prompt.stops_at = sizeof(prompt);
     put(&m, &prompt, sizeof(prompt));
+    put(&m, "\2\0ab\1\0.\0", 8);
     put(&m, "Once upon", 9);
     datagram(c, m.bytes, m.len);
     m = request(WEFT_T_ACK, WEFT_F_RELAYED, 0);
@@ -286,11 +291,11 @@ static void controls_write(struct capture *c)
     }
 }
 
-/* A stream of three frames, cut inside the text of the second and inside the header of the third.
+/* A stream of four frames, cut inside the text of the third and inside the header of the fourth.
  */
 static void replies_write(struct capture *c)
 {
-    static const size_t cuts[] = {0, 20, 31, 0};
+    static const size_t cuts[] = {0, 42, 53, 0};
     struct message stream = {.len = 0};
     struct weft_done done = {
         .status = (uint16_t)-WEFT_E_WORKER_LOST,
@@ -304,7 +309,13 @@ static void replies_write(struct capture *c)
         .node = 3,
         .node_name = "frankfurt",
         .backend = "cpu",
+        .cached_tokens = 16,
     };
+    struct weft_logprob_entry row = {.token = 1001, .logprob = -0.5f, .len = 2};
+    uint8_t rows[sizeof(row) + 2];
+    memcpy(rows, &row, sizeof(row));
+    memcpy(rows + sizeof(row), " a", 2);
+    put_frame(&stream, WEFT_FRAME_LOGPROBS, 1001, rows, sizeof(rows));
     put_frame(&stream, WEFT_FRAME_TEXT, 1001, " a", 2);
     put_frame(&stream, WEFT_FRAME_TEXT, 1002, " machine!", 9);
     put_frame(&stream, WEFT_FRAME_DONE, 0, &done, sizeof(done));

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <weft/api.h>
+#include <weft/logprob.h>
 #include <weft/status.h>
 
 #ifdef __cplusplus
@@ -83,8 +84,18 @@ typedef struct weft_query {
     bool hedge;
     /* One attempt only: a cut answer fails instead of going on at another node. */
     bool once;
+    bool no_thinking;  /* a chat model that thinks first is told not to */
+    uint32_t logprobs; /* log probabilities for each token: its own and so many less one of the
+                        * likeliest, at most 21; see weft_text_logprobs(). 0 = none */
+    float repetition_penalty; /* of tokens that have occurred, prompt included; 0 or 1 = off; 100 */
+    float presence_penalty;   /* off the logits of tokens that have occurred in the answer; -100 to
+                               * 100, 0 = off */
+    float frequency_penalty;  /* the same for each time */
+    const char *const *stop;  /* strings that end the answer where one of them begins; none is ever
+                               * delivered. 1 to 256 bytes each, zero-terminated */
+    size_t stop_count;        /* 16 at most */
 
-    uint64_t reserved[8]; /* zero */
+    uint64_t reserved[4]; /* zero */
 } weft_query_t;
 
 /* The account of a finished request. Text pointers live until the callback returns (async) or in
@@ -111,12 +122,14 @@ typedef struct weft_result {
     uint32_t failovers;       /* attempts that were lost and followed by another */
     bool hedged;              /* a second node was asked as well */
     uint64_t gap_us;          /* longest wait between two tokens */
+    uint32_t cached_tokens;   /* tokens of the prompt that the worker knew already */
 
-    uint64_t reserved[8]; /* zero */
+    uint64_t reserved[7]; /* zero */
 } weft_result_t;
 
 /* Called for each piece of text in order: `len` bytes of UTF-8 that may end inside a character.
- * May call weft_cancel(), weft_hold() and weft_submit(), must not destroy the client. */
+ * While a stop string may have begun a token's text is held back, and `len` can be 0. May call
+ * weft_cancel(), weft_hold() and weft_submit(), must not destroy the client. */
 typedef void (*weft_text_fn)(weft_request_t *req, const char *text, size_t len, void *user);
 
 /* Called exactly once per accepted weft_submit(); `req` is gone when it returns. */
@@ -158,6 +171,11 @@ WEFT_API void weft_cancel(weft_request_t *req);
  * client: held from its own, a request gives no further text, not even what came in one datagram
  * with the piece just given. */
 WEFT_API void weft_hold(weft_request_t *req, bool hold);
+
+/* Inside the text callback: the log probabilities of the token whose text is being delivered, first
+ * its own, then the likeliest, best first; NULL and 0 if the query asked for none or the text
+ * belongs to a token that was reported before. They live until the callback returns. */
+WEFT_API const weft_logprob_t *weft_text_logprobs(const weft_request_t *req, size_t *count);
 
 /* Asks and waits; `text` may be NULL. Returns result->status. weft_ask_interrupt() ends it early.
  */

@@ -41,7 +41,11 @@ WEFT_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endia
 #define WEFT_MODEL_NAME_MAX  64u /* model names, zero included */
 #define WEFT_BACKEND_MAX     16u
 
-#define WEFT_FRAME_CONTINUED 1u /* flag of a frame */
+#define WEFT_PROMPT_LEAST   44u /* bytes of the shortest prompt header */
+#define WEFT_DONE_LEAST     76u /* bytes of the shortest DONE */
+#define WEFT_STOPS_MAX      16u
+#define WEFT_STOP_BYTES_MAX 256u /* of a stop string */
+#define WEFT_LOGPROBS_MAX   21u  /* of a token: its own and 20 of the best */
 
 /* ---- structs ---- */
 #define WEFT_PACKED                                            __attribute__((packed))
@@ -83,6 +87,9 @@ struct WEFT_PACKED weft_part {
 };
 struct WEFT_PACKED weft_frame {
     WEFT_FRAME_FIELDS(WEFT_DECLARE_FIELD_)
+};
+struct WEFT_PACKED weft_logprob_entry {
+    WEFT_LOGPROB_FIELDS(WEFT_DECLARE_FIELD_)
 };
 struct WEFT_PACKED weft_done {
     WEFT_DONE_FIELDS(WEFT_DECLARE_FIELD_, WEFT_DECLARE_ARRAY_)
@@ -134,8 +141,11 @@ WEFT_ASSERT(sizeof(struct weft_return) == 32, "return block is 32 bytes");
 WEFT_ASSERT(sizeof(((struct weft_first_hop *)0)->avoid) == WEFT_AVOID_MAX * sizeof(uint16_t),
             "nodes to avoid");
 WEFT_ASSERT(sizeof(struct weft_req) == 96 && sizeof(struct weft_rsp) == 80, "header sizes");
-WEFT_ASSERT(sizeof(struct weft_prompt) == 44 && sizeof(struct weft_frame) == 8, "body sizes");
-WEFT_ASSERT(sizeof(struct weft_reject) == 16 && sizeof(struct weft_done) == 76, "body sizes");
+WEFT_ASSERT(sizeof(struct weft_prompt) == 64 && sizeof(struct weft_frame) == 8, "body sizes");
+WEFT_ASSERT(sizeof(struct weft_reject) == 16 && sizeof(struct weft_done) == 80, "body sizes");
+WEFT_ASSERT(sizeof(struct weft_logprob_entry) == 12, "body sizes");
+WEFT_ASSERT(offsetof(struct weft_prompt, repetition) == WEFT_PROMPT_LEAST, "body sizes");
+WEFT_ASSERT(offsetof(struct weft_done, cached_tokens) == WEFT_DONE_LEAST, "body sizes");
 /* What an unproven address gets back is never longer than what it sent. */
 WEFT_ASSERT(sizeof(struct weft_rsp) + sizeof(struct weft_reject) <= sizeof(struct weft_req),
             "no amplification");
@@ -152,6 +162,8 @@ WEFT_ASSERT(sizeof(struct weft_rsp) + sizeof(struct weft_reject) <= sizeof(struc
 #define WEFT_ENUM_WANT_(name, bit, text)               WEFT_WANT_##name = 1 << (bit),
 #define WEFT_ENUM_CONSTRAINT_(name, value, unit, text) WEFT_C_##name = (value),
 #define WEFT_ENUM_PROMPT_(name, value, text)           WEFT_PROMPT_##name = (value),
+#define WEFT_ENUM_PROMPT_F_(name, bit, text)           WEFT_PROMPT_F_##name = 1 << (bit),
+#define WEFT_ENUM_FRAME_F_(name, bit, text)            WEFT_FRAME_F_##name = 1 << (bit),
 #define WEFT_ENUM_ROLE_(name, value, text)             WEFT_ROLE_##name = (value),
 #define WEFT_ENUM_FRAME_(name, value, text)            WEFT_FRAME_##name = (value),
 #define WEFT_ENUM_FINISH_(name, value, text)           WEFT_FINISH_##name = (value),
@@ -160,6 +172,8 @@ enum weft_flag { WEFT_FLAGS(WEFT_ENUM_FLAG_) };
 enum weft_want { WEFT_WANTS(WEFT_ENUM_WANT_) };
 enum weft_constraint { WEFT_CONSTRAINTS(WEFT_ENUM_CONSTRAINT_) };
 enum weft_prompt_kind { WEFT_PROMPT_KINDS(WEFT_ENUM_PROMPT_) };
+enum weft_prompt_flag { WEFT_PROMPT_FLAGS(WEFT_ENUM_PROMPT_F_) };
+enum weft_frame_flag { WEFT_FRAME_FLAGS(WEFT_ENUM_FRAME_F_) };
 enum weft_role { WEFT_ROLES(WEFT_ENUM_ROLE_) };
 enum weft_frame_kind { WEFT_FRAME_KINDS(WEFT_ENUM_FRAME_) };
 enum weft_finish { WEFT_FINISHES(WEFT_ENUM_FINISH_) };

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <weft/api.h>
+#include <weft/logprob.h>
 #include <weft/status.h>
 
 #ifdef __cplusplus
@@ -73,7 +74,17 @@ typedef struct weft_job_view {
     uint32_t priority;    /* 0..15, 15 first */
     uint64_t deadline_ns; /* on CLOCK_MONOTONIC, until the first token (or the last); 0 = none */
     int deadline_is_end_to_end;
-    uint64_t received_ns; /* on CLOCK_MONOTONIC: the prompt was complete */
+    uint64_t received_ns;         /* on CLOCK_MONOTONIC: the prompt was complete */
+    const weft_job_part_t *stops; /* strings that end the answer where one begins: no byte of it may
+                                   * be emitted. Resumed tokens may have begun one (role 0) */
+    size_t stop_count;
+    float repetition_penalty; /* of tokens of prompt and answer; 1 = off */
+    float presence_penalty;   /* of tokens of the answer, resumed ones included; 0 = off */
+    float frequency_penalty;
+    uint32_t logprobs; /* weft_job_logprobs() before each token, so many entries; 0 = none */
+    int no_thinking;   /* of a chat: do not think first */
+    uint64_t conn_id;  /* the client's connection: random, one for each weft_client_t */
+    uint32_t session;  /* the same for requests that belong together; 0 = none */
 } weft_job_view_t;
 
 /* Account the runtime gives at the end. */
@@ -85,8 +96,11 @@ typedef struct weft_job_report {
     uint64_t queue_us;
     uint64_t prefill_us;
     uint64_t decode_us;
+    uint32_t cached_tokens; /* of the prompt, that needed no work */
+    const char *tail;       /* text that was held back because a stop string might have begun, if */
+    size_t tail_len;        /* none has; 256 bytes at most. Copied */
 
-    uint64_t reserved[4]; /* zero */
+    uint64_t reserved[1]; /* zero */
 } weft_job_report_t;
 
 /* Zero-fill it first; both functions are needed. Copied. */
@@ -139,6 +153,10 @@ WEFT_API void weft_worker_set_load(weft_worker_t *worker, const weft_load_t *loa
 /* Sends one token: its id and its bytes (may be part of a UTF-8 character, may be none).
  * Returns 0 or -ENOBUFS if the reply has outgrown 16 MiB (finish the job then). */
 WEFT_API int weft_job_emit(weft_job_t *job, uint32_t token, const char *text, size_t len);
+
+/* The log probabilities of the token that is emitted next: its own first, then the likeliest, best
+ * first; WEFT_LOGPROBS_MAX at most. Texts are cut at 255 bytes. Returns as weft_job_emit(). */
+WEFT_API int weft_job_logprobs(weft_job_t *job, const weft_logprob_t *list, size_t count);
 
 /* Ends the stream with its account. The job must not be used any more. */
 WEFT_API void weft_job_finish(weft_job_t *job, const weft_job_report_t *report);

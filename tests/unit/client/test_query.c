@@ -67,6 +67,37 @@ START_TEST(fields)
 }
 END_TEST
 
+START_TEST(sampling)
+{
+    const char *const stops[] = {"###", "User:"};
+    weft_query_t q = base_query();
+    struct weft_req_hdr h;
+    uint8_t *body = NULL;
+    uint32_t len = 0;
+    q.repetition_penalty = 1.5f;
+    q.presence_penalty = -1.0f;
+    q.frequency_penalty = 2.0f;
+    q.logprobs = 3;
+    q.no_thinking = true;
+    q.stop = stops;
+    q.stop_count = 2;
+    ck_assert_int_eq(query_encode(&q, &h, &body, &len), 0);
+    weft_job_view_t view;
+    weft_job_part_t *parts;
+    ck_assert_int_eq(prompt_parse(body, len, &view, &parts), 0);
+    ck_assert_float_eq(view.repetition_penalty, 1.5f);
+    ck_assert_float_eq(view.presence_penalty, -1.0f);
+    ck_assert_float_eq(view.frequency_penalty, 2.0f);
+    ck_assert_uint_eq(view.logprobs, 3);
+    ck_assert_int_eq(view.no_thinking, 1);
+    ck_assert_uint_eq(view.stop_count, 2);
+    ck_assert_uint_eq(view.stops[1].len, 5);
+    ck_assert_mem_eq(view.stops[1].text, "User:", 5);
+    free(parts);
+    free(body);
+}
+END_TEST
+
 START_TEST(refusals)
 {
     weft_message_t odd = {"wizard", "x", 1};
@@ -74,8 +105,17 @@ START_TEST(refusals)
     char name[65];
     memset(name, 'm', sizeof(name));
     name[64] = '\0';
-    weft_query_t bad[17];
-    for (size_t i = 0; i < 17; i++) {
+    char stop[WEFT_STOP_BYTES_MAX + 2];
+    memset(stop, 's', sizeof(stop));
+    stop[sizeof(stop) - 1] = '\0';
+    const char *stops[WEFT_STOPS_MAX + 1];
+    for (size_t i = 0; i <= WEFT_STOPS_MAX; i++) {
+        stops[i] = "x";
+    }
+    const char *const empty = "";
+    const char *const longer = stop;
+    weft_query_t bad[26];
+    for (size_t i = 0; i < 26; i++) {
         bad[i] = base_query();
     }
     bad[0].model = NULL;
@@ -100,8 +140,20 @@ START_TEST(refusals)
     bad[15].message_count = 1;
     bad[16].has_position = true;
     bad[16].latitude_deg = INFINITY;
+    bad[17].stop_count = 1;
+    bad[18].stop = stops;
+    bad[18].stop_count = WEFT_STOPS_MAX + 1;
+    bad[19].stop = &empty;
+    bad[19].stop_count = 1;
+    bad[20].stop = &longer;
+    bad[20].stop_count = 1;
+    bad[21].logprobs = WEFT_LOGPROBS_MAX + 1;
+    bad[22].repetition_penalty = -1.0f;
+    bad[23].presence_penalty = 101.0f;
+    bad[24].frequency_penalty = NAN;
+    bad[25].repetition_penalty = INFINITY;
     struct weft_req_hdr h;
-    for (size_t i = 0; i < 17; i++) {
+    for (size_t i = 0; i < 26; i++) {
         ck_assert_msg(encode(&bad[i], &h) == -EINVAL, "query %zu", i);
     }
     weft_query_t big = base_query();
@@ -115,6 +167,7 @@ int main(void)
     Suite *s = suite_create("client/query");
     TCase *t = tcase_create("query");
     tcase_add_test(t, fields);
+    tcase_add_test(t, sampling);
     tcase_add_test(t, refusals);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

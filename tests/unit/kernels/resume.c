@@ -18,8 +18,11 @@
 struct answer {
     uint32_t tokens[ANSWER_MAX];
     size_t count;
+    struct engine_logprob best[ANSWER_MAX]; /* last of each token's */
+    float logprobs[ANSWER_MAX];
     char text[TEXT_MAX];
     size_t text_len;
+    size_t text_at[ANSWER_MAX + 1]; /* its length before each token */
     bool done;
     struct engine_event end;
 };
@@ -67,12 +70,21 @@ static void bench_step(struct bench *b)
         struct answer *a = &b->answer;
         if (event->id != OWN)
             continue;
+        ck_assert(a->count < ANSWER_MAX &&
+                  a->text_len + event->held_count + event->byte_count <= TEXT_MAX);
+        a->text_at[a->count] = a->text_len;
+        memcpy(a->text + a->text_len, event->held, event->held_count);
+        a->text_len += event->held_count;
         if (event->kind == ENGINE_DONE) {
             a->done = true;
             a->end = *event;
             continue;
         }
-        ck_assert(a->count < ANSWER_MAX && a->text_len + event->byte_count <= TEXT_MAX);
+        if (event->logprob_count) {
+            ck_assert_uint_eq(event->logprobs[0].token, event->token);
+            a->logprobs[a->count] = event->logprobs[0].logprob;
+            a->best[a->count] = event->logprobs[event->logprob_count - 1];
+        }
         a->tokens[a->count++] = event->token;
         memcpy(a->text + a->text_len, event->bytes, event->byte_count);
         a->text_len += event->byte_count;
@@ -115,6 +127,9 @@ static void run(struct bench *b, const struct resume_case *c, const struct answe
         .resume_count = cut,
         .sampling = c->sampling,
         .max_tokens = c->max_tokens,
+        .stops = c->stops,
+        .stop_count = c->stop_count,
+        .logprobs = c->logprobs,
         .priority = ENGINE_PRIORITY_MAX,
     };
     ck_assert_int_eq(engine_submit(b->engine, &request, b->now), 0);
@@ -128,8 +143,9 @@ static void run(struct bench *b, const struct resume_case *c, const struct answe
 }
 
 static void compare(const struct answer *whole, const struct answer *rest, size_t cut,
-                    size_t cut_bytes, const char *how)
+                    const char *how)
 {
+    const size_t cut_bytes = whole->text_at[cut];
     ck_assert_msg(
         rest->count == whole->count - cut &&
             memcmp(rest->tokens, whole->tokens + cut, rest->count * sizeof(rest->tokens[0])) == 0,
@@ -137,13 +153,17 @@ static void compare(const struct answer *whole, const struct answer *rest, size_
     ck_assert_msg(rest->text_len == whole->text_len - cut_bytes &&
                       memcmp(rest->text, whole->text + cut_bytes, rest->text_len) == 0,
                   "cut %zu of %zu, %s: another text", cut, whole->count, how);
+    ck_assert_mem_eq(rest->logprobs, whole->logprobs + cut, rest->count * sizeof(float));
+    for (size_t i = 0; i < rest->count; i++)
+        ck_assert(rest->best[i].token == whole->best[cut + i].token &&
+                  rest->best[i].logprob == whole->best[cut + i].logprob);
     ck_assert_int_eq(rest->end.finish, whole->end.finish);
     ck_assert_uint_eq(rest->end.prompt_tokens, whole->end.prompt_tokens);
     ck_assert_uint_eq(rest->end.new_tokens, whole->end.new_tokens);
 }
 
 size_t resume_check(const struct model *model, const tokenizer_t *tokenizer, uint32_t context,
-                    const struct resume_case *c)
+                    const struct resume_case *c, struct resume_text *text)
 {
     static const char *const names[ENGINES] = {"alone", "small batches", "beside others"};
     struct bench *benches = calloc(ENGINES, sizeof(*benches));
@@ -155,16 +175,19 @@ size_t resume_check(const struct model *model, const tokenizer_t *tokenizer, uin
     *whole = benches[0].answer;
     ck_assert_uint_eq(whole->end.prompt_tokens, c->prompt_count);
     ck_assert_uint_eq(whole->end.new_tokens, whole->count);
-    size_t bytes = 0;
     /* The last cut is behind all tokens: only the end and its account are missing. */
     for (size_t cut = 0; cut <= whole->count; cut++) {
         const size_t i = cut % ENGINES;
         run(&benches[i], c, whole, cut, i * 3);
-        compare(whole, &benches[i].answer, cut, bytes, names[i]);
-        if (tokenizer && cut < whole->count)
-            bytes += tokenizer_token_bytes(tokenizer, whole->tokens[cut]).len;
+        compare(whole, &benches[i].answer, cut, names[i]);
     }
     const size_t count = whole->count;
+    if (text) {
+        ck_assert_uint_le(whole->text_len, sizeof(text->bytes));
+        memcpy(text->bytes, whole->text, whole->text_len);
+        text->len = whole->text_len;
+        text->finish = whole->end.finish;
+    }
     for (size_t i = 0; i < ENGINES; i++)
         bench_close(&benches[i]);
     free(benches);

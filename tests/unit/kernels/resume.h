@@ -15,10 +15,19 @@ struct resume_case {
     size_t prompt_count;
     struct sampler_params sampling;
     uint32_t max_tokens;
+    const struct gguf_str *stops;
+    size_t stop_count;
+    uint32_t logprobs;
+};
+
+struct resume_text {
+    char bytes[4096];
+    size_t len;
+    enum engine_finish finish;
 };
 
 /* Asserts it for every cut, in engines that differ in slots, threads and how prompts are divided,
- * with other streams before, beside and behind. `tokenizer` may be NULL. Returns the answer's
- * length. */
+ * with other streams before, beside and behind. `tokenizer` and `text` (what was given uncut) may
+ * be NULL. Returns the answer's length. */
 size_t resume_check(const struct model *model, const tokenizer_t *tokenizer, uint32_t context,
-                    const struct resume_case *c);
+                    const struct resume_case *c, struct resume_text *text);

@@ -3,6 +3,7 @@
  * that the tests move. */
 #include <check.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weft/status.h>
@@ -207,6 +208,72 @@ START_TEST(test_account)
     ck_assert_uint_eq(seen[1].end.prefill_us, 20); /* the probe's microsecond a row */
     ck_assert_uint_eq(seen[1].end.decode_us, 4);
     ck_assert_int_eq(engine_step(engine, now, events, 256), 0);
+}
+END_TEST
+
+/* A penalty large enough forbids what has been there: prompt and answer, or the answer alone. */
+START_TEST(test_penalties)
+{
+    start(2, 2, 40);
+    struct engine_request r = request_of(1, 5, 40);
+    r.sampling = (struct sampler_params){.presence = 1000.0f};
+    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+    run();
+    ck_assert_uint_gt(seen[1].count, 5);
+    for (size_t i = 0; i < seen[1].count; i++)
+        for (size_t j = 0; j < i; j++)
+            ck_assert_uint_ne(seen[1].tokens[i], seen[1].tokens[j]);
+    /* Greedy's first token, put into the prompt: presence does not mind, repetition does. */
+    uint32_t prompt[6];
+    struct engine_request plain = request_of(2, 5, 1);
+    memcpy(prompt, plain.tokens, 5 * sizeof(prompt[0]));
+    ck_assert_int_eq(engine_submit(engine, &plain, now), 0);
+    run();
+    const uint32_t likely = seen[2].tokens[0];
+    prompt[0] = likely;
+    for (uint64_t id = 3; id < 6; id++) {
+        plain.id = id;
+        plain.tokens = prompt;
+        plain.sampling.presence = id == 4 ? 1000.0f : 0.0f;
+        plain.sampling.repetition = id == 5 ? 1e6f : 0.0f;
+        ck_assert_int_eq(engine_submit(engine, &plain, now), 0);
+        run();
+    }
+    ck_assert_uint_eq(seen[4].tokens[0], seen[3].tokens[0]);
+    for (size_t i = 0; i < 5; i++)
+        ck_assert_uint_ne(seen[5].tokens[0], prompt[i]);
+}
+END_TEST
+
+/* Log probabilities are the model's own, whatever is done to the logits afterwards. */
+START_TEST(test_logprobs)
+{
+    start(2, 2, 40);
+    struct engine_request r = request_of(1, 5, 6);
+    r.logprobs = ENGINE_LOGPROBS_MAX;
+    r.sampling = (struct sampler_params){.temperature = 2.0f, .seed = 3, .presence = 5.0f};
+    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+    unsigned surprises = 0;
+    unsigned count = 0;
+    while (engine_busy(engine)) {
+        const int n = engine_step(engine, now, events, sizeof(events) / sizeof(events[0]));
+        for (int i = 0; i < n && events[i].kind == ENGINE_TOKEN; i++) {
+            const struct engine_event *e = &events[i];
+            double sum = 0.0;
+            ck_assert_uint_eq(e->logprob_count, ENGINE_LOGPROBS_MAX);
+            ck_assert_uint_eq(e->logprobs[0].token, e->token);
+            for (uint32_t j = 1; j < e->logprob_count; j++) {
+                ck_assert(j == 1 || e->logprobs[j].logprob <= e->logprobs[j - 1].logprob);
+                ck_assert(e->logprobs[j].token != e->token ||
+                          e->logprobs[j].logprob == e->logprobs[0].logprob);
+                sum += exp((double)e->logprobs[j].logprob);
+            }
+            ck_assert(sum > 0.05 && sum <= 1.0 + 1e-6);
+            surprises += e->logprobs[1].token != e->token;
+            count++;
+        }
+    }
+    ck_assert(count > 0 && surprises > 0);
 }
 END_TEST
 
@@ -473,6 +540,8 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_batched_is_alone);
     tcase_add_test(tcase, test_account);
+    tcase_add_test(tcase, test_penalties);
+    tcase_add_test(tcase, test_logprobs);
     tcase_add_test(tcase, test_refusals);
     tcase_add_test(tcase, test_queue_bound);
     tcase_add_test(tcase, test_cancel);

@@ -84,8 +84,10 @@ START_TEST(test_resumed)
     uint32_t tokens[CONTEXT];
     const size_t count = encode("Count from 1 to 12.", tokens);
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-        const struct resume_case c = {tokens, count, kinds[i], RESUMED};
-        printf("resumed at every cut of %zu tokens\n", resume_check(model, tokenizer, CONTEXT, &c));
+        const struct resume_case c = {
+            .prompt = tokens, .prompt_count = count, .sampling = kinds[i], .max_tokens = RESUMED};
+        printf("resumed at every cut of %zu tokens\n",
+               resume_check(model, tokenizer, CONTEXT, &c, NULL));
     }
 }
 END_TEST

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <weft/status.h>
 
 #include "kernels/cpu/cpu.h"
@@ -42,8 +43,9 @@ static size_t check_round(uint64_t seed, const struct sampler_params *sampling)
     const size_t count = 1 + tiny_random(&rng) % 40;
     for (size_t i = 0; i < count; i++)
         prompt[i] = (uint32_t)(tiny_random(&rng) % 256);
-    const struct resume_case c = {prompt, count, *sampling, 60};
-    return resume_check(model, tokenizer, CONTEXT, &c);
+    const struct resume_case c = {
+        .prompt = prompt, .prompt_count = count, .sampling = *sampling, .max_tokens = 60};
+    return resume_check(model, tokenizer, CONTEXT, &c, NULL);
 }
 
 START_TEST(test_every_cut)
@@ -62,6 +64,53 @@ START_TEST(test_every_cut)
     }
     ck_assert_uint_gt(cuts, 100);
     ck_assert_uint_gt(stopped, 0); /* ends by the model are among them */
+}
+END_TEST
+
+/* Penalties count resumed tokens, and a string may have begun in them. */
+START_TEST(test_every_cut_with_controls)
+{
+    static const uint32_t prompt[] = {70, 71, 72, 73};
+    struct resume_text plain;
+    struct resume_text text;
+    size_t held_back = 0;
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        struct resume_case c = {
+            .prompt = prompt,
+            .prompt_count = 4,
+            .sampling = {.temperature = 0.7f,
+                         .seed = round,
+                         .repetition = round % 2 ? 1.3f : 0.0f,
+                         .presence = round % 3 ? 0.5f : 0.0f,
+                         .frequency = 0.25f},
+            .max_tokens = 40,
+            .logprobs = 1 + (uint32_t)round % 4,
+        };
+        (void)resume_check(model, tokenizer, CONTEXT, &c, &plain);
+        if (plain.len < 8)
+            continue;
+        /* One that occurs, one that nearly does to the last byte, one that never does. */
+        char nearly[6];
+        memcpy(nearly, plain.bytes + plain.len - 5, 5);
+        nearly[5] = '!';
+        const size_t at = plain.len / 2;
+        const struct gguf_str stops[] = {{plain.bytes + at, 4}, {nearly, 6}, {"never there", 11}};
+        c.stops = stops;
+        c.stop_count = 3;
+        (void)resume_check(model, tokenizer, CONTEXT, &c, &text);
+        ck_assert_int_eq(text.finish, ENGINE_STOP);
+        ck_assert_uint_le(text.len, at);
+        ck_assert_mem_eq(text.bytes, plain.bytes, text.len);
+        ck_assert(memmem(text.bytes, text.len, stops[0].data, 4) == NULL);
+        c.stops = stops + 1;
+        c.stop_count = 2; /* what was held back comes with the end */
+        (void)resume_check(model, tokenizer, CONTEXT, &c, &text);
+        ck_assert_int_eq(text.finish, plain.finish);
+        ck_assert_uint_eq(text.len, plain.len);
+        ck_assert_mem_eq(text.bytes, plain.bytes, plain.len);
+        held_back++;
+    }
+    ck_assert_uint_ge(held_back, ROUNDS / 2);
 }
 END_TEST
 
@@ -87,7 +136,18 @@ START_TEST(test_refusals)
     ck_assert_int_eq(engine_submit(engine, &r, 1), -EINVAL);
     r.max_tokens = 48; /* counts the resumed ones: 3 + 48 exceeds the context, 3 + 47 fills it */
     ck_assert_int_eq(engine_submit(engine, &r, 1), WEFT_E_TOO_LONG);
+    static const struct gguf_str none = {"", 0};
     r.max_tokens = 47;
+    r.stops = &none;
+    r.stop_count = 1;
+    ck_assert_int_eq(engine_submit(engine, &r, 1), -EINVAL);
+    const struct gguf_str first = tokenizer_token_bytes(tokenizer, fine[0]);
+    r.stops = &first; /* ended before the last resumed token */
+    ck_assert_int_eq(engine_submit(engine, &r, 1), -EINVAL);
+    r.stop_count = 0;
+    r.logprobs = ENGINE_LOGPROBS_MAX + 1;
+    ck_assert_int_eq(engine_submit(engine, &r, 1), -EINVAL);
+    r.logprobs = 0;
     ck_assert_int_eq(engine_submit(engine, &r, 1), 0);
     engine_destroy(engine);
     exec_destroy(exec);
@@ -101,6 +161,7 @@ int main(void)
     tcase_set_timeout(tcase, 300);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_every_cut);
+    tcase_add_test(tcase, test_every_cut_with_controls);
     tcase_add_test(tcase, test_refusals);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -242,16 +242,18 @@ START_TEST(test_probabilities)
     double total = 0;
     for (size_t i = 0; i < COUNT; i++)
         sum += exp((double)logits[i]);
+    const struct sampler_scale scale = sampler_scale_of(logits, COUNT);
     for (uint32_t i = 0; i < COUNT; i++) {
-        const double got = sampler_log_probability(logits, COUNT, i);
+        const double got = sampler_log_probability(&scale, logits[i]);
         ck_assert_double_eq_tol(got, (double)logits[i] - log(sum), 1e-6);
         total += exp(got);
     }
     ck_assert_double_eq_tol(total, 1.0, 1e-6);
     float odd[4] = {1.0f, NAN, -INFINITY, 1.0f};
-    ck_assert_double_eq_tol(sampler_log_probability(odd, 4, 3), -log(2), 1e-9);
-    ck_assert(isinf(sampler_log_probability(odd, 4, 1)) &&
-              isinf(sampler_log_probability(odd, 4, 9)));
+    const struct sampler_scale two = sampler_scale_of(odd, 4);
+    ck_assert_double_eq_tol(sampler_log_probability(&two, odd[3]), -log(2), 1e-9);
+    ck_assert(isinf(sampler_log_probability(&two, odd[1])) &&
+              isinf(sampler_log_probability(&two, odd[2])));
     ck_assert_uint_eq(sampler_likeliest(odd, 4, best, 20), 2);
     ck_assert(best[0].id == 0 && best[1].id == 3);
     ck_assert_uint_eq(sampler_likeliest(logits, COUNT, best, 20), 20);

@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from ._library import DONE_FN, TEXT_FN, COpts, CResult, library
 from .errors import CancelledError, Error, error_of
-from .types import Prompt, Query, Result, plain, query_to_c, whole
+from .types import Logprob, Prompt, Query, Result, plain, query_to_c, whole
 
 
 HOLD_PIECES = 4096  # a stream of which so many are unread is held back
@@ -23,12 +23,13 @@ HOLD_PIECES = 4096  # a stream of which so many are unread is held back
 class Sink:
     """Where the callbacks put a request's text and its end. Does not know who reads it, so that a
     reader that is dropped can be noticed."""
-    __slots__ = ("key", "request", "pieces", "result", "wake", "held", "_decoder")
+    __slots__ = ("key", "request", "pieces", "logprobs", "result", "wake", "held", "_decoder")
 
     def __init__(self, key: int) -> None:
         self.key = key
         self.request: Optional[int] = None  # None: not submitted, or gone
         self.pieces: deque[str] = deque()
+        self.logprobs: list[list[Logprob]] = []
         self.result: Optional[Result] = None
         self.wake: Optional[Callable[[], None]] = None
         self.held = False
@@ -170,10 +171,16 @@ class Core:
 
 def _callbacks(sinks: dict[int, Sink]) -> tuple[Any, Any]:
     """The two C callbacks; they know the sinks only, or a client would keep itself alive."""
-    hold = library().weft_hold
+    hold, text_logprobs = library().weft_hold, library().weft_text_logprobs
 
     def on_text(request: int, text: int, length: int, key: int) -> None:
         sink = sinks[key]
+        count = ctypes.c_size_t()
+        rows = text_logprobs(request, ctypes.byref(count))
+        if count.value:
+            sink.logprobs.append([
+                Logprob(row.token, row.logprob, ctypes.string_at(row.text, row.len))
+                for row in rows[:count.value]])
         sink.put(ctypes.string_at(text, length))
         if len(sink.pieces) >= HOLD_PIECES and not sink.held:
             sink.held = True

@@ -54,7 +54,14 @@ class CQuery(ctypes.Structure):
         ("session", c_char_p),
         ("hedge", c_bool),
         ("once", c_bool),
-        ("reserved", c_uint64 * 8),
+        ("no_thinking", c_bool),
+        ("logprobs", c_uint32),
+        ("repetition_penalty", c_float),
+        ("presence_penalty", c_float),
+        ("frequency_penalty", c_float),
+        ("stop", POINTER(c_char_p)),
+        ("stop_count", c_size_t),
+        ("reserved", c_uint64 * 4),
     ]
 
 
@@ -80,13 +87,18 @@ class CResult(ctypes.Structure):
         ("failovers", c_uint32),
         ("hedged", c_bool),
         ("gap_us", c_uint64),
-        ("reserved", c_uint64 * 8),
+        ("cached_tokens", c_uint32),
+        ("reserved", c_uint64 * 7),
     ]
+
+
+class CLogprob(ctypes.Structure):
+    _fields_ = [("token", c_uint32), ("logprob", c_float), ("text", c_void_p), ("len", c_size_t)]
 
 
 # The C name of each, for the test.
 STRUCTS = {"weft_client_opts": COpts, "weft_message": CMessage, "weft_query": CQuery,
-           "weft_result": CResult}
+           "weft_result": CResult, "weft_logprob": CLogprob}
 
 TEXT_FN = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_size_t, c_void_p)
 DONE_FN = ctypes.CFUNCTYPE(None, c_void_p, POINTER(CResult), c_void_p)
@@ -101,6 +113,7 @@ PROTOTYPES = {
                     POINTER(c_void_p)),
     "weft_cancel": (None, c_void_p),
     "weft_hold": (None, c_void_p, c_bool),
+    "weft_text_logprobs": (POINTER(CLogprob), c_void_p, POINTER(c_size_t)),
     "weft_status_text": (c_char_p, c_int),
     "weft_status_name": (c_char_p, c_int),
     "weft_finish_name": (c_char_p, ctypes.c_uint),

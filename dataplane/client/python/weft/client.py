@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Optional
 
 from ._core import Core, Sink
 from .errors import Error
-from .types import Answer, Prompt, Query, QueryFields, Result
+from .types import Answer, Logprob, Prompt, Query, QueryFields, Result
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -27,6 +27,11 @@ class Stream(Iterator[str]):
     def result(self) -> Optional[Result]:
         """The account; None while the answer is still coming."""
         return self._sink.result
+
+    @property
+    def logprobs(self) -> list[list[Logprob]]:
+        """Of the tokens that have come, if the query asked for them."""
+        return self._sink.logprobs
 
     def __next__(self) -> str:
         sink = self._sink
@@ -87,7 +92,7 @@ class Client:
                 error.text = "".join(pieces)
                 raise
         assert stream.result is not None
-        return Answer("".join(pieces), stream.result)
+        return Answer("".join(pieces), stream.result, stream.logprobs)
 
     def stream(self, prompt: Prompt | Query, **fields: Unpack[QueryFields]) -> Stream:
         """Sends the request; the answer is read by iterating. Streams of one client come in

@@ -46,6 +46,12 @@ class QueryFields(TypedDict, total=False):
     session: str
     hedge: bool
     once: bool
+    stop: Iterable[str]
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logprobs: int
+    no_thinking: bool
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,12 @@ class Query:
     session: str = ""
     hedge: bool = False
     once: bool = False
+    stop: Iterable[str] = ()  # strings that end the answer; none of them is in it
+    repetition_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logprobs: int = 0  # for each token: its own and so many less one of the likeliest
+    no_thinking: bool = False
 
     def messages(self) -> list[Message]:
         if isinstance(self.prompt, str):
@@ -102,6 +114,7 @@ class Result:
     failovers: int
     hedged: bool
     gap_us: int
+    cached_tokens: int  # of the prompt, that the worker knew already
 
     @classmethod
     def from_c(cls, c: CResult) -> Self:
@@ -119,10 +132,20 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Logprob:
+    """A token, its bytes, and the natural logarithm of its probability."""
+    token: int
+    logprob: float
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A complete answer and its account."""
+    """A complete answer and its account. With `logprobs` in the query: a list for each token, its
+    own first, then the likeliest, best first."""
     text: str
     result: Result
+    logprobs: Sequence[Sequence[Logprob]] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -154,10 +177,13 @@ def plain(name: str, value: str) -> bytes:
 def query_to_c(q: Query) -> tuple[CQuery, list[object]]:
     """The C struct, and what must stay alive as long as it is used."""
     c = CQuery(model=plain("model", q.model), temperature=q.temperature, top_p=q.top_p,
-               min_p=q.min_p, end_to_end=q.end_to_end, hedge=q.hedge, once=q.once)
+               min_p=q.min_p, end_to_end=q.end_to_end, hedge=q.hedge, once=q.once,
+               no_thinking=q.no_thinking, repetition_penalty=q.repetition_penalty,
+               presence_penalty=q.presence_penalty, frequency_penalty=q.frequency_penalty)
     for name in ("max_tokens", "top_k", "radius_km", "vram_mib", "budget_ms", "priority"):
         setattr(c, name, whole(name, getattr(q, name), 32))
     c.seed = whole("seed", q.seed, 64)
+    c.logprobs = whole("logprobs", q.logprobs, 32)
     keep: list[object] = []
     if q.raw:
         if not isinstance(q.prompt, str):
@@ -177,5 +203,9 @@ def query_to_c(q: Query) -> tuple[CQuery, list[object]]:
         c.latitude_deg, c.longitude_deg = q.near
     tags = q.tags if isinstance(q.tags, str) else ",".join(q.tags)
     c.tags = plain("tags", tags) if tags else None
+    stops = [plain("stop", text) for text in ((q.stop,) if isinstance(q.stop, str) else q.stop)]
+    if stops:
+        c.stop, c.stop_count = (ctypes.c_char_p * len(stops))(*stops), len(stops)
+        keep.append(stops)
     c.session = plain("session", q.session) if q.session else None
     return c, keep

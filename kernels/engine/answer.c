@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Logits to tokens: log probabilities, penalties, sampling; tokens to events: bytes that can no
+ * longer be part of a stop string, ends. All of it follows from the request and its tokens alone,
+ * resumed ones included, so that an answer taken over goes on unchanged. */
+#include <errno.h>
+#include <string.h>
+
+#include "kernels/engine/engine_impl.h"
+
+static struct gguf_str token_bytes(const struct engine *e, uint32_t token)
+{
+    return e->tokenizer ? tokenizer_token_bytes(e->tokenizer, token) : (struct gguf_str){"", 0};
+}
+
+int answer_begin(const struct engine *e, struct request *r, const struct engine_request *request)
+{
+    struct ending *end = r->ending;
+    size_t used = 0;
+    end->stops.count = 0;
+    end->state = (struct stop_state){0};
+    if (request->stop_count && !e->tokenizer)
+        return -EINVAL;
+    for (size_t i = 0; i < request->stop_count; i++) {
+        const struct gguf_str stop = request->stops[i];
+        if (stop_add(&end->stops, (struct gguf_str){end->bytes + used, stop.len}))
+            return -EINVAL;
+        memcpy(end->bytes + used, stop.data, stop.len);
+        used += stop.len;
+    }
+    for (size_t i = 0; end->stops.count && i < request->resume_count; i++) {
+        if (end->state.ended)
+            return -EINVAL; /* nothing can have been given behind it */
+        const struct gguf_str bytes = token_bytes(e, request->resume[i]);
+        (void)stop_feed(&end->stops, &end->state, bytes.data, bytes.len);
+    }
+    return 0;
+}
+
+/* ---- logits to tokens ---- */
+
+/* Of the model's own distribution; the picked token's comes first. */
+static void find_logprobs(const struct engine *e, const struct request *r, const float *logits,
+                          struct pick *pick)
+{
+    struct sampler_candidate best[ENGINE_LOGPROBS_MAX];
+    const struct sampler_scale scale = sampler_scale_of(logits, e->info.vocab);
+    const size_t found = sampler_likeliest(logits, e->info.vocab, best, r->logprobs - 1);
+    pick->logprobs[0] = (struct engine_logprob){
+        pick->token, (float)sampler_log_probability(&scale, logits[pick->token])};
+    for (size_t i = 0; i < found; i++)
+        pick->logprobs[i + 1] = (struct engine_logprob){
+            best[i].id, (float)sampler_log_probability(&scale, best[i].weight)};
+    pick->logprob_count = (uint32_t)found + 1;
+}
+
+static void penalise(const struct engine *e, const struct request *r, float *logits)
+{
+    const struct sampler_params *p = &r->sampling;
+    const struct sampler_params repeated = {.repetition = p->repetition};
+    const struct sampler_params written = {.presence = p->presence, .frequency = p->frequency};
+    if (sampler_has_penalties(&repeated))
+        sampler_penalise(&repeated, r->tokens, (size_t)r->prompt_count + r->new_count, logits,
+                         e->info.vocab, e->seen);
+    if (sampler_has_penalties(&written))
+        sampler_penalise(&written, r->tokens + r->prompt_count, r->new_count, logits, e->info.vocab,
+                         e->seen);
+}
+
+static void sample(const struct engine *e, const struct request *r, float *logits,
+                   struct pick *pick)
+{
+    const size_t vocab = e->info.vocab;
+    const float *raw = logits;
+    if (sampler_has_penalties(&r->sampling)) {
+        if (r->logprobs) {
+            memcpy(e->raw, logits, vocab * sizeof(*logits));
+            raw = e->raw;
+        }
+        penalise(e, r, logits);
+    }
+    pick->token = sampler_pick(&r->sampling, (uint64_t)r->prompt_count + r->new_count, logits,
+                               vocab, e->scratch);
+    pick->logprob_count = 0;
+    if (r->logprobs && pick->token != UINT32_MAX)
+        find_logprobs(e, r, raw, pick);
+}
+
+void answer_sample(struct engine *e, const struct batch *b)
+{
+    for (size_t i = 0; i < b->owners; i++)
+        sample(e, e->row_owner[i], e->logits + i * e->info.vocab, &e->picked[i]);
+}
+
+/* ---- tokens to events ---- */
+
+/* The token's bytes into the event, as far as they are certain now: what was held first. */
+static void let_out(struct request *r, struct gguf_str bytes, struct engine_event *event)
+{
+    struct ending *end = r->ending;
+    event->bytes = bytes.data;
+    event->byte_count = bytes.len;
+    if (end->stops.count == 0)
+        return;
+    const size_t held = end->state.held_len;
+    memcpy(event->held, end->state.held, held);
+    const size_t certain = stop_feed(&end->stops, &end->state, bytes.data, bytes.len);
+    event->held_count = certain < held ? certain : held;
+    event->byte_count = certain - event->held_count;
+}
+
+void answer_end(struct request *r, struct engine_event *event)
+{
+    struct stop_state *state = &r->ending->state;
+    event->held_count = state->held_len;
+    memcpy(event->held, state->held, state->held_len);
+}
+
+size_t answer_take(struct engine *e, struct request *r, const struct pick *pick, uint64_t now_ns,
+                   struct engine_event *events)
+{
+    if (r->first_token_ns == 0)
+        r->first_token_ns = now_ns;
+    if (pick->token == UINT32_MAX) {
+        request_finish(e, r, ENGINE_ERROR, now_ns, events);
+        return 1;
+    }
+    if (e->tokenizer && tokenizer_is_stop(e->tokenizer, pick->token)) {
+        request_finish(e, r, ENGINE_STOP, now_ns, events);
+        return 1;
+    }
+    r->state = DECODE;
+    r->tokens[r->prompt_count + r->new_count++] = pick->token;
+    events[0] = (struct engine_event){
+        .kind = ENGINE_TOKEN,
+        .id = r->id,
+        .token = pick->token,
+        .logprob_count = pick->logprob_count,
+    };
+    memcpy(events[0].logprobs, pick->logprobs, pick->logprob_count * sizeof(pick->logprobs[0]));
+    let_out(r, token_bytes(e, pick->token), &events[0]);
+    if (!r->ending->state.ended && r->new_count < r->max_tokens)
+        return 1;
+    request_finish(e, r, r->ending->state.ended ? ENGINE_STOP : ENGINE_LENGTH, now_ns, &events[1]);
+    return 2;
+}
