@@ -2,15 +2,18 @@
 /*
  * control.h - weftd's control thread: event loop, members and admin socket tied together. weftd.c
  * starts it and joins it to the packet path by the hooks; neither plane includes the other.
+ * control.c: life and timing; control_mesh.c: the two ways to the members, beacons and gossip;
+ * control_status.c: the status answer.
  *
  * Threads: control_create() and control_destroy() by one thread while control_run() is not running;
  * hooks are called by the thread in control_run(); control_watch(), control_unwatch() and
  * control_touch() by that thread (from hooks and callbacks) or before it runs; control_stop() by
- * any thread and by signal handlers.
+ * any thread and by signal handlers, control_drain() likewise.
  */
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "controlplane/maps/members.h"
@@ -19,6 +22,8 @@
 
 #define CONTROL_PUBLISH_NS (20 * NS_PER_MS) /* between two on_members, and two early beacons */
 #define CONTROL_TICK_NS    (100 * NS_PER_MS)
+#define CONTROL_LEAVE_NS   (1 * NS_PER_S)  /* so long all have to hear the good-bye */
+#define CONTROL_DRAIN_NS   (10 * NS_PER_S) /* so long requests under way have to end */
 
 /* Any hook may be NULL. */
 struct control_hooks {
@@ -32,20 +37,36 @@ struct control_hooks {
     void (*add_status)(json_t *status, void *user);
     /* Every CONTROL_TICK_NS. */
     void (*on_tick)(uint64_t now_ns, void *user);
+    /* Are requests under way at this node's worker? Asked while draining. */
+    bool (*busy)(void *user);
+    /* What control_drain() began has ended: the node may stop. */
+    void (*on_drained)(void *user);
     void *user;
 };
 
 struct control;
+struct keys; /* controlplane/keys/keys.h */
 
-/* Opens the control port and the admin socket. `config` must outlive it, hooks are copied. Heap.
- * Returns 0 or -errno, logged with what to do. */
-int control_create(struct control **control, const struct config *config,
+/* For a configuration with gossip, before anything is made of it: reads the keys (makes the
+ * identity at the first start) and gives this node an id if it has none. `open_mesh`: do without a
+ * mesh key if there is none, and warn. Without gossip it does nothing. Returns 0 or -errno, logged
+ * with what to do. */
+int control_prepare(struct config *config, struct keys *keys, bool open_mesh);
+
+/* Opens the control port and the admin socket. `config` must outlive it, hooks and keys are copied;
+ * `keys` are for gossip only. Heap. Returns 0 or -errno, logged with what to do. */
+int control_create(struct control **control, const struct config *config, const struct keys *keys,
                    const struct control_hooks *hooks);
 
 /* Runs in the calling thread until control_stop(). Returns 0 or -errno of the event loop. */
 int control_run(struct control *control);
 
 void control_stop(struct control *control);
+
+/* Says good-bye to the mesh, so that nobody chooses this node any more, waits for the requests
+ * under way, then calls on_drained(). In a static mesh nobody can be told: on_drained() comes at
+ * once. */
+void control_drain(struct control *control);
 
 /* Removes the admin socket. NULL is fine. */
 void control_destroy(struct control *control);

@@ -33,6 +33,7 @@ struct attach {
     struct pending pending[PENDING_MAX];
     struct port *port;  /* the worker attached, or the one being let go of */
     uint64_t told_word; /* load word last told to the members */
+    uint16_t room_most; /* that the worker ever had */
     struct client_port *clients[PORT_CLIENTS_MAX]; /* by slot, as well */
     uint32_t generations[PORT_CLIENTS_MAX];
 };
@@ -73,8 +74,9 @@ static void refuse(struct attach *a, struct pending *p, int status)
 static struct port_self self_of(const struct attach *a)
 {
     const struct config_member *self = &a->config->members[a->config->self];
+    const struct members *members = control_members(a->control);
     return (struct port_self){
-        .node_id = (uint16_t)self->id,
+        .node_id = members_at(members, members_self(members))->id, /* gossip may have changed it */
         .tier = (uint8_t)self->tier,
         .node_name = self->name,
     };
@@ -144,6 +146,7 @@ static void attach_worker(struct attach *a, struct pending *p)
         return;
     }
     a->port = port;
+    a->room_most = 0;
     LOG_INFO("worker attached model=%s backend=%s pid=%u prefill_tps=%u decode_tps=%u",
              port->facts.model, port->facts.backend, port->facts.pid,
              port->facts.prefill_per_second, port->facts.decode_per_second);
@@ -296,6 +299,7 @@ void attach_facts(struct attach *a, struct members_facts *facts)
     const struct port_hello *hello = &a->port->facts;
     struct port_load load = port_load_now(a->port);
     memcpy(&a->told_word, &load, sizeof(load));
+    a->room_most = load.room > a->room_most ? load.room : a->room_most;
     facts->room = load.room;
     facts->queue_us = load.queue_us;
     facts->free_vram_mib = load.free_vram_64mib * WEFT_VRAM_UNIT_MIB;
@@ -307,6 +311,11 @@ void attach_facts(struct attach *a, struct members_facts *facts)
     facts->model_count = 1;
     facts->models[0].id = weft_model_id(hello->model);
     memcpy(facts->models[0].name, hello->model, sizeof(facts->models[0].name));
+}
+
+bool attach_busy(const struct attach *a)
+{
+    return port_serves(a->port) && port_load_now(a->port).room < a->room_most;
 }
 
 /* ---- status ---- */

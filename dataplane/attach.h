@@ -10,6 +10,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "controlplane/control.h"
@@ -34,6 +35,9 @@ void attach_tick(struct attach *attach, uint64_t now_ns);
 
 /* What the local worker can do, if there is one. */
 void attach_facts(struct attach *attach, struct members_facts *facts);
+
+/* Has the worker less room than it had when it had most? Then requests are under way at it. */
+bool attach_busy(const struct attach *attach);
 
 /* Adds `worker` and `clients` to the status answer. */
 void attach_status(const struct attach *attach, json_t *status);

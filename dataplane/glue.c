@@ -28,19 +28,22 @@ struct glue {
 
 /* ---- tables ---- */
 
-static struct route_node node_of(const struct glue *g, const struct member *m, uint32_t index,
-                                 uint64_t now_ns)
+static struct route_node node_of(const struct glue *g, const struct members *members,
+                                 uint32_t index, uint64_t now_ns)
 {
+    const struct member *m = members_at(members, index);
+    /* Gets nothing new, but what is under way there goes on: it stops when that has ended. */
+    bool leaving = member_state_of(members, m) == MEMBER_LEFT;
     struct route_node node = {
         .id = m->id,
         .tier = (uint8_t)m->tier,
-        .alive = m->alive,
+        .alive = m->alive || leaving,
         .x = weft_cell_x(m->longitude_deg),
         .y = weft_cell_y(m->latitude_deg),
         .addr = m->address,
         .tags = m->tags,
         .at = geo_point_at(m->latitude_deg, m->longitude_deg),
-        .load_ns = index == g->config->self ? now_ns : m->heard_ns,
+        .load_ns = m->id == members_at(members, members_self(members))->id ? now_ns : m->heard_ns,
         .queue_us = m->facts.queue_us,
         .room = m->facts.room,
         .free_vram_64mib = (uint16_t)(m->facts.free_vram_mib / WEFT_VRAM_UNIT_MIB > UINT16_MAX
@@ -51,7 +54,7 @@ static struct route_node node_of(const struct glue *g, const struct member *m, u
         .decode_per_second = m->facts.decode_tps,
     };
     node.reachable = paths_hop(g->paths, index, node.mac);
-    for (uint32_t i = 0; i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE; i++) {
+    for (uint32_t i = 0; i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE && !leaving; i++) {
         node.models[node.model_count++] = m->facts.models[i].id;
     }
     return node;
@@ -63,12 +66,13 @@ static void publish_members(const struct members *members, uint64_t now_ns, void
     uint32_t count = members_count(members);
     struct route_node *nodes = calloc(count, sizeof(*nodes));
     struct route_table *table = NULL;
-    if (nodes == NULL) {
+    if (nodes == NULL || paths_follow(g->paths, members) != 0) {
         LOG_ERROR("no memory for a routing table nodes=%u; keeping the old one", count);
+        free(nodes);
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
-        nodes[i] = node_of(g, members_at(members, i), i, now_ns);
+        nodes[i] = node_of(g, members, i, now_ns);
     }
     int rc =
         route_table_create(&table, nodes, count, members_at(members, members_self(members))->id,
@@ -102,6 +106,12 @@ static void local_facts(struct members_facts *facts, void *user)
     attach_facts(g->attach, facts);
 }
 
+static bool busy(void *user)
+{
+    const struct glue *g = user;
+    return attach_busy(g->attach);
+}
+
 /* ---- status ---- */
 
 static json_t *nic_status(const struct nic *nic)
@@ -111,6 +121,7 @@ static json_t *nic_status(const struct nic *nic)
         json_pack("{s:s, s:s, s:s, s:i, s:s, s:I, s:I}", "driver", facts.driver, "wait", facts.wait,
                   "steering", facts.steering, "mtu", (int)facts.mtu, "sums", facts.sums, "summed",
                   (json_int_t)facts.summed, "chained", (json_int_t)facts.chained);
+    json_object_set_new(status, "checks", json_string(facts.checks));
     json_object_set_new(status, "carrier", json_boolean(facts.carrier));
     if (facts.whole) {
         json_object_set_new(status, "to_kernel", json_integer((json_int_t)facts.to_kernel));
@@ -177,6 +188,7 @@ struct control_hooks glue_hooks(struct glue *g)
         .local_facts = local_facts,
         .add_status = add_status,
         .on_tick = on_tick,
+        .busy = busy,
         .user = g,
     };
 }

@@ -24,10 +24,12 @@ struct paths {
     struct control *control;
     struct kernel_watch *watch;
     struct neighbours *neighbours;
-    struct neighbour *hops; /* in the order of config->members */
-    uint32_t index;         /* of the interface that `neighbours` are of */
-    bool have_v4, have_v6;  /* own addresses that are there */
-    bool news;              /* hops may have changed */
+    struct neighbour *hops; /* in the order of the members */
+    bool *wanted;           /* likewise: the member is alive, and not this node */
+    uint32_t hop_count;
+    uint32_t index;        /* of the interface that `neighbours` are of */
+    bool have_v4, have_v6; /* own addresses that are there */
+    bool news;             /* hops may have changed */
     uint64_t refreshed_ns;
 };
 
@@ -157,8 +159,8 @@ static void on_readable(int fd, void *user)
 static void refresh_hops(struct paths *p, uint64_t now_ns)
 {
     bool all_known = true;
-    for (uint32_t i = 0; i < p->config->member_count; i++) {
-        all_known &= p->hops[i].known || i == p->config->self;
+    for (uint32_t i = 0; i < p->hop_count; i++) {
+        all_known &= p->hops[i].known || !p->wanted[i];
     }
     uint64_t wait_ns = all_known && !p->news ? REFRESH_NS : p->news ? REFRESH_LEAST_NS : 0;
     if (p->neighbours == NULL || now_ns - p->refreshed_ns < wait_ns) {
@@ -166,7 +168,7 @@ static void refresh_hops(struct paths *p, uint64_t now_ns)
     }
     p->refreshed_ns = now_ns;
     p->news = false;
-    int changed = neighbours_refresh(p->neighbours, p->hops, p->config->member_count);
+    int changed = neighbours_refresh(p->neighbours, p->hops, p->hop_count);
     if (changed < 0) {
         LOG_WARN("cannot read link addresses: %s", strerror(-changed));
     } else if (changed > 0) {
@@ -178,6 +180,44 @@ void paths_tick(struct paths *p, uint64_t now_ns)
 {
     nic_look(p->cores[0]->nic);
     refresh_hops(p, now_ns);
+}
+
+/* What is known of an address so far; by far most often it is where it was. */
+static struct neighbour hop_of(const struct paths *p, const struct in6_addr *address,
+                               uint32_t index)
+{
+    if (index < p->hop_count && addr_equal(&p->hops[index].address, address)) {
+        return p->hops[index];
+    }
+    for (uint32_t i = 0; i < p->hop_count; i++) {
+        if (addr_equal(&p->hops[i].address, address)) {
+            return p->hops[i];
+        }
+    }
+    return (struct neighbour){.address = *address};
+}
+
+int paths_follow(struct paths *p, const struct members *members)
+{
+    uint32_t count = members_count(members);
+    struct neighbour *hops = calloc(count, sizeof(*hops));
+    bool *wanted = calloc(count, sizeof(*wanted));
+    if (hops == NULL || wanted == NULL) {
+        free(hops);
+        free(wanted);
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct member *member = members_at(members, i);
+        hops[i] = hop_of(p, &member->address, i);
+        wanted[i] = member->alive && i != members_self(members);
+    }
+    free(p->hops);
+    free(p->wanted);
+    p->hops = hops;
+    p->wanted = wanted;
+    p->hop_count = count;
+    return 0;
 }
 
 bool paths_hop(const struct paths *p, uint32_t index, uint8_t mac[6])
@@ -223,11 +263,7 @@ int paths_create(struct paths **out, const struct config *config, struct core *c
     p->user = user;
     p->have_v4 = p->have_v6 = true; /* as the lcores take it to be at first */
     const struct in6_addr own[] = {self_of(p)->address, self_of(p)->client_address};
-    p->hops = calloc(config->member_count, sizeof(*p->hops));
-    int rc = p->hops == NULL ? -ENOMEM : open_neighbours(p);
-    for (uint32_t i = 0; rc == 0 && i < config->member_count; i++) {
-        p->hops[i].address = config->members[i].address;
-    }
+    int rc = open_neighbours(p);
     if (rc == 0 && (rc = kernel_watch_create(&p->watch, config->nic.interface, own, 2, on_neighbour,
                                              p)) != 0) {
         LOG_ERROR("cannot hear from the kernel what changes on %s: %s", config->nic.interface,
@@ -250,6 +286,7 @@ void paths_destroy(struct paths *p)
     kernel_watch_destroy(p->watch);
     neighbours_destroy(p->neighbours);
     free(p->hops);
+    free(p->wanted);
     free(p);
 }
 

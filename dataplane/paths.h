@@ -28,8 +28,12 @@ int paths_start(struct paths *paths, struct control *control);
 /* At each of the control thread's ticks. */
 void paths_tick(struct paths *paths, uint64_t now_ns);
 
-/* The way to the member at `index` of the configuration. False: none now. `mac` is then filled in
- * as last known. */
+/* The members are others now, or some have come or gone to life. What is known of the way to those
+ * who stay is kept. Returns 0 or -ENOMEM, and then all is as it was. */
+int paths_follow(struct paths *paths, const struct members *members);
+
+/* The way to the member at `index` of the members last followed. False: none now. `mac` is then
+ * filled in as last known. */
 bool paths_hop(const struct paths *paths, uint32_t index, uint8_t mac[6]);
 
 /* Adds `interface` and `answers` to the status of the port. */

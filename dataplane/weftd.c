@@ -16,6 +16,7 @@
 #include <weft/status.h>
 
 #include "controlplane/control.h"
+#include "controlplane/keys/keys.h"
 #include "dataplane/core.h"
 #include "dataplane/glue.h"
 #include "dataplane/nic/guard.h"
@@ -26,7 +27,9 @@
 
 struct weftd {
     const char *config_path;
+    bool insecure;
     struct config *config;
+    struct keys keys; /* until the control plane has them */
     int guard_fds[2]; /* of the address, of the client_address; -1 = none */
     struct nic *nic;
     struct publish *tables;
@@ -58,6 +61,16 @@ static int config_up(struct weftd *d)
         log_init(LOG_LEVEL_INFO, d->config->node);
     }
     return rc;
+}
+
+static int keys_up(struct weftd *d)
+{
+    return control_prepare(d->config, &d->keys, d->insecure);
+}
+
+static void keys_down(struct weftd *d)
+{
+    keys_wipe(&d->keys);
 }
 
 static void config_down(struct weftd *d)
@@ -224,10 +237,22 @@ static void glue_down(struct weftd *d)
     glue_destroy(d->glue);
 }
 
+/* Nobody sends requests here any more, and none is under way. */
+static void on_drained(void *user)
+{
+    (void)user;
+    struct weftd *d = atomic_load(&running);
+    if (d != NULL) {
+        stop_all(d);
+    }
+}
+
 static int control_up(struct weftd *d)
 {
     struct control_hooks hooks = glue_hooks(d->glue);
-    int rc = control_create(&d->control, d->config, &hooks);
+    hooks.on_drained = on_drained;
+    int rc = control_create(&d->control, d->config, &d->keys, &hooks);
+    keys_wipe(&d->keys);
     if (rc == 0 && (rc = glue_start(d->glue, d->control)) != 0) {
         control_destroy(d->control);
     }
@@ -275,6 +300,7 @@ static const struct unit {
     void (*down)(struct weftd *d);
 } units[] = {
     {"config", config_up, config_down},
+    {"keys", keys_up, keys_down},
     {"guard", guard_up, guard_down},    /* the kernel must not answer for the data port */
     {"nic", nic_up, nic_down},          /* EAL, port, buffers */
     {"tables", tables_up, tables_down}, /* the pointer between the planes */
@@ -286,12 +312,17 @@ static const struct unit {
 };
 #define UNITS (sizeof(units) / sizeof(units[0]))
 
+/* The first time in good order, the second time at once. */
 static void on_signal(int signal)
 {
+    static volatile sig_atomic_t asked;
     (void)signal;
     struct weftd *d = atomic_load(&running);
-    if (d != NULL) {
+    if (d != NULL && asked) {
         stop_all(d);
+    } else if (d != NULL) {
+        asked = 1;
+        control_drain(d->control);
     }
 }
 
@@ -333,7 +364,9 @@ static int weftd_run(struct weftd *d)
         up++;
     }
     if (up == UNITS) {
-        LOG_INFO("ready data_port=%u members=%u", d->config->data_port, d->config->member_count);
+        LOG_INFO("ready data_port=%u %s=%u", d->config->data_port,
+                 d->config->gossip ? "seeds" : "members",
+                 d->config->gossip ? d->config->seed_count : d->config->member_count);
         run_lcores(d);
         LOG_INFO("stopping");
     } else {
@@ -350,13 +383,16 @@ static void usage(FILE *out)
     fputs(
         "weftd - the node daemon of Weft: routes AI inference requests\n"
         "\n"
-        "usage: weftd --config FILE\n"
+        "usage: weftd --config FILE [--insecure]\n"
         "\n"
         "  -c, --config FILE  the node's YAML configuration (check it with: weft conf-check FILE)\n"
+        "      --insecure     gossip without a mesh key if there is none: anybody may join\n"
         "  -h, --help         this text\n"
         "  -V, --version      version\n"
         "\n"
-        "Runs in the foreground, logs to stderr, stops cleanly on SIGTERM or Ctrl-C.\n"
+        "Runs in the foreground, logs to stderr. On SIGTERM or Ctrl-C it leaves the mesh, lets "
+        "the\n"
+        "requests under way end (10 s at most) and stops; a second time it stops at once.\n"
         "Needs CAP_NET_RAW and CAP_NET_ADMIN (or root) for its network port, for the driver\n"
         "af_xdp CAP_BPF, too.\n"
         "\n"
@@ -371,6 +407,7 @@ int main(int argc, char **argv)
         {"config", required_argument, NULL, 'c'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
+        {"insecure", no_argument, NULL, 'i'},
         {NULL, 0, NULL, 0},
     };
     struct weftd daemon = {.config_path = NULL, .guard_fds = {-1, -1}};
@@ -379,6 +416,9 @@ int main(int argc, char **argv)
         switch (option) {
         case 'c':
             daemon.config_path = optarg;
+            break;
+        case 'i':
+            daemon.insecure = true;
             break;
         case 'h':
             usage(stdout);

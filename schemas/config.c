@@ -59,21 +59,57 @@ static unsigned value_line(const struct check *check, uint32_t map, const char *
     return check->index->entries[at != CONFIG_ENTRY_NONE ? at : map].line;
 }
 
-static void tags_take(struct check *check, uint32_t map, const struct config_yaml_member *yaml,
+static void tags_take(struct check *check, uint32_t map, const struct config_yaml_list *tags,
                       uint32_t *mask)
 {
     char shown[CONFIG_QUOTE_BYTES];
     uint32_t list = config_index_find(check->index, map, "tags");
     uint32_t at = list;
-    for (uint32_t i = 0; i < yaml->tags_count; i++) {
-        uint32_t bit = weft_tag_mask(yaml->tags[i]);
+    for (uint32_t i = 0; i < tags->count; i++) {
+        uint32_t bit = weft_tag_mask(tags->entries[i]);
         at = config_index_next(check->index, list, at);
         if (bit == 0) {
             config_report_add(check->report, check->index->entries[at].line,
                               "tag %s is not known; `weft conf-check --keys` lists the tags",
-                              config_quote(yaml->tags[i], shown));
+                              config_quote(tags->entries[i], shown));
         }
         *mask |= bit;
+    }
+}
+
+/* Without a port: the control port of a node whose data port is the same as here. */
+static void seeds_take(struct check *check, uint32_t map, const struct config_yaml_list *seeds,
+                       struct config *config)
+{
+    char shown[CONFIG_QUOTE_BYTES];
+    uint32_t list = config_index_find(check->index, map, "seeds");
+    uint32_t at = list;
+    for (uint32_t i = 0; i < seeds->count; i++) {
+        struct config_seed seed;
+        at = config_index_next(check->index, list, at);
+        if (!config_seed_read(seeds->entries[i], &seed)) {
+            config_report_add(check->report, check->index->entries[at].line,
+                              "seed %s; must be a node's IP address, such as 10.0.0.1, "
+                              "\"10.0.0.1:7401\" or \"[2001:db8::1]:7401\"",
+                              config_quote(seeds->entries[i], shown));
+            continue;
+        }
+        seed.port = seed.port != 0 ? seed.port : config_control_port(config);
+        config->seeds[config->seed_count++] = seed;
+    }
+}
+
+static void list_take(struct check *check, const struct config_key *key, uint32_t map,
+                      const void *yaml, void *owner)
+{
+    struct config_yaml_list list;
+    memcpy(&list.entries, yaml, sizeof(list.entries));
+    memcpy(&list.count, (const char *)yaml + offsetof(struct config_yaml_list, count),
+           sizeof(list.count));
+    if (key->type == TYPE_TAGS) {
+        tags_take(check, map, &list, (uint32_t *)(void *)((char *)owner + key->offset));
+    } else {
+        seeds_take(check, map, &list, owner);
     }
 }
 
@@ -101,8 +137,8 @@ static void map_take(struct check *check, enum config_place place, uint32_t map,
         if (key->place != place) {
             continue;
         }
-        if (key->type == TYPE_TAGS) {
-            tags_take(check, map, yaml, field);
+        if (config_type_is_list(key->type)) {
+            list_take(check, key, map, text, owner);
         } else if (*(char *const *)text != NULL) {
             value_take(check, key, map, *(char *const *)text, field);
         } else if (key->default_value == NULL) {
@@ -112,9 +148,9 @@ static void map_take(struct check *check, enum config_place place, uint32_t map,
         }
     }
     for (size_t i = 0; i < missing_count; i++) {
+        const char *of = config_place_names[place];
         config_report_add(check->report, check->index->entries[map].line, "%s%s%s is missing: %s",
-                          config_place_names[place], place == PLACE_TOP ? "" : ".",
-                          missing[i]->name, missing[i]->text);
+                          of, of[0] == '\0' ? "" : ".", missing[i]->name, missing[i]->text);
     }
 }
 
@@ -127,6 +163,51 @@ static uint32_t section_find(struct check *check, const char *name)
                           "%s is missing; see `weft conf-check --keys`", name);
     }
     return at;
+}
+
+/* What only a node that gossips says at the top, and this file must not. */
+static void gossip_keys_refuse(struct check *check)
+{
+    for (const struct config_key *key = config_keys; key < config_keys + CONFIG_KEY_COUNT; key++) {
+        uint32_t at = config_index_find(check->index, 0, key->name);
+        if ((key->place == PLACE_GOSSIP || key->place == PLACE_SELF) && at != CONFIG_ENTRY_NONE) {
+            config_report_add(check->report, check->index->entries[at].key_line,
+                              "%s is for a node with seeds; this file lists all members, take one "
+                              "of the two out",
+                              key->name);
+        }
+    }
+}
+
+/* This node alone: the others tell of themselves. */
+static int gossip_take(struct check *check, const struct config_yaml *yaml, struct config *config)
+{
+    config->gossip = true;
+    config->members = calloc(1, sizeof(*config->members));
+    if (config->members == NULL) {
+        return -ENOMEM;
+    }
+    struct config_member *self = &config->members[0];
+    self->id = WEFT_NODE_NONE;
+    self->line = check->index->entries[0].line;
+    memcpy(self->name, config->node, sizeof(self->name));
+    config->member_count = 1;
+    unsigned errors = check->report->errors;
+    map_take(check, PLACE_GOSSIP, 0, yaml, config);
+    map_take(check, PLACE_SELF, 0, yaml, self);
+    bool four = addr_is_v4(&self->address);
+    for (uint32_t i = 0; i < config->seed_count && check->report->errors == errors; i++) {
+        if (addr_is_v4(&config->seeds[i].address) != four) {
+            config_report_add(check->report, value_line(check, 0, "seeds"),
+                              "a seed is of another family than address; a mesh uses one");
+        }
+    }
+    if (check->report->errors == errors && !IN6_IS_ADDR_UNSPECIFIED(&self->client_address) &&
+        addr_is_v4(&self->client_address) == four) {
+        config_report_add(check->report, value_line(check, 0, "client_address"),
+                          "client_address is of the same family as address; must be the other one");
+    }
+    return 0;
 }
 
 /* Members with errors of their own are left out of the array. */
@@ -284,9 +365,17 @@ static int config_take(struct check *check, const struct config_yaml *yaml, stru
                               "sockets.admin and sockets.port are the same; must differ");
         }
     }
-    uint32_t members = section_find(check, "members");
-    int rc =
-        members != CONFIG_ENTRY_NONE ? members_take(check, members, yaml, config) : WEFT_E_CONFIG;
+    uint32_t members = config_index_find(check->index, 0, "members");
+    if (members == CONFIG_ENTRY_NONE) {
+        if (config_index_find(check->index, 0, "seeds") != CONFIG_ENTRY_NONE) {
+            return gossip_take(check, yaml, config);
+        }
+        config_report_add(check->report, check->index->entries[0].line,
+                          "members or seeds is missing; see `weft conf-check --keys`");
+        return WEFT_E_CONFIG;
+    }
+    gossip_keys_refuse(check);
+    int rc = members_take(check, members, yaml, config);
     return rc == 0 && config->member_count > 0 ? members_check(check, config) : rc;
 }
 

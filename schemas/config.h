@@ -18,6 +18,7 @@
 
 #include <net/if.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/un.h>
@@ -27,6 +28,7 @@
 #define CONFIG_PATH_MAX    sizeof(((struct sockaddr_un *)0)->sun_path) /* zero included */
 #define CONFIG_DEVICE_MAX  256u                                        /* zero included */
 #define CONFIG_MEMBERS_MAX 4096u
+#define CONFIG_SEEDS_MAX   16u
 #define CONFIG_BYTES_MAX   (4u << 20)
 #define CONFIG_ERRORS_MAX  100u /* reported; further ones are only counted */
 
@@ -37,7 +39,7 @@ enum config_hugepages { CONFIG_HUGEPAGES_AUTO, CONFIG_HUGEPAGES_ON, CONFIG_HUGEP
 
 struct config_member {
     char name[WEFT_NAME_MAX];
-    uint32_t id;                    /* below WEFT_NODE_NONE */
+    uint32_t id;                    /* WEFT_NODE_NONE: gossip, and none given */
     struct in6_addr address;        /* schemas/base/addr.h */
     struct in6_addr client_address; /* of the other family; all zero = not given */
     double latitude_deg;
@@ -46,6 +48,11 @@ struct config_member {
     uint32_t tags;        /* mask, bits of tags.def */
     char jurisdiction[3]; /* "" = not given */
     uint32_t line;        /* of the entry in the file */
+};
+
+struct config_seed {
+    struct in6_addr address;
+    uint16_t port; /* of the control port */
 };
 
 struct config {
@@ -65,12 +72,17 @@ struct config {
         char admin[CONFIG_PATH_MAX];
         char port[CONFIG_PATH_MAX];
     } sockets;
-    struct config_member *members;
+    bool gossip; /* false: a static mesh, and the next four mean nothing */
+    char identity[CONFIG_PATH_MAX];
+    char mesh_key[CONFIG_PATH_MAX];
+    struct config_seed seeds[CONFIG_SEEDS_MAX];
+    uint32_t seed_count;
+    struct config_member *members; /* of a static mesh; with gossip this node alone */
     uint32_t member_count;
     uint32_t self; /* index of this node in members */
 };
 
-/* Where control traffic (beacons) goes. */
+/* Where control traffic (beacons, gossip) goes. */
 static inline uint16_t config_control_port(const struct config *config)
 {
     return (uint16_t)(config->data_port + 1);

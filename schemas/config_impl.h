@@ -36,7 +36,16 @@ const char *config_quote(const char *text, char out[static CONFIG_QUOTE_BYTES]);
 
 /* ---- the key table (config_keys.c) ---- */
 
-enum config_place { PLACE_TOP, PLACE_NIC, PLACE_SOCKETS, PLACE_MEMBER, PLACE_NONE };
+/* PLACE_GOSSIP and PLACE_SELF are groups of keys within the map PLACE_TOP. */
+enum config_place {
+    PLACE_TOP,
+    PLACE_GOSSIP,
+    PLACE_SELF,
+    PLACE_NIC,
+    PLACE_SOCKETS,
+    PLACE_MEMBER,
+    PLACE_NONE
+};
 enum config_type {
     TYPE_NAME,
     TYPE_WORD,
@@ -46,7 +55,8 @@ enum config_type {
     TYPE_DEVICE,
     TYPE_ADDRESS,
     TYPE_TAGS,
-    TYPE_COUNTRY
+    TYPE_COUNTRY,
+    TYPE_SEEDS
 };
 
 struct config_key {
@@ -65,16 +75,24 @@ struct config_key {
 #define CONFIG_KEY_ONE(...) +1
 #define CONFIG_KEY_COUNT    ((size_t)(0 WEFT_CONFIG_KEYS(CONFIG_KEY_ONE)))
 extern const struct config_key config_keys[CONFIG_KEY_COUNT];
-extern const char *const config_place_names[]; /* "" for PLACE_TOP */
+extern const char *const config_place_names[]; /* "" for those of PLACE_TOP */
 
-const struct config_key *config_key_find(enum config_place place, const char *name);
-/* "a, b, c": the keys of a place, for error texts. */
-void config_keys_list(enum config_place place, char *out, size_t size);
+static inline bool config_type_is_list(enum config_type type)
+{
+    return type == TYPE_TAGS || type == TYPE_SEEDS;
+}
+
+/* The key of a map; for PLACE_TOP with those of PLACE_GOSSIP and PLACE_SELF. */
+const struct config_key *config_key_find(enum config_place map, const char *name);
+/* "a, b, c": the keys of a map, for error texts. */
+void config_keys_list(enum config_place map, char *out, size_t size);
 /* What a key takes, in words. */
 void config_key_expects(const struct config_key *key, char *out, size_t size);
 /* Stores the text in the key's field. False, and the field may be anything, if it does not fit.
- * Not for TYPE_TAGS, which is no single text. */
+ * Not for lists, which are no single text. */
 bool config_key_read(const struct config_key *key, const char *text, void *field);
+/* One entry of TYPE_SEEDS; port 0: none is given. */
+bool config_seed_read(const char *text, struct config_seed *seed);
 
 /* ---- lines (config_index.c) ---- */
 
@@ -123,7 +141,14 @@ uint32_t config_index_find(const struct config_index *index, uint32_t parent, co
 #define CONFIG_YAML_TAGS(key)                                                                      \
     char **key;                                                                                    \
     uint32_t key##_count;
+#define CONFIG_YAML_SEEDS(key)                   CONFIG_YAML_TAGS(key)
 #define CONFIG_YAML_FIELD(place, key, type, ...) CONFIG_YAML_##type(key)
+
+/* What CONFIG_YAML_TAGS declares, found by a key's yaml_offset. */
+struct config_yaml_list {
+    char **entries;
+    uint32_t count;
+};
 
 struct config_yaml_nic {
     WEFT_CONFIG_NIC_KEYS(CONFIG_YAML_FIELD)
@@ -139,6 +164,8 @@ struct config_yaml_member {
 
 struct config_yaml {
     WEFT_CONFIG_TOP_KEYS(CONFIG_YAML_FIELD)
+    WEFT_CONFIG_GOSSIP_KEYS(CONFIG_YAML_FIELD)
+    WEFT_CONFIG_SELF_KEYS(CONFIG_YAML_FIELD)
     struct config_yaml_nic *nic;
     struct config_yaml_sockets *sockets;
     struct config_yaml_member *members;

@@ -16,10 +16,14 @@
 /* ---- the key table ---- */
 
 #define OWNER_TOP     struct config
+#define OWNER_GOSSIP  struct config
+#define OWNER_SELF    struct config_member
 #define OWNER_NIC     struct config
 #define OWNER_SOCKETS struct config
 #define OWNER_MEMBER  struct config_member
 #define YAML_TOP      struct config_yaml
+#define YAML_GOSSIP   struct config_yaml
+#define YAML_SELF     struct config_yaml
 #define YAML_NIC      struct config_yaml_nic
 #define YAML_SOCKETS  struct config_yaml_sockets
 #define YAML_MEMBER   struct config_yaml_member
@@ -36,24 +40,39 @@
      offsetof(YAML_##place_, key_)},
 const struct config_key config_keys[CONFIG_KEY_COUNT] = {WEFT_CONFIG_KEYS(KEY_ROW)};
 
-const char *const config_place_names[] = {"", "nic", "sockets", "members"};
+/* config_yaml_list is laid over these. */
+#define LIST_CHECK_(owner, key)                                                                    \
+    WEFT_ASSERT(offsetof(owner, key##_count) ==                                                    \
+                    offsetof(owner, key) + offsetof(struct config_yaml_list, count),               \
+                "a list is its entries and their number");
+LIST_CHECK_(struct config_yaml, seeds)
+LIST_CHECK_(struct config_yaml, tags)
+LIST_CHECK_(struct config_yaml_member, tags)
 
-const struct config_key *config_key_find(enum config_place place, const char *name)
+const char *const config_place_names[] = {"", "", "", "nic", "sockets", "members"};
+
+/* The map that a key stands in. */
+static enum config_place map_of(const struct config_key *key)
+{
+    return key->place == PLACE_GOSSIP || key->place == PLACE_SELF ? PLACE_TOP : key->place;
+}
+
+const struct config_key *config_key_find(enum config_place map, const char *name)
 {
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
-        if (config_keys[i].place == place && strcmp(config_keys[i].name, name) == 0) {
+        if (map_of(&config_keys[i]) == map && strcmp(config_keys[i].name, name) == 0) {
             return &config_keys[i];
         }
     }
     return NULL;
 }
 
-void config_keys_list(enum config_place place, char *out, size_t size)
+void config_keys_list(enum config_place map, char *out, size_t size)
 {
     size_t used = 0;
     out[0] = '\0';
     for (size_t i = 0; i < CONFIG_KEY_COUNT && used < size; i++) {
-        if (config_keys[i].place == place) {
+        if (map_of(&config_keys[i]) == map) {
             used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? ", " : "",
                                      config_keys[i].name);
         }
@@ -93,6 +112,9 @@ void config_key_expects(const struct config_key *key, char *out, size_t size)
         break;
     case TYPE_COUNTRY:
         snprintf(out, size, "two capital letters, such as DE");
+        break;
+    case TYPE_SEEDS:
+        snprintf(out, size, "a list of addresses, such as [10.0.0.1, \"10.0.0.2:7401\"]");
         break;
     }
 }
@@ -229,9 +251,41 @@ bool config_key_read(const struct config_key *key, const char *value, void *fiel
     case TYPE_COUNTRY:
         return country_read(value, field);
     case TYPE_TAGS:
+    case TYPE_SEEDS:
         break;
     }
     return false;
+}
+
+/* "10.0.0.1", "10.0.0.1:7401", "2001:db8::1" or "[2001:db8::1]:7401". */
+bool config_seed_read(const char *text, struct config_seed *seed)
+{
+    char host[ADDR_TEXT_MAX];
+    const char *port = NULL;
+    size_t len = strlen(text);
+    if (text[0] == '[') {
+        text++;
+        len = strcspn(text, "]");
+        if (text[len] != ']') {
+            return false;
+        }
+        port = text[len + 1] != '\0' ? text + len + 1 : NULL;
+    } else if (strchr(text, ':') == strrchr(text, ':')) { /* no IPv6 address */
+        len = strcspn(text, ":");
+        port = text[len] == ':' ? text + len : NULL;
+    }
+    if (len >= sizeof(host)) {
+        return false;
+    }
+    memcpy(host, text, len);
+    host[len] = '\0';
+    uint32_t number = 0;
+    const struct config_key range = {.min = 1, .max = UINT16_MAX};
+    if (port != NULL && (port[0] != ':' || !int_read(&range, port + 1, &number))) {
+        return false;
+    }
+    seed->port = (uint16_t)number;
+    return address_read(host, &seed->address);
 }
 
 /* ---- listings ---- */

@@ -37,6 +37,9 @@ static const cyaml_schema_value_t tag_schema = {
 #define FIELD_TAGS(owner, key)                                                                     \
     CYAML_FIELD_SEQUENCE(#key, OPTIONAL_PTR, owner, key, &tag_schema, 0, CONFIG_TAGS_MAX),
 
+#define FIELD_SEEDS(owner, key)                                                                    \
+    CYAML_FIELD_SEQUENCE(#key, OPTIONAL_PTR, owner, key, &tag_schema, 0, CONFIG_SEEDS_MAX),
+
 #define NIC_FIELD(place, key, type, ...)     FIELD_##type(struct config_yaml_nic, key)
 #define SOCKETS_FIELD(place, key, type, ...) FIELD_##type(struct config_yaml_sockets, key)
 #define MEMBER_FIELD(place, key, type, ...)  FIELD_##type(struct config_yaml_member, key)
@@ -60,6 +63,8 @@ static const cyaml_schema_value_t member_schema = {
 };
 static const cyaml_schema_field_t top_fields[] = {
     WEFT_CONFIG_TOP_KEYS(TOP_FIELD)
+    WEFT_CONFIG_GOSSIP_KEYS(TOP_FIELD)
+    WEFT_CONFIG_SELF_KEYS(TOP_FIELD)
     CYAML_FIELD_MAPPING_PTR("nic", OPTIONAL_PTR, struct config_yaml, nic, nic_fields),
     CYAML_FIELD_MAPPING_PTR("sockets", OPTIONAL_PTR, struct config_yaml, sockets, sockets_fields),
     CYAML_FIELD_SEQUENCE("members", OPTIONAL_PTR, struct config_yaml, members, &member_schema, 0,
@@ -165,7 +170,7 @@ static bool key_is_known(enum config_place place, const char *key)
 /* libcyaml stops at the first unknown key; names every one in the file. */
 static void unknown_keys_report(struct config_report *report, const struct config_index *index)
 {
-    char known[256];
+    char known[512];
     char shown[CONFIG_QUOTE_BYTES];
     for (uint32_t i = 1; i < index->count && report->errors < CONFIG_ERRORS_MAX; i++) {
         const struct config_entry *entry = &index->entries[i];
@@ -190,12 +195,16 @@ static void kind_report(struct config_report *report, const struct config_index 
     char expects[CONFIG_EXPECTS_BYTES] = "a map of keys; see `weft conf-check --keys`";
     const struct config_entry *entry = &index->entries[at];
     const char *kind = kinds[entry->kind];
-    if (entry->key == NULL) { /* in a list: of tags, or of members */
-        if (entry->parent != CONFIG_ENTRY_NONE &&
-            key_is(&index->entries[entry->parent], "members")) {
+    if (entry->key == NULL) { /* in a list: of tags, of seeds, or of members */
+        const struct config_entry *list =
+            entry->parent != CONFIG_ENTRY_NONE ? &index->entries[entry->parent] : NULL;
+        if (list != NULL && key_is(list, "members")) {
             config_report_add(report, entry->line,
                               "a member must be a map: {name: ..., id: ..., ...}; this is %s",
                               kind);
+        } else if (list != NULL && key_is(list, "seeds")) {
+            config_report_add(report, entry->line,
+                              "a seed is %s; must be an address, such as 10.0.0.1", kind);
         } else {
             config_report_add(report, entry->line, "a tag is %s; must be a word, such as eu", kind);
         }
@@ -216,9 +225,15 @@ static void excess_report(struct config_report *report, const struct config_inde
     uint32_t list = index->entries[last].parent;
     uint32_t at = config_index_next(index, list, last);
     bool members = key_is(&index->entries[list], "members");
+    bool seeds = key_is(&index->entries[list], "seeds");
     config_report_add(report, index->entries[at != CONFIG_ENTRY_NONE ? at : last].line,
-                      "one %s too many; at most %u", members ? "member" : "tag",
-                      members ? CONFIG_MEMBERS_MAX : CONFIG_TAGS_MAX);
+                      "one %s too many; at most %u",
+                      members ? "member"
+                      : seeds ? "seed"
+                              : "tag",
+                      members ? CONFIG_MEMBERS_MAX
+                      : seeds ? CONFIG_SEEDS_MAX
+                              : CONFIG_TAGS_MAX);
 }
 
 /* False if the entry is alone with its key. */

@@ -32,6 +32,9 @@ int cmd_top(int argc, char **argv);
 int cmd_pcap(int argc, char **argv);
 int cmd_query(int argc, char **argv);
 int cmd_conf_check(int argc, char **argv);
+int cmd_mesh_key(int argc, char **argv);
+int cmd_peers(int argc, char **argv);
+int cmd_routes(int argc, char **argv);
 
 extern const char cmd_run_usage[];
 extern const char cmd_status_usage[];
@@ -39,6 +42,9 @@ extern const char cmd_top_usage[];
 extern const char cmd_pcap_usage[];
 extern const char cmd_query_usage[];
 extern const char cmd_conf_check_usage[];
+extern const char cmd_mesh_key_usage[];
+extern const char cmd_peers_usage[];
+extern const char cmd_routes_usage[];
 
 /* Says what is wrong with a command line and where help is. Returns CLI_USAGE. */
 int cli_usage_error(const char *command, const char *format, ...)

@@ -51,6 +51,7 @@ const char cmd_run_usage[] =
     "  --top-p P, --min-p P, --top-k K, --seed N\n"
     "  --repetition-penalty P, --presence-penalty P, --frequency-penalty P\n"
     "  --stop TEXT          end before TEXT; up to 16 times\n"
+    "  --embed mean|last    with --json: a vector for the prompt in place of a text\n"
     "  --no-thinking        a model that thinks first is told not to\n"
     "  --logprobs N         with --json: for each token its log probability and the N - 1 best, 21 "
     "at most\n"
@@ -71,7 +72,8 @@ struct run {
     char *text;    /* for --json, owned */
     size_t text_len;
     size_t text_room;
-    json_t *logprobs; /* owned; NULL = not asked for */
+    json_t *logprobs;  /* owned; NULL = not asked for */
+    json_t *embedding; /* the same */
     bool out_failed;
     char last; /* byte put out */
 };
@@ -105,6 +107,7 @@ enum option_id {
     OPT_STOP,
     OPT_NO_THINKING,
     OPT_LOGPROBS,
+    OPT_EMBED,
 };
 
 static const struct option options[] = {
@@ -134,6 +137,7 @@ static const struct option options[] = {
     {"stop", required_argument, NULL, OPT_STOP},
     {"no-thinking", no_argument, NULL, OPT_NO_THINKING},
     {"logprobs", required_argument, NULL, OPT_LOGPROBS},
+    {"embed", required_argument, NULL, OPT_EMBED},
     {NULL, 0, NULL, 0},
 };
 
@@ -255,6 +259,11 @@ static bool sampling_option_take(struct run *run, int option, const char *value)
     case OPT_NO_THINKING:
         query->no_thinking = true;
         return true;
+    case OPT_EMBED:
+        query->embed = strcmp(value, "mean") == 0   ? WEFT_EMBED_MEAN
+                       : strcmp(value, "last") == 0 ? WEFT_EMBED_LAST
+                                                    : WEFT_EMBED_NONE;
+        return query->embed != WEFT_EMBED_NONE;
     case OPT_LOGPROBS:
         return u32_take(value, 1, WEFT_LOGPROBS_MAX, &query->logprobs);
     default:
@@ -316,8 +325,8 @@ static int options_read(struct run *run, int argc, char **argv)
     if (run->raw && run->system != NULL) {
         return cli_usage_error("run", "--system and --raw exclude each other");
     }
-    if (run->query.logprobs != 0 && !run->json) {
-        return cli_usage_error("run", "--logprobs needs --json");
+    if ((run->query.logprobs != 0 || run->query.embed != WEFT_EMBED_NONE) && !run->json) {
+        return cli_usage_error("run", "--logprobs and --embed need --json");
     }
     if (run->query.end_to_end && run->query.budget_ms == 0) {
         return cli_usage_error("run", "--e2e needs --budget-ms");
@@ -486,6 +495,9 @@ static void account_print(struct run *run, const weft_result_t *result)
         if (run->logprobs != NULL) {
             json_object_set(json, "logprobs", run->logprobs);
         }
+        if (run->embedding != NULL) {
+            json_object_set(json, "embedding", run->embedding);
+        }
         if (json == NULL || json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) < 0 ||
             putchar('\n') == EOF || fflush(stdout) == EOF) {
             run->out_failed = true;
@@ -515,6 +527,22 @@ static int exit_code(const struct run *run, int status)
     return status == 0 ? CLI_OK : CLI_ERROR;
 }
 
+static int embed(struct run *run, weft_client_t *client, weft_result_t *result)
+{
+    size_t count;
+    float *values = calloc(WEFT_EMBEDDING_MAX, sizeof(*values));
+    if (values == NULL) {
+        return -ENOMEM;
+    }
+    int status = weft_embed(client, &run->query, values, WEFT_EMBEDDING_MAX, &count, result);
+    run->embedding = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(run->embedding, json_real((double)values[i]));
+    }
+    free(values);
+    return status;
+}
+
 static int ask(struct run *run)
 {
     weft_client_t *client = NULL;
@@ -526,7 +554,9 @@ static int ask(struct run *run)
         return rc == -EINVAL ? CLI_USAGE : CLI_ERROR;
     }
     interrupts_catch(client);
-    int status = weft_ask(client, &run->query, text_came, run, &result);
+    int status = run->query.embed != WEFT_EMBED_NONE
+                     ? embed(run, client, &result)
+                     : weft_ask(client, &run->query, text_came, run, &result);
     atomic_store(&interrupted_client, NULL);
     result.status = status; /* a query that was never sent has no result of its own */
     account_print(run, &result);
@@ -549,5 +579,6 @@ int cmd_run(int argc, char **argv)
     free(run.read);
     free(run.text);
     json_decref(run.logprobs);
+    json_decref(run.embedding);
     return rc;
 }

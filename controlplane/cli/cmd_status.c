@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_status.c - `weft status`: asks a node's admin socket and shows the answer as a table. */
-#include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "controlplane/cli/ask.h"
 #include "controlplane/cli/cli.h"
+#include "controlplane/cli/node.h"
 #include "schemas/base/addr.h"
-
-#define WAIT_MS 3000
 
 const char cmd_status_usage[] = "--socket ADMIN.sock [--json]\n"
                                 "\n"
@@ -20,32 +17,25 @@ const char cmd_status_usage[] = "--socket ADMIN.sock [--json]\n"
 
 /* ---- showing ---- */
 
-static const char *text_of(const json_t *object, const char *key, const char *none)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL && text[0] != '\0' ? text : none;
-}
-
 static void member_print(const json_t *member, bool self)
 {
     char rtt[32] = "-";
     char address[2 * ADDR_TEXT_MAX];
-    const char *second = text_of(member, "client_address", "");
-    snprintf(address, sizeof(address), "%s%s%s", text_of(member, "address", "?"),
+    const char *second = node_text(member, "client_address", "");
+    snprintf(address, sizeof(address), "%s%s%s", node_text(member, "address", "?"),
              second[0] != '\0' ? "," : "", second);
     json_t *rtt_us = json_object_get(member, "rtt_us");
     if (json_is_number(rtt_us)) {
         snprintf(rtt, sizeof(rtt), "%.2f", json_number_value(rtt_us) / 1e3);
     }
-    printf("  %-20s %5lld  %4lld  %-5s %8s %5lld %9.1f  %-8s %-16s ", text_of(member, "name", "?"),
+    printf("  %-20s %5lld  %4lld  %-7s %8s %5lld %9.1f  %-8s %-16s ",
+           node_text(member, "name", "?"),
            (long long)json_integer_value(json_object_get(member, "id")),
            (long long)json_integer_value(json_object_get(member, "tier")),
-           self                                             ? "self"
-           : json_is_true(json_object_get(member, "alive")) ? "up"
-                                                            : "down",
-           rtt, (long long)json_integer_value(json_object_get(member, "room")),
+           self ? "self" : node_text(member, "state", "?"), rtt,
+           (long long)json_integer_value(json_object_get(member, "room")),
            json_number_value(json_object_get(member, "queue_us")) / 1e3,
-           text_of(member, "backend", "-"), address);
+           node_text(member, "backend", "-"), address);
     const json_t *models = json_object_get(member, "models");
     for (size_t i = 0; i < json_array_size(models); i++) {
         printf("%s%s", i > 0 ? "," : "", json_string_value(json_array_get(models, i)));
@@ -82,7 +72,7 @@ static void clients_print(const json_t *clients)
     for (size_t i = 0; i < count; i++) {
         json_t *client = json_array_get(clients, i);
         printf("  %-32s pid %.0f, uid %.0f, %.0f datagrams from it, %.0f to it, %.0f lost\n",
-               text_of(client, "program", "?"), json_number_value(json_object_get(client, "pid")),
+               node_text(client, "program", "?"), json_number_value(json_object_get(client, "pid")),
                json_number_value(json_object_get(client, "uid")),
                json_number_value(json_object_get(client, "taken")),
                json_number_value(json_object_get(client, "given")),
@@ -95,20 +85,20 @@ static void status_print(json_t *status)
     static const char *const shown[] = {
         "node",   "id",      "version", "uptime_s", "members_version", "members",
         "worker", "clients", "stages",  "lcores",   "counters"};
-    const char *node = text_of(status, "node", "?");
+    const char *node = node_text(status, "node", "?");
     json_t *members = json_object_get(status, "members");
     size_t up = 0;
     for (size_t i = 0; i < json_array_size(members); i++) {
         up += json_is_true(json_object_get(json_array_get(members, i), "alive")) ? 1 : 0;
     }
-    printf("node %s, version %s, up %.0f s\n", node, text_of(status, "version", "?"),
+    printf("node %s, version %s, up %.0f s\n", node, node_text(status, "version", "?"),
            json_number_value(json_object_get(status, "uptime_s")));
     printf("members: %zu of %zu up\n", up, json_array_size(members));
-    printf("  %-20s %5s  %4s  %-5s %8s %5s %9s  %-8s %-16s %s\n", "name", "id", "tier", "state",
+    printf("  %-20s %5s  %4s  %-7s %8s %5s %9s  %-8s %-16s %s\n", "name", "id", "tier", "state",
            "rtt ms", "room", "queue ms", "backend", "address", "models");
     for (size_t i = 0; i < json_array_size(members); i++) {
         json_t *member = json_array_get(members, i);
-        member_print(member, strcmp(text_of(member, "name", ""), node) == 0);
+        member_print(member, strcmp(node_text(member, "name", ""), node) == 0);
     }
     printf("worker:%s\n", json_object_size(json_object_get(status, "worker")) > 0 ? "" : " none");
     scalars_print(json_object_get(status, "worker"), "", true);
@@ -126,34 +116,15 @@ static void status_print(json_t *status)
 
 int cmd_status(int argc, char **argv)
 {
-    static const struct option options[] = {{"socket", required_argument, NULL, 's'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
-    const char *path = NULL;
-    bool json = false;
-    opterr = 0; /* own words */
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 's') {
-            path = optarg;
-        } else if (c == 'j') {
-            json = true;
-        } else {
-            return cli_usage_error("status", "%s is no option, or lacks its value",
-                                   argv[optind - 1]);
-        }
+    struct node_request request;
+    json_t *status = NULL;
+    int rc = node_request_read(&request, "status", argc, argv);
+    rc = rc == 0 ? node_status(&status, &request, "status") : rc;
+    if (rc != 0) {
+        return rc;
     }
-    if (path == NULL || optind != argc) {
-        return cli_usage_error("status", "needs --socket PATH and nothing else");
-    }
-    json_t *status;
-    int rc = ask(path, "status", WAIT_MS, &status);
-    if (rc < 0) {
-        fprintf(stderr, "weft status: %s: %s\n", path, ask_error_text(rc));
-        return CLI_ERROR;
-    }
-    if (json) {
-        json_dumpf(status, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-        printf("\n");
+    if (request.json) {
+        node_json_print(status);
     } else {
         status_print(status);
     }

@@ -6,23 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controlplane/maps/members_impl.h"
 #include "schemas/base/addr.h"
 
-#define INDEX_NONE        UINT16_MAX
 #define SRTT_NOTABLE_NS   (50 * NS_PER_US)
 #define SRTT_NOTABLE_PART 8u
-
-struct members {
-    uint64_t version;
-    uint64_t incarnation;
-    uint32_t count;
-    uint32_t self;
-    uint16_t port; /* control port of every member */
-    struct members_counters counters;
-    uint16_t by_id[WEFT_NODE_NONE + 1]; /* id -> index */
-    struct member all[];
-};
-WEFT_ASSERT(CONFIG_MEMBERS_MAX < INDEX_NONE, "an index fits by_id");
 
 int members_create(struct members **out, const struct config *config, uint64_t incarnation,
                    uint64_t now_ns)
@@ -133,28 +121,33 @@ static void facts_copy_scalars(struct members_facts *to, const struct members_fa
     to->context_tokens = from->context_tokens;
 }
 
-void members_set_local(struct members *members, const struct members_facts *facts)
+void members_put_facts(struct members *members, struct member *member,
+                       const struct members_facts *facts)
 {
-    struct members_facts own;
-    struct members_facts *kept = &members->all[members->self].facts;
+    struct members_facts clean;
     uint32_t count =
         facts->model_count < MEMBERS_MODELS_MAX ? facts->model_count : MEMBERS_MODELS_MAX;
-    facts_copy_scalars(&own, facts);
-    memcpy(own.backend, facts->backend, strnlen(facts->backend, sizeof(own.backend) - 1));
-    if (!text_valid(own.backend, sizeof(own.backend), true)) {
-        memset(own.backend, 0, sizeof(own.backend));
+    facts_copy_scalars(&clean, facts);
+    memcpy(clean.backend, facts->backend, strnlen(facts->backend, sizeof(clean.backend) - 1));
+    if (!text_valid(clean.backend, sizeof(clean.backend), true)) {
+        memset(clean.backend, 0, sizeof(clean.backend));
     }
     for (uint32_t i = 0; i < count; i++) {
         char name[WEFT_MODEL_NAME_MAX] = "";
         memcpy(name, facts->models[i].name, strnlen(facts->models[i].name, sizeof(name) - 1));
         if (text_valid(name, sizeof(name), false)) {
-            model_add(members, &own, name);
+            model_add(members, &clean, name);
         }
     }
-    if (memcmp(kept, &own, sizeof(own)) != 0) {
-        memcpy(kept, &own, sizeof(own)); /* not assigned: padding is compared too */
+    if (memcmp(&member->facts, &clean, sizeof(clean)) != 0) {
+        memcpy(&member->facts, &clean, sizeof(clean)); /* not assigned: padding is compared too */
         members->version++;
     }
+}
+
+void members_set_local(struct members *members, const struct members_facts *facts)
+{
+    members_put_facts(members, &members->all[members->self], facts);
 }
 
 /* ---- receiving ---- */
@@ -209,6 +202,17 @@ static bool beacon_is_news(const struct member *member, const struct beacon *bea
     return beacon->incarnation > member->incarnation || !member->alive;
 }
 
+void members_tell_srtt(struct members *members, struct member *member)
+{
+    uint64_t told_ns = member->srtt_told_ns;
+    uint64_t moved_ns =
+        member->srtt_ns > told_ns ? member->srtt_ns - told_ns : told_ns - member->srtt_ns;
+    if (told_ns == 0 || (moved_ns > SRTT_NOTABLE_NS && moved_ns > told_ns / SRTT_NOTABLE_PART)) {
+        member->srtt_told_ns = member->srtt_ns;
+        members->version++;
+    }
+}
+
 static void rtt_sample(struct members *members, struct member *member, const struct beacon *beacon,
                        uint64_t now_ns)
 {
@@ -232,13 +236,7 @@ static void rtt_sample(struct members *members, struct member *member, const str
         member->srtt_ns = (7 * member->srtt_ns + rtt_ns) / 8;
         member->srtt_ns = member->srtt_ns > 0 ? member->srtt_ns : 1;
     }
-    uint64_t told_ns = member->srtt_told_ns;
-    uint64_t moved_ns =
-        member->srtt_ns > told_ns ? member->srtt_ns - told_ns : told_ns - member->srtt_ns;
-    if (told_ns == 0 || (moved_ns > SRTT_NOTABLE_NS && moved_ns > told_ns / SRTT_NOTABLE_PART)) {
-        member->srtt_told_ns = member->srtt_ns;
-        members->version++;
-    }
+    members_tell_srtt(members, member);
 }
 
 static void facts_take(struct members *members, struct member *member, const struct beacon *beacon,
@@ -441,6 +439,21 @@ uint32_t members_self(const struct members *members)
 const struct member *members_at(const struct members *members, uint32_t index)
 {
     return index < members->count ? &members->all[index] : NULL;
+}
+
+enum member_state member_state_of(const struct members *members, const struct member *member)
+{
+    if (members->roster) {
+        return member->state;
+    }
+    return member->alive ? MEMBER_UP : MEMBER_DOWN;
+}
+
+const char *member_state_name(enum member_state state)
+{
+#define MEMBER_STATE_NAME_(name, text) [MEMBER_##name] = text,
+    static const char *const names[] = {MEMBERS_STATES(MEMBER_STATE_NAME_)};
+    return names[state];
 }
 
 const struct member *members_find(const struct members *members, uint16_t id)

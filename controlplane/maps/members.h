@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * members.h - who is there and what each can do: the configured members plus what their beacons
- * say. Sans-I/O: no socket, no clock. control.c feeds it datagrams and time; the routing table is
- * built from it.
+ * members.h - who is there and what each can do. Sans-I/O: no socket, no clock. The routing table
+ * is built from it. Two ways to fill it: the members that the configuration lists plus what their
+ * beacons say (this header; control.c feeds it datagrams and time), or what gossip says (roster.h).
  *
- * Every node sends every other one a beacon each MEMBERS_PERIOD_NS. A member is up with the first
- * beacon heard and down after MEMBERS_SILENCE_NS without one. Round-trip time: a beacon returns the
- * peer's own send time and how long it was held, so that rtt = now - echo - hold needs no common
- * clock; smoothed as RFC 6298 does (SRTT 1/8, RTTVAR 1/4).
+ * Beacons: every node sends every other one a beacon each MEMBERS_PERIOD_NS. A member is up with
+ * the first beacon heard and down after MEMBERS_SILENCE_NS without one. Round-trip time: a beacon
+ * returns the peer's own send time and how long it was held, so that rtt = now - echo - hold needs
+ * no common clock; smoothed as RFC 6298 does (SRTT 1/8, RTTVAR 1/4).
  *
  * The configuration is the authority on policy: tags of a beacon count only if the configuration
  * gives them too.
@@ -72,6 +72,14 @@ struct members_facts {
     struct members_model models[MEMBERS_MODELS_MAX];
 };
 
+#define MEMBERS_STATES(STATE)                                                                      \
+    STATE(DOWN, "down")       /* not heard, or found dead */                                       \
+    STATE(UP, "up")           /* to be used */                                                     \
+    STATE(SUSPECT, "suspect") /* may be dead; still to be used */                                  \
+    STATE(LEFT, "left")       /* has said good-bye */
+#define MEMBER_STATE_ENUM_(name, text) MEMBER_##name,
+enum member_state { MEMBERS_STATES(MEMBER_STATE_ENUM_) };
+
 struct member {
     char name[WEFT_NAME_MAX];
     uint16_t id;
@@ -90,9 +98,15 @@ struct member {
     uint64_t changed_ns;        /* when it last came up or went down */
     uint64_t srtt_ns;           /* 0 = not measured yet */
     uint64_t rttvar_ns;
+    uint64_t incarnation; /* as the member has said last; 0 = not heard */
+
+    /* Of a roster (roster.h) only. */
+    enum member_state state; /* see member_state_of() */
+    uint32_t owner;          /* whoever keeps the roster: its number for this member */
+    bool place_doubted;      /* light could not have been there and back in the time measured */
+    bool rtt_estimated;      /* srtt_ns is worked out, not measured */
 
     /* Private to members.c. */
-    uint64_t incarnation;
     uint64_t sequence_heard;
     uint64_t sequence_sent;
     uint64_t peer_sent_ns; /* to be echoed; 0 = none */
@@ -152,6 +166,9 @@ uint64_t members_version(const struct members *members);
 uint32_t members_count(const struct members *members);
 uint32_t members_self(const struct members *members); /* index */
 const struct member *members_at(const struct members *members, uint32_t index);
+
+enum member_state member_state_of(const struct members *members, const struct member *member);
+const char *member_state_name(enum member_state state);
 
 /* The member with that id, NULL if there is none. */
 const struct member *members_find(const struct members *members, uint16_t id);

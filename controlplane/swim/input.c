@@ -45,7 +45,9 @@ static bool datagram_open(struct visit *visit, const uint8_t *data, size_t size,
 /* A record of a session not known here, in a datagram of that session, that may have been caught
  * years ago: ask whether anybody is there, and keep nothing. The answer carries the proof. If the
  * mesh remembers more of that node than the node says (its clock was set back), its own signed
- * record goes along, and tells it how far it had come. */
+ * record goes along, and tells it how far it had come. Who has answered and is not taken in because
+ * its id is another's is shown the record of that one; there is nothing else to tell it, or two
+ * that do not take each other in would never stop. */
 static void stranger_ask(struct visit *visit, const struct swim_item *item)
 {
     struct swim *swim = visit->swim;
@@ -56,15 +58,27 @@ static void stranger_ask(struct visit *visit, const struct swim_item *item)
         !swim_record_verify(&record, item->data, item->size)) {
         return;
     }
-    const struct member *member = member_find(swim, swim_uid(record.public_key));
+    uint64_t uid = swim_uid(record.public_key);
+    const struct member *member = member_find(swim, uid);
+    const struct member *shown = NULL;
     visit->asked = true;
-    if (member == &swim->members[SELF] ||
-        !draft_begin_address(swim, &draft, &record.address, record.port, visit->header.version,
-                             visit->challenge, visit->out)) {
+    if (member == &swim->members[SELF]) {
         return;
     }
     if (member != NULL && member->pub.record.incarnation >= record.incarnation) {
-        swim_put_bytes(&draft.body, SWIM_ITEM_RECORD, member->raw, member->raw_size);
+        shown = member;
+    } else if (visit->fresh) {
+        shown = id_owner(swim, record.id, uid);
+    }
+    if (shown == &swim->members[SELF]) {
+        shown = NULL; /* it is there anyway */
+    }
+    if (!draft_begin_address(swim, &draft, &record.address, record.port, visit->header.version,
+                             visit->challenge, !visit->fresh, visit->out)) {
+        return;
+    }
+    if (shown != NULL) {
+        swim_put_bytes(&draft.body, SWIM_ITEM_RECORD, shown->raw, shown->raw_size);
     }
     draft_end(swim, &draft, visit->out);
 }

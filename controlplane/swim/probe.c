@@ -33,6 +33,8 @@ static void rtt_sample(struct member *member, uint64_t rtt_ns)
         return;
     }
     rtt_ns = rtt_ns > 0 ? rtt_ns : 1;
+    pub->rtt_ns = rtt_ns;
+    pub->rtt_count++;
     if (pub->srtt_ns == 0) {
         pub->srtt_ns = rtt_ns;
         pub->rttvar_ns = rtt_ns / 2;
@@ -130,6 +132,14 @@ void probe_start(struct swim *swim, uint32_t slot, uint64_t now_ns, struct swim_
     if (probe != NULL) {
         swim->counters.probes++;
         ping_send(swim, member, probe->token, false, out);
+    }
+}
+
+void swim_ask(struct swim *swim, uint64_t uid, uint64_t now_ns, struct swim_out *out)
+{
+    uint32_t slot = swim_map_get(&swim->by_uid, uid);
+    if (slot != SWIM_SLOT_NONE && slot != SELF && out_room(out) > HELPERS) {
+        probe_start(swim, slot, now_ns, out);
     }
 }
 
@@ -400,7 +410,8 @@ static void seed_call(struct swim *swim, const struct swim_seed *seed, struct sw
 {
     struct draft draft;
     /* The lowest version this node speaks: whoever is there is not known yet. */
-    if (draft_begin_address(swim, &draft, &seed->address, seed->port, swim->speaks_min, 0, out)) {
+    if (draft_begin_address(swim, &draft, &seed->address, seed->port, swim->speaks_min, 0, true,
+                            out)) {
         swim_put_token(&draft.body, SWIM_ITEM_PING, random_u32(swim));
         sync_put(swim, &draft.body);
         draft_end(swim, &draft, out);

@@ -56,7 +56,8 @@ static bool draft_open(struct swim *swim, struct draft *draft, const struct in6_
 }
 
 bool draft_begin_address(struct swim *swim, struct draft *draft, const struct in6_addr *address,
-                         uint16_t port, uint8_t version, uint64_t proof, struct swim_out *out)
+                         uint16_t port, uint8_t version, uint64_t proof, bool ask,
+                         struct swim_out *out)
 {
     const struct member *self = &swim->members[SELF];
     if (!draft_open(swim, draft, address, port, out)) {
@@ -66,7 +67,9 @@ bool draft_begin_address(struct swim *swim, struct draft *draft, const struct in
     draft->header.kind = SWIM_SEAL_MESH;
     draft->header.receiver = 0;
     key_for(swim, NULL, 0, draft->key);
-    swim_put_number(&draft->body, SWIM_ITEM_CHALLENGE, swim->challenges[0]);
+    if (ask) {
+        swim_put_number(&draft->body, SWIM_ITEM_CHALLENGE, swim->challenges[0]);
+    }
     if (proof != 0) {
         swim_put_number(&draft->body, SWIM_ITEM_PROOF, proof);
     }
@@ -108,7 +111,7 @@ bool draft_begin(struct swim *swim, struct draft *draft, uint32_t slot, bool int
     }
     if (introduce || !member->knows_me) {
         return draft_begin_address(swim, draft, address, member->pub.record.port, version,
-                                   member->challenge, out);
+                                   member->challenge, true, out);
     }
     if (!draft_open(swim, draft, address, member->pub.record.port, out)) {
         return false;

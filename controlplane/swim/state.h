@@ -159,6 +159,9 @@ uint32_t random_below(struct swim *swim, uint32_t bound);
 /* Between a half and one and a half intervals from now. */
 uint64_t jittered(struct swim *swim, uint64_t now_ns, uint64_t interval_ns);
 void event_add(struct swim_out *out, enum swim_event_type type, const struct member *member);
+/* `other` claims the owner's id. */
+void event_clash(struct swim_out *out, const struct member *owner, uint64_t other,
+                 uint64_t other_incarnation);
 void health_change(struct swim *swim, int by);
 /* Notices that this node was not run for long; see README.md. */
 void pause_check(struct swim *swim, uint64_t now_ns);
@@ -172,6 +175,8 @@ static inline bool member_is_live(const struct member *member)
     return member->pub.status <= SWIM_SUSPECT;
 }
 struct member *member_find(struct swim *swim, uint64_t uid);
+/* Whose id it is, other than `uid`'s; NULL: nobody's. */
+struct member *id_owner(struct swim *swim, uint16_t id, uint64_t uid);
 /* The slot of a known or new member that holds this record now; SWIM_SLOT_NONE: not taken. A
  * member unknown so far is taken in as dead if `as_dead`. */
 uint32_t record_take(struct swim *swim, const uint8_t *data, size_t size, bool as_dead,
@@ -204,9 +209,11 @@ struct draft {
 /* To a member; as the pair's unless it does not know this node yet, or `introduce`. */
 bool draft_begin(struct swim *swim, struct draft *draft, uint32_t slot, bool introduce,
                  struct swim_out *out);
-/* To an address; `proof` answers the challenge of whoever is there, 0: none is known. */
+/* To an address; `proof` answers the challenge of whoever is there, 0: none is known. `ask`: with a
+ * challenge to that one. */
 bool draft_begin_address(struct swim *swim, struct draft *draft, const struct in6_addr *address,
-                         uint16_t port, uint8_t version, uint64_t proof, struct swim_out *out);
+                         uint16_t port, uint8_t version, uint64_t proof, bool ask,
+                         struct swim_out *out);
 /* Has `bytes` of room, if need be by sending what there is and beginning another, to the same
  * member. */
 bool draft_ensure(struct swim *swim, struct draft *draft, uint32_t slot, size_t bytes,

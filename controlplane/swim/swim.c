@@ -334,6 +334,17 @@ void event_add(struct swim_out *out, enum swim_event_type type, const struct mem
     }
 }
 
+void event_clash(struct swim_out *out, const struct member *owner, uint64_t other,
+                 uint64_t other_incarnation)
+{
+    uint32_t at = out->event_count;
+    event_add(out, SWIM_EVENT_CLASH, owner);
+    if (out->event_count > at) {
+        out->events[at].other = other;
+        out->events[at].other_incarnation = other_incarnation;
+    }
+}
+
 void health_change(struct swim *swim, int by)
 {
     int health = (int)swim->health + by;

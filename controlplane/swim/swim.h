@@ -67,6 +67,8 @@ struct swim_member {
     uint64_t acked_ns;   /* when it last answered this node's own probe; 0 = never */
     uint64_t srtt_ns;    /* RFC 6298; 0 = not measured */
     uint64_t rttvar_ns;
+    uint64_t rtt_ns;           /* the newest sample */
+    uint32_t rtt_count;        /* samples ever, wraps around */
     struct swim_record record; /* verified */
     uint32_t state_version;    /* 0 = no state heard */
     uint32_t state_size;
@@ -79,13 +81,15 @@ enum swim_event_type {
     SWIM_EVENT_LEFT,
     SWIM_EVENT_UPDATED, /* another record, the same status */
     SWIM_EVENT_STATE,   /* its state has changed */
-    SWIM_EVENT_CLASH,   /* a stranger claims this member's id: not taken in */
+    SWIM_EVENT_CLASH,   /* `other` claims this member's id: not taken in */
 };
 
 struct swim_event {
     enum swim_event_type type;
     uint64_t uid;
     uint64_t incarnation;
+    uint64_t other; /* uid, and its incarnation; SWIM_EVENT_CLASH only */
+    uint64_t other_incarnation;
 };
 
 struct swim_datagram {
@@ -154,6 +158,10 @@ uint64_t swim_next_ns(const struct swim *swim);
 
 /* Says good-bye: tells some members at once; go on ticking for a second so that all learn it. */
 void swim_leave(struct swim *swim, uint64_t now_ns, struct swim_out *out);
+
+/* Asks a member now, out of its turn, whether it is there: measures the way to it. Adds to `out`,
+ * which a call before has filled; does nothing if there is no room or it is being asked already. */
+void swim_ask(struct swim *swim, uint64_t uid, uint64_t now_ns, struct swim_out *out);
 
 /* New facts of this node (those fields of `self` that swim_options tells of). Returns 0 or -EINVAL.
  */

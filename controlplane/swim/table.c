@@ -187,7 +187,7 @@ static bool record_newer(const struct swim_record *record, const struct swim_rec
 }
 
 /* An id belongs to the key that had it first, until that one has left or is forgotten. */
-static struct member *id_owner(struct swim *swim, uint16_t id, uint64_t uid)
+struct member *id_owner(struct swim *swim, uint16_t id, uint64_t uid)
 {
     for (uint32_t i = 0; i < swim->slots; i++) {
         struct member *member = &swim->members[i];
@@ -238,7 +238,7 @@ static bool record_welcome(struct swim *swim, const struct swim_record *record, 
         owner = id_owner(swim, record->id, uid);
     }
     if (owner != NULL) {
-        event_add(out, SWIM_EVENT_CLASH, owner);
+        event_clash(out, owner, uid, record->incarnation);
     }
     bool session_taken = other != SWIM_SLOT_NONE && &swim->members[other] != member;
     if (owner != NULL || session_taken) {

@@ -9,6 +9,8 @@
 
 #define MESSAGES_MAX 4096u
 #define N_MAX        API_CHOICES_MAX
+#define LOGPROBS_MAX 20u
+#define STOP_BYTES   256u
 
 #define CHAT       (1u << API_CHAT)
 #define COMPLETION (1u << API_COMPLETION)
@@ -38,6 +40,14 @@ static const struct number {
     {"min_p", ANY, FLOAT, 0, 1, offsetof(struct api_request, query.min_p)},
     {"top_k", ANY, U32, 0, UINT32_MAX, offsetof(struct api_request, query.top_k)},
     {"seed", ANY, SEED, -9.3e18, 9.3e18, offsetof(struct api_request, query.seed)},
+    {"presence_penalty", CHAT | COMPLETION, FLOAT, -2, 2,
+     offsetof(struct api_request, query.presence_penalty)},
+    {"frequency_penalty", CHAT | COMPLETION, FLOAT, -2, 2,
+     offsetof(struct api_request, query.frequency_penalty)},
+    {"repetition_penalty", CHAT | COMPLETION, FLOAT, 0, 100,
+     offsetof(struct api_request, query.repetition_penalty)},
+    {"top_logprobs", CHAT, U32, 0, LOGPROBS_MAX, offsetof(struct api_request, query.logprobs)},
+    {"logprobs", COMPLETION, U32, 0, LOGPROBS_MAX, offsetof(struct api_request, query.logprobs)},
     {"n", CHAT | COMPLETION, U32, 1, N_MAX, offsetof(struct api_request, n)},
 };
 
@@ -95,6 +105,57 @@ static bool flag_take(const struct api_request *r, const char *name, bool *out,
     }
     *out = json_is_true(value);
     return true;
+}
+
+/* `stop`: a text, or a list of texts. */
+static bool stops_take(struct api_request *r, struct api_error *error)
+{
+    const json_t *stop = given(r->root, "stop");
+    size_t count = json_is_array(stop) ? json_array_size(stop) : stop != NULL;
+    if (r->kind == API_RESPONSE || stop == NULL) {
+        return true;
+    }
+    if (count > WEFT_STOPS_MAX) {
+        return error_bad(error, "stop", "`stop` may have %u texts.", WEFT_STOPS_MAX);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const json_t *text = json_is_array(stop) ? json_array_get(stop, i) : stop;
+        size_t len = json_string_length(text);
+        if (len == 0 || len > STOP_BYTES || strlen(json_string_value(text)) != len) {
+            return error_bad(error, "stop", "`stop` must be texts of 1 to %u bytes.", STOP_BYTES);
+        }
+        r->stops[i] = json_string_value(text);
+    }
+    r->query.stop = r->stops;
+    r->query.stop_count = count;
+    return true;
+}
+
+/* Chats say whether and how many besides; completions only how many. */
+static bool logprobs_take(struct api_request *r, struct api_error *error)
+{
+    if (r->kind == API_CHAT && !flag_take(r, "logprobs", &r->logprobs, error)) {
+        return false;
+    }
+    if (r->kind == API_COMPLETION) {
+        r->logprobs = given(r->root, "logprobs") != NULL;
+    }
+    if (!r->logprobs && r->query.logprobs != 0) {
+        return error_bad(error, "top_logprobs", "`top_logprobs` needs `logprobs`.");
+    }
+    r->query.logprobs += r->logprobs;
+    return true;
+}
+
+/* Models that think before they answer may be told not to, in the words of several servers. */
+static void thinking_take(struct api_request *r)
+{
+    const json_t *effort = given(r->root, "reasoning_effort");
+    effort = effort != NULL ? effort : given(given(r->root, "reasoning"), "effort");
+    const json_t *wanted = given(given(r->root, "chat_template_kwargs"), "enable_thinking");
+    r->query.no_thinking =
+        json_is_false(wanted) ||
+        (json_is_string(effort) && strcmp(json_string_value(effort), "none") == 0);
 }
 
 /* ---- what cannot be honoured ---- */
@@ -350,6 +411,11 @@ static bool model_take(struct api_request *r, struct api_error *error)
                          WEFT_MODEL_NAME_MAX - 1);
     }
     r->query.model = json_string_value(model);
+    for (const char *c = r->query.model; *c != '\0'; c++) {
+        if ((unsigned char)*c <= ' ' || *c == 0x7f) { /* it goes into figures, too */
+            return error_bad(error, "model", "`model` must be a word.");
+        }
+    }
     return true;
 }
 
@@ -383,9 +449,11 @@ bool api_read(struct api_request *r, enum api_kind kind, const char *body, size_
     r->prompt_count = 1;
     r->query.temperature = 1.0f; /* OpenAI's default */
     if (!root_take(r, body, len, error) || !model_take(r, error) || !numbers_take(r, error) ||
-        !usage_take(r, error) || !unsupported_refuse(r, error)) {
+        !usage_take(r, error) || !stops_take(r, error) || !logprobs_take(r, error) ||
+        !unsupported_refuse(r, error)) {
         return false;
     }
+    thinking_take(r);
     const json_t *weft = given(r->root, "weft");
     if ((weft != NULL && !api_places(r, weft, error)) || !session_take(r)) {
         return false;

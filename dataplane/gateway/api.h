@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <weft/client.h>
+#include <weft/wire.h>
 
 #include "dataplane/gateway/error.h"
 
@@ -40,7 +41,9 @@ struct api_request {
     struct api_text prompts[API_CHOICES_MAX];
     weft_message_t *messages; /* heap; or NULL */
     size_t message_count;
+    bool logprobs; /* as query.logprobs says, which counts the token's own */
     char tags[256];
+    const char *stops[WEFT_STOPS_MAX];
     weft_query_t query; /* all but the prompt; max_tokens 0 = not given */
 };
 

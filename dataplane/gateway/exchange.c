@@ -21,6 +21,7 @@ static void calls_cancel(struct exchange *x)
 static void calls_hold(struct exchange *x, bool hold)
 {
     x->held = hold;
+    x->gateway->figures.held += hold;
     for (uint32_t i = 0; i < API_CHOICES_MAX; i++) {
         if (x->calls[i].request != NULL) {
             weft_hold(x->calls[i].request, hold);
@@ -56,16 +57,27 @@ static void reply_look(struct exchange *x)
 
 static void on_text(weft_request_t *req, const char *text, size_t len, void *user)
 {
-    (void)req;
     struct call *call = user;
     struct exchange *x = call->exchange;
     if (x->first_ns == 0) {
         x->first_ns = clock_now_ns();
+        x->gateway->figures.waiting--;
+        x->gateway->figures.running++;
     }
     if (x->connection != NULL) {
-        reply_text(&x->reply, call->index, text, len);
+        size_t count;
+        const weft_logprob_t *logprobs = weft_text_logprobs(req, &count);
+        reply_text(&x->reply, call->index, text, len, logprobs, count);
         reply_look(x);
     }
+}
+
+/* Its last call is over. */
+static void figures_leave(struct exchange *x)
+{
+    struct figures *f = &x->gateway->figures;
+    f->running -= x->first_ns != 0;
+    f->waiting -= x->first_ns == 0;
 }
 
 static void on_done(weft_request_t *req, const weft_result_t *result, void *user)
@@ -75,6 +87,10 @@ static void on_done(weft_request_t *req, const weft_result_t *result, void *user
     struct exchange *x = call->exchange;
     call->request = NULL;
     x->live--;
+    figures_answer(&x->gateway->figures, x->request.query.model, x->key, result);
+    if (x->live == 0) {
+        figures_leave(x);
+    }
     reply_done(&x->reply, call->index, result);
     reply_look(x);
     if (x->connection == NULL && x->live == 0) {
@@ -118,6 +134,7 @@ static int calls_submit(struct exchange *x)
         rc = weft_submit(x->gateway->client, &query, on_text, on_done, call, &call->request);
         x->live += rc == 0;
     }
+    x->gateway->figures.waiting += x->live > 0;
     return rc;
 }
 
@@ -165,7 +182,7 @@ void exchange_drained(struct exchange *x)
 void exchange_free(struct exchange *x)
 {
     LIST_REMOVE(x, link);
-    x->gateway->open--;
+    x->gateway->figures.open--;
     if (x->inference) {
         reply_deinit(&x->reply);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gateway.h - the inside of weft-gateway, shared by main.c (the loop), server.c (HTTP), routes.c
- * (which path does what), exchange.c (asking the mesh). One thread has all of it.
+ * gateway.h - the inside of weft-gateway, shared by loop.c (waiting), server.c (HTTP), routes.c
+ * (which path does what), exchange.c (asking the mesh); ../gateway.c is the program. One thread has
+ * all of it.
  *
  * An exchange is one HTTP request and its response. Its way:
  *
@@ -22,6 +23,8 @@
 
 #include "dataplane/gateway/api.h"
 #include "dataplane/gateway/census.h"
+#include "dataplane/gateway/figures.h"
+#include "dataplane/gateway/keys.h"
 #include "dataplane/gateway/reply.h"
 #include "dataplane/gateway/scan.h"
 #include "schemas/base/rng.h"
@@ -63,7 +66,8 @@ struct exchange {
     const struct route *route;         /* NULL: there is no such path */
     enum exchange_state state;
     bool suspended;
-    bool head; /* the method is HEAD: no body */
+    bool head;      /* the method is HEAD: no body */
+    bool preflight; /* OPTIONS, from a page */
     char method[8];
     char path[128];              /* for the log; cut */
     char tail[GATEWAY_TAIL_MAX]; /* what follows the route's path */
@@ -85,6 +89,7 @@ struct exchange {
     uint64_t asked_ns; /* given to the mesh */
     uint64_t first_ns; /* first text; 0 = none */
     uint64_t sent_bytes;
+    const char *key; /* name of the API key; NULL = none */
 };
 
 struct gateway_options {
@@ -92,6 +97,8 @@ struct gateway_options {
     const char *listen; /* [ADDRESS:]PORT */
     const char *admin;  /* NULL = none */
     const char *models; /* names with commas; NULL = none */
+    const char *keys;   /* file; NULL = everybody may ask */
+    const char *cors;   /* origin; NULL = no pages from elsewhere */
     uint32_t default_max_tokens;
     uint32_t connections_max;
     bool quiet; /* no line for each request */
@@ -102,19 +109,26 @@ struct gateway {
     weft_client_t *client;
     struct MHD_Daemon *http;
     struct census census;
+    struct keys keys;
+    struct figures figures;
+    /* Answers a question to /v1/route from the node's status; NULL with the error set. */
+    json_t *(*dry_run)(const json_t *question, const json_t *status, struct api_error *error);
     struct rng rng;
     int epoll;
     int listen_fd;
     int signals;
     struct watch watches[WATCH_SIGNAL + 1];
     LIST_HEAD(exchanges, exchange) exchanges;
-    uint32_t open;      /* exchanges */
     bool http_due;      /* a connection was resumed: the library has to run */
     bool stopping;      /* no new requests */
     uint64_t stop_ns;   /* then those that are left are ended */
     uint64_t started_s; /* Unix time */
-    uint64_t requests;  /* so far */
 };
+
+/* ---- loop.c ---- */
+int loop_watch(struct gateway *g, enum watch_kind kind, int fd);
+/* Until a signal has come and what was under way is over, or took too long. */
+void loop_run(struct gateway *g);
 
 /* ---- server.c: HTTP ---- */
 int server_start(struct gateway *g);
@@ -133,6 +147,7 @@ struct route {
     const char *method;
     const char *path;
     bool tail;   /* something follows the path */
+    bool open;   /* needs no key */
     bool census; /* handle() wants it fresh */
     /* The request is whole: answers, or begins to ask. */
     void (*handle)(struct exchange *x);

@@ -44,15 +44,17 @@ void reply_deinit(struct reply *r)
     buf_deinit(&r->out);
     for (uint32_t i = 0; i < r->count; i++) {
         buf_deinit(&r->choices[i].text);
+        reply_logprobs_deinit(&r->choices[i].logprobs);
     }
 }
 
 struct reply_usage reply_usage(const struct reply *r)
 {
-    struct reply_usage sum = {0, 0};
+    struct reply_usage sum = {0, 0, 0};
     for (uint32_t i = 0; i < r->count; i++) {
         const weft_result_t *result = &r->choices[i].result;
         sum.prompt_tokens += i % r->request->n == 0 ? result->prompt_tokens : 0;
+        sum.cached_tokens += i % r->request->n == 0 ? result->cached_tokens : 0;
         sum.new_tokens += result->new_tokens;
     }
     return sum;
@@ -98,11 +100,15 @@ static void begin(struct reply *r, uint32_t choice)
     }
 }
 
-void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len)
+void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len,
+                const weft_logprob_t *logprobs, size_t count)
 {
     struct reply_choice *c = &r->choices[choice];
     if (r->ended || c->done) {
         return;
+    }
+    if (count > 0 && r->request->logprobs) {
+        reply_logprobs_keep(r, choice, logprobs, count);
     }
     if (!r->request->stream) {
         buf_add_held(&c->text, &c->hold, text, len);

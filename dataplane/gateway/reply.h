@@ -20,9 +20,19 @@
 #include "dataplane/gateway/buf.h"
 #include "dataplane/gateway/error.h"
 
+/* Of tokens whose text has not gone out yet: each list as the inside of a JSON array. */
+struct reply_logprobs {
+    struct buf tokens; /* chats: objects; completions: texts */
+    struct buf values; /* completions only, as the others below */
+    struct buf tops;
+    struct buf offsets;
+    uint64_t at; /* characters of all tokens so far */
+};
+
 struct reply_choice {
     struct buf text; /* whole answers, and the Responses API: all of it, as the inside of JSON */
     struct utf8_hold hold;
+    struct reply_logprobs logprobs;
     bool begun; /* its first event has gone out */
     bool done;
     const char *finish; /* OpenAI's word */
@@ -65,8 +75,10 @@ void reply_init(struct reply *r, const struct api_request *request, const char *
                 uint64_t created_s);
 void reply_deinit(struct reply *r);
 
-/* A piece of an answer; nothing once the reply has failed. */
-void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len);
+/* A piece of an answer, and the log probabilities of its token if there are any (`count` of them,
+ * its own first); nothing once the reply has failed. */
+void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len,
+                const weft_logprob_t *logprobs, size_t count);
 /* The end of an answer. One that failed fails all: the caller cancels the others. */
 void reply_done(struct reply *r, uint32_t choice, const weft_result_t *result);
 /* It ends here, for that reason. */
@@ -81,9 +93,18 @@ void reply_served(const weft_result_t *result, char *out, size_t size);
 /* ---- for the formats ---- */
 struct reply_usage {
     uint64_t prompt_tokens;
+    uint64_t cached_tokens;
     uint64_t new_tokens;
 };
 struct reply_usage reply_usage(const struct reply *r);
+
+/* reply_logprobs.c: keeps those of a token; adds `"logprobs":...` of what is kept, which is
+ * forgotten then; is anything kept? */
+void reply_logprobs_keep(struct reply *r, uint32_t choice, const weft_logprob_t *list,
+                         size_t count);
+void reply_logprobs_add(struct reply *r, uint32_t choice);
+bool reply_logprobs_kept(const struct reply *r, uint32_t choice);
+void reply_logprobs_deinit(struct reply_logprobs *l);
 
 extern const struct reply_format reply_chat;       /* reply_format.c */
 extern const struct reply_format reply_completion; /* reply_format.c */

@@ -12,9 +12,10 @@ static void usage_add(struct reply *r)
     struct reply_usage usage = reply_usage(r);
     buf_add_format(&r->out,
                    "\"usage\":{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,"
-                   "\"total_tokens\":%llu}",
+                   "\"total_tokens\":%llu,\"prompt_tokens_details\":{\"cached_tokens\":%llu}}",
                    (unsigned long long)usage.prompt_tokens, (unsigned long long)usage.new_tokens,
-                   (unsigned long long)(usage.prompt_tokens + usage.new_tokens));
+                   (unsigned long long)(usage.prompt_tokens + usage.new_tokens),
+                   (unsigned long long)usage.cached_tokens);
 }
 
 static void event_begin(struct reply *r)
@@ -33,8 +34,8 @@ static void event_end(struct reply *r)
 
 static void finish_add(struct reply *r, uint32_t choice)
 {
-    buf_add_format(&r->out, "\"logprobs\":null,\"finish_reason\":\"%s\"}",
-                   r->choices[choice].finish);
+    reply_logprobs_add(r, choice);
+    buf_add_format(&r->out, ",\"finish_reason\":\"%s\"}", r->choices[choice].finish);
 }
 
 /* Usage if asked for, who served as a comment that clients skip, and the mark of completeness. */
@@ -96,6 +97,14 @@ static bool piece_add(struct reply *r, uint32_t choice, const char *before, cons
     return true;
 }
 
+static void piece_end(struct reply *r, uint32_t choice, const char *after)
+{
+    buf_add_text(&r->out, after);
+    reply_logprobs_add(r, choice);
+    buf_add_text(&r->out, ",\"finish_reason\":null}]");
+    event_end(r);
+}
+
 /* ---- chats ---- */
 
 static void chat_begin(struct reply *r, uint32_t choice)
@@ -111,8 +120,7 @@ static void chat_begin(struct reply *r, uint32_t choice)
 static void chat_text(struct reply *r, uint32_t choice, const char *text, size_t len)
 {
     if (piece_add(r, choice, "\"delta\":{\"content\":", text, len)) {
-        buf_add_text(&r->out, "\"},\"logprobs\":null,\"finish_reason\":null}]");
-        event_end(r);
+        piece_end(r, choice, "\"},");
     }
 }
 
@@ -126,14 +134,12 @@ static void rest_add(struct reply *r, uint32_t choice, const char *before, const
     event_begin(r);
     buf_add_format(&r->out, ",\"choices\":[{\"index\":%u,%s\"", choice, before);
     buf_add_rest(&r->out, hold);
-    buf_add_text(&r->out, after);
-    event_end(r);
+    piece_end(r, choice, after);
 }
 
 static void chat_finish(struct reply *r, uint32_t choice)
 {
-    rest_add(r, choice,
-             "\"delta\":{\"content\":", "\"},\"logprobs\":null,\"finish_reason\":null}]");
+    rest_add(r, choice, "\"delta\":{\"content\":", "\"},");
     event_begin(r);
     buf_add_format(&r->out, ",\"choices\":[{\"index\":%u,\"delta\":{},", choice);
     finish_add(r, choice);
@@ -182,14 +188,13 @@ static void completion_begin(struct reply *r, uint32_t choice)
 static void completion_text(struct reply *r, uint32_t choice, const char *text, size_t len)
 {
     if (piece_add(r, choice, "\"text\":", text, len)) {
-        buf_add_text(&r->out, "\",\"logprobs\":null,\"finish_reason\":null}]");
-        event_end(r);
+        piece_end(r, choice, "\",");
     }
 }
 
 static void completion_finish(struct reply *r, uint32_t choice)
 {
-    rest_add(r, choice, "\"text\":", "\",\"logprobs\":null,\"finish_reason\":null}]");
+    rest_add(r, choice, "\"text\":", "\",");
     event_begin(r);
     buf_add_format(&r->out, ",\"choices\":[{\"index\":%u,\"text\":\"\",", choice);
     finish_add(r, choice);

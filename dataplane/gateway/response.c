@@ -59,10 +59,11 @@ static void usage_add(struct reply *r)
 {
     struct reply_usage usage = reply_usage(r);
     buf_add_format(&r->out,
-                   "{\"input_tokens\":%llu,\"input_tokens_details\":{\"cached_tokens\":0},"
+                   "{\"input_tokens\":%llu,\"input_tokens_details\":{\"cached_tokens\":%llu},"
                    "\"output_tokens\":%llu,\"output_tokens_details\":{\"reasoning_tokens\":0},"
                    "\"total_tokens\":%llu}",
-                   (unsigned long long)usage.prompt_tokens, (unsigned long long)usage.new_tokens,
+                   (unsigned long long)usage.prompt_tokens, (unsigned long long)usage.cached_tokens,
+                   (unsigned long long)usage.new_tokens,
                    (unsigned long long)(usage.prompt_tokens + usage.new_tokens));
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* routes.c - the paths of the API and what answers them; see gateway.h. */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dataplane/gateway/gateway.h"
@@ -90,6 +92,51 @@ static void models_one(struct exchange *x)
     }
 }
 
+/* ---- figures and questions ---- */
+
+static void metrics(struct exchange *x)
+{
+    figures_write(&x->gateway->figures, x->gateway->census.status, &x->answer);
+    exchange_answer(x, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
+}
+
+static void usage(struct exchange *x)
+{
+    figures_write_usage(&x->gateway->figures, x->gateway->started_s, &x->answer);
+    exchange_answer(x, MHD_HTTP_OK, JSON_TYPE);
+}
+
+/* Where would it go? Nothing is sent. */
+static void route_query(struct exchange *x)
+{
+    const struct gateway *g = x->gateway;
+    if (g->census.path == NULL) {
+        error_set(&x->error, MHD_HTTP_NOT_IMPLEMENTED, "server_error", "no_admin_socket", false,
+                  "The gateway knows no admin socket to ask (--admin).");
+        exchange_refuse(x, &x->error);
+    }
+    if (g->census.path == NULL || !census_known(x)) {
+        return;
+    }
+    json_t *question = json_loadb(x->body.data, buf_len(&x->body), 0, NULL);
+    json_t *answer = question != NULL ? g->dry_run(question, g->census.status, &x->error) : NULL;
+    char *text = json_dumps(answer, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    if (question == NULL) {
+        error_bad(&x->error, NULL, "The body is no valid JSON.");
+    } else if (text == NULL && x->error.http_status == 0) {
+        error_of_status(&x->error, -ENOMEM);
+    }
+    if (text != NULL) {
+        buf_add_text(&x->answer, text);
+        exchange_answer(x, MHD_HTTP_OK, JSON_TYPE);
+    } else {
+        exchange_refuse(x, &x->error);
+    }
+    free(text);
+    json_decref(question);
+    json_decref(answer);
+}
+
 /* ---- inference ---- */
 
 static void chat(struct exchange *x)
@@ -110,13 +157,16 @@ static void response(struct exchange *x)
 /* ---- the table ---- */
 
 static const struct route routes[] = {
-    {"GET", "/health", false, false, health},
-    {"GET", "/ready", false, true, ready},
-    {"GET", "/v1/models", false, true, models_list},
-    {"GET", "/v1/models/", true, true, models_one},
-    {"POST", "/v1/chat/completions", false, false, chat},
-    {"POST", "/v1/completions", false, false, completion},
-    {"POST", "/v1/responses", false, false, response},
+    {.method = "GET", .path = "/health", .open = true, .handle = health},
+    {.method = "GET", .path = "/ready", .open = true, .census = true, .handle = ready},
+    {.method = "GET", .path = "/metrics", .open = true, .census = true, .handle = metrics},
+    {.method = "GET", .path = "/v1/models", .census = true, .handle = models_list},
+    {.method = "GET", .path = "/v1/models/", .tail = true, .census = true, .handle = models_one},
+    {.method = "GET", .path = "/v1/usage", .handle = usage},
+    {.method = "POST", .path = "/v1/route", .census = true, .handle = route_query},
+    {.method = "POST", .path = "/v1/chat/completions", .handle = chat},
+    {.method = "POST", .path = "/v1/completions", .handle = completion},
+    {.method = "POST", .path = "/v1/responses", .handle = response},
 };
 #define ROUTES (sizeof(routes) / sizeof(routes[0]))
 

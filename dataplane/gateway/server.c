@@ -94,6 +94,22 @@ static void account_headers(struct MHD_Response *response, const struct exchange
     header_add(response, "openai-processing-ms", "%" PRIu64, r->total_us / 1000);
 }
 
+static void cors_headers(struct MHD_Response *response, const struct exchange *x)
+{
+    if (x->gateway->options.cors == NULL) {
+        return;
+    }
+    header_add(response, "access-control-allow-origin", "%s", x->gateway->options.cors);
+    header_add(response, "vary", "origin");
+    if (x->preflight) {
+        header_add(response, "access-control-allow-methods", "GET, POST");
+        header_add(response, "access-control-allow-headers", "*, authorization");
+        header_add(response, "access-control-max-age", "3600");
+    } else {
+        header_add(response, "access-control-expose-headers", "*");
+    }
+}
+
 static ssize_t reply_read(void *user, uint64_t at, char *out, size_t max)
 {
     struct exchange *x = user;
@@ -150,6 +166,7 @@ static enum MHD_Result exchange_send(struct exchange *x)
         return MHD_NO;
     }
     header_add(response, "x-request-id", "%s", x->id);
+    cors_headers(response, x);
     error_headers(response, x->inference ? &x->reply.error : &x->error);
     account_headers(response, x);
     enum MHD_Result rc = MHD_queue_response(x->connection, (unsigned)x->status, response);
@@ -179,8 +196,7 @@ static struct exchange *exchange_begin(struct gateway *g, struct MHD_Connection 
     snprintf(x->method, sizeof(x->method), "%s", method);
     snprintf(x->path, sizeof(x->path), "%s", path);
     LIST_INSERT_HEAD(&g->exchanges, x, link);
-    g->open++;
-    g->requests++;
+    g->figures.open++;
     return x;
 }
 
@@ -190,14 +206,30 @@ static void too_large(struct exchange *x)
               false, "The body is longer than 16 MiB.");
 }
 
+static bool key_check(struct exchange *x)
+{
+    const struct keys *keys = &x->gateway->keys;
+    if (x->route->open || keys->count == 0) {
+        return true;
+    }
+    x->key = keys_find(keys, server_header(x, MHD_HTTP_HEADER_AUTHORIZATION));
+    if (x->key == NULL) {
+        error_set(&x->error, MHD_HTTP_UNAUTHORIZED, "invalid_request_error", "invalid_api_key",
+                  false, "This needs an API key: Authorization: Bearer KEY.");
+    }
+    return x->key != NULL;
+}
+
 /* The head of the request is known. */
 static void head_look(struct exchange *x, const char *method, const char *path)
 {
     const char *length = server_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    if (x->gateway->stopping) {
+    if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0 && x->gateway->options.cors != NULL) {
+        x->preflight = true;
+    } else if (x->gateway->stopping) {
         error_set(&x->error, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "stopping", true,
                   "The gateway is stopping.");
-    } else if (route_find(x, method, path) && length != NULL &&
+    } else if (route_find(x, method, path) && key_check(x) && length != NULL &&
                strtoull(length, NULL, 10) > GATEWAY_BODY_MAX) {
         too_large(x);
     }
@@ -239,7 +271,9 @@ static void body_take(struct exchange *x, const char *data, size_t len)
 static void request_look(struct exchange *x)
 {
     struct gateway *g = x->gateway;
-    if (x->error.http_status != 0) {
+    if (x->preflight) {
+        exchange_answer(x, MHD_HTTP_NO_CONTENT, "text/plain");
+    } else if (x->error.http_status != 0) {
         exchange_refuse(x, &x->error);
     } else if (x->route->census && !census_fresh(&g->census, clock_now_ns()) &&
                x->state == EXCHANGE_READING) {
@@ -293,9 +327,10 @@ static void exchange_log(const struct exchange *x, enum MHD_RequestTerminationCo
     if (x->gateway->options.quiet) {
         return;
     }
-    LOG_INFO("request id=%s method=%s path=%s status=%d end=%s ms=%.1f bytes=%" PRIu64
+    LOG_INFO("request id=%s key=%s method=%s path=%s status=%d end=%s ms=%.1f bytes=%" PRIu64
              "%s%s%s%s%s ttft_ms=%.1f tokens=%u",
-             x->id, x->method, x->route != NULL ? x->route->path : "?", x->status,
+             x->id, x->key != NULL ? x->key : "-", x->method,
+             x->route != NULL ? x->route->path : "?", x->status,
              end == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "whole"
              : x->peer->gone                            ? "client_gone"
                                                         : "cut",
@@ -319,6 +354,9 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
     }
     *context = NULL;
     exchange_log(x, end);
+    figures_status(&x->gateway->figures, x->status);
+    x->gateway->figures.sent_bytes += x->sent_bytes;
+    x->gateway->figures.body_bytes += x->body_bytes;
     x->peer->exchange = NULL;
     x->peer = NULL;
     x->connection = NULL;

@@ -4,10 +4,12 @@ clients, workers, nodes and of itself. http_client.py has the client; see harnes
 import contextlib
 import http.client
 import json
+import os
 import subprocess
+import sys
 import time
 
-from harness import MODEL, MeshSpec, Skip, case, check, wait_until
+from harness import MODEL, ROOT, MeshSpec, Skip, case, check, wait_until
 from http_client import Stream, chat, content, gateway, sent_whole
 
 ONE = MeshSpec(workers="frankfurt")
@@ -113,6 +115,70 @@ def refusals(mesh, _quick):
         expect_error(post(b" " * 9, {"expect": "100-continue"}, "/nowhere"), 404, "unknown_url",
                      False)
         check(g.ask("GET", "/health").status == 200, "not there any more")
+
+
+def metric(g, name):
+    """The sum over all labels."""
+    text = g.ask("GET", "/metrics").body.decode()
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines()
+               if line.startswith((name + " ", name + "{")))
+
+
+@case("gateway/keys_figures_questions", ONE)
+def keys_figures_questions(mesh, _quick):
+    """Only holders of a key; every answer is counted; /v1/route says what `weft query` says."""
+    program = mesh.build_dir / "bin" / "weft-gateway"
+    if not program.exists():
+        raise Skip(f"{program} is not built")
+    drawn = subprocess.run([program, "--new-key", "alice"], capture_output=True, text=True,
+                           check=True).stdout.splitlines()
+    path = f"{mesh.folder}/keys.txt"
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"# who may ask\n{drawn[1]}\n")
+    mine = {"authorization": f"Bearer {drawn[0]}"}
+    hi = chat(MODEL, "hi", max_tokens=4)
+    with gateway(mesh, "tokyo", "--keys", path, "--cors", "http://example.org") as g:
+        expect_error(g.ask("POST", CHAT, hi), 401, "invalid_api_key", False)
+        expect_error(g.ask("GET", "/v1/models", None, {"authorization": "Bearer x"}), 401,
+                     "invalid_api_key", False)
+        usage = [g.ask("POST", CHAT, hi, mine).json["usage"] for _ in range(3)]
+        g.ask("POST", CHAT, chat("nobody-has-it", "hi"), mine)
+        told = g.ask("GET", "/v1/usage", None, mine).json
+        model = next(m for m in told["models"] if m["model"] == MODEL)
+        tokens = sum(u["completion_tokens"] for u in usage)
+        check(model["whole"] == 3 and model["completion_tokens"] == tokens, told, usage)
+        check(told["keys"][0]["key"] == "alice" and told["keys"][0]["answers"] == 4, told)
+        check(metric(g, "vllm:generation_tokens_total") == tokens, "tokens in /metrics")
+        check(metric(g, "gen_ai_server_request_duration_seconds_count") == 3, "answers counted")
+        check(metric(g, "vllm:num_requests_running") == 0, "running")
+        check(metric(g, "weft_member_up") == 3, "members")
+        question = {"model": MODEL, "tier": "3-6", "near": [50.0, 8.0], "radius_km": 500}
+        route = g.ask("POST", "/v1/route", question, mine).json
+        weft = subprocess.run([mesh.build_dir / "bin" / "weft", "query", "--socket",
+                               mesh.node("tokyo")["admin"], "--json", json.dumps(question)],
+                              capture_output=True, text=True, check=True).stdout
+        weft = json.loads(weft)
+        check(route["would_choose"] == weft["would_choose"] == "frankfurt", route, weft)
+        check(route["excluded"] == weft["excluded"], route, weft)
+        preflight = g.ask("OPTIONS", CHAT)
+        check(preflight.status == 204, preflight)
+        check(preflight.headers["access-control-allow-origin"] == "http://example.org", preflight)
+        check(drawn[0] not in g.log(), "a key in the log")
+
+
+@case("gateway/openai_client", ONE)
+def openai_client(mesh, _quick):
+    """OpenAI's own client, if there is one: openai_client.py."""
+    python = os.environ.get("WEFT_OPENAI_PYTHON", sys.executable)
+    script = ROOT / "tests" / "e2e" / "openai_client.py"
+    with gateway(mesh):
+        done = subprocess.run(
+            mesh.in_netns([python, "-B", script, "http://127.0.0.1:8080", MODEL], "tokyo"),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode == 77:
+        raise Skip(done.stdout.strip())
+    check(done.returncode == 0, done.stdout[-4000:], done.stderr[-1000:])
+    return done.stdout.strip()
 
 
 @case("gateway/client_gone", NONE)

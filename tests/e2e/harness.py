@@ -68,6 +68,7 @@ class MeshSpec:
     lcores: int = 1
     driver: str = "af_packet"
     network: str = ""  # ipv6, dual or "": an option of scripts/mesh
+    gossip: bool = False
 
 
 @dataclass
@@ -151,7 +152,8 @@ class Mesh:
                     "--slots", str(self.spec.slots), "--queue", str(self.spec.queue),
                     "--lcores", str(self.spec.lcores), "--driver", self.spec.driver,
                     "--build-dir", str(self.build_dir),
-                    *([f"--{self.spec.network}"] if self.spec.network else []))
+                    *([f"--{self.spec.network}"] if self.spec.network else []),
+                    *(["--gossip"] if self.spec.gossip else []))
         with open(f"{self.folder}/mesh.json", encoding="utf-8") as file:
             self.facts = json.load(file)
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_maps.c - any bytes to the decoders of controlplane/maps: resource messages (into a map, in a
- * row), coordinates, digests, policy files and
- * witnesses. The first byte picks one. A policy is signed here,
- * or the fuzzer would never get past the signature. */
+ * row), coordinates, digests, policy files, witnesses and states. The first byte picks one. A
+ * policy is signed here, or the fuzzer would never get past the signature. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "controlplane/maps/affinity.h"
 #include "controlplane/maps/policy.h"
 #include "controlplane/maps/resource.h"
+#include "controlplane/maps/state.h"
 #include "controlplane/maps/vivaldi.h"
 #include "controlplane/maps/witness.h"
 
@@ -116,12 +116,30 @@ static void witnesses(const uint8_t *data, size_t size)
     relay_deinit(&relays);
 }
 
+static void states(const uint8_t *data, size_t size)
+{
+    struct members_facts facts;
+    struct vivaldi_coord coord;
+    uint8_t again[STATE_BYTES_MAX];
+    uint32_t dropped;
+    if (!state_read(&facts, &coord, data, size)) {
+        return;
+    }
+    expect(facts.model_count <= MEMBERS_MODELS_MAX && vivaldi_valid(&coord));
+    struct members_facts kept = facts;
+    size_t length = state_write(&facts, &coord, 1, 1, 1, again, &dropped);
+    if (dropped == 0) {
+        expect(state_read(&facts, &coord, again, length) &&
+               memcmp(&kept, &facts, sizeof(facts)) == 0);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const decoders[])(const uint8_t *, size_t) = {resources, coordinates, digests,
-                                                                policies, witnesses};
+                                                                policies,  witnesses,   states};
     if (size > 0) {
-        decoders[data[0] % 5](data + 1, size - 1);
+        decoders[data[0] % 6](data + 1, size - 1);
     }
     return 0;
 }

@@ -3,6 +3,7 @@
  * follow header lines, then the body. What is taken is answered with the body's own bytes as the
  * model's text, cut anywhere; what comes out must be valid JSON, whole or event by event. */
 #include <jansson.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +68,12 @@ static void answer(const struct api_request *r, const uint8_t *text, size_t len)
     need(reply->count >= 1 && reply->count <= API_CHOICES_MAX);
     for (size_t at = 0; at < len; at += 1 + at % 7) {
         size_t step = 1 + at % 7 < len - at ? 1 + at % 7 : len - at;
-        reply_text(reply, (uint32_t)at % reply->count, (const char *)text + at, step);
+        const weft_logprob_t logprobs[2] = {
+            {1, -0.5f, (const char *)text + at, step},
+            {2, -INFINITY, (const char *)text, at},
+        };
+        reply_text(reply, (uint32_t)at % reply->count, (const char *)text + at, step, logprobs,
+                   r->query.logprobs < 2 ? r->query.logprobs : 2);
     }
     for (uint32_t i = 0; i < reply->count; i++) {
         reply_done(reply, i, &result);

@@ -252,6 +252,9 @@ static void add_net(const struct step *s, const uint8_t *data, size_t size)
     if (op == STEP_FRAME) {
         uint32_t room = (uint32_t)sizeof(*f) - p->start;
         xor_over((uint8_t *)packet_ether(p), room, data, size);
+        if ((s->mode & STEP_NO_SUM) == 0) {
+            fixture_end_ip(p);
+        }
         finish(it, place, s, length_of(s, p->len, room < ROUTE_FRAME_MAX ? room : ROUTE_FRAME_MAX));
         return;
     }

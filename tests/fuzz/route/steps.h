@@ -24,7 +24,7 @@ enum step_op {
 /* Bits of `mode` in steps that make packets. */
 #define STEP_WHO     0x07u /* which client, member or delivered request */
 #define STEP_PROVEN  0x08u /* cookie or tag are made right, after the XOR */
-#define STEP_NO_SUM  0x10u /* no UDP checksum */
+#define STEP_NO_SUM  0x10u /* no UDP checksum; STEP_FRAME: the IP header keeps its own */
 #define STEP_CUT     0x20u /* the datagram (or frame) ends after `len` bytes */
 #define STEP_FULL    0x40u /* if it comes to the local worker, that is full */
 #define STEP_NO_PORT 0x80u /* or gone */

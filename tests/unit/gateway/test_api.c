@@ -48,6 +48,28 @@ START_TEST(a_chat)
 }
 END_TEST
 
+START_TEST(sampling)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD
+                      ",\"stop\":[\"a\",\"bc\"],\"presence_penalty\":-1,\"logprobs\":true,"
+                      "\"frequency_penalty\":0.5,\"top_logprobs\":3,"
+                      "\"chat_template_kwargs\":{\"enable_thinking\":false}}"));
+    ck_assert_uint_eq(r.query.stop_count, 2);
+    ck_assert_str_eq(r.query.stop[1], "bc");
+    ck_assert(r.query.presence_penalty == -1.0f && r.query.frequency_penalty == 0.5f);
+    ck_assert(r.logprobs && r.query.no_thinking);
+    ck_assert_uint_eq(r.query.logprobs, 4);
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"stop\":\"x\",\"logprobs\":true}"));
+    ck_assert_uint_eq(r.query.logprobs, 1);
+    ck_assert_uint_eq(r.query.stop_count, 1);
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"stop\":null,\"logprobs\":false}"));
+    ck_assert(r.query.logprobs == 0 && r.query.stop_count == 0 && !r.query.no_thinking);
+    ck_assert(read_as(API_COMPLETION, "{\"model\":\"m\",\"prompt\":\"x\",\"logprobs\":0}"));
+    ck_assert_uint_eq(r.query.logprobs, 1);
+    finish();
+}
+END_TEST
+
 START_TEST(defaults)
 {
     ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"temperature\":null,\"n\":null,\"stream\":null}"));
@@ -135,6 +157,14 @@ static const struct {
     {CHAT_HEAD ",\"stream\":1}", "stream"},
     {CHAT_HEAD ",\"stream_options\":[]}", "stream_options"},
     {CHAT_HEAD ",\"tools\":[{}]}", "tools"},
+    {CHAT_HEAD ",\"stop\":[\"\"]}", "stop"},
+    {CHAT_HEAD ",\"stop\":5}", "stop"},
+    {CHAT_HEAD ",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"0\",\"1\","
+               "\"2\",\"3\",\"4\",\"5\",\"6\",\"7\"]}",
+     "stop"},
+    {CHAT_HEAD ",\"top_logprobs\":2}", "top_logprobs"},
+    {CHAT_HEAD ",\"logprobs\":true,\"top_logprobs\":21}", "top_logprobs"},
+    {CHAT_HEAD ",\"presence_penalty\":2.1}", "presence_penalty"},
     {CHAT_HEAD ",\"response_format\":{\"type\":\"json_object\"}}", "response_format"},
     {CHAT_HEAD ",\"logit_bias\":{\"5\":1}}", "logit_bias"},
     {CHAT_HEAD ",\"weft\":5}", "weft"},
@@ -240,6 +270,7 @@ int main(void)
     Suite *suite = suite_create("gateway_api");
     TCase *tc = tcase_create("api");
     tcase_add_test(tc, a_chat);
+    tcase_add_test(tc, sampling);
     tcase_add_test(tc, defaults);
     tcase_add_test(tc, parts_and_roles);
     tcase_add_test(tc, completions);

@@ -3,6 +3,7 @@
  * head. Events are parsed as a client would: what is told apart by strings is told apart here. */
 #include <check.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weft/wire.h>
@@ -37,7 +38,7 @@ static void finish(void)
 
 static void text(uint32_t choice, const char *piece)
 {
-    reply_text(&reply, choice, piece, strlen(piece));
+    reply_text(&reply, choice, piece, strlen(piece), NULL, 0);
 }
 
 static void done(uint32_t choice, int status, int finish_code)
@@ -247,6 +248,58 @@ START_TEST(completions_with_echo)
 }
 END_TEST
 
+static void likely(const char *piece, const char *token)
+{
+    const weft_logprob_t list[2] = {{5, -0.5f, token, strlen(token)}, {6, -INFINITY, "no", 2}};
+    reply_text(&reply, 0, piece, strlen(piece), list, 2);
+}
+
+/* Those of a token whose text is held back come with the text that goes out next. */
+START_TEST(logprobs_of_a_stream)
+{
+    begin(API_CHAT, CHAT ",\"stream\":true,\"logprobs\":true,\"top_logprobs\":1}");
+    likely("a", "a");
+    likely("", "b"); /* may begin a stop string */
+    likely("bc", "c");
+    likely("\xe2", "\xe2");
+    done(0, 0, WEFT_FINISH_STOP);
+    take_events();
+    ck_assert_uint_eq(event_count, 6);
+    static const size_t counts[] = {1, 2, 1, 0};
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *logprobs = json_object_get(choice_of(1 + i), "logprobs");
+        ck_assert_uint_eq(json_array_size(json_object_get(logprobs, "content")), counts[i]);
+    }
+    const json_t *logprobs = json_object_get(choice_of(2), "logprobs");
+    const json_t *second = json_array_get(json_object_get(logprobs, "content"), 1);
+    ck_assert_str_eq(string_at(second, "token"), "c");
+    ck_assert(json_real_value(json_object_get(second, "logprob")) == -0.5);
+    const json_t *top = json_array_get(json_object_get(second, "top_logprobs"), 0);
+    ck_assert_str_eq(string_at(top, "token"), "no");
+    ck_assert_int_eq(json_integer_value(json_object_get(top, "logprob")), -9999);
+    finish();
+}
+END_TEST
+
+START_TEST(logprobs_of_a_completion)
+{
+    begin(API_COMPLETION, "{\"model\":\"m\",\"prompt\":\"x\",\"logprobs\":1}");
+    likely("\xc3\xa9", "\xc3\xa9");
+    likely("b", "b");
+    done(0, 0, WEFT_FINISH_STOP);
+    json_t *json = json_loadb(reply.out.data, buf_len(&reply.out), 0, NULL);
+    const json_t *choice = json_array_get(json_object_get(json, "choices"), 0);
+    const json_t *logprobs = json_object_get(choice, "logprobs");
+    ck_assert_uint_eq(json_array_size(json_object_get(logprobs, "tokens")), 2);
+    ck_assert_uint_eq(json_array_size(json_object_get(logprobs, "token_logprobs")), 2);
+    ck_assert_uint_eq(json_array_size(json_object_get(logprobs, "top_logprobs")), 2);
+    const json_t *offsets = json_object_get(logprobs, "text_offset");
+    ck_assert_int_eq(json_integer_value(json_array_get(offsets, 1)), 1);
+    json_decref(json);
+    finish();
+}
+END_TEST
+
 START_TEST(responses_as_events)
 {
     begin(API_RESPONSE, "{\"model\":\"m\",\"input\":\"q\",\"stream\":true}");
@@ -285,6 +338,8 @@ int main(void)
     tcase_add_test(tc, several_answers);
     tcase_add_test(tc, one_of_several_fails);
     tcase_add_test(tc, completions_with_echo);
+    tcase_add_test(tc, logprobs_of_a_stream);
+    tcase_add_test(tc, logprobs_of_a_completion);
     tcase_add_test(tc, responses_as_events);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

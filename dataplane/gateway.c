@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * main.c - weft-gateway: the options and the loop. One thread waits on one epoll set: the SDK, the
- * HTTP library, the census, signals, and the ends of clients. See gateway.h.
+ * gateway.c - weft-gateway: the options, the files, and what is up when. The program may include
+ * from both planes: questions to /v1/route are answered by what `weft query` uses. gateway/loop.c
+ * has the loop; see gateway/gateway.h.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -16,130 +17,60 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "controlplane/cli/query.h"
 #include "dataplane/gateway/gateway.h"
 #include "dataplane/gateway/listen.h"
-#include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
 #define DEFAULT_LISTEN     "8080"
 #define DEFAULT_MAX_TOKENS 512u
-#define EVENTS_MAX         256
-#define STOP_NS            (10 * NS_PER_S) /* what is being answered may still end */
 
-/* ---- the loop ---- */
+/* ---- what the loop needs from elsewhere ---- */
 
-static int watch_add(struct gateway *g, enum watch_kind kind, int fd)
+/* What `weft query` would say. */
+static json_t *dry_run(const json_t *question, const json_t *status, struct api_error *error)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &g->watches[kind]};
-    return epoll_ctl(g->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
-}
-
-static void peer_gone(struct peer *p)
-{
-    p->gone = true;
-    if (p->exchange != NULL) {
-        exchange_cancel(p->exchange);
-        if (p->exchange->state != EXCHANGE_READING) {
-            server_wake(p->exchange); /* the library finds the end by itself */
-        }
+    struct query query;
+    char why[QUERY_WHY_MAX] = "";
+    query_init(&query);
+    if (!query_read(&query, question, why)) {
+        error_bad(error, NULL, "%s.", why);
+        return NULL;
     }
-}
-
-static void stop_begin(struct gateway *g)
-{
-    struct signalfd_siginfo info;
-    if (read(g->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
-        return;
+    if (query.model[0] == '\0') {
+        error_bad(error, "model", "A query needs a model.");
+        return NULL;
     }
-    uint64_t now_ns = clock_now_ns();
-    LOG_INFO("stopping open=%u", g->open);
-    g->stop_ns = g->stopping ? now_ns : now_ns + STOP_NS; /* the second time: at once */
-    g->stopping = true;
-}
-
-/* Those who wait for the census hear of it, whether it was answered or not. */
-static void census_tell(struct gateway *g)
-{
-    struct exchange *x;
-    LIST_FOREACH(x, &g->exchanges, link)
-    {
-        if (x->state == EXCHANGE_COUNTING && x->connection != NULL) {
-            server_wake(x);
-        }
+    json_t *answer = query_answer(&query, status, why);
+    if (answer == NULL) {
+        error_set(error, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "node_unreachable", true,
+                  why);
     }
+    return answer;
 }
 
-static bool census_wanted(const struct gateway *g)
+/* Reads --keys. Returns 0 or -errno, having said why. */
+static int keys_open(struct gateway *g)
 {
-    const struct exchange *x;
-    LIST_FOREACH(x, &g->exchanges, link)
-    {
-        if (x->state == EXCHANGE_COUNTING && x->suspended) {
-            return true;
-        }
+    char text[65536];
+    unsigned line = 0;
+    if (g->options.keys == NULL) {
+        return 0;
     }
-    return false;
-}
-
-static void census_turn(struct gateway *g)
-{
-    uint64_t now_ns = clock_now_ns();
-    if (g->census.fd >= 0) {
-        if (census_step(&g->census, now_ns)) {
-            census_tell(g);
-        }
-    } else if (census_wanted(g)) {
-        int fd = census_ask(&g->census, now_ns);
-        if (fd < 0 || watch_add(g, WATCH_CENSUS, fd) != 0) {
-            census_tell(g); /* nobody is there to answer */
-        }
+    FILE *file = fopen(g->options.keys, "re");
+    size_t len = file != NULL ? fread(text, 1, sizeof(text), file) : 0;
+    int rc = file == NULL ? -errno : len == sizeof(text) ? -EFBIG : 0;
+    if (file != NULL) {
+        fclose(file);
     }
-}
-
-static int sooner(int a_ms, int b_ms)
-{
-    return a_ms < 0 ? b_ms : b_ms < 0 || a_ms < b_ms ? a_ms : b_ms;
-}
-
-static int until_ms(uint64_t due_ns)
-{
-    uint64_t now_ns = clock_now_ns();
-    return due_ns == UINT64_MAX ? -1
-           : due_ns <= now_ns   ? 0
-                                : (int)((due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS);
-}
-
-static int wait_ms(struct gateway *g)
-{
-    int ms = sooner(weft_client_timeout_ms(g->client), server_timeout_ms(g));
-    ms = sooner(ms, until_ms(census_due_ns(&g->census)));
-    return sooner(ms, g->stopping ? until_ms(g->stop_ns) : -1);
-}
-
-static void turn(struct gateway *g)
-{
-    struct epoll_event events[EVENTS_MAX];
-    int count = epoll_wait(g->epoll, events, EVENTS_MAX, wait_ms(g));
-    /* Ends of clients first: nothing is freed before the library runs. */
-    for (int i = 0; i < count; i++) {
-        struct watch *watch = events[i].data.ptr;
-        if (watch->kind == WATCH_PEER) {
-            peer_gone((struct peer *)(void *)watch);
-        } else if (watch->kind == WATCH_SIGNAL) {
-            stop_begin(g);
-        }
+    if (rc != 0) {
+        fprintf(stderr, "weft-gateway: %s: %s\n", g->options.keys, strerror(-rc));
+    } else if (!keys_read(&g->keys, text, len, &line) || g->keys.count == 0) {
+        fprintf(stderr, "weft-gateway: %s:%u: a line is NAME SHA256, and there must be one\n",
+                g->options.keys, line);
+        rc = -EINVAL;
     }
-    weft_client_process(g->client);
-    census_turn(g);
-    server_run(g);
-}
-
-static void run(struct gateway *g)
-{
-    while (!g->stopping || (g->open > 0 && clock_now_ns() < g->stop_ns)) {
-        turn(g);
-        census_turn(g); /* the library may have brought somebody who wants it */
-    }
+    return rc;
 }
 
 /* ---- what is there ---- */
@@ -153,7 +84,7 @@ static int signals_open(struct gateway *g)
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     g->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return g->signals >= 0 ? watch_add(g, WATCH_SIGNAL, g->signals) : -errno;
+    return g->signals >= 0 ? loop_watch(g, WATCH_SIGNAL, g->signals) : -errno;
 }
 
 /* As many descriptors as may be had: one for each client. */
@@ -178,7 +109,7 @@ static int client_open(struct gateway *g)
         fprintf(stderr, "weft-gateway: node %s: %s\n", g->options.node, weft_status_text(rc));
         return rc;
     }
-    return watch_add(g, WATCH_CLIENT, weft_client_fd(g->client));
+    return loop_watch(g, WATCH_CLIENT, weft_client_fd(g->client));
 }
 
 static int http_open(struct gateway *g)
@@ -209,7 +140,8 @@ static int gateway_up(struct gateway *g)
     g->started_s = (uint64_t)time(NULL);
     census_init(&g->census, g->options.admin);
     limits_raise(g);
-    int rc = signals_open(g);
+    int rc = keys_open(g);
+    rc = rc == 0 ? signals_open(g) : rc;
     rc = rc == 0 ? client_open(g) : rc;
     return rc == 0 ? http_open(g) : rc;
 }
@@ -222,6 +154,7 @@ static void gateway_down(struct gateway *g)
         exchange_free(LIST_FIRST(&g->exchanges));
     }
     census_deinit(&g->census);
+    keys_deinit(&g->keys);
     if (g->epoll >= 0) {
         close(g->epoll);
     }
@@ -258,7 +191,7 @@ static void usage(FILE *out)
         out);
 }
 
-enum option_id { OPT_MAX_TOKENS = 256, OPT_CONNECTIONS };
+enum option_id { OPT_MAX_TOKENS = 256, OPT_CONNECTIONS, OPT_NEW_KEY, OPT_CORS };
 
 static bool u32_read(const char *text, uint32_t min, uint32_t max, uint32_t *out)
 {
@@ -286,9 +219,15 @@ static bool option_take(struct gateway_options *o, int option)
     case 'm':
         o->models = optarg;
         return true;
+    case 'k':
+        o->keys = optarg;
+        return true;
     case 'q':
         o->quiet = true;
         return true;
+    case OPT_CORS:
+        o->cors = optarg;
+        return strpbrk(optarg, "\r\n") == NULL;
     case OPT_MAX_TOKENS:
         return u32_read(optarg, 1, UINT32_MAX, &o->default_max_tokens);
     case OPT_CONNECTIONS:
@@ -296,6 +235,19 @@ static bool option_take(struct gateway_options *o, int option)
     default:
         return false;
     }
+}
+
+static int key_draw(const char *name)
+{
+    char key[64];
+    char line[KEYS_NAME_MAX + 80];
+    if (strlen(name) == 0 || strlen(name) >= KEYS_NAME_MAX || strpbrk(name, " \t\r\n#") != NULL) {
+        fputs("weft-gateway: a key's name is a word\n", stderr);
+        return 2;
+    }
+    keys_draw(name, key, line);
+    printf("%s\n%s\n", key, line);
+    return EXIT_SUCCESS;
 }
 
 /* Returns -1 to go on, else the exit status. */
@@ -308,12 +260,15 @@ static int options_read(struct gateway_options *o, int argc, char **argv)
         {"models", required_argument, NULL, 'm'},
         {"max-tokens", required_argument, NULL, OPT_MAX_TOKENS},
         {"connections", required_argument, NULL, OPT_CONNECTIONS},
+        {"keys", required_argument, NULL, 'k'},
+        {"new-key", required_argument, NULL, OPT_NEW_KEY},
+        {"cors", required_argument, NULL, OPT_CORS},
         {"quiet", no_argument, NULL, 'q'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    for (int option; (option = getopt_long(argc, argv, "n:l:a:m:qhV", options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, "n:l:a:m:k:qhV", options, NULL)) != -1;) {
         if (option == 'h') {
             usage(stdout);
             return EXIT_SUCCESS;
@@ -321,6 +276,9 @@ static int options_read(struct gateway_options *o, int argc, char **argv)
         if (option == 'V') {
             puts("weft-gateway " WEFT_RELEASE);
             return EXIT_SUCCESS;
+        }
+        if (option == OPT_NEW_KEY) {
+            return key_draw(optarg);
         }
         if (!option_take(o, option)) {
             fputs("see weft-gateway --help\n", stderr);
@@ -341,6 +299,7 @@ int main(int argc, char **argv)
                     .listen = DEFAULT_LISTEN,
                     .default_max_tokens = DEFAULT_MAX_TOKENS,
                     .connections_max = 65536},
+        .dry_run = dry_run,
         .epoll = -1,
         .listen_fd = -1,
         .signals = -1,
@@ -353,7 +312,7 @@ int main(int argc, char **argv)
     int rc = gateway_up(&gateway);
     if (rc == 0) {
         LOG_INFO("ready listen=%s node=%s", gateway.options.listen, gateway.options.node);
-        run(&gateway);
+        loop_run(&gateway);
     }
     gateway_down(&gateway);
     return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

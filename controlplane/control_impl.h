@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_impl.h - what the files of the control thread share; nobody else includes it. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "controlplane/admin/admin.h"
+#include "controlplane/control.h"
+#include "controlplane/gossip/gossip.h"
+#include "controlplane/loop/loop.h"
+#include "controlplane/loop/udp.h"
+
+struct control {
+    const struct config *config;
+    struct control_hooks hooks;
+    struct loop *loop;
+    struct members *members;
+    struct gossip *gossip; /* which then owns the members; NULL: beacons */
+    struct admin *admin;
+    int fd; /* control port */
+    int drain_fd;
+    int send_timer;
+    int publish_timer;
+    int touch_timer;
+    int tick_timer;
+    uint64_t started_ns;
+    uint64_t published_version;
+    uint64_t published_ns;
+    uint64_t touched_ns;
+    uint64_t drain_ns; /* when draining began; 0: it has not */
+    bool publish_armed;
+    bool touch_armed;
+    uint64_t send_failures;
+    struct udp_datagram batch[UDP_BATCH]; /* received */
+    struct udp_datagram going[UDP_BATCH]; /* being sent */
+    struct swim_out out;
+};
+
+/* ---- control.c ---- */
+/* Publishes if anything changed, now or when the last time is long enough ago. */
+void control_publish(struct control *control, uint64_t now_ns);
+
+/* ---- control_mesh.c ---- */
+/* The members table and what fills it. `keys` are for gossip. Returns 0 or -errno. */
+int mesh_create(struct control *control, const struct keys *keys);
+void mesh_destroy(struct control *control);
+/* Asks for the node's own facts; `urgent`: others shall hear soon. */
+void mesh_facts_take(struct control *control, bool urgent, uint64_t now_ns);
+/* Sends what is due and arms the timer for what comes next. */
+void mesh_send(struct control *control, uint64_t now_ns);
+/* Takes what has come on the control port. */
+void mesh_receive(struct control *control, uint64_t now_ns);
+/* Says good-bye. False: there is nobody who could be told. */
+bool mesh_leave(struct control *control, uint64_t now_ns);
+
+/* ---- control_status.c ---- */
+json_t *control_status(struct control *control);

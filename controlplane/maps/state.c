@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state.c - see state.h. */
+#include "controlplane/maps/state.h"
+
+#include <string.h>
+
+#include "controlplane/maps/resource.h"
+#include "schemas/base/cursor.h"
+
+WEFT_ASSERT(MEMBERS_MODELS_MAX <= RESOURCE_MODELS_MAX, "a message names them all");
+
+/* With a length before it; what is not a short text is not there. */
+static void text_write(struct cursor *c, const char *text, size_t room)
+{
+    size_t len = strnlen(text, room);
+    len = len < room ? len : 0;
+    cursor_write_u8(c, (uint8_t)len);
+    cursor_write(c, text, len);
+}
+
+static void text_read(struct cursor *c, char *text, size_t room)
+{
+    size_t len = cursor_read_u8(c);
+    if (len >= room) {
+        c->failed = true;
+        return;
+    }
+    cursor_read(c, text, len);
+    for (size_t i = 0; i < len; i++) {
+        c->failed |= text[i] <= ' ' || text[i] > '~';
+    }
+}
+
+/* How many of the models have room with their names, everything else aside. */
+static uint32_t models_that_fit(const struct members_facts *facts)
+{
+    size_t used = 1 + VIVALDI_WIRE_BYTES + 1 + RESOURCE_WIRE_MAX + 1 + WEFT_BACKEND_MAX;
+    uint32_t count = 0;
+    while (count < facts->model_count && count < MEMBERS_MODELS_MAX) {
+        used += 1 + strnlen(facts->models[count].name, WEFT_MODEL_NAME_MAX);
+        if (used > STATE_BYTES_MAX) {
+            break;
+        }
+        count++;
+    }
+    return count;
+}
+
+size_t state_write(const struct members_facts *facts, const struct vivaldi_coord *coord,
+                   uint16_t node, uint64_t incarnation, uint32_t version,
+                   uint8_t out[STATE_BYTES_MAX], uint32_t *dropped)
+{
+    uint8_t place[VIVALDI_WIRE_BYTES];
+    uint8_t load[RESOURCE_WIRE_MAX];
+    uint32_t count = models_that_fit(facts);
+    struct resource_message message = {
+        .node = node,
+        .incarnation = incarnation,
+        .version = version,
+        .whole_version = version,
+        .mask = RESOURCE_MASK_ALL,
+        .facts = {.room = facts->room,
+                  .queue_us = facts->queue_us,
+                  .free_vram_mib = facts->free_vram_mib,
+                  .prefill_tps = facts->prefill_tps,
+                  .decode_tps = facts->decode_tps,
+                  .context_tokens = facts->context_tokens,
+                  .model_count = count},
+    };
+    for (uint32_t i = 0; i < count; i++) {
+        message.facts.models[i] = weft_model_id(facts->models[i].name);
+    }
+    struct cursor c;
+    cursor_init(&c, out, STATE_BYTES_MAX);
+    cursor_write_u8(&c, STATE_FORMAT);
+    vivaldi_write(coord, place);
+    cursor_write(&c, place, sizeof(place));
+    size_t size = resource_write(&message, load);
+    cursor_write_u8(&c, (uint8_t)size);
+    cursor_write(&c, load, size);
+    text_write(&c, facts->backend, sizeof(facts->backend));
+    for (uint32_t i = 0; i < count; i++) {
+        text_write(&c, facts->models[i].name, sizeof(facts->models[i].name));
+    }
+    *dropped = facts->model_count - count;
+    return (size_t)(c.at - out);
+}
+
+bool state_read(struct members_facts *facts, struct vivaldi_coord *coord, const void *data,
+                size_t size)
+{
+    struct resource_message message;
+    struct cursor c;
+    memset(facts, 0, sizeof(*facts));
+    cursor_init_const(&c, data, size);
+    if (cursor_read_u8(&c) != STATE_FORMAT) {
+        return false;
+    }
+    const void *place = cursor_take(&c, VIVALDI_WIRE_BYTES);
+    size_t length = cursor_read_u8(&c);
+    const void *load = cursor_take(&c, length);
+    if (c.failed || !vivaldi_read(coord, place, VIVALDI_WIRE_BYTES) ||
+        !resource_read(&message, load, length) || message.version != message.whole_version ||
+        message.facts.model_count > MEMBERS_MODELS_MAX) {
+        return false;
+    }
+    text_read(&c, facts->backend, sizeof(facts->backend));
+    facts->room = (uint16_t)(message.facts.room < UINT16_MAX ? message.facts.room : UINT16_MAX);
+    facts->queue_us = message.facts.queue_us;
+    facts->free_vram_mib = message.facts.free_vram_mib;
+    facts->prefill_tps = message.facts.prefill_tps;
+    facts->decode_tps = message.facts.decode_tps;
+    facts->context_tokens = message.facts.context_tokens;
+    facts->model_count = message.facts.model_count;
+    for (uint32_t i = 0; i < facts->model_count && !c.failed; i++) {
+        struct members_model *model = &facts->models[i];
+        text_read(&c, model->name, sizeof(model->name));
+        model->id = message.facts.models[i];
+        c.failed |= model->name[0] == '\0' || weft_model_id(model->name) != model->id;
+    }
+    return !c.failed;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * state.h - what a node tells of itself besides its record, as one member state of swim: its place
+ * among round-trip times (vivaldi.h), its load (a whole message of resource.h) and the names of its
+ * backend and models. Always whole: whoever has the newest needs no other.
+ *
+ *      0  u8   STATE_FORMAT
+ *      1       the coordinate, VIVALDI_WIRE_BYTES
+ *     45  u8   length, and the message of resource.h, with the models' ids
+ *         u8   length, and the backend's name
+ *         for each id a length (u8) and the model's name
+ *         whatever later versions append
+ *
+ * Pure functions, any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "controlplane/maps/members.h"
+#include "controlplane/maps/vivaldi.h"
+
+#define STATE_BYTES_MAX 1000u
+#define STATE_FORMAT    1u
+
+/* Writes; `version` rises with each state of a start, whose `incarnation` that is. Models whose
+ * names find no room are left out, *dropped says how many. Returns the bytes used. */
+size_t state_write(const struct members_facts *facts, const struct vivaldi_coord *coord,
+                   uint16_t node, uint64_t incarnation, uint32_t version,
+                   uint8_t out[STATE_BYTES_MAX], uint32_t *dropped);
+
+/* False: nothing that state_write() can have written, nor a later version's. `facts` has no bytes
+ * of other origin, so that it can be compared as bytes. */
+bool state_read(struct members_facts *facts, struct vivaldi_coord *coord, const void *data,
+                size_t size);
