@@ -28,6 +28,13 @@ struct exec_row {
     uint32_t position;
     uint32_t token;
     bool want_logits;
+    bool want_state; /* the stream behind the last layer and norm: what logits are made of */
+};
+
+/* Where results go: those of the rows that want them, in the rows' order. */
+struct exec_out {
+    float *logits; /* `vocab` floats each; NULL if none is wanted */
+    float *states; /* `width` floats each; the same */
 };
 
 /* A running forward, seen from outside. `stop` asks it to give up: it looks several times a layer,
@@ -45,6 +52,7 @@ struct exec_info {
     uint32_t context;   /* positions of a slot */
     uint32_t batch_max; /* rows of a batch */
     uint32_t vocab;
+    uint32_t width;      /* floats of a state; 0 = the backend gives none */
     size_t weight_bytes; /* read once per batch */
     size_t kv_bytes;     /* KV cache of all slots when full */
     size_t work_bytes;   /* everything else allocated */
@@ -55,8 +63,8 @@ typedef struct exec exec_t;
 
 /* A backend's functions. `self` is the first member of the backend's own struct. */
 struct exec_ops {
-    int (*forward)(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
-                   struct exec_watch *watch);
+    int (*forward)(exec_t *self, const struct exec_row *rows, size_t count,
+                   const struct exec_out *out, struct exec_watch *watch);
     void (*info)(const exec_t *self, struct exec_info *out);
     void (*destroy)(exec_t *self);
 };
@@ -65,15 +73,22 @@ struct exec {
     const struct exec_ops *ops;
 };
 
-/* Runs the rows. `logits` gets `vocab` floats for each row that wants them, in the rows' order.
- * `watch` may be NULL. Returns 0, -EINVAL (nothing has run) for rows that break the rules above,
- * -ECANCELED if it was stopped, or a backend's -errno. After -ECANCELED the slots of the batch end
- * where their first row began, so that the same rows may come again; other slots are as they were.
- */
+/* Runs the rows. `watch` may be NULL. Returns 0, -EINVAL (nothing has run) for rows that break the
+ * rules above or want what has no place, -ECANCELED if it was stopped, or a backend's -errno. After
+ * -ECANCELED the slots of the batch end where their first row began, so that the same rows may come
+ * again; other slots are as they were. */
+static inline int exec_forward_to(exec_t *exec, const struct exec_row *rows, size_t count,
+                                  const struct exec_out *out, struct exec_watch *watch)
+{
+    return exec->ops->forward(exec, rows, count, out, watch);
+}
+
+/* The same where no state is wanted. */
 static inline int exec_forward(exec_t *exec, const struct exec_row *rows, size_t count,
                                float *logits, struct exec_watch *watch)
 {
-    return exec->ops->forward(exec, rows, count, logits, watch);
+    const struct exec_out out = {.logits = logits};
+    return exec_forward_to(exec, rows, count, &out, watch);
 }
 
 static inline void exec_info(const exec_t *exec, struct exec_info *out)

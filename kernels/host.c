@@ -301,12 +301,14 @@ int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
         .stops = host->stops,
         .stop_count = view->stop_count,
         .logprobs = view->logprobs,
+        .embed = (enum engine_embed)view->embed,
         .max_tokens = view->max_tokens,
         .deadline_ns = view->deadline_ns,
         .deadline_is_end_to_end = view->deadline_is_end_to_end != 0,
         .priority = view->priority,
     };
-    if (view->stop_count > STOP_STRINGS_MAX)
+    if (view->stop_count > STOP_STRINGS_MAX ||
+        (view->embed && (host->info.width == 0 || host->info.width > WEFT_EMBEDDING_MAX)))
         return WEFT_E_BAD_REQUEST;
     for (size_t i = 0; i < view->stop_count; i++)
         host->stops[i] = (struct gguf_str){view->stops[i].text, view->stops[i].len};

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
+#include <weft/wire.h>
 #include <weft/worker.h>
 
 #include "kernels/host.h"
@@ -55,6 +57,13 @@ static const char usage[] =
     "  weft-worker --port /run/weft/port.sock --model m.gguf --name small --slots 8 --context "
     "1024\n";
 
+/* An embedding on its way; the engine writes `values` until the job's end. */
+struct embedding {
+    LIST_ENTRY(embedding) link;
+    uint64_t id;
+    float values[];
+};
+
 struct worker {
     const char *socket_path;
     const char *name;
@@ -62,7 +71,8 @@ struct worker {
     struct host host;
     runner_t *runner;
     weft_worker_t *port;
-    char *text;        /* scratch of one token */
+    char *text; /* scratch of one token */
+    LIST_HEAD(, embedding) embeddings;
     bool load_changed; /* since it was published last */
     bool draining;
     uint64_t drain_begin_ns;
@@ -82,6 +92,34 @@ static uint64_t job_id(const weft_job_t *job)
     return (uint64_t)(uintptr_t)job;
 }
 
+static struct embedding *embedding_of(struct worker *w, uint64_t id)
+{
+    struct embedding *e;
+    LIST_FOREACH(e, &w->embeddings, link)
+    if (e->id == id)
+        return e;
+    return NULL;
+}
+
+static int embedding_add(struct worker *w, struct engine_request *request)
+{
+    struct embedding *e = malloc(sizeof(*e) + w->host.info.width * sizeof(e->values[0]));
+    if (!e)
+        return WEFT_E_WORKER_FAILED;
+    e->id = request->id;
+    request->embedding = e->values;
+    LIST_INSERT_HEAD(&w->embeddings, e, link);
+    return 0;
+}
+
+static void embedding_drop(struct embedding *e)
+{
+    if (!e)
+        return;
+    LIST_REMOVE(e, link);
+    free(e);
+}
+
 static int on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *view, void *user)
 {
     struct worker *w = user;
@@ -90,10 +128,14 @@ static int on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *v
     if (w->draining)
         return WEFT_E_DRAINING;
     int rc = host_request(&w->host, job_id(job), view, &request);
+    if (rc == 0 && request.embed)
+        rc = embedding_add(w, &request);
     if (rc == 0)
         rc = host_status(runner_submit(w->runner, &request));
-    if (rc)
+    if (rc) {
         LOG_DEBUG("job refused status=%d", rc);
+        embedding_drop(embedding_of(w, request.id));
+    }
     w->load_changed = true;
     return rc;
 }
@@ -133,7 +175,13 @@ static void hand_out(struct worker *w, const struct engine_event *event)
     if (event->finish == ENGINE_CANCELLED)
         LOG_INFO("cancelled stop_us=%llu prompt_tokens=%u new_tokens=%u",
                  (unsigned long long)event->stop_us, event->prompt_tokens, event->new_tokens);
-    const weft_job_report_t report = host_report(event);
+    weft_job_report_t report = host_report(event);
+    const struct embedding *e = embedding_of(w, event->id);
+    if (e && event->finish == ENGINE_STOP &&
+        weft_job_embedding(job, e->values, w->host.info.width)) {
+        report.status = WEFT_E_WORKER_FAILED;
+        report.finish = WEFT_FINISH_FAILED;
+    }
     weft_job_finish(job, &report);
 }
 
@@ -144,8 +192,12 @@ static void take_events(struct worker *w)
     size_t count;
     do {
         count = runner_take(w->runner, events, EVENTS_AT_ONCE);
-        for (size_t i = 0; w->port && i < count; i++)
-            hand_out(w, &events[i]);
+        for (size_t i = 0; i < count; i++) {
+            if (w->port)
+                hand_out(w, &events[i]);
+            if (events[i].kind == ENGINE_DONE)
+                embedding_drop(embedding_of(w, events[i].id));
+        }
     } while (count == EVENTS_AT_ONCE);
 }
 
@@ -412,6 +464,8 @@ int main(int argc, char **argv)
         run(&w);
     runner_destroy(w.runner);
     host_close(&w.host);
+    while (!LIST_EMPTY(&w.embeddings))
+        embedding_drop(LIST_FIRST(&w.embeddings));
     free(w.text);
     return rc ? 1 : 0;
 }

@@ -201,7 +201,9 @@ sizes.reject = 16
 f["prompt.kind"] = ProtoField.uint8("weft.prompt.kind", "kind", base.DEC, {[1] = "TEXT", [2] = "CHAT", [3] = "TOKENS"}, nil, "WEFT_PROMPT_*")
 f["prompt.flags"] = ProtoField.uint8("weft.prompt.flags", "flags", base.HEX, nil, nil, "WEFT_PROMPT_F_*")
 f["prompt.flags.no_thinking"] = ProtoField.bool("weft.prompt.flags.no_thinking", "NO_THINKING", 8, nil, 0x1, "a chat model with the switch answers without thinking first")
-bits["prompt.flags"] = {"prompt.flags.no_thinking"}
+f["prompt.flags.embed_mean"] = ProtoField.bool("weft.prompt.flags.embed_mean", "EMBED_MEAN", 8, nil, 0x2, "no text: an EMBEDDING of the prompt, the mean over its tokens")
+f["prompt.flags.embed_last"] = ProtoField.bool("weft.prompt.flags.embed_last", "EMBED_LAST", 8, nil, 0x4, "the same of its last token; not both")
+bits["prompt.flags"] = {"prompt.flags.no_thinking", "prompt.flags.embed_mean", "prompt.flags.embed_last"}
 f["prompt.hdr_len"] = ProtoField.uint16("weft.prompt.hdr_len", "hdr_len", base.DEC, nil, nil, "bytes of this header; resumed tokens begin there")
 f["prompt.max_tokens"] = ProtoField.uint32("weft.prompt.max_tokens", "max_tokens", base.DEC, nil, nil, "stop after so many, resumed included")
 f["prompt.seed"] = ProtoField.uint64("weft.prompt.seed", "seed", base.HEX, nil, nil, "of the sampler; the same seed gives the same text")
@@ -250,7 +252,7 @@ layouts.part = {
 }
 sizes.part = 8
 
-f["frame.kind"] = ProtoField.uint8("weft.frame.kind", "kind", base.DEC, {[1] = "TEXT", [2] = "DONE", [3] = "LOGPROBS"}, nil, "WEFT_FRAME_*")
+f["frame.kind"] = ProtoField.uint8("weft.frame.kind", "kind", base.DEC, {[1] = "TEXT", [2] = "DONE", [3] = "LOGPROBS", [4] = "EMBEDDING"}, nil, "WEFT_FRAME_*")
 f["frame.flags"] = ProtoField.uint8("weft.frame.flags", "flags", base.HEX, nil, nil, "WEFT_FRAME_F_*")
 f["frame.flags.continued"] = ProtoField.bool("weft.frame.flags.continued", "CONTINUED", 8, nil, 0x1, "TEXT that goes on with the token before")
 f["frame.flags.tail"] = ProtoField.bool("weft.frame.flags.tail", "TAIL", 8, nil, 0x2, "the rest of the text: counts only together with the DONE that follows")
@@ -309,7 +311,7 @@ local names = {}
 names.type = {[1] = "REQ", [2] = "ACK", [3] = "CANCEL", [4] = "RESEND", [129] = "RESP", [130] = "GRANT", [131] = "REJECT", [132] = "RESEND_REQ", [133] = "COOKIE", [134] = "BUSY", [135] = "NEED_ACK", [136] = "UNKNOWN"}
 names.flag = {[0] = "FIRST", [1] = "LAST", [2] = "RETX", [3] = "IDEMPOTENT", [4] = "SEC", [5] = "EXT", [6] = "ECN_ECHO", [7] = "RELAYED"}
 names.prompt_kind = {[1] = "TEXT", [2] = "CHAT", [3] = "TOKENS"}
-names.frame_kind = {[1] = "TEXT", [2] = "DONE", [3] = "LOGPROBS"}
+names.frame_kind = {[1] = "TEXT", [2] = "DONE", [3] = "LOGPROBS", [4] = "EMBEDDING"}
 local data_port, protocol_version = 7400, 1
 local flag_RELAYED = 7
 local type_REQ, type_ACK, type_RESEND, type_RESP = 1, 2, 4, 129

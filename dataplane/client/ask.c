@@ -12,6 +12,9 @@ struct ask {
     void *user;
     weft_result_t *result;
     bool done;
+    float *embedding; /* place for `capacity` floats; NULL = text was asked for */
+    size_t capacity;
+    size_t count;
 };
 
 static void ask_text(weft_request_t *req, const char *text, size_t len, void *user)
@@ -24,8 +27,13 @@ static void ask_text(weft_request_t *req, const char *text, size_t len, void *us
 
 static void ask_done(weft_request_t *req, const weft_result_t *result, void *user)
 {
-    (void)req;
     struct ask *ask = user;
+    size_t count;
+    const float *embedding = weft_embedding(req, &count);
+    ask->count = count < ask->capacity ? count : ask->capacity;
+    if (ask->count != 0) {
+        memcpy(ask->embedding, embedding, ask->count * sizeof(*embedding));
+    }
     *ask->result = *result;
     ask->done = true;
 }
@@ -39,20 +47,19 @@ void client_interrupt_clear(struct weft_client *c)
     }
 }
 
-int weft_ask(weft_client_t *c, const weft_query_t *query, weft_text_fn text, void *user,
-             weft_result_t *result)
+static int ask_wait(weft_client_t *c, const weft_query_t *query, struct ask *ask)
 {
-    struct ask ask = {text, user, result, false};
+    weft_result_t *result = ask->result;
     weft_request_t *req = NULL;
     memset(result, 0, sizeof(*result));
     client_interrupt_clear(c);
-    int rc = weft_submit(c, query, ask_text, ask_done, &ask, &req);
+    int rc = weft_submit(c, query, ask_text, ask_done, ask, &req);
     if (rc != 0) {
         result->status = rc;
         return rc;
     }
     c->asking = true;
-    while (!ask.done) {
+    while (!ask->done) {
         if (atomic_load(&c->interrupted)) {
             client_interrupt_clear(c);
             weft_cancel(req);
@@ -65,6 +72,24 @@ int weft_ask(weft_client_t *c, const weft_query_t *query, weft_text_fn text, voi
     }
     c->asking = false;
     return result->status;
+}
+
+int weft_ask(weft_client_t *c, const weft_query_t *query, weft_text_fn text, void *user,
+             weft_result_t *result)
+{
+    struct ask ask = {.text = text, .user = user, .result = result};
+    return ask_wait(c, query, &ask);
+}
+
+int weft_embed(weft_client_t *c, const weft_query_t *query, float *out, size_t capacity,
+               size_t *count, weft_result_t *result)
+{
+    struct ask ask = {.result = result, .embedding = out, .capacity = capacity};
+    weft_query_t embed = *query;
+    embed.embed = embed.embed != 0 ? embed.embed : WEFT_EMBED_MEAN;
+    int rc = ask_wait(c, &embed, &ask);
+    *count = ask.count;
+    return rc;
 }
 
 void weft_ask_interrupt(weft_client_t *c)

@@ -184,6 +184,11 @@ void attempt_step(struct client_attempt *a, uint64_t now_ns)
         return;
     }
     if (a->core.ended) {
+        if (a->core.result.status == 0 && req->embedding == NULL) {
+            req->embedding = a->core.embedding;
+            req->embedding_count = a->core.embedding_count;
+            a->core.embedding = NULL;
+        }
         attempt_detach(a);
         stream_over(&req->stream, &req->client->policy, a->index, &a->core.result, now_ns);
     }

@@ -55,6 +55,7 @@ static void client_request_free(struct weft_request *req)
     stream_deinit(&req->stream);
     free(req->body);
     free(req->resumed);
+    free(req->embedding);
     free(req);
 }
 
@@ -297,6 +298,12 @@ const weft_logprob_t *weft_text_logprobs(const weft_request_t *req, size_t *coun
 {
     *count = req->logprob_count;
     return req->logprob_count != 0 ? req->logprobs : NULL;
+}
+
+const float *weft_embedding(const weft_request_t *req, size_t *count)
+{
+    *count = req->embedding != NULL ? req->embedding_count : 0;
+    return req->embedding;
 }
 
 void weft_hold(weft_request_t *req, bool hold)

@@ -70,6 +70,8 @@ struct weft_request {
     weft_text_fn text;
     weft_done_fn done;
     void *user;
+    float *embedding; /* owned; NULL = none */
+    uint32_t embedding_count;
     uint32_t logprob_count; /* of the text being delivered */
     weft_logprob_t logprobs[WEFT_LOGPROBS_MAX];
 };

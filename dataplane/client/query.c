@@ -32,6 +32,14 @@ static int query_tags(const char *text, uint32_t *mask)
     return 0;
 }
 
+static uint32_t query_tokens(const weft_query_t *q)
+{
+    if (q->embed != WEFT_EMBED_NONE) {
+        return 1; /* as much work, more or less */
+    }
+    return q->max_tokens != 0 ? q->max_tokens : QUERY_MAX_TOKENS;
+}
+
 static int query_header(const weft_query_t *q, struct weft_req_hdr *hdr)
 {
     uint32_t tier_min = q->has_tiers ? q->tier_min : 0;
@@ -43,7 +51,7 @@ static int query_header(const weft_query_t *q, struct weft_req_hdr *hdr)
         q->radius_km > QUERY_RADIUS_MAX || units > UINT16_MAX || query_tags(q->tags, &tags) != 0) {
         return -EINVAL;
     }
-    uint32_t tokens = q->max_tokens != 0 ? q->max_tokens : QUERY_MAX_TOKENS;
+    uint32_t tokens = query_tokens(q);
     memset(hdr, 0, sizeof(*hdr));
     hdr->prio_mode = (uint8_t)(q->priority << 4);
     if (q->session != NULL && q->session[0] != '\0') {
@@ -84,7 +92,8 @@ static bool query_sampling_is_fine(const struct prompt_spec *s)
            s->top_p <= 1.0f && s->min_p >= 0.0f && s->min_p <= 1.0f && s->repetition >= 0.0f &&
            s->repetition <= PROMPT_PENALTY_MAX && s->presence >= -PROMPT_PENALTY_MAX &&
            s->presence <= PROMPT_PENALTY_MAX && s->frequency >= -PROMPT_PENALTY_MAX &&
-           s->frequency <= PROMPT_PENALTY_MAX && s->logprobs <= WEFT_LOGPROBS_MAX;
+           s->frequency <= PROMPT_PENALTY_MAX && s->logprobs <= WEFT_LOGPROBS_MAX &&
+           s->embed <= WEFT_EMBED_LAST;
 }
 
 static int query_stops(const weft_query_t *q, weft_job_part_t *stops)
@@ -110,7 +119,7 @@ static int query_prompt(const weft_query_t *q, weft_job_part_t *parts, weft_job_
         .part_count = q->message_count,
         .text = q->text,
         .text_len = q->text_len,
-        .max_tokens = q->max_tokens != 0 ? q->max_tokens : QUERY_MAX_TOKENS,
+        .max_tokens = query_tokens(q),
         .temperature = q->temperature,
         .top_p = q->top_p == 0.0f ? 1.0f : q->top_p,
         .min_p = q->min_p,
@@ -123,6 +132,7 @@ static int query_prompt(const weft_query_t *q, weft_job_part_t *parts, weft_job_
         .stops = stops,
         .stop_count = q->stop_count,
         .no_thinking = q->no_thinking,
+        .embed = q->embed,
     };
     if (!query_sampling_is_fine(spec) || query_stops(q, stops) != 0) {
         return -EINVAL;

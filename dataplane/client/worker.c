@@ -252,6 +252,11 @@ int weft_job_emit(weft_job_t *job, uint32_t token, const char *text, size_t len)
     return serve_job_emit(job, token, text, len);
 }
 
+int weft_job_embedding(weft_job_t *job, const float *values, size_t count)
+{
+    return serve_job_embedding(job, values, count);
+}
+
 int weft_job_logprobs(weft_job_t *job, const weft_logprob_t *list, size_t count)
 {
     return serve_job_logprobs(job, list, count);

@@ -7,9 +7,13 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <weft/client.h>
 
 #include "schemas/base/crc32c.h"
 #include "schemas/base/cursor.h"
+
+#define PROMPT_EMBED ((unsigned)(WEFT_PROMPT_F_EMBED_MEAN | WEFT_PROMPT_F_EMBED_LAST))
+#define PROMPT_FLAGS ((unsigned)WEFT_PROMPT_F_NO_THINKING | PROMPT_EMBED)
 
 /* The header with its stop strings; below 64 KiB by their limits. */
 static size_t prompt_head_size(const struct prompt_spec *spec)
@@ -69,12 +73,20 @@ static bool prompt_sealed(const struct weft_prompt *head, const uint8_t *body, s
     return crc32c(sum, body + WEFT_PROMPT_LEAST, len - WEFT_PROMPT_LEAST) == head->sum;
 }
 
+static uint8_t prompt_flags(const struct prompt_spec *spec)
+{
+    unsigned flags = spec->no_thinking ? WEFT_PROMPT_F_NO_THINKING : 0;
+    flags |= spec->embed == WEFT_EMBED_MEAN ? WEFT_PROMPT_F_EMBED_MEAN : 0;
+    flags |= spec->embed == WEFT_EMBED_LAST ? WEFT_PROMPT_F_EMBED_LAST : 0;
+    return (uint8_t)flags;
+}
+
 static uint8_t *prompt_put_head(const struct prompt_spec *spec, uint8_t kind, uint8_t *out)
 {
     uint8_t *end = out + prompt_head_size(spec);
     struct weft_prompt head = {
         .kind = kind,
-        .flags = spec->no_thinking ? WEFT_PROMPT_F_NO_THINKING : 0,
+        .flags = prompt_flags(spec),
         .hdr_len = (uint16_t)(end - out),
         .max_tokens = spec->max_tokens,
         .seed = spec->seed,
@@ -177,9 +189,13 @@ static int prompt_controls(const struct weft_prompt *head, weft_job_view_t *view
     if (!(repetition >= 0.0f && repetition <= PROMPT_PENALTY_MAX) ||
         !prompt_penalty_is_fine(head->presence) || !prompt_penalty_is_fine(head->frequency) ||
         head->logprobs > WEFT_LOGPROBS_MAX || head->stops > WEFT_STOPS_MAX ||
-        (head->flags & ~(unsigned)WEFT_PROMPT_F_NO_THINKING) != 0) {
+        (head->flags & ~PROMPT_FLAGS) != 0 || (head->flags & PROMPT_EMBED) == PROMPT_EMBED ||
+        ((head->flags & PROMPT_EMBED) != 0 && head->resume != 0)) {
         return WEFT_E_BAD_REQUEST;
     }
+    view->embed = (head->flags & WEFT_PROMPT_F_EMBED_MEAN) != 0   ? WEFT_EMBED_MEAN
+                  : (head->flags & WEFT_PROMPT_F_EMBED_LAST) != 0 ? WEFT_EMBED_LAST
+                                                                  : WEFT_EMBED_NONE;
     view->repetition_penalty = repetition == 0.0f ? 1.0f : repetition;
     view->presence_penalty = head->presence;
     view->frequency_penalty = head->frequency;

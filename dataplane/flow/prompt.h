@@ -38,6 +38,7 @@ struct prompt_spec {
     const weft_job_part_t *stops; /* WEFT_STOPS_MAX at most, 1 to WEFT_STOP_BYTES_MAX bytes each */
     size_t stop_count;
     bool no_thinking;
+    uint32_t embed; /* enum weft_embed */
 };
 
 /* The same body, made for going on behind the `count` tokens: heap, or NULL (-ENOMEM, too long).

@@ -80,6 +80,8 @@ void request_init(struct request *r, const struct request_conn *conn,
 void request_deinit(struct request *r)
 {
     reasm_deinit(&r->reply);
+    free(r->embedding);
+    r->embedding = NULL;
 }
 
 /* ---- endings ---- */

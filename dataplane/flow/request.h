@@ -140,6 +140,8 @@ struct request {
     struct reasm reply;
     uint32_t parsed;     /* frames before it were handed out */
     uint32_t last_token; /* handed out, or resumed behind */
+    float *embedding;    /* owned; NULL = none has come */
+    uint32_t embedding_count;
     struct cc cc;
     uint32_t credit;
     uint32_t credit_before;   /* the byte here answers the credit ... */

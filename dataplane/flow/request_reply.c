@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* request_reply.c - the frames of a reply: texts with their log probabilities, and the end; see
  * request.h. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "dataplane/flow/request_impl.h"
@@ -158,6 +159,21 @@ static void request_count(struct request *r, const struct request_text *text, ui
     }
 }
 
+/* Takes the whole vector; false if it is none, or the second. */
+static bool request_embedding(struct request *r, const uint8_t *data, uint32_t len)
+{
+    if (r->embedding != NULL || len == 0 || len % sizeof(float) != 0) {
+        return false;
+    }
+    r->embedding = malloc(len);
+    if (r->embedding == NULL) {
+        return false;
+    }
+    memcpy(r->embedding, data, len);
+    r->embedding_count = len / (uint32_t)sizeof(float);
+    return true;
+}
+
 bool request_event(struct request *r, struct request_text *text, uint64_t now_ns)
 {
     while (r->state != REQUEST_CLOSED && !(r->held && r->state == REQUEST_ACCEPTED)) {
@@ -174,6 +190,10 @@ bool request_event(struct request *r, struct request_text *text, uint64_t now_ns
         }
         if (r->state != REQUEST_ACCEPTED) {
             r->parsed += size; /* nobody wants it */
+            continue;
+        }
+        if (frame.kind == WEFT_FRAME_EMBEDDING && request_embedding(r, data, frame.len)) {
+            r->parsed += size;
             continue;
         }
         enum request_take took = request_take_text(r, frame, data, &size, text);

@@ -181,7 +181,8 @@ uint16_t serve_room(const struct serve *s);
 /* Free memory as the wire's load word has it. */
 uint16_t serve_free_vram(const struct serve *s);
 
-/* As weft_job_emit(), weft_job_logprobs() and weft_job_finish(). */
+/* As weft_job_emit(), weft_job_embedding(), weft_job_logprobs() and weft_job_finish(). */
 int serve_job_emit(struct weft_job *job, uint32_t token, const char *text, size_t len);
+int serve_job_embedding(struct weft_job *job, const float *values, size_t count);
 int serve_job_logprobs(struct weft_job *job, const weft_logprob_t *list, size_t count);
 void serve_job_finish(struct weft_job *job, const weft_job_report_t *report);

@@ -333,6 +333,18 @@ int serve_job_logprobs(struct weft_job *job, const weft_logprob_t *list, size_t 
                              (uint32_t)(at - rows), DONE_BYTES);
 }
 
+int serve_job_embedding(struct weft_job *job, const float *values, size_t count)
+{
+    if (job->cancelled) {
+        return 0;
+    }
+    if (count == 0 || count > WEFT_EMBEDDING_MAX) {
+        return -EINVAL;
+    }
+    return serve_reply_frame(job, WEFT_FRAME_EMBEDDING, 0, 0, values,
+                             (uint32_t)(count * sizeof(*values)), DONE_BYTES);
+}
+
 static uint32_t serve_us(uint64_t us)
 {
     return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;

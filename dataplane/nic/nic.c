@@ -45,7 +45,8 @@ struct nic {
     uint32_t resting; /* buffers that the driver took when it started */
     _Atomic uint64_t chained;
     _Atomic uint64_t summed;
-    bool sums; /* the port ends UDP checksums */
+    bool sums;    /* the port ends UDP checksums */
+    bool rx_sums; /* the port looks at those that come in */
     uint32_t queues;
     int wait_fds[NIC_LCORES_MAX]; /* of queue i: readable when packets wait; the driver's own */
     bool can_wait;
@@ -79,13 +80,19 @@ static void ask_for_rss(const struct nic *nic, struct rte_eth_conf *conf)
 }
 
 /* Leaves UDP checksums of own datagrams to the port where it offers that. Relayed ones have theirs,
- * updated, so that damage stays visible. */
+ * updated, so that damage stays visible. What comes in it may check, too; what it has found out is
+ * said with each frame (sums_of()). */
 static void ask_for_sums(struct nic *nic, struct rte_eth_conf *conf)
 {
+    const uint64_t checks = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
     struct rte_eth_dev_info info;
-    nic->sums = nic->driver.whole && rte_eth_dev_info_get(nic->port, &info) == 0 &&
-                (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
+    if (!nic->driver.whole || rte_eth_dev_info_get(nic->port, &info) != 0) {
+        return;
+    }
+    nic->sums = (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) != 0;
+    nic->rx_sums = (info.rx_offload_capa & checks) == checks;
     conf->txmode.offloads |= nic->sums ? RTE_ETH_TX_OFFLOAD_UDP_CKSUM : 0;
+    conf->rxmode.offloads |= info.rx_offload_capa & checks;
 }
 
 static int port_configure(struct nic *nic)
@@ -224,9 +231,9 @@ int nic_create(struct nic **out, const struct nic_options *options)
     find_wait_fds(nic);
     struct nic_facts facts = nic_facts(nic);
     LOG_INFO("port started driver=%s interface=%s mtu=%u lcores=%u wait=\"%s\" steering=\"%s\" "
-             "sums=%s",
+             "sums=%s checks=%s",
              facts.driver, options->interface, facts.mtu, nic->queues, facts.wait, facts.steering,
-             facts.sums);
+             facts.sums, facts.checks);
     *out = nic;
     return 0;
 }
@@ -242,6 +249,7 @@ struct nic_facts nic_facts(const struct nic *nic)
         .mtu = nic->link.mtu,
         .carrier = nic->link.carrier,
         .sums = nic->sums ? "port" : "software",
+        .checks = nic->rx_sums ? "port" : "software",
         .summed = atomic_load_explicit(&nic->summed, memory_order_relaxed),
         .chained = atomic_load_explicit(&nic->chained, memory_order_relaxed),
         .whole = nic->exception != NULL,
@@ -376,6 +384,24 @@ static uint16_t drop_chains(struct nic *nic, struct rte_mbuf **bufs, uint16_t co
     return kept;
 }
 
+/* A port that has not looked, or was not asked, says nothing: all flags are 0. */
+static inline uint8_t sums_of(const struct rte_mbuf *buf)
+{
+    uint64_t ip = buf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+    uint64_t udp = buf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+    return (uint8_t)((ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD ? ROUTE_SUMS_IP_GOOD : 0) |
+                     (udp == RTE_MBUF_F_RX_L4_CKSUM_GOOD ? ROUTE_SUMS_UDP_GOOD : 0) |
+                     (ip == RTE_MBUF_F_RX_IP_CKSUM_BAD || udp == RTE_MBUF_F_RX_L4_CKSUM_BAD
+                          ? ROUTE_SUMS_BAD
+                          : 0));
+}
+
+/* The datagram is whole, its checksum was never ended: from another machine's guest (virtio). */
+static inline bool is_unended(const struct rte_mbuf *buf)
+{
+    return (buf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_NONE;
+}
+
 uint32_t nic_rx(struct nic *nic, uint32_t queue, struct route_packet *packets, uint32_t max)
 {
     struct rte_mbuf *bufs[BURST_MAX];
@@ -390,10 +416,11 @@ uint32_t nic_rx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
     }
     for (uint16_t i = 0; i < count; i++) {
         uint8_t *frame = rte_pktmbuf_mtod(bufs[i], uint8_t *);
-        if (nic->driver.partial_sums) {
+        if (nic->driver.partial_sums || is_unended(bufs[i])) {
             frame_finish_sum(frame, bufs[i]->data_len, nic->data_port_be);
         }
         packet_attach(&packets[i], frame, bufs[i]->data_len);
+        packets[i].sums = sums_of(bufs[i]);
         packets[i].buffer = bufs[i];
     }
     return count;

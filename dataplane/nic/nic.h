@@ -47,6 +47,7 @@ struct nic_facts {
     const char *steering; /* who keeps frames away that are not the data port's */
     uint32_t mtu;
     const char *sums;     /* who ends the UDP checksums of what this node writes */
+    const char *checks;   /* who looks at the checksums of what comes in */
     uint64_t summed;      /* datagrams whose checksum was left to the port */
     uint64_t chained;     /* frames larger than a buffer, let go of */
     bool carrier;         /* as the port says; true where the kernel has the interface itself */

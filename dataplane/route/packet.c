@@ -80,6 +80,9 @@ uint16_t packet_udp_sum(const struct route_packet *p)
 
 bool packet_udp_ok(const struct route_packet *p)
 {
+    if ((p->sums & ROUTE_SUMS_UDP_GOOD) != 0) {
+        return true;
+    }
     return p->frame->udp.checksum == 0 ? !packet_is_ip6(p) : packet_udp_sum(p) == 0;
 }
 

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <weft/wire.h>
 
 #include "schemas/base/addr.h"
@@ -127,6 +128,14 @@ enum route_to {
     ROUTE_TO_SENDER, /* back to where the frame came from */
 };
 
+/* What a port has found out about the checksums of a frame that it took in. A mask; 0: nothing,
+ * they are looked at here. */
+enum route_sums {
+    ROUTE_SUMS_IP_GOOD = 1,
+    ROUTE_SUMS_UDP_GOOD = 2,
+    ROUTE_SUMS_BAD = 4, /* one of them is wrong */
+};
+
 /* One packet on its way through the stages. */
 struct route_packet {
     struct route_frame *frame; /* the view: the frame itself begins `start` bytes behind it */
@@ -140,8 +149,9 @@ struct route_packet {
     uint8_t to;                /* enum route_to, with ROUTE_SEND */
     uint8_t why;               /* 1 + the enum route_drop it was counted under; 0: none */
     uint8_t start;             /* of the frame in the view; tells the family */
-    bool from_worker;          /* came out of the local ring */
-    bool own;                  /* this node wrote the datagram: headers are composed, not updated */
+    uint8_t sums;              /* enum route_sums */
+    bool from_worker : 1;      /* came out of the local ring */
+    bool own : 1;              /* this node wrote the datagram: headers are composed, not updated */
 };
 
 WEFT_ASSERT(sizeof(struct route_packet) == 32, "two to a cache line");
@@ -153,6 +163,7 @@ static inline void packet_attach(struct route_packet *p, void *data, uint32_t le
     p->frame = (struct route_frame *)(void *)((uint8_t *)data - ROUTE_START_IPV4);
     p->start = ROUTE_START_IPV4;
     p->len = len;
+    p->sums = 0;
 }
 
 /* Are its headers IPv6's? They begin further in front, tagged or not. */
@@ -211,8 +222,25 @@ static inline uint8_t packet_traffic_class(const struct route_packet *p)
  * `udp.len` bytes from the UDP header on. 0 = correct, as summed with the checksum field. */
 uint16_t packet_udp_sum(const struct route_packet *p);
 
-/* Is the UDP checksum right (or absent, which IPv6 does not allow)? */
+/* Is the UDP checksum right (or absent, which IPv6 does not allow)? As the port says, if it does.
+ */
 bool packet_udp_ok(const struct route_packet *p);
+
+/* Is the header checksum right (RFC 1122, 3.2.1.2)? One's complement sums of 16-bit words are sums
+ * modulo 65,535; no header is all zero. */
+static inline bool packet_ip_ok(const struct route_ipv4 *ip)
+{
+    uint64_t first, second;
+    uint32_t third;
+    memcpy(&first, ip, sizeof(first));
+    memcpy(&second, (const uint8_t *)ip + 8, sizeof(second));
+    memcpy(&third, (const uint8_t *)ip + 16, sizeof(third));
+    uint64_t sum = first + second;
+    sum += sum < first; /* 2^64 is 1 in that arithmetic */
+    sum += third;
+    sum += sum < third;
+    return sum % 0xffffu == 0;
+}
 
 /* Copies `size` bytes over `field` (both at even offsets of the UDP datagram or its pseudo-header)
  * and updates the UDP checksum by RFC 1624, eqn. 3. `size` must be even. */

@@ -109,6 +109,10 @@ static inline enum route_drop check_ipv4(const struct route_core *core, struct r
     if (f->udp.dst_port != core->host.port_be) {
         return ROUTE_DROP_not_ours;
     }
+    uint8_t known = p->sums & (ROUTE_SUMS_BAD | ROUTE_SUMS_IP_GOOD);
+    if (known != ROUTE_SUMS_IP_GOOD && (known != 0 || !packet_ip_ok(&f->ip))) {
+        return ROUTE_DROP_bad_checksum;
+    }
     uint32_t ip_len = ntohs(f->ip.total_len);
     if (ip_len > room || ip_len < sizeof(f->ip)) {
         return ROUTE_DROP_truncated;
@@ -158,7 +162,7 @@ static enum route_drop check_ipv6(const struct route_core *core, struct route_pa
     if (payload_len > room - sizeof(f->ip6)) {
         return ROUTE_DROP_truncated;
     }
-    if (f->udp.checksum == 0) {
+    if (f->udp.checksum == 0 || (p->sums & ROUTE_SUMS_BAD) != 0) {
         return ROUTE_DROP_bad_checksum; /* RFC 8200, 8.1 */
     }
     enum route_drop why = check_udp(p, payload_len, addr_v6_is_host(&src));

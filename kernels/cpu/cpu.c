@@ -309,6 +309,18 @@ static void forget_rows(struct cpu *cpu)
         cpu->used[cpu->rows[i].slot] = cpu->rows[i].position;
 }
 
+static void copy_states(const struct cpu *cpu, float *states)
+{
+    const struct model *m = cpu->model;
+    const float *norm = (const float *)(const void *)m->output_norm.data;
+    for (size_t i = 0; i < cpu->count; i++) {
+        if (!cpu->rows[i].want_state)
+            continue;
+        cpu->kernels->rms_norm(cpu->x + i * m->width, norm, m->width, m->norm_epsilon, states);
+        states += m->width;
+    }
+}
+
 /* Rows that want logits move up to the front of the stream. */
 static void run_logits(struct cpu *cpu, float *logits)
 {
@@ -339,15 +351,16 @@ static bool row_is_valid(const struct cpu *cpu, const struct exec_row *rows, siz
     return row->position <= cpu->used[row->slot];
 }
 
-static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
-                       struct exec_watch *watch)
+static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count,
+                       const struct exec_out *out, struct exec_watch *watch)
 {
     struct cpu *cpu = (struct cpu *)self;
     const struct model *m = cpu->model;
     if (count == 0 || count > cpu->batch_max)
         return -EINVAL;
     for (size_t i = 0; i < count; i++)
-        if (!row_is_valid(cpu, rows, i) || (rows[i].want_logits && !logits))
+        if (!row_is_valid(cpu, rows, i) || (rows[i].want_logits && !out->logits) ||
+            (rows[i].want_state && !out->states))
             return -EINVAL;
     cpu->rows = rows;
     cpu->count = count;
@@ -365,7 +378,8 @@ static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count, 
             return -ECANCELED;
         }
     }
-    run_logits(cpu, logits);
+    copy_states(cpu, out->states);
+    run_logits(cpu, out->logits);
     return 0;
 }
 
@@ -394,6 +408,7 @@ static void cpu_info(const exec_t *self, struct exec_info *out)
         .context = cpu->context,
         .batch_max = cpu->batch_max,
         .vocab = cpu->model->vocab,
+        .width = cpu->model->width,
         .weight_bytes = cpu->model->weight_bytes,
         .kv_bytes = cpu->kv_bytes,
         .work_bytes = cpu->work_bytes + cpu->weights.memory_bytes,

@@ -73,5 +73,5 @@ struct cuda {
 int cuda_load(struct cuda *cuda, char *why, size_t why_size);
 
 /* forward.c: exec_ops.forward. */
-int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
-                 struct exec_watch *watch);
+int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count,
+                 const struct exec_out *out, struct exec_watch *watch);

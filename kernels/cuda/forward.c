@@ -226,8 +226,8 @@ static bool is_decoding(const struct exec_row *rows, size_t count)
     return count <= CUDA_GRAPH_COLUMNS;
 }
 
-int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
-                 struct exec_watch *watch)
+int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count,
+                 const struct exec_out *out, struct exec_watch *watch)
 {
     struct cuda *cuda = (struct cuda *)self;
     uint32_t picked;
@@ -235,7 +235,8 @@ int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count, float 
     if (count == 0 || count > cuda->batch_max)
         return -EINVAL;
     for (size_t i = 0; i < count; i++)
-        if (rows[i].token >= cuda->model->vocab || (rows[i].want_logits && !logits))
+        if (rows[i].token >= cuda->model->vocab || rows[i].want_state ||
+            (rows[i].want_logits && !out->logits))
             return -EINVAL;
     int rc = device_use(&cuda->device);
     if (!rc)
@@ -253,7 +254,7 @@ int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count, float 
         rc = run_eager(cuda, (uint32_t)count, picked, length, watch);
     }
     if (!rc && picked)
-        rc = device_copy(&cuda->device, logits, cuda->logits,
+        rc = device_copy(&cuda->device, out->logits, cuda->logits,
                          (size_t)picked * cuda->model->vocab * sizeof(float));
     if (!rc)
         rc = device_wait(&cuda->device);

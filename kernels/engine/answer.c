@@ -3,6 +3,7 @@
  * longer be part of a stop string, ends. All of it follows from the request and its tokens alone,
  * resumed ones included, so that an answer taken over goes on unchanged. */
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #include "kernels/engine/engine_impl.h"
@@ -85,10 +86,46 @@ static void sample(const struct engine *e, const struct request *r, float *logit
         find_logprobs(e, r, raw, pick);
 }
 
+/* Rows of embeddings have no logits. */
 void answer_sample(struct engine *e, const struct batch *b)
 {
-    for (size_t i = 0; i < b->owners; i++)
-        sample(e, e->row_owner[i], e->logits + i * e->info.vocab, &e->picked[i]);
+    float *logits = e->logits;
+    for (size_t i = 0; i < b->owners; i++) {
+        if (e->row_owner[i]->embed)
+            continue;
+        sample(e, e->row_owner[i], logits, &e->picked[i]);
+        logits += e->info.vocab;
+    }
+}
+
+/* ---- states to embeddings ---- */
+
+/* Sums go row by row in the order of positions, however the prompt is cut. */
+void answer_pool(struct engine *e, const struct batch *b)
+{
+    const float *state = e->states;
+    const size_t width = e->info.width;
+    for (size_t i = 0; b->states && i < b->rows; i++) {
+        const struct exec_row *row = &e->rows[i];
+        double *sum = e->pooled + row->slot * width;
+        if (!row->want_state)
+            continue;
+        for (size_t j = 0; j < width; j++)
+            sum[j] += (double)state[j];
+        state += width;
+    }
+}
+
+/* The sum is as good as the mean: only the direction counts. */
+static void give_embedding(const struct engine *e, const struct request *r)
+{
+    const double *sum = e->pooled + (size_t)r->slot * e->info.width;
+    double square = 0.0;
+    for (size_t j = 0; j < e->info.width; j++)
+        square += sum[j] * sum[j];
+    const double scale = square > 0.0 ? 1.0 / sqrt(square) : 0.0;
+    for (size_t j = 0; j < e->info.width; j++)
+        r->embedding[j] = (float)(sum[j] * scale);
 }
 
 /* ---- tokens to events ---- */
@@ -120,6 +157,11 @@ size_t answer_take(struct engine *e, struct request *r, const struct pick *pick,
 {
     if (r->first_token_ns == 0)
         r->first_token_ns = now_ns;
+    if (r->embed) {
+        give_embedding(e, r);
+        request_finish(e, r, ENGINE_STOP, now_ns, events);
+        return 1;
+    }
     if (pick->token == UINT32_MAX) {
         request_finish(e, r, ENGINE_ERROR, now_ns, events);
         return 1;

@@ -55,8 +55,13 @@ int engine_create(engine_t **out, exec_t *exec, const tokenizer_t *tokenizer,
     e->scratch = array_create(e->info.vocab, sizeof(*e->scratch));
     e->seen = array_create(((size_t)e->info.vocab + 31) / 32, sizeof(*e->seen));
     e->raw = array_create(e->info.vocab, sizeof(*e->raw));
-    if (!e->requests || !e->tokens || !e->endings || !e->seen || !e->raw || !e->slot_taken ||
-        !e->rows || !e->row_owner || !e->picked || !e->logits || !e->scratch) {
+    if (e->info.width) {
+        e->states = array_create((size_t)e->info.batch_max * e->info.width, sizeof(*e->states));
+        e->pooled = array_create((size_t)e->info.slots * e->info.width, sizeof(*e->pooled));
+    }
+    if ((e->info.width && (!e->states || !e->pooled)) || !e->requests || !e->tokens ||
+        !e->endings || !e->seen || !e->raw || !e->slot_taken || !e->rows || !e->row_owner ||
+        !e->picked || !e->logits || !e->scratch) {
         engine_destroy(e);
         return -ENOMEM;
     }
@@ -77,6 +82,8 @@ void engine_destroy(engine_t *engine)
     free(engine->endings);
     free(engine->seen);
     free(engine->raw);
+    free(engine->states);
+    free(engine->pooled);
     free(engine->slot_taken);
     free(engine->rows);
     free(engine->row_owner);
@@ -107,6 +114,8 @@ static int check_request(const engine_t *e, const struct engine_request *r)
     if (r->token_count == 0 || !r->tokens || r->max_tokens == 0 ||
         r->max_tokens < r->resume_count || r->priority > ENGINE_PRIORITY_MAX ||
         r->logprobs > ENGINE_LOGPROBS_MAX)
+        return -EINVAL;
+    if (r->embed && (!e->states || !r->embedding || r->resume_count))
         return -EINVAL;
     if (r->token_count > e->info.context || r->max_tokens > e->info.context - r->token_count)
         return WEFT_E_TOO_LONG;
@@ -150,6 +159,8 @@ int engine_submit(engine_t *engine, const struct engine_request *request, uint64
         .given_count = (uint32_t)(request->token_count + request->resume_count),
         .new_count = (uint32_t)request->resume_count,
         .logprobs = request->logprobs,
+        .embed = request->embed,
+        .embedding = request->embedding,
         .tokens = tokens,
         .ending = ending,
     };

@@ -48,6 +48,9 @@ struct engine_options {
     void *clock_user;
 };
 
+/* Over the states of the prompt's tokens (exec.h); the vector is made one of length 1. */
+enum engine_embed { ENGINE_EMBED_NONE = 0, ENGINE_EMBED_MEAN = 1, ENGINE_EMBED_LAST = 2 };
+
 struct engine_request {
     uint64_t id;            /* the caller's, unique among open requests */
     const uint32_t *tokens; /* the prompt; copied */
@@ -57,6 +60,8 @@ struct engine_request {
     struct sampler_params sampling; /* repetition counts prompt and answer, the others the answer */
     const struct gguf_str *stops;   /* strings that end the answer; copied */
     size_t stop_count;              /* STOP_STRINGS_MAX at most */
+    enum engine_embed embed;        /* no answer: a vector of the prompt into `embedding` ... */
+    float *embedding;               /* ... `width` floats of the caller's, until the DONE */
     uint32_t logprobs;              /* of each token: its own and so many less one; 0 = none */
     uint32_t max_tokens;            /* resumed tokens included, not fewer */
     uint64_t deadline_ns;           /* 0 = none */
@@ -67,8 +72,8 @@ struct engine_request {
 enum engine_event_kind { ENGINE_TOKEN = 1, ENGINE_DONE = 2 };
 
 enum engine_finish {
-    ENGINE_STOP = 1,      /* the model or a stop string ended the answer */
-    ENGINE_LENGTH = 2,    /* max_tokens reached */
+    ENGINE_STOP = 1,   /* the embedding is there, or the model or a stop string ended the answer */
+    ENGINE_LENGTH = 2, /* max_tokens reached */
     ENGINE_CANCELLED = 3, /* engine_cancel() */
     ENGINE_DEADLINE = 4,  /* too late */
     ENGINE_ERROR = 5,     /* the backend failed, or gave no usable logits */
@@ -130,7 +135,8 @@ int engine_benchmark(engine_t *engine, uint64_t budget_us);
 /* Takes a request. Returns 0, WEFT_E_MESH_FULL if the queue is, WEFT_E_TOO_LONG if prompt and
  * answer exceed the context, WEFT_E_BUDGET_EXPIRED if the deadline has passed, -EEXIST for an open
  * id, -EINVAL for an empty prompt, no tokens asked for or fewer than are resumed, a token outside
- * the vocabulary, stop strings that do not fit or have no tokenizer, or a resumed one that ends
+ * the vocabulary, stop strings that do not fit or have no tokenizer, an
+ * embedding that the backend cannot make or behind resumed tokens, or a resumed one that ends
  * answers: no attempt can have given that. */
 int engine_submit(engine_t *engine, const struct engine_request *request, uint64_t now_ns);
 

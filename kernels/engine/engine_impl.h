@@ -43,6 +43,8 @@ struct request {
     uint32_t logprobs;
     uint32_t *tokens; /* prompt and answer so far; context entries of the engine's one allocation */
     struct ending *ending;
+    enum engine_embed embed;
+    float *embedding; /* the caller's */
 };
 
 /* What was sampled for a row. */
@@ -56,7 +58,8 @@ struct pick {
 struct batch {
     size_t rows; /* 0 = none */
     size_t decoding;
-    size_t owners;       /* rows that want logits */
+    size_t owners;       /* rows that end a prompt or an answer so far */
+    size_t states;       /* rows that want their state */
     uint64_t forward_ns; /* length */
     uint64_t end_ns;     /* of sampling too */
     int rc;
@@ -78,12 +81,14 @@ struct engine {
     struct exec_row *rows;
     struct batch batch;
     struct exec_watch watch;
-    struct request **row_owner; /* of rows that want logits, in their order */
+    struct request **row_owner; /* of those rows, in their order */
     struct pick *picked;        /* what was sampled for them */
     float *logits;
     struct sampler_candidate *scratch;
     uint32_t *seen; /* scratch of penalties: a bit for each token */
     float *raw;     /* logits before them */
+    float *states;  /* of a batch; NULL: the backend has none */
+    double *pooled; /* by slot: their sum so far */
     double prefill_tps;
     double decode_tps;
     double batch_cost;    /* seconds that one more decoding stream adds to a step */
@@ -110,6 +115,8 @@ void request_finish(struct engine *e, struct request *r, enum engine_finish how,
 int answer_begin(const struct engine *e, struct request *r, const struct engine_request *request);
 /* The next token of each row that wanted logits. */
 void answer_sample(struct engine *e, const struct batch *b);
+/* Rows of prompts whose embedding is wanted: adds up what has come of them. */
+void answer_pool(struct engine *e, const struct batch *b);
 /* One request's new token; writes one or two events. */
 size_t answer_take(struct engine *e, struct request *r, const struct pick *pick, uint64_t now_ns,
                    struct engine_event *events);

@@ -26,8 +26,9 @@ static double measure_steps(engine_t *e, uint32_t rows, uint64_t budget_ns, int 
     uint64_t done = 0;
     do {
         for (uint32_t i = 0; i < rows; i++)
-            e->rows[i] = (struct exec_row){0, (uint32_t)(done % positions) + i,
-                                           (uint32_t)((done + i) % e->info.vocab), i + 1 == rows};
+            e->rows[i] =
+                (struct exec_row){0, (uint32_t)(done % positions) + i,
+                                  (uint32_t)((done + i) % e->info.vocab), i + 1 == rows, false};
         *rc = exec_forward(e->exec, e->rows, rows, e->logits, NULL);
         done += rows;
         const uint64_t now = e->options.clock(e->options.clock_user);

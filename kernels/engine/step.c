@@ -78,6 +78,8 @@ static void fill_slots(engine_t *e, uint64_t now_ns)
         r->state = PREFILL;
         r->slot = slot;
         r->started_ns = now_ns;
+        if (r->embed)
+            memset(e->pooled + (size_t)slot * e->info.width, 0, e->info.width * sizeof(*e->pooled));
         e->slot_taken[slot] = true;
         e->queued--;
         e->active++;
@@ -108,7 +110,7 @@ static void add_decoding(engine_t *e, struct batch *b)
         r->in_batch = true;
         /* The last token sampled has not been through the backend yet. */
         const uint32_t last = r->prompt_count + r->new_count - 1;
-        e->rows[b->rows++] = (struct exec_row){r->slot, last, r->tokens[last], true};
+        e->rows[b->rows++] = (struct exec_row){r->slot, last, r->tokens[last], true, false};
         e->row_owner[b->owners++] = r;
         b->decoding++;
     }
@@ -126,7 +128,10 @@ static void add_prefill(engine_t *e, struct batch *b, bool *visited, uint64_t no
         for (size_t i = 0; i < take; i++) {
             const uint32_t position = r->done_count++;
             const bool last = r->done_count == r->given_count;
-            e->rows[b->rows++] = (struct exec_row){r->slot, position, r->tokens[position], last};
+            const bool state = r->embed == ENGINE_EMBED_MEAN || (r->embed && last);
+            e->rows[b->rows++] =
+                (struct exec_row){r->slot, position, r->tokens[position], last && !r->embed, state};
+            b->states += state;
             if (last)
                 e->row_owner[b->owners++] = r;
         }
@@ -168,10 +173,13 @@ void engine_run(engine_t *engine, uint64_t now_ns)
     if (b->rows == 0)
         return;
     const uint64_t begin_ns = clock_read(e, now_ns);
-    b->rc = exec_forward(e->exec, e->rows, b->rows, e->logits, &e->watch);
+    const struct exec_out out = {.logits = e->logits, .states = e->states};
+    b->rc = exec_forward_to(e->exec, e->rows, b->rows, &out, &e->watch);
     b->forward_ns = clock_read(e, now_ns) - begin_ns;
-    if (b->rc == 0)
+    if (b->rc == 0) {
+        answer_pool(e, b);
         answer_sample(e, b);
+    }
     b->end_ns = clock_read(e, now_ns);
     atomic_fetch_add_explicit(&e->watch.progress, 1, memory_order_relaxed);
 }

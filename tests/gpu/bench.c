@@ -48,7 +48,8 @@ static double prefill(exec_t *exec, float *logits)
     const double begin = now_s();
     for (uint32_t at = 0; at < PROMPT; at += CHUNK) {
         for (uint32_t i = 0; i < CHUNK; i++)
-            rows[i] = (struct exec_row){0, at + i, (at + i) * 7 % 1000, at + i + 1 == PROMPT};
+            rows[i] =
+                (struct exec_row){0, at + i, (at + i) * 7 % 1000, at + i + 1 == PROMPT, false};
         const int rc = exec_forward(exec, rows, CHUNK, logits, NULL);
         if (rc)
             return rc;
@@ -64,7 +65,7 @@ static double decode(exec_t *exec, uint32_t streams, uint32_t position, uint32_t
     const double begin = now_s();
     for (uint32_t n = 0; n < steps; n++) {
         for (uint32_t i = 0; i < streams; i++)
-            rows[i] = (struct exec_row){i, (i ? 0 : position) + n, 5 + n, true};
+            rows[i] = (struct exec_row){i, (i ? 0 : position) + n, 5 + n, true, false};
         const int rc = exec_forward(exec, rows, streams, logits, NULL);
         if (rc)
             return rc;

@@ -94,9 +94,13 @@ typedef struct weft_query {
     const char *const *stop;  /* strings that end the answer where one of them begins; none is ever
                                * delivered. 1 to 256 bytes each, zero-terminated */
     size_t stop_count;        /* 16 at most */
+    uint32_t embed;           /* WEFT_EMBED_*: not a text is wanted but a vector for the prompt */
 
-    uint64_t reserved[4]; /* zero */
+    uint64_t reserved[3]; /* zero */
 } weft_query_t;
+
+/* How an embedding is made of the model's states behind its last layer; length 1 in either case. */
+enum weft_embed { WEFT_EMBED_NONE = 0, WEFT_EMBED_MEAN = 1, WEFT_EMBED_LAST = 2 };
 
 /* The account of a finished request. Text pointers live until the callback returns (async) or in
  * the struct itself. */
@@ -176,6 +180,15 @@ WEFT_API void weft_hold(weft_request_t *req, bool hold);
  * its own, then the likeliest, best first; NULL and 0 if the query asked for none or the text
  * belongs to a token that was reported before. They live until the callback returns. */
 WEFT_API const weft_logprob_t *weft_text_logprobs(const weft_request_t *req, size_t *count);
+
+/* Inside the done callback: the embedding, if the query asked for one and it is complete; else NULL
+ * and 0. It lives until the callback returns. */
+WEFT_API const float *weft_embedding(const weft_request_t *req, size_t *count);
+
+/* Asks for an embedding and waits. `out` gets `*count` floats: at most `capacity`, which is not an
+ * error. query->embed may be 0: the mean. Returns result->status. */
+WEFT_API int weft_embed(weft_client_t *client, const weft_query_t *query, float *out,
+                        size_t capacity, size_t *count, weft_result_t *result);
 
 /* Asks and waits; `text` may be NULL. Returns result->status. weft_ask_interrupt() ends it early.
  */

@@ -44,8 +44,9 @@ WEFT_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endia
 #define WEFT_PROMPT_LEAST   44u /* bytes of the shortest prompt header */
 #define WEFT_DONE_LEAST     76u /* bytes of the shortest DONE */
 #define WEFT_STOPS_MAX      16u
-#define WEFT_STOP_BYTES_MAX 256u /* of a stop string */
-#define WEFT_LOGPROBS_MAX   21u  /* of a token: its own and 20 of the best */
+#define WEFT_STOP_BYTES_MAX 256u   /* of a stop string */
+#define WEFT_LOGPROBS_MAX   21u    /* of a token: its own and 20 of the best */
+#define WEFT_EMBEDDING_MAX  16383u /* floats: one frame */
 
 /* ---- structs ---- */
 #define WEFT_PACKED                                            __attribute__((packed))

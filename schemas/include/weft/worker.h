@@ -83,6 +83,8 @@ typedef struct weft_job_view {
     float frequency_penalty;
     uint32_t logprobs; /* weft_job_logprobs() before each token, so many entries; 0 = none */
     int no_thinking;   /* of a chat: do not think first */
+    int embed;         /* no tokens are wanted but weft_job_embedding(): 1 = the mean over the
+                        * prompt's tokens, 2 = of the last one; 0 = text */
     uint64_t conn_id;  /* the client's connection: random, one for each weft_client_t */
     uint32_t session;  /* the same for requests that belong together; 0 = none */
 } weft_job_view_t;
@@ -157,6 +159,10 @@ WEFT_API int weft_job_emit(weft_job_t *job, uint32_t token, const char *text, si
 /* The log probabilities of the token that is emitted next: its own first, then the likeliest, best
  * first; WEFT_LOGPROBS_MAX at most. Texts are cut at 255 bytes. Returns as weft_job_emit(). */
 WEFT_API int weft_job_logprobs(weft_job_t *job, const weft_logprob_t *list, size_t count);
+
+/* The embedding that was asked for: WEFT_EMBEDDING_MAX floats at most, of length 1 as a vector.
+ * Returns as weft_job_emit(), -EINVAL for more. */
+WEFT_API int weft_job_embedding(weft_job_t *job, const float *values, size_t count);
 
 /* Ends the stream with its account. The job must not be used any more. */
 WEFT_API void weft_job_finish(weft_job_t *job, const weft_job_report_t *report);

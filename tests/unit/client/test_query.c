@@ -114,8 +114,8 @@ START_TEST(refusals)
     }
     const char *const empty = "";
     const char *const longer = stop;
-    weft_query_t bad[26];
-    for (size_t i = 0; i < 26; i++) {
+    weft_query_t bad[27];
+    for (size_t i = 0; i < 27; i++) {
         bad[i] = base_query();
     }
     bad[0].model = NULL;
@@ -152,8 +152,9 @@ START_TEST(refusals)
     bad[23].presence_penalty = 101.0f;
     bad[24].frequency_penalty = NAN;
     bad[25].repetition_penalty = INFINITY;
+    bad[26].embed = WEFT_EMBED_LAST + 1;
     struct weft_req_hdr h;
-    for (size_t i = 0; i < 26; i++) {
+    for (size_t i = 0; i < 27; i++) {
         ck_assert_msg(encode(&bad[i], &h) == -EINVAL, "query %zu", i);
     }
     weft_query_t big = base_query();

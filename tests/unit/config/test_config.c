@@ -616,6 +616,113 @@ START_TEST(ipv6_members)
 }
 END_TEST
 
+#define GOSSIP_HEAD                                                                                \
+    "node: a\nnic: {interface: eth0}\nsockets: {admin: /a, port: /b}\n" /* 3 lines */
+
+START_TEST(gossip_file)
+{
+    static const char text[] =
+        GOSSIP_HEAD "data_port: 7500\nid: 9\naddress: \"10.0.0.9\"\n"
+                    "latitude: 50.5\nlongitude: 8.25\ntier: 4\njurisdiction: DE\ntags: [eu]\n"
+                    "seeds: [10.0.0.1, \"10.0.0.2:9000\"]\n"
+                    "identity: /tmp/i\nmesh_key: /tmp/m\n";
+    struct config *config;
+    char shown[ADDR_TEXT_MAX];
+    ck_assert_int_eq(parse(text, &config), 0);
+    ck_assert(config->gossip);
+    ck_assert_uint_eq(config->member_count, 1);
+    ck_assert_uint_eq(config->self, 0);
+    const struct config_member *self = &config->members[0];
+    ck_assert_str_eq(self->name, "a");
+    ck_assert_uint_eq(self->id, 9);
+    ck_assert_str_eq(addr_format(&self->address, shown), "10.0.0.9");
+    ck_assert_double_eq_tol(self->longitude_deg, 8.25, 1e-12);
+    ck_assert_uint_eq(self->tier, 4);
+    ck_assert_str_eq(self->jurisdiction, "DE");
+    ck_assert_uint_eq(self->tags, weft_tag_mask("eu"));
+    ck_assert_uint_eq(config->seed_count, 2);
+    ck_assert_str_eq(addr_format(&config->seeds[0].address, shown), "10.0.0.1");
+    ck_assert_uint_eq(config->seeds[0].port, 7501);
+    ck_assert_uint_eq(config->seeds[1].port, 9000);
+    ck_assert_str_eq(config->identity, "/tmp/i");
+    ck_assert_str_eq(config->mesh_key, "/tmp/m");
+    config_destroy(config);
+}
+END_TEST
+
+START_TEST(gossip_defaults)
+{
+    static const char text[] = GOSSIP_HEAD "address: 2001:db8::1\nlatitude: 0\nlongitude: 0\n"
+                                           "seeds: [2001:db8::2, \"[2001:db8::3]:7777\"]\n";
+    struct config *config;
+    char shown[ADDR_TEXT_MAX];
+    ck_assert_int_eq(parse(text, &config), 0);
+    ck_assert_uint_eq(config->members[0].id, WEFT_NODE_NONE);
+    ck_assert_uint_eq(config->members[0].tier, 0);
+    ck_assert_str_eq(config->identity, "/var/lib/weft/identity.key");
+    ck_assert_str_eq(config->mesh_key, "/etc/weft/mesh.key");
+    ck_assert_str_eq(addr_format(&config->seeds[1].address, shown), "2001:db8::3");
+    ck_assert_uint_eq(config->seeds[0].port, WEFT_PORT_DEFAULT + 1);
+    ck_assert_uint_eq(config->seeds[1].port, 7777);
+    config_destroy(config);
+    ck_assert_int_eq(
+        parse(GOSSIP_HEAD "address: 10.0.0.1\nlatitude: 0\nlongitude: 0\nseeds: []\n", &config), 0);
+    ck_assert(config->gossip);
+    ck_assert_uint_eq(config->seed_count, 0);
+    config_destroy(config);
+    ck_assert_int_eq(parse(good, &config), 0);
+    ck_assert(!config->gossip);
+    config_destroy(config);
+}
+END_TEST
+
+#define GOSSIP_SELF "address: 10.0.0.1\nlatitude: 0\nlongitude: 0\n"
+static const struct slip {
+    const char *text;
+    unsigned line;
+    const char *part;
+} slips[] = {
+    {GOSSIP_HEAD, 1, "members or seeds is missing"},
+    {GOSSIP_HEAD "seeds: []\nlatitude: 0\nlongitude: 0\n", 1, "address is missing"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [10.0.0.x]\n", 7, "seed 10.0.0.x; must be"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [10.0.0.2, \"10.0.0.3:\"]\n", 7, "seed 10.0.0.3:; must be"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [\"10.0.0.3:0\"]\n", 7, "seed 10.0.0.3:0; must be"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [\"10.0.0.3:65536\"]\n", 7, "seed 10.0.0.3:65536; must"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [\"[2001:db8::1\"]\n", 7, "seed [2001:db8::1; must be"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [\"[2001:db8::1]7401\"]\n", 7, "seed [2001:db8::1]7401; must"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [0.0.0.0]\n", 7, "seed 0.0.0.0; must be"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [[10.0.0.2]]\n", 7, "a seed is a list"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: 10.0.0.2\n", 7, "seeds is a single value; must be a list of"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds:\n", 7, "seeds is empty; must be a list of"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [2001:db8::1]\n", 7, "another family than address"},
+    {GOSSIP_HEAD GOSSIP_SELF "client_address: 10.0.0.2\nseeds: []\n", 7, "same family as address"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: []\ntier: 8\n", 8, "tier is 8; must be 0 to 7"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: []\ntags: [ue]\n", 8, "tag ue is not known"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: []\nidentity: i\n", 8, "identity is i; must be a path"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: [1.0.0.1, 1.0.0.2, 1.0.0.3, 1.0.0.4, 1.0.0.5, 1.0.0.6,\n"
+                             " 1.0.0.7, 1.0.0.8, 1.0.0.9, 1.0.0.1, 1.0.0.1, 1.0.0.1, 1.0.0.1,\n"
+                             " 1.0.0.1, 1.0.0.1, 1.0.0.1,\n 1.0.0.17]\n",
+     10, "one seed too many; at most 16"},
+    {GOSSIP_HEAD "seeds: []\nmembers: [{name: a, id: 0, address: 127.0.0.1, latitude: 0,\n"
+                 " longitude: 0, tier: 7}]\n",
+     4, "seeds is for a node with seeds; this file lists all members"},
+    {GOSSIP_HEAD "tier: 3\nmembers: [{name: a, id: 0, address: 127.0.0.1, latitude: 0,\n"
+                 " longitude: 0, tier: 7}]\n",
+     4, "tier is for a node with seeds"},
+};
+
+START_TEST(gossip_error)
+{
+    struct config *config;
+    ck_assert_int_eq(parse(slips[_i].text, &config), WEFT_E_CONFIG);
+    ck_assert_ptr_null(config);
+    if (errors.count != 1 || !error_is(0, slips[_i].line, slips[_i].part)) {
+        errors_print(slips[_i].text);
+        ck_abort_msg("not the one error %u: %s", slips[_i].line, slips[_i].part);
+    }
+}
+END_TEST
+
 START_TEST(keys_described)
 {
     struct config_key_info info;
@@ -626,7 +733,7 @@ START_TEST(keys_described)
         ck_assert_str_ne(info.expects, "");
         ck_assert_str_ne(info.text, "");
     }
-    ck_assert_uint_eq(count, 21);
+    ck_assert_uint_eq(count, 32);
 }
 END_TEST
 
@@ -649,6 +756,9 @@ int main(void)
     tcase_add_test(tcase, large_files);
     tcase_add_test(tcase, files);
     tcase_add_test(tcase, ipv6_members);
+    tcase_add_test(tcase, gossip_file);
+    tcase_add_test(tcase, gossip_defaults);
+    tcase_add_loop_test(tcase, gossip_error, 0, (int)(sizeof(slips) / sizeof(slips[0])));
     tcase_add_test(tcase, keys_described);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -133,7 +133,7 @@ static void node_create(uint32_t i)
                                   .add_status = add_status,
                                   .on_tick = on_tick,
                                   .user = &nodes[i]};
-    ck_assert_int_eq(control_create(&nodes[i].control, &nodes[i].config, &hooks), 0);
+    ck_assert_int_eq(control_create(&nodes[i].control, &nodes[i].config, NULL, &hooks), 0);
 }
 
 static void node_start(uint32_t i)
@@ -267,11 +267,11 @@ START_TEST(create_fails_cleanly)
     struct control *control;
     struct control_hooks hooks = {0};
     node_start(0);
-    ck_assert_int_eq(control_create(&control, &nodes[0].config, &hooks), -EADDRINUSE);
+    ck_assert_int_eq(control_create(&control, &nodes[0].config, NULL, &hooks), -EADDRINUSE);
     ck_assert_ptr_null(control);
     node_stop(0);
     members[0].address = addr_of_v4(htonl(0xc6336401)); /* 198.51.100.1: no machine has it */
-    ck_assert_int_eq(control_create(&control, &nodes[0].config, &hooks), -EADDRNOTAVAIL);
+    ck_assert_int_eq(control_create(&control, &nodes[0].config, NULL, &hooks), -EADDRNOTAVAIL);
     control_destroy(NULL);
 }
 END_TEST

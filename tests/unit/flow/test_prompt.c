@@ -261,6 +261,11 @@ START_TEST(controls_out_of_range_are_refused)
     *head = good;
     head->flags = 0x80;
     ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    head->flags = WEFT_PROMPT_F_EMBED_LAST;
+    ck_assert_int_eq(parse_copy(body, len, &view), 0);
+    ck_assert_int_eq(view.embed, 2);
+    head->flags = WEFT_PROMPT_F_EMBED_LAST | WEFT_PROMPT_F_EMBED_MEAN;
+    ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
     *head = good;
     const uint16_t counts[] = {7, WEFT_STOPS_MAX + 1, UINT16_MAX};
     for (size_t i = 0; i < 3; i++) {

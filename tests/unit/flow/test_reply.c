@@ -2,6 +2,7 @@
 /* test_reply.c - the frames of a reply, from what a worker emits (serve_job.c) to the pieces that
  * the client hands out (request_reply.c), cut at every byte; and frames that lie. */
 #include <check.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -217,6 +218,32 @@ START_TEST(tail_goes_on_behind_resumed_tokens)
 }
 END_TEST
 
+START_TEST(embedding_arrives_whole_at_every_cut)
+{
+    const float values[] = {0.5f, -0.5f, 0.25f};
+    uint8_t reply[REPLY_MAX];
+    struct serve *s = worker_open(NULL, 0);
+    ck_assert_int_eq(serve_job_embedding(job_open, values, 0), -EINVAL);
+    ck_assert_int_eq(serve_job_embedding(job_open, values, WEFT_EMBEDDING_MAX + 1), -EINVAL);
+    ck_assert_int_eq(serve_job_embedding(job_open, values, 3), 0);
+    const weft_job_report_t report = {.finish = WEFT_FINISH_STOP, .prompt_tokens = 7};
+    serve_job_finish(job_open, &report);
+    const uint32_t len = worker_reply(s, reply);
+    for (uint32_t cut = 1; cut <= len; cut++) {
+        struct client c;
+        client_open(&c, 0, 0);
+        client_put(&c, reply, 0, cut, len);
+        if (cut < len) {
+            client_put(&c, reply, cut, len, len);
+        }
+        ck_assert_int_eq(c.r.result.status, 0);
+        ck_assert_uint_eq(c.r.embedding_count, 3);
+        ck_assert_mem_eq(c.r.embedding, values, sizeof(values));
+        request_deinit(&c.r);
+    }
+}
+END_TEST
+
 START_TEST(a_failure_has_no_tail)
 {
     uint8_t reply[REPLY_MAX];
@@ -271,7 +298,7 @@ START_TEST(lies_are_corrupt)
     for (size_t i = 0; i <= WEFT_LOGPROBS_MAX; i++) {
         many[i] = row;
     }
-    for (int kind = 0; kind < 8; kind++) {
+    for (int kind = 0; kind < 10; kind++) {
         uint8_t reply[REPLY_MAX] = {0};
         uint32_t len = 0;
         const uint8_t l = WEFT_FRAME_LOGPROBS;
@@ -308,6 +335,13 @@ START_TEST(lies_are_corrupt)
             len += frame_put(reply + len, t, tail, 5, "x", 1);
             len += frame_put(reply + len, t, 0, 6, "x", 1);
             break;
+        case 7: /* half a float */
+            len += frame_put(reply + len, WEFT_FRAME_EMBEDDING, 0, 0, &row, 6);
+            break;
+        case 8: /* twice */
+            len += frame_put(reply + len, WEFT_FRAME_EMBEDDING, 0, 0, &row, 8);
+            len += frame_put(reply + len, WEFT_FRAME_EMBEDDING, 0, 0, &row, 8);
+            break;
         default: /* nothing behind them */
             len += frame_put(reply + len, l, 0, 5, &row, sizeof(row));
             len += frame_put(reply + len, l, 0, 5, &row, sizeof(row));
@@ -330,6 +364,7 @@ int main(void)
     tcase_add_test(t, arrives_whole_at_every_cut);
     tcase_add_test(t, log_probabilities_wait_for_their_text);
     tcase_add_test(t, tail_goes_on_behind_resumed_tokens);
+    tcase_add_test(t, embedding_arrives_whole_at_every_cut);
     tcase_add_test(t, a_failure_has_no_tail);
     tcase_add_test(t, limits_of_log_probabilities);
     tcase_add_test(t, lies_are_corrupt);

@@ -48,8 +48,8 @@ struct probe {
 };
 static struct probe probe;
 
-static int probe_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
-                         struct exec_watch *watch)
+static int probe_forward(exec_t *self, const struct exec_row *rows, size_t count,
+                         const struct exec_out *out, struct exec_watch *watch)
 {
     (void)self;
     probe.most_rows = count > probe.most_rows ? count : probe.most_rows;
@@ -59,7 +59,7 @@ static int probe_forward(exec_t *self, const struct exec_row *rows, size_t count
             ck_assert_int_eq(engine_cancel(engine, id, now - 5 * MS), 0);
     probe.cancel = 0;
     probe.stopped = watch && watch->stop;
-    return probe.fail ? probe.fail : exec_forward(probe.real, rows, count, logits, watch);
+    return probe.fail ? probe.fail : exec_forward_to(probe.real, rows, count, out, watch);
 }
 
 static void probe_info(const exec_t *self, struct exec_info *out)
@@ -74,7 +74,8 @@ static void probe_destroy(exec_t *self)
     exec_destroy(probe.real);
 }
 
-static const struct exec_ops probe_ops = {probe_forward, probe_info, probe_destroy};
+static const struct exec_ops probe_ops = {
+    .forward = probe_forward, .info = probe_info, .destroy = probe_destroy};
 
 static uint64_t test_clock(void *user)
 {
@@ -274,6 +275,74 @@ START_TEST(test_logprobs)
         }
     }
     ck_assert(count > 0 && surprises > 0);
+}
+END_TEST
+
+static void embed(uint64_t id, enum engine_embed how, size_t count, float *out)
+{
+    struct engine_request r = request_of(id, count, 1);
+    r.embed = how;
+    r.embedding = out;
+    ck_assert_int_eq(engine_submit(engine, &r, now), 0);
+}
+
+/* What the backend gives for the whole prompt at once, pooled the plain way. */
+static void embed_plainly(uint64_t id, enum engine_embed how, size_t count, float *out)
+{
+    const uint32_t width = model->width;
+    const struct engine_request r = request_of(id, count, 1);
+    struct exec_row rows[40];
+    float *states = calloc(count * width, sizeof(*states));
+    for (size_t i = 0; i < count; i++)
+        rows[i] = (struct exec_row){0, (uint32_t)i, r.tokens[i], false, true};
+    const struct exec_out to = {.states = states};
+    ck_assert_int_eq(exec_forward_to(backend, rows, count, &to, NULL), 0);
+    double square = 0.0;
+    for (uint32_t j = 0; j < width; j++) {
+        double sum = 0.0;
+        for (size_t i = how == ENGINE_EMBED_LAST ? count - 1 : 0; i < count; i++)
+            sum += (double)states[i * width + j];
+        out[j] = (float)sum;
+        square += sum * sum;
+    }
+    for (uint32_t j = 0; j < width; j++)
+        out[j] = (float)((double)out[j] / sqrt(square));
+    free(states);
+}
+
+/* However the prompt is cut, and beside answers. */
+START_TEST(test_embeddings)
+{
+    enum { WIDTH_MAX = 512 };
+    float got[4][WIDTH_MAX];
+    float wanted[WIDTH_MAX];
+    ck_assert_uint_le(model->width, WIDTH_MAX);
+    for (uint32_t batch = 5; batch < 60; batch += 9) {
+        start(3, 8, batch);
+        ck_assert_int_eq(submit(9, 20, 12), 0);
+        step();
+        memset(got, 0xff, sizeof(got));
+        for (uint64_t id = 0; id < 4; id++)
+            embed(id, id % 2 ? ENGINE_EMBED_LAST : ENGINE_EMBED_MEAN, 1 + 11 * id, got[id]);
+        run();
+        ck_assert_uint_eq(seen[9].count, 12);
+        start(1, 1, 40);
+        for (uint64_t id = 0; id < 4; id++) {
+            embed_plainly(id, id % 2 ? ENGINE_EMBED_LAST : ENGINE_EMBED_MEAN, 1 + 11 * id, wanted);
+            double far = 0.0;
+            for (uint32_t j = 0; j < model->width; j++)
+                far = fmax(far, fabs((double)got[id][j] - (double)wanted[j]));
+            ck_assert_msg(far < 1e-6, "batch %u, prompt %u: %g off", batch, (unsigned)id, far);
+        }
+    }
+    start(3, 8, 16);
+    struct engine_request r = request_of(1, 5, 1);
+    r.embed = ENGINE_EMBED_MEAN;
+    ck_assert_int_eq(engine_submit(engine, &r, now), -EINVAL); /* nowhere to put it */
+    r.embedding = wanted;
+    r.resume = r.tokens;
+    r.resume_count = 1;
+    ck_assert_int_eq(engine_submit(engine, &r, now), -EINVAL);
 }
 END_TEST
 
@@ -517,12 +586,14 @@ END_TEST
 START_TEST(test_backend_rules)
 {
     float logits[TINY_VOCAB];
-    const struct exec_row gap = {0, 1, 5, true};
-    const struct exec_row bad_slot = {3, 0, 5, true};
-    const struct exec_row bad_token = {0, 0, TINY_VOCAB, true};
-    const struct exec_row apart[] = {{0, 0, 1, false}, {1, 0, 1, false}, {0, 1, 1, false}};
-    const struct exec_row sound[] = {{0, 0, 1, false}, {0, 1, 2, false}, {1, 0, 1, false}};
-    const struct exec_row back = {0, 1, 9, true};
+    const struct exec_row gap = {0, 1, 5, true, false};
+    const struct exec_row bad_slot = {3, 0, 5, true, false};
+    const struct exec_row bad_token = {0, 0, TINY_VOCAB, true, false};
+    const struct exec_row apart[] = {
+        {0, 0, 1, false, false}, {1, 0, 1, false, false}, {0, 1, 1, false, false}};
+    const struct exec_row sound[] = {
+        {0, 0, 1, false, false}, {0, 1, 2, false, false}, {1, 0, 1, false, false}};
+    const struct exec_row back = {0, 1, 9, true, false};
     ck_assert_int_eq(exec_forward(backend, &gap, 1, logits, NULL), -EINVAL);
     ck_assert_int_eq(exec_forward(backend, &bad_slot, 1, logits, NULL), -EINVAL);
     ck_assert_int_eq(exec_forward(backend, &bad_token, 1, logits, NULL), -EINVAL);
@@ -542,6 +613,7 @@ int main(void)
     tcase_add_test(tcase, test_account);
     tcase_add_test(tcase, test_penalties);
     tcase_add_test(tcase, test_logprobs);
+    tcase_add_test(tcase, test_embeddings);
     tcase_add_test(tcase, test_refusals);
     tcase_add_test(tcase, test_queue_bound);
     tcase_add_test(tcase, test_cancel);

@@ -47,8 +47,8 @@ static engine_t *engine;
 static runner_t *runner;
 static struct seen seen[REQUESTS];
 
-static int gate_forward(exec_t *self, const struct exec_row *rows, size_t count, float *logits,
-                        struct exec_watch *watch)
+static int gate_forward(exec_t *self, const struct exec_row *rows, size_t count,
+                        const struct exec_out *out, struct exec_watch *watch)
 {
     (void)self;
     if (gate.held) {
@@ -58,7 +58,7 @@ static int gate_forward(exec_t *self, const struct exec_row *rows, size_t count,
             sched_yield();
         }
     }
-    return exec_forward(gate.real, rows, count, logits, watch);
+    return exec_forward_to(gate.real, rows, count, out, watch);
 }
 
 static void gate_info(const exec_t *self, struct exec_info *out)
@@ -73,7 +73,8 @@ static void gate_destroy(exec_t *self)
     exec_destroy(gate.real);
 }
 
-static const struct exec_ops gate_ops = {gate_forward, gate_info, gate_destroy};
+static const struct exec_ops gate_ops = {
+    .forward = gate_forward, .info = gate_info, .destroy = gate_destroy};
 
 static void setup(void)
 {

@@ -41,7 +41,8 @@ static void teardown(void)
 static size_t fill(struct exec_row *rows, uint32_t slot, uint32_t begin, uint32_t end)
 {
     for (uint32_t p = begin; p < end; p++)
-        rows[p - begin] = (struct exec_row){slot, p, (p * 7 + slot * 31) % 256, p + 1 == end};
+        rows[p - begin] =
+            (struct exec_row){slot, p, (p * 7 + slot * 31) % 256, p + 1 == end, false};
     return end - begin;
 }
 

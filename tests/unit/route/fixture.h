@@ -151,6 +151,24 @@ static inline void fixture_cookie(const struct route_core *core, const struct ro
     packet_set(f, &f->weft.req.first.cookie, &cookie, sizeof(cookie));
 }
 
+/* The sum of an IPv4 header that a test has changed, right again. */
+static inline void fixture_end_ip(struct route_packet *p)
+{
+    struct route_ipv4 *ip = &p->frame->ip;
+    uint8_t bytes[sizeof(*ip)];
+    uint32_t sum = 0;
+    if (packet_is_ip6(p)) {
+        return;
+    }
+    ip->checksum = 0;
+    memcpy(bytes, ip, sizeof(bytes));
+    for (uint32_t i = 0; i < sizeof(bytes); i += 2) {
+        sum += (uint32_t)bytes[i] << 8 | bytes[i + 1];
+    }
+    sum = (sum & 0xffffu) + (sum >> 16);
+    ip->checksum = htons((uint16_t) ~((sum & 0xffffu) + (sum >> 16)));
+}
+
 /* All stages over one packet, as the core does them; delivery is left to the caller. */
 static inline void run_stages(struct route_core *core, const struct route_table *table,
                               struct route_packet *p, uint64_t now_ns)

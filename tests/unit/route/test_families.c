@@ -155,6 +155,7 @@ static void set_class(struct route_packet *p, bool ip6, uint8_t traffic_class)
         p->frame->ip6.version_class_flow = htonl(6u << 28 | (uint32_t)traffic_class << 20);
     } else {
         p->frame->ip.tos = traffic_class;
+        fixture_end_ip(p);
     }
 }
 
@@ -309,6 +310,7 @@ START_TEST(sources_that_are_no_hosts)
         make(!addr_is_v4(&addr), 0, 20);
         if (addr_is_v4(&addr)) {
             packet_set(a.frame, &a.frame->ip.src, addr.s6_addr + 12, 4);
+            fixture_end_ip(&a);
         } else {
             packet_set(a.frame, a.frame->ip6.src.s6_addr, &addr, sizeof(addr));
         }
@@ -385,9 +387,70 @@ START_TEST(one_family_only)
     come_in();
     make(false, 0, 20);
     tokyo->host.addr = a.frame->ip.dst = 0;
+    fixture_end_ip(&a);
     route_core_answer(tokyo, true, true);
     come_in();
     ck_assert_uint_eq(dropped(ROUTE_DROP_not_ours), 2);
+}
+END_TEST
+
+/* What a port has found out of a frame's checksums counts; of what it says nothing they are looked
+ * at here, the IPv4 header's at once and UDP's where the datagram ends. */
+START_TEST(sums_are_checked)
+{
+    static const struct {
+        bool spoilt;
+        uint8_t sums;
+        bool taken;
+    } cases[] = {
+        {false, 0, true},
+        {false, ROUTE_SUMS_IP_GOOD | ROUTE_SUMS_UDP_GOOD, true},
+        {false, ROUTE_SUMS_BAD, false},
+        {false, ROUTE_SUMS_IP_GOOD | ROUTE_SUMS_BAD, false},
+        {true, 0, false},
+        {true, ROUTE_SUMS_UDP_GOOD, false},
+        {true, ROUTE_SUMS_IP_GOOD, true}, /* it is believed */
+    };
+    bool ip6 = _i != 0;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint64_t before = dropped(ROUTE_DROP_bad_checksum);
+        make(ip6, 0, 20);
+        packet_attach(&a, packet_ether(&a), a.len);
+        if (cases[i].spoilt && !ip6) {
+            buffer.frame.ip.ttl ^= 1;
+        }
+        a.sums = cases[i].sums;
+        bool taken = ip6 ? (cases[i].sums & ROUTE_SUMS_BAD) == 0 : cases[i].taken;
+        run_stages(tokyo, at_tokyo, &a, 10);
+        ck_assert_int_eq(a.action, taken ? ROUTE_SEND : ROUTE_LET_GO);
+        ck_assert_uint_eq(dropped(ROUTE_DROP_bad_checksum), before + !taken);
+    }
+    make(ip6, 0, 20);
+    buffer.frame.weft.bytes[40] ^= 1;
+    ck_assert(!packet_udp_ok(&a));
+    a.sums = ROUTE_SUMS_UDP_GOOD;
+    ck_assert(packet_udp_ok(&a));
+}
+END_TEST
+
+/* RFC 1071's arithmetic against a plain one. */
+START_TEST(header_sums_equal_computed_ones)
+{
+    struct rng rng = {.state = 5};
+    for (int i = 0; i < 200000; i++) {
+        make(false, 0, 20);
+        struct route_ipv4 *ip = &buffer.frame.ip;
+        for (uint32_t k = 0; k < sizeof(*ip); k++) {
+            ((uint8_t *)ip)[k] = (uint8_t)(rng_below(&rng, 3) == 0   ? 0xff
+                                           : rng_below(&rng, 3) == 0 ? 0
+                                                                     : rng_next(&rng));
+        }
+        fixture_end_ip(&a);
+        ck_assert(packet_ip_ok(ip));
+        uint32_t bit = rng_below(&rng, 8 * sizeof(*ip));
+        ((uint8_t *)ip)[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        ck_assert(!packet_ip_ok(ip));
+    }
 }
 END_TEST
 
@@ -553,6 +616,8 @@ int main(void)
     tcase_add_test(tc, ipv6_fields_that_contradict);
     tcase_add_test(tc, one_family_only);
     tcase_add_loop_test(tc, addresses_that_are_gone, 0, 2);
+    tcase_add_loop_test(tc, sums_are_checked, 0, 2);
+    tcase_add_test(tc, header_sums_equal_computed_ones);
     tcase_add_loop_test(tc, own_vlan_only, 0, 2);
     tcase_add_test(tc, other_traffic_of_other_vlans);
     tcase_add_loop_test(tc, cookie_over_a_vlan, 0, 2);

@@ -72,6 +72,7 @@ static void set_source(struct route_packet *p, struct in6_addr addr)
         packet_set(f, f->ip6.src.s6_addr, &addr, sizeof(addr));
     } else {
         packet_set(f, &f->ip.src, &addr.s6_addr32[3], sizeof(f->ip.src));
+        fixture_end_ip(p);
     }
 }
 
@@ -515,6 +516,7 @@ START_TEST(malformed_frames_are_counted_by_reason)
     fixture_request(&a, &frame_a, 1, 100);
     fixture_cookie(tokyo, &a);
     cases[_i].spoil(&a, &frame_a);
+    fixture_end_ip(&a);
     run_stages(tokyo, at_tokyo, &a, 10);
     ck_assert_uint_eq(a.action, ROUTE_LET_GO);
     ck_assert_uint_eq(dropped(tokyo, cases[_i].why), before + 1);

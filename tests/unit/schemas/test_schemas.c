@@ -142,7 +142,7 @@ END_TEST
 /* ---- the ring between two threads ---- */
 
 #define RING_SLOTS    8u
-#define RING_MESSAGES 200000u
+#define RING_MESSAGES 20000u /* where other work runs, each eight cost a turn of the scheduler */
 
 static struct ring ring;
 static struct ring_slot slots[RING_SLOTS];

@@ -23,13 +23,15 @@ HOLD_PIECES = 4096  # a stream of which so many are unread is held back
 class Sink:
     """Where the callbacks put a request's text and its end. Does not know who reads it, so that a
     reader that is dropped can be noticed."""
-    __slots__ = ("key", "request", "pieces", "logprobs", "result", "wake", "held", "_decoder")
+    __slots__ = ("key", "request", "pieces", "logprobs", "embedding", "result", "wake", "held",
+                 "_decoder")
 
     def __init__(self, key: int) -> None:
         self.key = key
         self.request: Optional[int] = None  # None: not submitted, or gone
         self.pieces: deque[str] = deque()
         self.logprobs: list[list[Logprob]] = []
+        self.embedding: list[float] = []
         self.result: Optional[Result] = None
         self.wake: Optional[Callable[[], None]] = None
         self.held = False
@@ -172,6 +174,7 @@ class Core:
 def _callbacks(sinks: dict[int, Sink]) -> tuple[Any, Any]:
     """The two C callbacks; they know the sinks only, or a client would keep itself alive."""
     hold, text_logprobs = library().weft_hold, library().weft_text_logprobs
+    embedding = library().weft_embedding
 
     def on_text(request: int, text: int, length: int, key: int) -> None:
         sink = sinks[key]
@@ -186,7 +189,11 @@ def _callbacks(sinks: dict[int, Sink]) -> tuple[Any, Any]:
             sink.held = True
             hold(request, True)  # here, not later: one process() can bring a whole answer
 
-    def on_done(_request: int, result: Any, key: int) -> None:
-        sinks.pop(key).end(Result.from_c(result.contents))
+    def on_done(request: int, result: Any, key: int) -> None:
+        sink = sinks.pop(key)
+        count = ctypes.c_size_t()
+        values = embedding(request, ctypes.byref(count))
+        sink.embedding = values[:count.value] if count.value else []
+        sink.end(Result.from_c(result.contents))
 
     return TEXT_FN(on_text), DONE_FN(on_done)

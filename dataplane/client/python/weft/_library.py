@@ -61,7 +61,8 @@ class CQuery(ctypes.Structure):
         ("frequency_penalty", c_float),
         ("stop", POINTER(c_char_p)),
         ("stop_count", c_size_t),
-        ("reserved", c_uint64 * 4),
+        ("embed", c_uint32),
+        ("reserved", c_uint64 * 3),
     ]
 
 
@@ -114,6 +115,7 @@ PROTOTYPES = {
     "weft_cancel": (None, c_void_p),
     "weft_hold": (None, c_void_p, c_bool),
     "weft_text_logprobs": (POINTER(CLogprob), c_void_p, POINTER(c_size_t)),
+    "weft_embedding": (POINTER(c_float), c_void_p, POINTER(c_size_t)),
     "weft_status_text": (c_char_p, c_int),
     "weft_status_name": (c_char_p, c_int),
     "weft_finish_name": (c_char_p, ctypes.c_uint),

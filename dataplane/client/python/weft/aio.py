@@ -33,6 +33,11 @@ class AsyncStream(AsyncIterator[str]):
         """Of the tokens that have come, if the query asked for them."""
         return self._sink.logprobs
 
+    @property
+    def embedding(self) -> list[float]:
+        """When it is over, if the query asked for one."""
+        return self._sink.embedding
+
     async def __anext__(self) -> str:
         sink = self._sink
         while not self._over:
@@ -113,7 +118,8 @@ class AsyncClient:
                 error.text = "".join(pieces)
                 raise
         assert stream.result is not None
-        return Answer("".join(pieces), stream.result, stream.logprobs)
+        return Answer("".join(pieces), stream.result, stream.logprobs,
+                      stream.embedding)
 
     def stream(self, prompt: Prompt | Query, **fields: Unpack[QueryFields]) -> AsyncStream:
         """Sends the request; the answer is read by `async for`."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+EMBEDS = ("mean", "last")
+
+
 @dataclass(frozen=True)
 class Message:
     """One message of a chat; role is "system", "user" or "assistant"."""
@@ -52,6 +55,7 @@ class QueryFields(TypedDict, total=False):
     frequency_penalty: float
     logprobs: int
     no_thinking: bool
+    embed: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Query:
     frequency_penalty: float = 0.0
     logprobs: int = 0  # for each token: its own and so many less one of the likeliest
     no_thinking: bool = False
+    embed: str = ""  # "mean" or "last": no text but Answer.embedding, a vector of length 1
 
     def messages(self) -> list[Message]:
         if isinstance(self.prompt, str):
@@ -146,6 +151,7 @@ class Answer:
     text: str
     result: Result
     logprobs: Sequence[Sequence[Logprob]] = ()
+    embedding: Sequence[float] = ()  # with `embed` in the query
 
     def __str__(self) -> str:
         return self.text
@@ -203,6 +209,10 @@ def query_to_c(q: Query) -> tuple[CQuery, list[object]]:
         c.latitude_deg, c.longitude_deg = q.near
     tags = q.tags if isinstance(q.tags, str) else ",".join(q.tags)
     c.tags = plain("tags", tags) if tags else None
+    if q.embed:
+        if q.embed not in EMBEDS:
+            raise InvalidQueryError.of(f"embed cannot be {q.embed}")
+        c.embed = 1 + EMBEDS.index(q.embed)
     stops = [plain("stop", text) for text in ((q.stop,) if isinstance(q.stop, str) else q.stop)]
     if stops:
         c.stop, c.stop_count = (ctypes.c_char_p * len(stops))(*stops), len(stops)

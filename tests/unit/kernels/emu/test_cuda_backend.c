@@ -103,7 +103,7 @@ static size_t random_rows(struct scene *s, struct exec_row *rows)
         const uint32_t length = decode ? 1 : 1 + below(s, 5);
         for (uint32_t i = 0; i < length && count < BATCH && at < CONTEXT; i++)
             rows[count++] = (struct exec_row){slot, at++, below(s, s->model->vocab),
-                                              decode || i + 1 == length || below(s, 3) == 0};
+                                              decode || i + 1 == length || below(s, 3) == 0, false};
         s->used[slot] = at;
     }
     return count;
@@ -185,19 +185,19 @@ START_TEST(a_row_is_the_same_however_it_comes)
     for (size_t i = 0; i < length; i++)
         tokens[i] = below(&s, s.model->vocab);
     for (size_t i = 0; i < length; i++) { /* one at a time: graphs */
-        rows[0] = (struct exec_row){0, (uint32_t)i, tokens[i], true};
+        rows[0] = (struct exec_row){0, (uint32_t)i, tokens[i], true, false};
         ck_assert_int_eq(exec_forward(s.cuda, rows, 1, s.expected, NULL), 0);
     }
     for (size_t cut = 1; cut < length; cut++) {
         size_t count = 0;
         for (size_t i = 0; i < cut; i++)
-            rows[count++] = (struct exec_row){1, (uint32_t)i, tokens[i], false};
+            rows[count++] = (struct exec_row){1, (uint32_t)i, tokens[i], false, false};
         ck_assert_int_eq(exec_forward(s.cuda, rows, count, s.got, NULL), 0);
         count = 0;
         if (cut % 2)
-            rows[count++] = (struct exec_row){2, 0, 7, false};
+            rows[count++] = (struct exec_row){2, 0, 7, false, false};
         for (size_t i = cut; i < length; i++)
-            rows[count++] = (struct exec_row){1, (uint32_t)i, tokens[i], i + 1 == length};
+            rows[count++] = (struct exec_row){1, (uint32_t)i, tokens[i], i + 1 == length, false};
         ck_assert_int_eq(exec_forward(s.cuda, rows, count, s.got, NULL), 0);
         ck_assert_mem_eq(s.got, s.expected, s.model->vocab * sizeof(float));
     }
@@ -209,7 +209,7 @@ END_TEST
 START_TEST(decoding_steps_are_graphs)
 {
     struct scene s;
-    struct exec_row row = {0, 0, 5, true};
+    struct exec_row row = {0, 0, 5, true, false};
     scene_init(&s, &tiny_default, false);
     ck_assert_int_eq(exec_forward(s.cuda, &row, 1, s.got, NULL), 0);
     const size_t allocated = emu_allocated_bytes();
@@ -230,12 +230,12 @@ START_TEST(a_stopped_batch_may_come_again)
     struct exec_row rows[4];
     scene_init(&s, &tiny_default, false);
     for (uint32_t i = 0; i < 4; i++)
-        rows[i] = (struct exec_row){0, i, i * 3, i == 3};
+        rows[i] = (struct exec_row){0, i, i * 3, i == 3, false};
     ck_assert_int_eq(exec_forward(s.cuda, rows, 4, s.expected, &watch), 0);
     ck_assert_uint_eq(watch.progress, s.model->layer_count);
     atomic_store(&watch.stop, true);
     ck_assert_int_eq(exec_forward(s.cuda, rows, 4, s.got, &watch), -ECANCELED);
-    const struct exec_row behind = {0, 1, 1, true};
+    const struct exec_row behind = {0, 1, 1, true, false};
     ck_assert_int_eq(exec_forward(s.cuda, &behind, 1, s.got, NULL), -EINVAL);
     atomic_store(&watch.stop, false);
     ck_assert_int_eq(exec_forward(s.cuda, rows, 4, s.got, &watch), 0);
@@ -248,11 +248,14 @@ START_TEST(bad_rows_are_refused)
 {
     struct scene s;
     scene_init(&s, &tiny_default, false);
-    const struct exec_row bad[] = {
-        {SLOTS, 0, 0, true}, {0, 1, 0, true}, {0, CONTEXT, 0, true}, {0, 0, TINY_VOCAB, true}};
+    const struct exec_row bad[] = {{SLOTS, 0, 0, true, false},
+                                   {0, 1, 0, true, false},
+                                   {0, CONTEXT, 0, true, false},
+                                   {0, 0, TINY_VOCAB, true, false}};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         ck_assert_int_eq(exec_forward(s.cuda, &bad[i], 1, s.got, NULL), -EINVAL);
-    const struct exec_row apart[] = {{0, 0, 0, false}, {1, 0, 0, false}, {0, 1, 0, true}};
+    const struct exec_row apart[] = {
+        {0, 0, 0, false, false}, {1, 0, 0, false, false}, {0, 1, 0, true, false}};
     ck_assert_int_eq(exec_forward(s.cuda, apart, 3, s.got, NULL), -EINVAL);
     ck_assert_int_eq(exec_forward(s.cuda, apart, 0, s.got, NULL), -EINVAL);
     scene_deinit(&s);

@@ -61,7 +61,7 @@ static void step(struct pages *p, uint32_t *used)
         uint32_t at = used[s] && below(4) == 0 ? below(used[s]) : used[s];
         const uint32_t begin = at;
         for (uint32_t n = 1 + below(20); n && at < CONTEXT && count < ROWS; n--)
-            rows[count++] = (struct exec_row){s, at++, 0, false};
+            rows[count++] = (struct exec_row){s, at++, 0, false, false};
         if (at != begin)
             after[s] = at;
     }
@@ -93,7 +93,7 @@ START_TEST(random_steps)
         step(&p, used);
         check_whole(&p, used);
         if (below(10) == 0) { /* a slot begins again */
-            const struct exec_row row = {below(SLOTS), 0, 0, false};
+            const struct exec_row row = {below(SLOTS), 0, 0, false, false};
             ck_assert_int_eq(pages_take(&p, &row, 1), 0);
             used[row.slot] = 1;
         }
@@ -106,17 +106,18 @@ START_TEST(bad_rows_change_nothing)
 {
     struct pages p;
     const uint32_t used[SLOTS] = {0};
-    const struct exec_row bad[][2] = {{{SLOTS, 0, 0, false}, {0, 0, 0, false}},
-                                      {{0, 0, 0, false}, {0, 2, 0, false}},
-                                      {{0, 0, 0, false}, {1, 1, 0, false}},
-                                      {{0, CONTEXT, 0, false}, {1, 0, 0, false}}};
+    const struct exec_row bad[][2] = {{{SLOTS, 0, 0, false, false}, {0, 0, 0, false, false}},
+                                      {{0, 0, 0, false, false}, {0, 2, 0, false, false}},
+                                      {{0, 0, 0, false, false}, {1, 1, 0, false, false}},
+                                      {{0, CONTEXT, 0, false, false}, {1, 0, 0, false, false}}};
     ck_assert_int_eq(pages_init(&p, SLOTS, CONTEXT, SIZE, STOCK), 0);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         ck_assert_int_eq(pages_take(&p, bad[i], 2), -EINVAL);
         check_whole(&p, used);
         ck_assert(!p.is_changed);
     }
-    const struct exec_row split[] = {{0, 0, 0, false}, {1, 0, 0, false}, {0, 1, 0, false}};
+    const struct exec_row split[] = {
+        {0, 0, 0, false, false}, {1, 0, 0, false, false}, {0, 1, 0, false, false}};
     ck_assert_int_eq(pages_take(&p, split, 3), -EINVAL);
     check_whole(&p, used);
     pages_deinit(&p);

@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_gossip.c - controlplane/gossip: whole meshes of gossip objects in virtual time. They find
+ * each other by one seed and tell each other what a router must know; ids that clash, addresses
+ * used twice, keys that do not fit. */
+#include "controlplane/gossip/gossip.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "schemas/base/addr.h"
+#include "schemas/base/rng.h"
+#include "tests/unit/controlplane/main_of.h"
+
+#define NODES      5u
+#define DATA_PORT  7400u
+#define DELAY_NS   (5 * NS_PER_MS) /* each way */
+#define QUEUE_MAX  65536u
+#define FIRST_HOST 0x0a000001u
+#define START_NS   (1000 * NS_PER_S)
+#define MODEL      "smollm2-135m-instruct"
+
+struct flight {
+    uint64_t due_ns;
+    uint32_t from;
+    struct swim_datagram datagram;
+};
+
+static struct node {
+    struct gossip *gossip;
+    struct config config;
+    struct config_member self;
+    struct gossip_options options;
+} nodes[NODES];
+static struct flight *flights;
+static uint32_t flight_count;
+static bool cut[NODES][NODES];
+static uint64_t now_ns;
+static struct swim_out out;
+
+/* ---- the network ---- */
+
+static void carry(uint32_t from)
+{
+    for (uint32_t i = 0; i < out.datagram_count; i++) {
+        ck_assert_uint_lt(flight_count, QUEUE_MAX);
+        flights[flight_count++] = (struct flight){
+            .due_ns = now_ns + DELAY_NS, .from = from, .datagram = out.datagrams[i]};
+    }
+}
+
+/* Whoever has the address now; a node that runs goes before one that does not. */
+static uint32_t at_address(const struct in6_addr *address)
+{
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (nodes[i].gossip != NULL && addr_equal(&nodes[i].self.address, address)) {
+            return i;
+        }
+    }
+    return NODES;
+}
+
+static void arrive(uint32_t at)
+{
+    struct flight flight = flights[at];
+    uint32_t to = at_address(&flight.datagram.address);
+    flights[at] = flights[--flight_count];
+    if (to == NODES || cut[flight.from][to]) {
+        return;
+    }
+    gossip_input(nodes[to].gossip, &nodes[flight.from].self.address, DATA_PORT + 1,
+                 flight.datagram.data, flight.datagram.len, now_ns, &out);
+    carry(to);
+}
+
+static void run(uint64_t for_ns)
+{
+    uint64_t end_ns = now_ns + for_ns;
+    for (;;) {
+        uint64_t next_ns = UINT64_MAX;
+        uint32_t node = NODES;
+        uint32_t flight = 0;
+        for (uint32_t i = 0; i < NODES; i++) {
+            if (nodes[i].gossip != NULL && gossip_next_ns(nodes[i].gossip) < next_ns) {
+                next_ns = gossip_next_ns(nodes[i].gossip);
+                node = i;
+            }
+        }
+        for (uint32_t i = 0; i < flight_count; i++) {
+            if (flights[i].due_ns < next_ns) {
+                next_ns = flights[i].due_ns;
+                node = NODES;
+                flight = i;
+            }
+        }
+        if (next_ns > end_ns) {
+            now_ns = end_ns;
+            return;
+        }
+        now_ns = next_ns > now_ns ? next_ns : now_ns;
+        if (node == NODES) {
+            arrive(flight);
+        } else {
+            gossip_tick(nodes[node].gossip, now_ns, &out);
+            carry(node);
+        }
+    }
+}
+
+/* ---- nodes ---- */
+
+static void prepare(uint32_t i)
+{
+    struct node *node = &nodes[i];
+    *node = (struct node){.self = {.id = 10 + i, .tier = i % 8}};
+    snprintf(node->self.name, sizeof(node->self.name), "n%u", i);
+    snprintf(node->config.node, sizeof(node->config.node), "n%u", i);
+    node->self.address = addr_of_v4(htonl(FIRST_HOST + i));
+    node->self.latitude_deg = 50.0;
+    node->self.longitude_deg = 8.0 + 0.1 * i;
+    node->self.tags = i;
+    node->config.gossip = true;
+    node->config.data_port = DATA_PORT;
+    node->config.members = &node->self;
+    node->config.member_count = 1;
+    node->config.seed_count = 1;
+    node->config.seeds[0] =
+        (struct config_seed){.address = addr_of_v4(htonl(FIRST_HOST)), .port = DATA_PORT + 1};
+    node->options.config = &node->config;
+    node->options.mesh_key_count = 1;
+    memset(node->options.sign_seed, (int)(i + 1), SWIM_KEY_BYTES);
+    memset(node->options.mesh_keys[0], 0x55, SWIM_KEY_BYTES);
+}
+
+static void start(uint32_t i)
+{
+    memset(nodes[i].options.entropy, (int)(i + 100), SWIM_KEY_BYTES);
+    nodes[i].options.entropy[0] = (uint8_t)(now_ns / NS_PER_S);
+    nodes[i].options.incarnation_ms = now_ns / NS_PER_MS;
+    ck_assert_int_eq(gossip_create(&nodes[i].gossip, &nodes[i].options, now_ns), 0);
+}
+
+static void crash(uint32_t i)
+{
+    gossip_destroy(nodes[i].gossip);
+    nodes[i].gossip = NULL;
+}
+
+static void begin(void)
+{
+    now_ns = START_NS;
+    flight_count = 0;
+    flights = calloc(QUEUE_MAX, sizeof(*flights));
+    memset(cut, 0, sizeof(cut));
+    for (uint32_t i = 0; i < NODES; i++) {
+        prepare(i);
+    }
+}
+
+static void end(void)
+{
+    for (uint32_t i = 0; i < NODES; i++) {
+        crash(i);
+    }
+    free(flights);
+}
+
+/* What `node` has in its table for whoever is called that; NULL: nobody. */
+static const struct member *seen(uint32_t node, uint32_t other)
+{
+    const struct members *members = gossip_members(nodes[node].gossip);
+    for (uint32_t i = 0; i < members_count(members); i++) {
+        if (strcmp(members_at(members, i)->name, nodes[other].self.name) == 0) {
+            return members_at(members, i);
+        }
+    }
+    return NULL;
+}
+
+static void expect_state(uint32_t node, uint32_t other, enum member_state state)
+{
+    const struct member *member = seen(node, other);
+    ck_assert_msg(member != NULL && member->state == state, "n%u has n%u as %s", node, other,
+                  member != NULL ? member_state_name(member->state) : "nobody");
+    ck_assert(member->alive == (state == MEMBER_UP || state == MEMBER_SUSPECT));
+}
+
+static struct members_facts facts_of(uint16_t room)
+{
+    struct members_facts facts = {.room = room, .queue_us = 700, .prefill_tps = 900};
+    strcpy(facts.backend, "cpu");
+    facts.model_count = 1;
+    strcpy(facts.models[0].name, MODEL);
+    facts.models[0].id = weft_model_id(MODEL);
+    return facts;
+}
+
+/* ---- cases ---- */
+
+START_TEST(joins_by_one_seed)
+{
+    begin();
+    for (uint32_t i = 0; i < NODES; i++) {
+        struct members_facts facts = facts_of((uint16_t)(i + 1));
+        start(i);
+        gossip_set_local(nodes[i].gossip, &facts, false);
+    }
+    run(5 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        ck_assert_uint_eq(members_count(gossip_members(nodes[i].gossip)), NODES);
+        for (uint32_t j = 0; j < NODES; j++) {
+            expect_state(i, j, MEMBER_UP);
+            const struct member *member = seen(i, j);
+            ck_assert_uint_eq(member->id, 10 + j);
+            ck_assert_uint_eq(member->tier, j % 8);
+            ck_assert_uint_eq(member->tags, j);
+            ck_assert(addr_equal(&member->address, &nodes[j].self.address));
+            ck_assert_double_eq_tol(member->longitude_deg, 8.0 + 0.1 * j, 1e-5);
+            ck_assert_uint_eq(member->facts.room, j + 1);
+            ck_assert_uint_eq(member->facts.model_count, 1);
+            ck_assert_str_eq(member->facts.models[0].name, MODEL);
+            ck_assert_ptr_eq(members_find(gossip_members(nodes[i].gossip), member->id), member);
+            if (i != j) {
+                ck_assert_uint_eq(member->srtt_ns, 2 * DELAY_NS);
+                ck_assert(!member->rtt_estimated);
+                ck_assert(!member->place_doubted);
+            }
+        }
+    }
+    end();
+}
+END_TEST
+
+START_TEST(the_dead_go_and_come_back)
+{
+    begin();
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    crash(2);
+    run(6 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (i != 2) {
+            expect_state(i, 2, MEMBER_DOWN);
+            expect_state(i, (i + 1) % NODES == 2 ? 3 : (i + 1) % NODES, MEMBER_UP);
+        }
+    }
+    start(2);
+    run(3 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        expect_state(i, 2, MEMBER_UP);
+        expect_state(2, i, MEMBER_UP);
+    }
+    end();
+}
+END_TEST
+
+START_TEST(whoever_leaves_is_gone_at_once)
+{
+    begin();
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    gossip_leave(nodes[1].gossip, now_ns, &out);
+    carry(1);
+    run(NS_PER_S / 2);
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (i != 1) {
+            expect_state(i, 1, MEMBER_LEFT);
+        }
+    }
+    end();
+}
+END_TEST
+
+START_TEST(a_partition_heals)
+{
+    begin();
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        for (uint32_t j = 0; j < NODES; j++) {
+            cut[i][j] = (i < 2) != (j < 2);
+        }
+    }
+    run(30 * NS_PER_S);
+    expect_state(0, 4, MEMBER_DOWN);
+    expect_state(3, 1, MEMBER_DOWN);
+    expect_state(3, 4, MEMBER_UP);
+    memset(cut, 0, sizeof(cut));
+    run(60 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        for (uint32_t j = 0; j < NODES; j++) {
+            expect_state(i, j, MEMBER_UP);
+        }
+    }
+    end();
+}
+END_TEST
+
+START_TEST(a_wrong_key_keeps_out)
+{
+    begin();
+    memset(nodes[2].options.mesh_keys[0], 0x56, SWIM_KEY_BYTES);
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(20 * NS_PER_S);
+    ck_assert_uint_eq(members_count(gossip_members(nodes[0].gossip)), NODES - 1);
+    ck_assert_uint_eq(members_count(gossip_members(nodes[2].gossip)), 1);
+    ck_assert_ptr_null(seen(0, 2));
+    ck_assert_uint_gt(swim_counters(gossip_swim(nodes[0].gossip))->unsealed, 0);
+    end();
+}
+END_TEST
+
+/* The steps of changing a key, one node after the other. */
+START_TEST(keys_change_node_by_node)
+{
+    begin();
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    for (uint32_t step = 1; step <= 3; step++) {
+        for (uint32_t i = 0; i < NODES; i++) {
+            uint8_t(*keys)[SWIM_KEY_BYTES] = nodes[i].options.mesh_keys;
+            memset(keys[step == 1 ? 1 : 0], 0x66, SWIM_KEY_BYTES);
+            memset(keys[step == 1 ? 0 : 1], 0x55, SWIM_KEY_BYTES);
+            nodes[i].options.mesh_key_count = step == 3 ? 1 : 2;
+            crash(i);
+            start(i);
+            run(15 * NS_PER_S);
+            for (uint32_t j = 0; j < NODES; j++) {
+                expect_state(i, j, MEMBER_UP);
+                expect_state(j, i, MEMBER_UP);
+            }
+        }
+    }
+    end();
+}
+END_TEST
+
+/* Two identities with one first choice of an id. */
+static void same_ids(uint8_t a[SWIM_KEY_BYTES], uint8_t b[SWIM_KEY_BYTES])
+{
+    static uint32_t owner[WEFT_NODE_NONE];
+    memset(owner, 0, sizeof(owner));
+    for (uint32_t i = 1;; i++) {
+        uint8_t seed[SWIM_KEY_BYTES] = {0};
+        memcpy(seed, &i, sizeof(i));
+        uint16_t id = gossip_id_of(seed, 0);
+        ck_assert_uint_lt(id, WEFT_NODE_NONE);
+        if (owner[id] != 0) {
+            memset(a, 0, SWIM_KEY_BYTES);
+            memcpy(a, &owner[id], sizeof(owner[id]));
+            memcpy(b, seed, SWIM_KEY_BYTES);
+            return;
+        }
+        owner[id] = i;
+    }
+}
+
+static void derive(uint32_t i)
+{
+    nodes[i].options.id_derived = true;
+    nodes[i].self.id = gossip_id_of(nodes[i].options.sign_seed, 0);
+}
+
+/* `a` has the id first; `b` takes another one and is in the mesh with that. */
+static void clash(uint32_t a, uint32_t b)
+{
+    begin();
+    same_ids(nodes[a].options.sign_seed, nodes[b].options.sign_seed);
+    derive(a);
+    derive(b);
+    ck_assert_uint_eq(nodes[a].self.id, nodes[b].self.id);
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (i != b) {
+            start(i);
+        }
+    }
+    run(10 * NS_PER_S);
+    start(b);
+    run(20 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        ck_assert_uint_eq(seen(i, a)->id, nodes[a].self.id);
+        expect_state(i, b, MEMBER_UP);
+        ck_assert_uint_eq(seen(i, b)->id, gossip_id_of(nodes[b].options.sign_seed, 1));
+    }
+    ck_assert_uint_eq(gossip_counters(nodes[b].gossip)->id_changes, 1);
+    ck_assert_uint_eq(gossip_counters(nodes[a].gossip)->id_changes, 0);
+    end();
+}
+
+START_TEST(a_clash_with_the_seed)
+{
+    clash(0, 3);
+}
+END_TEST
+
+START_TEST(a_clash_with_another)
+{
+    clash(2, 3);
+}
+END_TEST
+
+/* Two meshes become one: of two that have been there for long one gives way, and only one. */
+START_TEST(a_clash_of_elders)
+{
+    begin();
+    same_ids(nodes[1].options.sign_seed, nodes[3].options.sign_seed);
+    derive(1);
+    derive(3);
+    nodes[4].config.seeds[0].address = nodes[3].self.address;
+    nodes[3].config.seed_count = 2;
+    nodes[3].config.seeds[1] = (struct config_seed){nodes[4].self.address, DATA_PORT + 1};
+    for (uint32_t i = 0; i < NODES; i++) {
+        for (uint32_t j = 0; j < NODES; j++) {
+            cut[i][j] = (i < 3) != (j < 3);
+        }
+        start(i);
+    }
+    run(60 * NS_PER_S);
+    expect_state(3, 4, MEMBER_UP);
+    ck_assert_ptr_null(seen(0, 3));
+    memset(cut, 0, sizeof(cut));
+    run(60 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        expect_state(i, 1, MEMBER_UP);
+        expect_state(i, 3, MEMBER_UP);
+        ck_assert_uint_ne(seen(i, 1)->id, seen(i, 3)->id);
+    }
+    ck_assert_uint_eq(gossip_counters(nodes[1].gossip)->id_changes +
+                          gossip_counters(nodes[3].gossip)->id_changes,
+                      1);
+    end();
+}
+END_TEST
+
+/* The younger one may not give way: the elder does, if it hears of it. */
+START_TEST(a_given_id_wins)
+{
+    begin();
+    nodes[3].self.id = gossip_id_of(nodes[0].options.sign_seed, 0);
+    derive(0);
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (i == 3) {
+            run(5 * NS_PER_S);
+        }
+        start(i);
+    }
+    run(60 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        expect_state(i, 0, MEMBER_UP);
+        expect_state(i, 3, MEMBER_UP);
+        ck_assert_uint_eq(seen(i, 3)->id, nodes[3].self.id);
+        ck_assert_uint_lt(swim_counters(gossip_swim(nodes[i].gossip))->datagrams_in, 2000);
+    }
+    end();
+}
+END_TEST
+
+START_TEST(a_given_id_gives_not_way)
+{
+    begin();
+    nodes[3].self.id = nodes[2].self.id;
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (i == 3) {
+            run(5 * NS_PER_S);
+        }
+        start(i);
+    }
+    run(20 * NS_PER_S);
+    ck_assert_ptr_null(seen(0, 3));
+    expect_state(0, 2, MEMBER_UP);
+    ck_assert_uint_lt(swim_counters(gossip_swim(nodes[0].gossip))->datagrams_in, 1000);
+    ck_assert_uint_gt(gossip_counters(nodes[3].gossip)->id_clashes, 0);
+    ck_assert_uint_eq(gossip_counters(nodes[3].gossip)->id_changes, 0);
+    end();
+}
+END_TEST
+
+/* A machine set up anew: another identity, another id, at the address of one that is no more. */
+START_TEST(an_address_passes_on)
+{
+    begin();
+    for (uint32_t i = 0; i < NODES - 1; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    nodes[4].self.address = nodes[2].self.address;
+    crash(2);
+    start(4);
+    run(20 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (i != 2) {
+            ck_assert_ptr_null(seen(i, 2));
+            expect_state(i, 4, MEMBER_UP);
+        }
+    }
+    end();
+}
+END_TEST
+
+START_TEST(another_data_port_is_not_for_us)
+{
+    begin();
+    nodes[3].config.data_port = DATA_PORT + 100;
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    ck_assert_ptr_null(seen(0, 3));
+    expect_state(0, 4, MEMBER_UP);
+    ck_assert_uint_eq(gossip_counters(nodes[0].gossip)->port_foreign, 1);
+    end();
+}
+END_TEST
+
+/* Figures that only move are told once a second; that there is no room any more at once. */
+START_TEST(load_is_told_as_it_matters)
+{
+    begin();
+    start(0);
+    start(1);
+    run(5 * NS_PER_S);
+    uint64_t before = gossip_counters(nodes[0].gossip)->states_told;
+    for (uint16_t i = 0; i < 100; i++) {
+        struct members_facts facts = facts_of((uint16_t)(i % 2 + 1));
+        gossip_set_local(nodes[0].gossip, &facts, false);
+        run(100 * NS_PER_MS);
+    }
+    uint64_t told = gossip_counters(nodes[0].gossip)->states_told - before;
+    ck_assert_uint_ge(told, 9);
+    ck_assert_uint_le(told, 12);
+    run(5 * NS_PER_S); /* nothing is owed any more */
+    struct members_facts full = facts_of(0);
+    gossip_set_local(nodes[0].gossip, &full, false);
+    run(200 * NS_PER_MS);
+    ck_assert_uint_eq(seen(1, 0)->facts.room, 0);
+    before = gossip_counters(nodes[0].gossip)->states_told;
+    run(60 * NS_PER_S);
+    told = gossip_counters(nodes[0].gossip)->states_told - before;
+    ck_assert_uint_ge(told, 5);
+    ck_assert_uint_le(told, 7);
+    end();
+}
+END_TEST
+
+/* 5 ms there and back from Frankfurt to Tokyo: the place is doubted, the measure is not. */
+START_TEST(light_judges_places)
+{
+    begin();
+    nodes[1].self.latitude_deg = 35.0;
+    nodes[1].self.longitude_deg = 139.0;
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    ck_assert(seen(0, 1)->place_doubted);
+    ck_assert_uint_eq(seen(0, 1)->srtt_ns, 2 * DELAY_NS);
+    ck_assert(!seen(0, 2)->place_doubted);
+    end();
+}
+END_TEST
+
+START_TEST(options_are_checked)
+{
+    struct gossip *gossip;
+    begin();
+    nodes[0].options.mesh_key_count = 0;
+    ck_assert_int_eq(gossip_create(&gossip, &nodes[0].options, now_ns), -EINVAL);
+    nodes[0].options.mesh_key_count = 1;
+    nodes[0].self.id = WEFT_NODE_NONE;
+    ck_assert_int_eq(gossip_create(&gossip, &nodes[0].options, now_ns), -EINVAL);
+    ck_assert_ptr_null(gossip);
+    gossip_destroy(NULL);
+    end();
+}
+END_TEST
+
+MAIN_OF("gossip", joins_by_one_seed, the_dead_go_and_come_back, whoever_leaves_is_gone_at_once,
+        a_partition_heals, a_wrong_key_keeps_out, keys_change_node_by_node, a_clash_with_the_seed,
+        a_clash_with_another, a_clash_of_elders, a_given_id_wins, a_given_id_gives_not_way,
+        an_address_passes_on, another_data_port_is_not_for_us, load_is_told_as_it_matters,
+        light_judges_places, options_are_checked)

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_state.c - maps/state.c: what is written is read, and nothing else is. */
+#include "controlplane/maps/state.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "schemas/base/rng.h"
+#include "tests/unit/controlplane/main_of.h"
+
+static struct members_facts facts_make(uint32_t models, size_t name_bytes)
+{
+    struct members_facts facts = {.room = 7,
+                                  .queue_us = 123456,
+                                  .free_vram_mib = 81559,
+                                  .prefill_tps = 5000,
+                                  .decode_tps = 77,
+                                  .context_tokens = 131072,
+                                  .backend = "cuda",
+                                  .model_count = models};
+    for (uint32_t i = 0; i < models; i++) {
+        char *name = facts.models[i].name;
+        memset(name, 'm', name_bytes);
+        name[0] = (char)('a' + i);
+        facts.models[i].id = weft_model_id(name);
+    }
+    return facts;
+}
+
+static struct vivaldi_coord coord_make(void)
+{
+    struct vivaldi_coord coord = vivaldi_origin();
+    coord.place[0] = 0.015;
+    coord.place[7] = -0.25;
+    coord.height = 0.001;
+    coord.error = 0.25;
+    return coord;
+}
+
+START_TEST(comes_back)
+{
+    for (uint32_t models = 0; models <= MEMBERS_MODELS_MAX; models++) {
+        struct members_facts facts = facts_make(models, 20);
+        struct members_facts again;
+        struct vivaldi_coord coord = coord_make();
+        struct vivaldi_coord place;
+        uint8_t data[STATE_BYTES_MAX + 8] = {0};
+        uint32_t dropped = 9;
+        size_t size = state_write(&facts, &coord, 5, 1000, 1, data, &dropped);
+        ck_assert_uint_eq(dropped, 0);
+        memset(&again, 0xff, sizeof(again));
+        ck_assert(state_read(&again, &place, data, size));
+        ck_assert_mem_eq(&again, &facts, sizeof(facts));
+        ck_assert_double_eq_tol(place.place[7], -0.25, 1e-6);
+        ck_assert_double_eq_tol(place.error, 0.25, 1e-3);
+        /* A later version appends. */
+        ck_assert(state_read(&again, &place, data, size + 8));
+        /* Cut off anywhere it is not what was written. */
+        for (size_t cut = 0; cut < size; cut++) {
+            ck_assert(!state_read(&again, &place, data, cut));
+        }
+    }
+}
+END_TEST
+
+START_TEST(what_does_not_fit_is_left_out)
+{
+    struct members_facts facts = facts_make(MEMBERS_MODELS_MAX, WEFT_MODEL_NAME_MAX - 1);
+    struct members_facts again;
+    struct vivaldi_coord coord = coord_make();
+    uint8_t data[STATE_BYTES_MAX];
+    uint32_t dropped;
+    size_t size = state_write(&facts, &coord, 5, 1000, 1, data, &dropped);
+    ck_assert_uint_le(size, STATE_BYTES_MAX);
+    ck_assert_uint_gt(dropped, 0);
+    ck_assert(state_read(&again, &coord, data, size));
+    ck_assert_uint_eq(again.model_count + dropped, MEMBERS_MODELS_MAX);
+    ck_assert_str_eq(again.models[0].name, facts.models[0].name);
+}
+END_TEST
+
+START_TEST(lies_are_refused)
+{
+    struct members_facts facts = facts_make(2, 20);
+    struct members_facts again;
+    struct vivaldi_coord coord = coord_make();
+    uint8_t data[STATE_BYTES_MAX];
+    uint32_t dropped;
+    size_t size = state_write(&facts, &coord, 5, 1000, 1, data, &dropped);
+    data[0]++;
+    ck_assert(!state_read(&again, &coord, data, size));
+    data[0]--;
+    data[size - 1] ^= 1; /* another name under the same id */
+    ck_assert(!state_read(&again, &coord, data, size));
+    data[size - 1] = ' ';
+    ck_assert(!state_read(&again, &coord, data, size));
+}
+END_TEST
+
+/* Any single change is either refused or still clean. */
+START_TEST(noise_is_refused_or_clean)
+{
+    struct rng rng = {.state = 7};
+    struct vivaldi_coord coord = coord_make();
+    for (uint32_t round = 0; round < 20000; round++) {
+        struct members_facts facts = facts_make(rng_below(&rng, MEMBERS_MODELS_MAX + 1), 12);
+        struct members_facts again;
+        uint8_t data[STATE_BYTES_MAX];
+        uint32_t dropped;
+        size_t size = state_write(&facts, &coord, 5, 1000, 1, data, &dropped);
+        data[rng_below(&rng, (uint32_t)size)] ^= (uint8_t)(1u << rng_below(&rng, 8));
+        struct vivaldi_coord place;
+        if (state_read(&again, &place, data, size)) {
+            ck_assert_uint_le(again.model_count, MEMBERS_MODELS_MAX);
+            ck_assert(vivaldi_valid(&place));
+            ck_assert_uint_lt(strnlen(again.backend, sizeof(again.backend)), sizeof(again.backend));
+            for (uint32_t i = 0; i < again.model_count; i++) {
+                ck_assert_uint_eq(weft_model_id(again.models[i].name), again.models[i].id);
+            }
+        }
+    }
+}
+END_TEST
+
+MAIN_OF("state", comes_back, what_does_not_fit_is_left_out, lies_are_refused,
+        noise_is_refused_or_clean)
