@@ -31,9 +31,9 @@ struct attach {
     struct control *control;
     int listen_fd;
     struct pending pending[PENDING_MAX];
-    struct port *port;  /* the worker attached, or the one being let go of */
-    uint64_t told_word; /* load word last told to the members */
-    uint16_t room_most; /* that the worker ever had */
+    struct port *workers[PORT_WORKERS_MAX]; /* by slot: attached, or being let go of */
+    uint16_t room_most[PORT_WORKERS_MAX];   /* that each ever had */
+    uint64_t told_words;                    /* sum over the load words last told to the members */
     struct client_port *clients[PORT_CLIENTS_MAX]; /* by slot, as well */
     uint32_t generations[PORT_CLIENTS_MAX];
 };
@@ -82,47 +82,66 @@ static struct port_self self_of(const struct attach *a)
     };
 }
 
-/* ---- the worker ---- */
-
-/* The socket carries nothing after the hello: readable means closed. */
-static void on_worker_readable(int fd, void *user)
-{
-    struct attach *a = user;
-    control_unwatch(a->control, fd);
-    LOG_WARN("worker gone model=%s pid=%u", a->port->facts.model, a->port->facts.pid);
-    atomic_store_explicit(&a->port->lost, true, memory_order_release);
-    core_wake(a->core);
-    control_touch(a->control);
-}
+/* ---- workers ---- */
 
 static bool port_serves(const struct port *port)
 {
     return port != NULL && !atomic_load(&port->lost);
 }
 
-/* The attached worker has ended, whether that was noticed before or not. */
-static bool worker_has_ended(struct attach *a)
+static void worker_ends(struct attach *a, struct port *port)
 {
-    uint8_t byte;
-    if (port_serves(a->port) &&
-        recv(a->port->socket_fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0) {
-        on_worker_readable(a->port->socket_fd, a);
+    control_unwatch(a->control, port->socket_fd);
+    LOG_WARN("worker gone model=%s pid=%u", port->facts.model, port->facts.pid);
+    atomic_store_explicit(&port->lost, true, memory_order_release);
+    core_wake(a->core);
+    control_touch(a->control);
+}
+
+/* The socket carries nothing after the hello: readable means closed. */
+static void on_worker_readable(int fd, void *user)
+{
+    struct attach *a = user;
+    for (uint32_t i = 0; i < PORT_WORKERS_MAX; i++) {
+        if (port_serves(a->workers[i]) && a->workers[i]->socket_fd == fd) {
+            worker_ends(a, a->workers[i]);
+        }
     }
-    return !port_serves(a->port);
+}
+
+/* A slot for one more, or PORT_WORKERS_MAX. `*leaving`: one will be free in a moment, for its
+ * worker has ended, whether that was noticed before or not. */
+static uint32_t worker_slot(struct attach *a, bool *leaving)
+{
+    uint32_t slot = PORT_WORKERS_MAX;
+    *leaving = false;
+    for (uint32_t i = PORT_WORKERS_MAX; i-- > 0;) {
+        struct port *port = a->workers[i];
+        uint8_t byte;
+        if (port_serves(port) &&
+            recv(port->socket_fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0) {
+            worker_ends(a, port);
+        }
+        slot = port == NULL ? i : slot;
+        *leaving = *leaving || (port != NULL && !port_serves(port));
+    }
+    return slot;
 }
 
 static void attach_worker(struct attach *a, struct pending *p)
 {
     struct port_self about = self_of(a);
     struct port *port;
+    bool leaving;
+    uint32_t slot = worker_slot(a, &leaving);
     int fd = p->fd;
-    if (a->port != NULL && worker_has_ended(a)) {
+    if (slot == PORT_WORKERS_MAX && leaving) {
         control_unwatch(a->control, fd);
         p->next = true;
         return;
     }
-    if (a->port != NULL) {
-        LOG_WARN("worker refused: this node has one already model=%s", a->port->facts.model);
+    if (slot == PORT_WORKERS_MAX) {
+        LOG_WARN("worker refused: %u are attached already", PORT_WORKERS_MAX);
         refuse(a, p, -EBUSY);
         return;
     }
@@ -134,6 +153,7 @@ static void attach_worker(struct attach *a, struct pending *p)
         return;
     }
     pending_end(a, p);
+    port->slot = slot;
     if (control_watch(a->control, fd, on_worker_readable, a) != 0) {
         LOG_ERROR("cannot attach worker model=%s", port->facts.model);
         port_destroy(port);
@@ -145,26 +165,43 @@ static void attach_worker(struct attach *a, struct pending *p)
         port_destroy(port);
         return;
     }
-    a->port = port;
-    a->room_most = 0;
+    a->workers[slot] = port;
+    a->room_most[slot] = 0;
     LOG_INFO("worker attached model=%s backend=%s pid=%u prefill_tps=%u decode_tps=%u",
              port->facts.model, port->facts.backend, port->facts.pid,
              port->facts.prefill_per_second, port->facts.decode_per_second);
     control_touch(a->control);
 }
 
-static void reap_worker(struct attach *a)
+static void reap_workers(struct attach *a)
 {
-    if (a->port != NULL && atomic_load_explicit(&a->port->released, memory_order_acquire)) {
-        core_detach(a->core, a->port);
-        port_destroy(a->port);
-        a->port = NULL;
+    bool room = false;
+    for (uint32_t i = 0; i < PORT_WORKERS_MAX; i++) {
+        struct port *port = a->workers[i];
+        if (port != NULL && atomic_load_explicit(&port->released, memory_order_acquire)) {
+            core_detach(a->core, port);
+            port_destroy(port);
+            a->workers[i] = NULL;
+        }
+        room = room || a->workers[i] == NULL;
     }
-    for (uint32_t i = 0; i < PENDING_MAX && a->port == NULL; i++) {
+    for (uint32_t i = 0; i < PENDING_MAX && room; i++) {
         if (a->pending[i].fd >= 0 && a->pending[i].next) {
             attach_worker(a, &a->pending[i]);
         }
     }
+}
+
+/* Those who serve. Returns how many. */
+static uint32_t serving(const struct attach *a, struct port *ports[PORT_WORKERS_MAX])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < PORT_WORKERS_MAX; i++) {
+        if (port_serves(a->workers[i])) {
+            ports[count++] = a->workers[i];
+        }
+    }
+    return count;
 }
 
 /* ---- clients ---- */
@@ -274,68 +311,114 @@ static void on_connect(int listen_fd, void *user)
     *p = (struct pending){.fd = fd, .since_ns = clock_now_ns()};
 }
 
+/* Changes with the load of any worker. */
+static uint64_t load_words(const struct attach *a)
+{
+    struct port *ports[PORT_WORKERS_MAX];
+    uint32_t count = serving(a, ports);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        sum += atomic_load_explicit(&ports[i]->shm->load, memory_order_relaxed) * (2 * i + 1);
+    }
+    return sum;
+}
+
 void attach_tick(struct attach *a, uint64_t now_ns)
 {
-    reap_worker(a);
+    reap_workers(a);
     reap_clients(a);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         if (a->pending[i].fd >= 0 && now_ns - a->pending[i].since_ns > HELLO_TIMEOUT_NS) {
             pending_drop(a, &a->pending[i]);
         }
     }
-    if (port_serves(a->port)) {
-        uint64_t word = atomic_load_explicit(&a->port->shm->load, memory_order_relaxed);
-        if (word != a->told_word) {
-            control_touch(a->control);
+    if (load_words(a) != a->told_words) {
+        control_touch(a->control);
+    }
+}
+
+/* ---- what the mesh is told ---- */
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Of several models the slower speeds and the shorter context, so that no prediction is too good.
+ */
+static void facts_add(struct members_facts *facts, const struct port *port)
+{
+    const struct port_hello *hello = &port->facts;
+    struct port_rates rates = port_rates_now(port);
+    bool first = facts->model_count == 0;
+    for (uint32_t i = 0; i < facts->model_count; i++) {
+        if (facts->models[i].id == port->model) {
+            return; /* a second worker for it, taken to be like the first */
         }
+    }
+    if (facts->model_count == MEMBERS_MODELS_MAX) {
+        return;
+    }
+    struct members_model *model = &facts->models[facts->model_count++];
+    model->id = port->model;
+    memcpy(model->name, hello->model, sizeof(model->name));
+    if (first) {
+        facts->prefill_tps = rates.prefill_per_second;
+        facts->decode_tps = rates.decode_per_second;
+        facts->context_tokens = hello->context_tokens;
+        memcpy(facts->backend, hello->backend, sizeof(facts->backend));
+        return;
+    }
+    facts->prefill_tps = least(facts->prefill_tps, rates.prefill_per_second);
+    facts->decode_tps = least(facts->decode_tps, rates.decode_per_second);
+    facts->context_tokens = least(facts->context_tokens, hello->context_tokens);
+    if (strncmp(facts->backend, hello->backend, sizeof(facts->backend)) != 0) {
+        memset(facts->backend, 0, sizeof(facts->backend));
+        memcpy(facts->backend, "mixed", 5);
     }
 }
 
 void attach_facts(struct attach *a, struct members_facts *facts)
 {
-    if (!port_serves(a->port)) {
+    struct port *ports[PORT_WORKERS_MAX];
+    uint32_t count = serving(a, ports);
+    a->told_words = load_words(a);
+    if (count == 0) {
         return;
     }
-    const struct port_hello *hello = &a->port->facts;
-    struct port_load load = port_load_now(a->port);
-    memcpy(&a->told_word, &load, sizeof(load));
-    a->room_most = load.room > a->room_most ? load.room : a->room_most;
+    struct port_load load = workers_load(ports, count);
     facts->room = load.room;
     facts->queue_us = load.queue_us;
     facts->free_vram_mib = load.free_vram_64mib * WEFT_VRAM_UNIT_MIB;
-    struct port_rates rates = port_rates_now(a->port);
-    facts->prefill_tps = rates.prefill_per_second;
-    facts->decode_tps = rates.decode_per_second;
-    facts->context_tokens = hello->context_tokens;
-    memcpy(facts->backend, hello->backend, sizeof(facts->backend));
-    facts->model_count = 1;
-    facts->models[0].id = weft_model_id(hello->model);
-    memcpy(facts->models[0].name, hello->model, sizeof(facts->models[0].name));
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t room = port_load_now(ports[i]).room;
+        uint16_t *most = &a->room_most[ports[i]->slot];
+        *most = room > *most ? room : *most;
+        facts_add(facts, ports[i]);
+    }
 }
 
 bool attach_busy(const struct attach *a)
 {
-    return port_serves(a->port) && port_load_now(a->port).room < a->room_most;
+    struct port *ports[PORT_WORKERS_MAX];
+    uint32_t count = serving(a, ports);
+    bool busy = false;
+    for (uint32_t i = 0; i < count; i++) {
+        busy = busy || port_load_now(ports[i]).room < a->room_most[ports[i]->slot];
+    }
+    return busy;
 }
 
 /* ---- status ---- */
 
 static json_t *worker_status(const struct port *port)
 {
-    json_t *worker = json_object();
-    json_object_set_new(worker, "attached", json_boolean(port_serves(port)));
-    if (port_serves(port)) {
-        struct port_load load = port_load_now(port);
-        json_object_set_new(worker, "model", json_string(port->facts.model));
-        json_object_set_new(worker, "backend", json_string(port->facts.backend));
-        json_object_set_new(worker, "pid", json_integer(port->facts.pid));
-        json_object_set_new(worker, "context_tokens", json_integer(port->facts.context_tokens));
-        json_object_set_new(worker, "room", json_integer(load.room));
-        json_object_set_new(worker, "queue_us", json_integer(load.queue_us));
-        json_object_set_new(worker, "free_vram_mib",
-                            json_integer(load.free_vram_64mib * WEFT_VRAM_UNIT_MIB));
-    }
-    return worker;
+    struct port_load load = port_load_now(port);
+    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:I, s:I}", "model", port->facts.model, "backend",
+                     port->facts.backend, "pid", (int)port->facts.pid, "context_tokens",
+                     (int)port->facts.context_tokens, "room", (int)load.room, "queue_us",
+                     (json_int_t)load.queue_us, "free_vram_mib",
+                     (json_int_t)(load.free_vram_64mib * WEFT_VRAM_UNIT_MIB));
 }
 
 static json_t *client_status(const struct client_port *port)
@@ -350,13 +433,19 @@ static json_t *client_status(const struct client_port *port)
 
 void attach_status(const struct attach *a, json_t *status)
 {
+    json_t *workers = json_array();
     json_t *clients = json_array();
+    struct port *ports[PORT_WORKERS_MAX];
+    uint32_t count = serving(a, ports);
+    for (uint32_t i = 0; i < count; i++) {
+        json_array_append_new(workers, worker_status(ports[i]));
+    }
     for (uint32_t i = 0; i < PORT_CLIENTS_MAX; i++) {
         if (a->clients[i] != NULL && !atomic_load(&a->clients[i]->lost)) {
             json_array_append_new(clients, client_status(a->clients[i]));
         }
     }
-    json_object_set_new(status, "worker", worker_status(a->port));
+    json_object_set_new(status, "workers", workers);
     json_object_set_new(status, "clients", clients);
 }
 
@@ -429,7 +518,9 @@ void attach_destroy(struct attach *a)
     for (uint32_t i = 0; i < PORT_CLIENTS_MAX; i++) {
         client_port_destroy(a->clients[i]);
     }
-    port_destroy(a->port);
+    for (uint32_t i = 0; i < PORT_WORKERS_MAX; i++) {
+        port_destroy(a->workers[i]);
+    }
     free(a);
 }
 

@@ -33,11 +33,11 @@ int attach_start(struct attach *attach, struct control *control);
  * the worker's load. */
 void attach_tick(struct attach *attach, uint64_t now_ns);
 
-/* What the local worker can do, if there is one. */
+/* What the local workers can do, together. */
 void attach_facts(struct attach *attach, struct members_facts *facts);
 
 /* Has the worker less room than it had when it had most? Then requests are under way at it. */
 bool attach_busy(const struct attach *attach);
 
-/* Adds `worker` and `clients` to the status answer. */
+/* Adds `workers` and `clients` to the status answer. */
 void attach_status(const struct attach *attach, json_t *status);

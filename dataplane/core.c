@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core.c - the packet path's loop. Read core_run() first: it is the architecture. See core.h. */
+#include "dataplane/core.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +9,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "dataplane/core_impl.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/cpu.h"
 
@@ -135,7 +136,7 @@ int core_attach(struct core *core, struct port *port)
     if (rc != 0) {
         return rc;
     }
-    atomic_store_explicit(&core->incoming, port, memory_order_release);
+    workers_attach(&core->workers, port);
     core_wake(core);
     return 0;
 }
@@ -198,8 +199,7 @@ static uint32_t collect_handed(struct core *core, struct route_packet *packets, 
     return count;
 }
 
-/* To the local worker, and to local clients, also what the worker could not take and was answered.
- */
+/* To local workers, and to local clients, also what no worker could take and was answered. */
 static void deliver(struct core *core, const struct route_table *table,
                     struct route_packet *packets, uint32_t count, uint64_t now_ns)
 {
@@ -209,17 +209,32 @@ static void deliver(struct core *core, const struct route_table *table,
     }
     for (uint32_t i = 0; i < count; i++) {
         if (packets[i].action == ROUTE_DELIVER) {
-            worker_give(core, table, &packets[i], now_ns);
+            workers_give(&core->workers, core->route, table, &packets[i], now_ns);
         }
     }
-    if (core->port != NULL) {
-        port_flush(core->port);
-    }
+    workers_flush(&core->workers);
     local_deliver(&core->local, core->route, packets, count, core->tap->current != NULL);
     local_flush(&core->local);
 }
 
-/* ---- local clients ---- */
+/* ---- local workers and clients ---- */
+
+/* What workers answer, each in a buffer of the port's. */
+static uint32_t take_answers(struct core *core, const struct route_table *table,
+                             struct route_packet *packets, uint32_t max, uint64_t now_ns)
+{
+    uint32_t count = 0;
+    workers_look(&core->workers, core->route, table, now_ns);
+    while (core->workers.count != 0 && count < max && nic_alloc(core->nic, &packets[count])) {
+        if (!workers_next(&core->workers, table, &packets[count], now_ns)) {
+            packets[count].action = ROUTE_LET_GO;
+            nic_tx(core->nic, core->index, &packets[count], 1); /* gives the buffer back */
+            break;
+        }
+        count++;
+    }
+    return count;
+}
 
 /* Their datagrams behind the `count` packets of the burst, each in a buffer of the port's. */
 static uint32_t take_local(struct core *core, struct route_packet *packets, uint32_t max)
@@ -268,9 +283,9 @@ static uint32_t idle_step(struct core *core, uint32_t idle)
         nic_sleep_begin(core->nic, core->index);
         atomic_store_explicit(&core->asleep, true, memory_order_relaxed);
         atomic_thread_fence(memory_order_seq_cst);
-        if ((core->port == NULL || ring_sleep_begin(&core->port->to_node)) &&
-            local_sleep_begin(&core->local)) {
-            return idle + 1; /* armed: one more poll, then sleep */
+        bool armed = workers_sleep_begin(&core->workers);
+        if (local_sleep_begin(&core->local) && armed) {
+            return idle + 1; /* one more poll, then sleep */
         }
     } else {
         core_sleep(core);
@@ -283,9 +298,7 @@ static void idle_end(struct core *core, uint32_t idle)
     if (idle >= CORE_IDLE_POLLS) {
         nic_sleep_end(core->nic, core->index);
         atomic_store_explicit(&core->asleep, false, memory_order_relaxed);
-        if (core->port != NULL) {
-            ring_sleep_end(&core->port->to_node);
-        }
+        workers_sleep_end(&core->workers);
         local_sleep_end(&core->local);
     }
 }
@@ -354,7 +367,7 @@ void core_run(struct core *core)
         tap_in(core->tap, packets, count, now_ns);
         stage_parse(route, packets, count);
         watch_mark(&watch, CORE_STAGE_parse);
-        uint32_t replies = worker_poll(core, table, packets + count, CORE_BURST, now_ns);
+        uint32_t replies = take_answers(core, table, packets + count, CORE_BURST, now_ns);
         stage_parse_worker(route, packets + count, replies);
         tap_in_worker(core->tap, packets + count, replies);
         count += replies;

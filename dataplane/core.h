@@ -2,7 +2,7 @@
 /*
  * core.h - an lcore: polls its queue of the network port, runs the stages over each burst, sleeps
  * when there is nothing. Lcores share nothing but the published table; the first one owns the ports
- * of the local worker and of local clients, the others hand it what is for those. Made by weftd.c;
+ * of local workers and local clients, the others hand it what is for those. Made by weftd.c;
  * the control thread (glue.c, attach.c) talks to it only by core_attach...(), core_wake() and the
  * table.
  */
@@ -18,13 +18,14 @@
 #include "dataplane/port/port.h"
 #include "dataplane/route/stages.h"
 #include "dataplane/tap/tap_hub.h"
+#include "dataplane/workers.h"
 #include "schemas/base/hist.h"
 
 /* Parts of the loop whose time is measured, in nanoseconds per burst. STAGE(name, text) */
 #define CORE_STAGES(STAGE)                                                                         \
     STAGE(rx, "packets taken from the port")                                                       \
     STAGE(parse, "headers checked")                                                                \
-    STAGE(worker, "datagrams taken from the local worker and local clients")                       \
+    STAGE(worker, "datagrams taken from local workers and local clients")                          \
     STAGE(classify, "who sent it, may it come this way")                                           \
     STAGE(select, "requests get their node")                                                       \
     STAGE(deliver, "to worker and clients here, or to the lcore with them")                        \
@@ -52,12 +53,10 @@ struct core {
     _Atomic bool stop;
     _Atomic uint64_t place; /* control thread -> lcore: CORE_PLACE_* and the link address */
     uint64_t placed;        /* the one that is in force */
-    /* Of lcore 0: the worker port, and what the others hand over. */
-    struct port *_Atomic incoming; /* control thread -> lcore 0 */
-    struct port *port;             /* NULL = no worker */
-    uint64_t local_word;           /* the local worker's load word last seen */
+    /* Of lcore 0: the ports, and what the others hand over. */
     struct handoff *handed[NIC_LCORES_MAX];
     uint32_t handed_count;
+    struct workers workers;
     struct local local; /* clients */
     /* Of the others: where to hand to. */
     struct core *owner;
@@ -92,13 +91,13 @@ void core_wake(struct core *core);
 #define CORE_PLACE_V6 (UINT64_C(1) << 49)
 void core_place(struct core *core, bool v4, bool v6, const uint8_t mac[6]);
 
-/* Control thread, lcore 0: hands it a new port; it must have released the one before. The port
- * comes back by port->released once port->lost is set. */
+/* Control thread, lcore 0: hands it a worker's port, whose slot must be free. It comes back by
+ * port->released once port->lost is set. */
 int core_attach(struct core *core, struct port *port);
 
 /* Control thread: before a released port is destroyed. */
 void core_detach(struct core *core, struct port *port);
 
-/* The same for a local client's port, of which there may be several; its slot must be free. */
+/* The same for a local client's port. */
 int core_attach_client(struct core *core, struct client_port *port);
 void core_detach_client(struct core *core, struct client_port *port);

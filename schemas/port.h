@@ -26,10 +26,11 @@
 
 #include "schemas/base/ring.h"
 
-#define PORT_MAGIC   0x31545057u /* "WPT1" */
-#define PORT_VERSION 1u
-#define PORT_SLOTS   2048u /* entries of each ring; a power of two */
-#define PORT_FDS     3u
+#define PORT_MAGIC       0x31545057u /* "WPT1" */
+#define PORT_VERSION     1u
+#define PORT_WORKERS_MAX 8u    /* at one node */
+#define PORT_SLOTS       2048u /* entries of each ring; a power of two */
+#define PORT_FDS         3u
 
 #define PORT_CLIENT_MAGIC   0x31435057u /* "WPC1" */
 #define PORT_CLIENT_VERSION 1u

@@ -83,8 +83,8 @@ static void clients_print(const json_t *clients)
 static void status_print(json_t *status)
 {
     static const char *const shown[] = {
-        "node",   "id",      "version", "uptime_s", "members_version", "members",
-        "worker", "clients", "stages",  "lcores",   "counters"};
+        "node",    "id",      "version", "uptime_s", "members_version", "members",
+        "workers", "clients", "stages",  "lcores",   "counters"};
     const char *node = node_text(status, "node", "?");
     json_t *members = json_object_get(status, "members");
     size_t up = 0;
@@ -100,8 +100,11 @@ static void status_print(json_t *status)
         json_t *member = json_array_get(members, i);
         member_print(member, strcmp(node_text(member, "name", ""), node) == 0);
     }
-    printf("worker:%s\n", json_object_size(json_object_get(status, "worker")) > 0 ? "" : " none");
-    scalars_print(json_object_get(status, "worker"), "", true);
+    json_t *workers = json_object_get(status, "workers");
+    printf("workers:%s\n", json_array_size(workers) > 0 ? "" : " none");
+    for (size_t i = 0; i < json_array_size(workers); i++) {
+        scalars_print(json_array_get(workers, i), "", true);
+    }
     clients_print(json_object_get(status, "clients"));
     printf("counters that are not zero:\n");
     scalars_print(json_object_get(status, "counters"), "", false);

@@ -148,7 +148,7 @@ static json_t *node_json(const struct top_node *node)
     static const char *const copied[] = {"node",
                                          "version",
                                          "uptime_s",
-                                         "worker",
+                                         "workers",
                                          "stages",
 #define METRIC_NAME_(name, kind, unit, text) #name,
                                          WEFT_METRICS_NODE(METRIC_NAME_)
@@ -202,7 +202,10 @@ static json_t *sum_json(const struct top *top, json_t *nodes)
         answering += top->nodes[i].status != NULL ? 1 : 0;
         sum_add(rates, json_object_get(node, "rates"));
         sum_add(drops, json_object_get(node, "drops"));
-        room += json_integer_value(json_object_get(json_object_get(node, "worker"), "room"));
+        json_t *workers = json_object_get(node, "workers");
+        for (size_t j = 0; j < json_array_size(workers); j++) {
+            room += json_integer_value(json_object_get(json_array_get(workers, j), "room"));
+        }
     }
     return json_pack("{s:i, s:i, s:o, s:f, s:o, s:I}", "asked", (int)top->count, "answering",
                      answering, "rates", rates, "drops_per_s", total_of(drops), "drops", drops,

@@ -109,6 +109,27 @@ static const char *text_of(const json_t *object, const char *key)
 
 /* ---- parts ---- */
 
+/* The workers of a node in one line: rooms added up, the shortest queue, all models. */
+static json_t *workers_sum(const json_t *workers)
+{
+    char models[128] = "";
+    json_int_t room = 0;
+    json_int_t queue_us = INT64_MAX;
+    size_t count = json_array_size(workers);
+    for (size_t i = 0; i < count; i++) {
+        json_t *worker = json_array_get(workers, i);
+        json_int_t wait_us = json_integer_value(json_object_get(worker, "queue_us"));
+        size_t used = strlen(models);
+        snprintf(models + used, sizeof(models) - used, "%s%s", used != 0 ? ", " : "",
+                 text_of(worker, "model"));
+        room += json_integer_value(json_object_get(worker, "room"));
+        queue_us = wait_us < queue_us ? wait_us : queue_us;
+    }
+    return count == 0
+               ? NULL
+               : json_pack("{s:I, s:I, s:s}", "room", room, "queue_us", queue_us, "model", models);
+}
+
 static void nodes_print(struct page *page, const json_t *nodes, const json_t *sum)
 {
     line(page, "%-14s %5s %7s %7s %7s %7s %7s %7s %5s %5s %8s %7s %6s %s", "NODE", "UP", "MEMBERS",
@@ -117,12 +138,12 @@ static void nodes_print(struct page *page, const json_t *nodes, const json_t *su
     for (size_t i = 0; i < json_array_size(nodes); i++) {
         json_t *node = json_array_get(nodes, i);
         json_t *rates = json_object_get(node, "rates");
-        json_t *worker = json_object_get(node, "worker");
         json_t *residence = json_object_get(json_object_get(node, "stages"), "residence");
         if (json_object_get(node, "error") != NULL) {
             line(page, "%-14s %s", text_of(node, "socket"), text_of(node, "error"));
             continue;
         }
+        json_t *worker = workers_sum(json_object_get(node, "workers"));
         char members[16];
         snprintf(members, sizeof(members), "%lld/%zu",
                  (long long)json_integer_value(json_object_get(node, "members_up")),
@@ -139,6 +160,7 @@ static void nodes_print(struct page *page, const json_t *nodes, const json_t *su
              scaled(json_object_get(worker, "queue_us"), 1e3, 1).text,
              scaled(json_object_get(residence, "p99_ns"), 1e3, 1).text,
              scaled(json_object_get(node, "mbufs_in_use"), 1, 0).text, text_of(worker, "model"));
+        json_decref(worker);
     }
     json_t *rates = json_object_get(sum, "rates");
     if (json_array_size(nodes) > 1) {

@@ -53,6 +53,7 @@ int port_open(struct port **out, int socket_fd, const struct port_self *self)
     }
     port->socket_fd = port->memfd = port->wake_worker_fd = port->wake_node_fd = -1;
     port->facts = hello;
+    port->model = weft_model_id(hello.model);
     rc = shm_create(port);
     if (rc == 0) {
         uint64_t word;

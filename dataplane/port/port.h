@@ -20,6 +20,8 @@ struct port {
     int wake_worker_fd;
     int wake_node_fd; /* in the lcore's wait set */
     struct port_hello facts;
+    uint32_t slot;  /* the node's number for it; whoever opened it sets it */
+    uint32_t model; /* weft_model_id() of its name */
     /* Hand-over: the control thread sets `lost`, the lcore sets `released` when it is done. */
     _Atomic bool lost;
     _Atomic bool released;

@@ -64,7 +64,7 @@ def members_of(node):
 
 
 def worker_attached(node):
-    return bool(((node["status"] or {}).get("worker") or {}).get("attached"))
+    return bool((node["status"] or {}).get("workers"))
 
 
 def missing(mesh):

@@ -8,13 +8,15 @@ import random
 import socket
 import stat
 import struct
+import subprocess
 
-from harness import (LONG_PROMPT, MeshSpec, case, check, expect_refusal, expect_served, wait_until)
+from harness import (LONG_PROMPT, MeshSpec, Skip, case, check, expect_refusal, expect_served,
+                     wait_until)
 
 ONE = MeshSpec(workers="frankfurt")
 LCORES = MeshSpec(workers="frankfurt", lcores=2)
 DUAL = MeshSpec(workers="frankfurt", network="ipv6")
-CLIENTS_MAX = 32
+CLIENTS_MAX, WORKERS_MAX = 32, 8
 BUSY = -16
 GONE_S = 5.0
 HELLO = struct.Struct("<IHH32s")
@@ -185,6 +187,43 @@ def limit_and_nonsense(mesh, _quick):
     return f"dropped {sum(mesh.drops('tokyo').values())} datagrams"
 
 
+@case("local/two_workers", ONE)
+def two_workers(mesh, _quick):
+    """Two workers with a model each at one node: each gets its own, also through another node; what
+    becomes of one does not concern the other."""
+    toy = mesh.build_dir / "tests" / "toy_worker"
+    if not toy.exists():
+        raise Skip(f"{toy} is not built")
+    log = f"{mesh.folder}/frankfurt/two.log"
+    second = subprocess.Popen([toy, mesh.node("frankfurt")["port"], "second", "2", log],
+                              stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(mesh.status("frankfurt")["workers"]) == 2, GONE_S, "two workers")
+        def known():
+            members = {m["name"]: m for m in mesh.status("tokyo")["members"]}
+            return len(members["frankfurt"]["models"]) == 2
+        wait_until(known, GONE_S, "tokyo knows of two models")
+        for _ in range(5):
+            first = mesh.ask("What does a loom do?", max_tokens=8)
+            expect_served(first, "frankfurt")
+            other = mesh.ask("What does a loom do?", model="second", max_tokens=8)
+            expect_served(other, "frankfurt")
+            check(other.json["text"] != first.json["text"], "the same worker answered both")
+        stream = mesh.start_ask()
+        stream.wait_text()
+        second.kill()
+        second.wait()
+        answer = stream.finish()
+        check(answer.code == 0, "the other worker's end cut it:", answer)
+        wait_until(lambda: len(mesh.status("frankfurt")["workers"]) == 1, GONE_S, "one is left")
+        wait_until(lambda: mesh.ask("Hello", model="second", max_tokens=2).code == 3, GONE_S,
+                   "its model is refused")
+        expect_served(mesh.ask(max_tokens=4), "frankfurt")
+    finally:
+        second.kill()
+        second.wait()
+
+
 @case("local/worker_follows_worker", ONE)
 def worker_follows_worker(mesh, _quick):
     """Who comes right behind a worker that has just ended gets its place, not "busy"."""
@@ -194,9 +233,10 @@ def worker_follows_worker(mesh, _quick):
     for number in range(40):
         worker = Attached(path, hello)
         check(worker.status == 0, "number", number, "was refused:", worker.status)
-        if number == 20:
-            second = Attached(path, hello)
-            check(second.status == BUSY, "two at once:", second.status)
-            second.close()
         worker.close()
+    many = [Attached(path, hello) for _ in range(WORKERS_MAX)]
+    check(all(w.status == 0 for w in many), "not attached:", [w.status for w in many])
+    check(Attached(path, hello).status == BUSY, "one too many was attached")
+    many[3].close()
+    check(Attached(path, hello).status == 0, "the one behind it was not attached")
     expect_served(mesh.ask(), "frankfurt")

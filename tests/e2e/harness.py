@@ -185,8 +185,9 @@ class Mesh:
         return mesh_state.read_pid(f"{self.node(name)['folder']}/{program}.pid")
 
     def room(self, name):
-        """What the node's own worker would still accept."""
-        return (self.status(name).get("worker") or {}).get("room")
+        """What the node's own workers would still accept."""
+        workers = self.status(name).get("workers") or []
+        return sum(worker["room"] for worker in workers) if workers else None
 
     def drops(self, name):
         """Drop counters by name, without the kernel's own traffic that passes by."""

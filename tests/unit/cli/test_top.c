@@ -26,14 +26,13 @@ static void teardown(void)
 static json_t *status(const char *node, int received, int chosen, int refused, double busy_s)
 {
     return json_pack(
-        "{s:s, s:f, s:{s:i, s:i, s:{s:i, s:i}}, s:[{s:i, s:f}], s:{s:b, s:s, s:i, s:i}, s:i, "
+        "{s:s, s:f, s:{s:i, s:i, s:{s:i, s:i}}, s:[{s:i, s:f}], s:[{s:s, s:i, s:i}], s:i, "
         "s:[{s:s, s:b, s:i, s:f, s:i, s:i, s:s, s:[s]}, {s:s, s:b, s:i, s:n}]}",
         "node", node, "uptime_s", 130.0, "counters", "received", received, "chosen", chosen,
         "drops", "refused", refused, "not_ours", 3, "lcores", "received", received, "busy_ns",
-        busy_s * 1e9, "worker", "attached", 1, "model", "tiny", "room", 7, "queue_us", 1500,
-        "mbufs_in_use", 2, "members", "name", "a", "alive", 1, "tier", 3, "rtt_us", 410.0, "room",
-        7, "queue_us", 1500, "backend", "cpu", "models", "tiny", "name", "b", "alive", 0, "tier", 1,
-        "rtt_us");
+        busy_s * 1e9, "workers", "model", "tiny", "room", 7, "queue_us", 1500, "mbufs_in_use", 2,
+        "members", "name", "a", "alive", 1, "tier", 3, "rtt_us", 410.0, "room", 7, "queue_us", 1500,
+        "backend", "cpu", "models", "tiny", "name", "b", "alive", 0, "tier", 1, "rtt_us");
 }
 
 static json_t *at(json_t *json, const char *path)
