@@ -15,6 +15,7 @@ static const struct command {
     {"route", bench_route, "cost of the packet path's parts, in nanoseconds"},
     {"load", bench_load, "requests through a running mesh"},
     {"streams", bench_streams, "what the SDK costs, and thousands of streams at once"},
+    {"compare", bench_compare, "two programs in turn, and the ratio of their figures"},
     {"soak", bench_soak, "mixed load for long: does anything grow?"},
     {"toy", bench_toy, "a worker without a model, for the others"},
     {"exec", bench_exec, "tokens a second of the CPU backend, against the memory's speed"},

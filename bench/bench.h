@@ -6,6 +6,7 @@
 int bench_route(int argc, char **argv);
 int bench_load(int argc, char **argv);
 int bench_streams(int argc, char **argv);
+int bench_compare(int argc, char **argv);
 int bench_soak(int argc, char **argv);
 int bench_toy(int argc, char **argv);
 int bench_exec(int argc, char **argv);

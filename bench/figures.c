@@ -70,6 +70,7 @@ struct machine {
     char cpu[CPU_NAME_BYTES];
     bool is_virtual;
     long cores;
+    double load; /* average of the last minute: what else runs */
     struct utsname system;
 };
 
@@ -98,21 +99,25 @@ static struct machine machine_read(void)
         fclose(f);
     }
     uname(&m.system);
+    if (getloadavg(&m.load, 1) != 1) {
+        m.load = 0;
+    }
     return m;
 }
 
 json_t *machine_json(void)
 {
     struct machine m = machine_read();
-    return json_pack("{s:s, s:i, s:b, s:s, s:s}", "cpu", m.cpu, "cores", (int)m.cores, "virtual",
-                     (int)m.is_virtual, "kernel", m.system.release, "compiler", __VERSION__);
+    return json_pack("{s:s, s:i, s:b, s:s, s:s, s:f}", "cpu", m.cpu, "cores", (int)m.cores,
+                     "virtual", (int)m.is_virtual, "kernel", m.system.release, "compiler",
+                     __VERSION__, "load_average", m.load);
 }
 
 void machine_print(void)
 {
     struct machine m = machine_read();
-    printf("machine: %s, %ld cores%s, Linux %s, compiler %s\n", m.cpu, m.cores,
-           m.is_virtual ? ", virtual" : "", m.system.release, __VERSION__);
+    printf("machine: %s, %ld cores%s, Linux %s, compiler %s, load average %.1f\n", m.cpu, m.cores,
+           m.is_virtual ? ", virtual" : "", m.system.release, __VERSION__, m.load);
 }
 
 double figures_number(const char *text, double min, double max)

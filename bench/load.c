@@ -427,7 +427,7 @@ static int report(const struct session *s, int argc, char **argv)
                                      .argv = argv};
     if (s->o.json) {
         json_t *out = report_json(&c);
-        json_dumpf(out, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+        json_dumpf(out, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(14));
         putchar('\n');
         json_decref(out);
     } else {

@@ -12,6 +12,7 @@
 #include "bench/figures.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/rng.h"
+#include "schemas/tags.def"
 #include "tests/unit/route/fixture.h"
 
 #define ROUNDS          64u /* calls per sample: the clock costs as much as one call */
@@ -37,6 +38,16 @@ struct figure {
     uint32_t samples;
 };
 
+#define TAG_BIT_(name, bit, text) TAG_BIT_##name = (bit),
+enum { WEFT_TAGS(TAG_BIT_) };
+#define TAG(name) (UINT32_C(1) << TAG_BIT_##name)
+
+/* Masks as operators give them: seven classes with the one for no tags. */
+static const uint32_t palette[] = {
+    0, TAG(eu) | TAG(gdpr), TAG(uk) | TAG(gdpr), TAG(us), TAG(us) | TAG(hipaa), TAG(apac),
+};
+#define PALETTE (sizeof(palette) / sizeof(palette[0]))
+
 /* A mesh of `count` nodes at random places, all with the model. */
 static struct route_table *random_table(struct rng *rng, uint32_t count)
 {
@@ -51,6 +62,7 @@ static struct route_table *random_table(struct rng *rng, uint32_t count)
         nodes[i].room = UINT16_MAX;
         nodes[i].rtt_us = 1000 + rng_below(rng, 100000);
         nodes[i].queue_us = rng_below(rng, 20000);
+        nodes[i].tags = palette[i % PALETTE];
     }
     if (nodes != NULL) {
         (void)route_table_create(&table, nodes, count, 1, 1, false);
@@ -127,6 +139,24 @@ static void prepare_here(struct scene *s)
     prepare_queries(s);
     for (uint32_t i = 0; i < ROUNDS; i++) {
         s->looks[i].query.has_position = false;
+    }
+}
+
+/* The same with tags, which a third of the nodes has. */
+static void prepare_tagged(struct scene *s)
+{
+    prepare_here(s);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        s->looks[i].query.tags = TAG(gdpr);
+    }
+}
+
+/* And from a place of their own: no row is for that. */
+static void prepare_tagged_there(struct scene *s)
+{
+    prepare_queries(s);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        s->looks[i].query.tags = TAG(gdpr);
     }
 }
 
@@ -258,13 +288,14 @@ static void fill_replies(struct scene *s)
 #define SIZE(n)                                                                                    \
     {                                                                                              \
         n, "choose, " #n " candidates, one by one", "choose, " #n " candidates, in a burst",       \
-            "choose, " #n " candidates, from a row", "select + rewrite, " #n " candidates",        \
+            "choose, " #n " candidates, from a row", "choose, " #n ", tags, in a burst",           \
+            "choose, " #n ", tags, from a row", "select + rewrite, " #n " candidates",             \
             "select + rewrite, " #n ", from a row"                                                 \
     }
 
 static const struct size {
     uint32_t nodes;
-    const char *one, *burst, *row, *rewrite, *rewrite_row;
+    const char *one, *burst, *row, *tagged, *tagged_row, *rewrite, *rewrite_row;
 } sizes[] = {SIZE(3), SIZE(64), SIZE(128), SIZE(256), SIZE(1024)};
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
@@ -277,10 +308,12 @@ static uint32_t measure_size(const struct size *size, struct figure *out, uint32
     out[0] = measure(s, size->one, samples, prepare_queries, run_choose);
     out[1] = measure(s, size->burst, samples, prepare_queries, run_choose_burst);
     out[2] = measure(s, size->row, samples, prepare_here, run_choose_burst);
-    out[3] = measure(s, size->rewrite, samples, prepare_queries, run_select_rewrite);
-    out[4] = measure(s, size->rewrite_row, samples, prepare_here, run_select_rewrite);
+    out[3] = measure(s, size->tagged, samples, prepare_tagged_there, run_choose_burst);
+    out[4] = measure(s, size->tagged_row, samples, prepare_tagged, run_choose_burst);
+    out[5] = measure(s, size->rewrite, samples, prepare_queries, run_select_rewrite);
+    out[6] = measure(s, size->rewrite_row, samples, prepare_here, run_select_rewrite);
     scene_destroy(s);
-    return 5;
+    return 7;
 }
 
 static uint32_t measure_all(struct figure *out, uint32_t samples)
@@ -317,11 +350,20 @@ static uint32_t measure_all(struct figure *out, uint32_t samples)
 
 struct table_figure {
     double median_ms, worst_ms;
+    uint32_t classes;
     size_t bytes;
 };
 
+/* Without tags; as operators give them; with more different ones than there are classes. */
+#define TABLE_KINDS 3u
+
+static uint32_t tags_of(uint32_t kind, uint32_t i)
+{
+    return kind == 0 ? 0 : kind == 1 ? palette[i % PALETTE] : (i * 37 & 0xff) | (i & 3) << 24;
+}
+
 /* Every node has as many models as it can have. */
-static int measure_table(struct table_figure *out)
+static int measure_table(struct table_figure *out, uint32_t kind)
 {
     struct rng rng = {.state = 7};
     double ms[TABLE_BUILDS];
@@ -331,6 +373,7 @@ static int measure_table(struct table_figure *out)
         nodes[i] = fixture_node((uint16_t)(i + 1), rng_unit(&rng) * 140 - 60,
                                 rng_unit(&rng) * 360 - 180, (uint8_t)rng_below(&rng, 8));
         nodes[i].model_count = ROUTE_MODELS_PER_NODE;
+        nodes[i].tags = tags_of(kind, i);
         for (uint32_t m = 0; m < ROUTE_MODELS_PER_NODE; m++) {
             nodes[i].models[m] = (i * 13 + m * 37) % TABLE_MODELS;
         }
@@ -341,6 +384,7 @@ static int measure_table(struct table_figure *out)
         rc = route_table_create(&table, nodes, TABLE_NODES, 1, 1, false);
         ms[i] = (double)(clock_now_ns() - begin_ns) / 1e6;
         out->bytes = rc == 0 ? table->size_bytes : 0;
+        out->classes = rc == 0 ? table->classes.count : 0;
         route_table_destroy(table);
     }
     free(nodes);
@@ -350,8 +394,22 @@ static int measure_table(struct table_figure *out)
     return rc;
 }
 
+static json_t *tables_json(const struct table_figure tables[TABLE_KINDS])
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < TABLE_KINDS; i++) {
+        json_array_append_new(
+            list,
+            json_pack("{s:i, s:i, s:i, s:f, s:f, s:i, s:I}", "nodes", (int)TABLE_NODES, "models",
+                      (int)TABLE_MODELS, "tag_classes", (int)tables[i].classes, "build_median_ms",
+                      tables[i].median_ms, "build_worst_ms", tables[i].worst_ms, "samples",
+                      (int)TABLE_BUILDS, "bytes", (json_int_t)tables[i].bytes));
+    }
+    return list;
+}
+
 static void print_json(const struct figure *figures, uint32_t count,
-                       const struct table_figure *table)
+                       const struct table_figure tables[TABLE_KINDS])
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < count; i++) {
@@ -360,18 +418,16 @@ static void print_json(const struct figure *figures, uint32_t count,
                                               figures[i].p99_ns, "samples", (int)figures[i].samples,
                                               "calls_per_sample", (int)ROUNDS));
     }
-    json_t *out = json_pack("{s:o, s:s, s:o, s:{s:i, s:i, s:f, s:f, s:i, s:I}}", "machine",
-                            machine_json(), "vectors", scan_isa_name(scan_isa()), "figures", list,
-                            "table", "nodes", (int)TABLE_NODES, "models", (int)TABLE_MODELS,
-                            "build_median_ms", table->median_ms, "build_worst_ms", table->worst_ms,
-                            "samples", (int)TABLE_BUILDS, "bytes", (json_int_t)table->bytes);
+    json_t *out =
+        json_pack("{s:o, s:s, s:o, s:o}", "machine", machine_json(), "vectors",
+                  scan_isa_name(scan_isa()), "figures", list, "tables", tables_json(tables));
     json_dumpf(out, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(out);
 }
 
 static void print_text(const struct figure *figures, uint32_t count,
-                       const struct table_figure *table)
+                       const struct table_figure tables[TABLE_KINDS])
 {
     machine_print();
     printf("vectors: %s\n\n%-38s %10s %10s   (%u samples of %u calls each)\n",
@@ -380,10 +436,12 @@ static void print_text(const struct figure *figures, uint32_t count,
     for (uint32_t i = 0; i < count; i++) {
         printf("%-38s %10.1f %10.1f\n", figures[i].name, figures[i].median_ns, figures[i].p99_ns);
     }
-    printf(
-        "\ntable of %u nodes and %u models: %.2f MB, built in %.1f ms (median of %u, worst %.1f)\n",
-        TABLE_NODES, TABLE_MODELS, (double)table->bytes / 1e6, table->median_ms, TABLE_BUILDS,
-        table->worst_ms);
+    printf("\ntable of %u nodes and %u models (median of %u builds)\n", TABLE_NODES, TABLE_MODELS,
+           TABLE_BUILDS);
+    for (uint32_t i = 0; i < TABLE_KINDS; i++) {
+        printf("%2u tag classes: %5.2f MB, built in %.1f ms (worst %.1f)\n", tables[i].classes,
+               (double)tables[i].bytes / 1e6, tables[i].median_ms, tables[i].worst_ms);
+    }
 }
 
 static void usage(FILE *out)
@@ -426,17 +484,19 @@ int bench_route(int argc, char **argv)
         fputs("weft-bench route: --samples must be at least 100\n", stderr);
         return 2;
     }
-    struct figure figures[8 + 5 * SIZES];
-    struct table_figure table;
-    if (measure_table(&table) != 0) {
-        fputs("weft-bench route: no memory for a table\n", stderr);
-        return EXIT_FAILURE;
+    struct figure figures[8 + 7 * SIZES];
+    struct table_figure tables[TABLE_KINDS];
+    for (uint32_t i = 0; i < TABLE_KINDS; i++) {
+        if (measure_table(&tables[i], i) != 0) {
+            fputs("weft-bench route: no memory for a table\n", stderr);
+            return EXIT_FAILURE;
+        }
     }
     uint32_t count = measure_all(figures, samples);
     if (json) {
-        print_json(figures, count, &table);
+        print_json(figures, count, tables);
     } else {
-        print_text(figures, count, &table);
+        print_text(figures, count, tables);
     }
     return EXIT_SUCCESS;
 }

@@ -21,19 +21,33 @@
 #include "schemas/base/clock.h"
 
 #define TOY_ROOM        16000u
+#define TOY_QUEUE       32u /* with slots: further requests that may wait */
 #define ATTACH_TRIES    20
 #define ATTACH_PAUSE_US 100000
+#define WAIT_MAX_MS     100
+#define DRAIN_NS        (10 * NS_PER_S)
+#define LINGER_NS       (300 * NS_PER_MS) /* for the last answers' acknowledgements */
+
+static volatile sig_atomic_t told_to_end;
 
 struct toy {
     struct pace pace;
     uint32_t steps;
+    uint64_t drain_ns; /* when it was told to end; 0 = not yet */
+    uint64_t idle_ns;  /* when it then had nothing left to do */
 };
+
+static void on_signal(int number)
+{
+    (void)number;
+    told_to_end = 1;
+}
 
 static int on_job(weft_worker_t *worker, weft_job_t *job, const weft_job_view_t *view, void *user)
 {
     struct toy *t = user;
     (void)worker;
-    return pace_add(&t->pace, job, view, clock_now_ns());
+    return t->drain_ns != 0 ? WEFT_E_DRAINING : pace_add(&t->pace, job, view, clock_now_ns());
 }
 
 static void on_cancel(weft_worker_t *worker, weft_job_t *job, void *user)
@@ -53,16 +67,36 @@ static int wait_ms(const weft_worker_t *worker, const struct toy *t)
         int token_ms = (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS);
         ms = ms < 0 || token_ms < ms ? token_ms : ms;
     }
-    return ms;
+    return ms < 0 || ms > WAIT_MAX_MS ? WAIT_MAX_MS : ms; /* a signal may come just before poll */
 }
 
-/* Until the node goes or the parent does. */
+/* Told to end: takes nothing new, and ends when all it has is done. Returns true then. */
+static bool drained(struct toy *t, uint64_t now_ns)
+{
+    if (told_to_end && t->drain_ns == 0) {
+        t->drain_ns = now_ns;
+    }
+    if (t->drain_ns == 0 || t->pace.open != 0) {
+        t->idle_ns = 0;
+        return t->drain_ns != 0 && now_ns - t->drain_ns > DRAIN_NS;
+    }
+    t->idle_ns = t->idle_ns != 0 ? t->idle_ns : now_ns;
+    return now_ns - t->idle_ns > LINGER_NS;
+}
+
+static uint32_t room_of(const struct toy *t)
+{
+    uint32_t places = t->pace.plan.slots != 0 ? t->pace.plan.slots + TOY_QUEUE : TOY_ROOM;
+    return t->drain_ns == 0 && t->pace.open < places ? places - t->pace.open : 0;
+}
+
+/* Until the node goes or a signal says so. */
 static void serve(weft_worker_t *worker, struct toy *t)
 {
-    while (weft_worker_process(worker) == 0) {
+    while (weft_worker_process(worker) == 0 && !drained(t, clock_now_ns())) {
         pace_step(&t->pace, clock_now_ns());
         t->steps += t->steps == UINT32_MAX ? 2 : 1; /* lives; 0 would mean unknown */
-        weft_load_t load = {.room = t->pace.open < TOY_ROOM ? TOY_ROOM - t->pace.open : 0,
+        weft_load_t load = {.room = room_of(t),
                             .queue_us = (uint32_t)(pace_wait_ns(&t->pace) / NS_PER_US),
                             .steps = t->steps};
         weft_worker_set_load(worker, &load);
@@ -79,6 +113,9 @@ static int attach_and_serve(const char *port_socket, const char *model,
                             const struct pace_plan *plan, int told)
 {
     struct toy t = {0};
+    const struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
     pace_init(&t.pace, plan);
     weft_worker_t *worker = NULL;
     const uint64_t interval_ns = plan->interval_ns != 0 ? plan->interval_ns : NS_PER_US;
@@ -160,9 +197,10 @@ static void usage(FILE *out)
           "                   any check of who asks; the direct path, for comparisons\n"
           "  --model NAME     what it says it serves; default bench-toy\n"
           "  --pace-ms MS     to the first token and between two, with decimals; default 10\n"
-          "  --slots N        requests served at a time, the others wait; default all\n"
+          "  --slots N        requests served at a time, 32 others wait; default all\n"
           "  --stall MS/MS    no tokens for the first time at the end of each second one\n\n"
-          "Runs until its node ends or it is told to. Exit status 1 if it cannot attach.\n\n"
+          "Runs until its node ends; on SIGTERM it takes nothing new, ends what it has, and goes.\n"
+          "Exit status 1 if it cannot attach.\n\n"
           "example:\n"
           "  weft-bench toy --port /run/weft/mesh/frankfurt/port.sock --slots 4 --pace-ms 2\n",
           out);

@@ -127,7 +127,7 @@ class BenchMesh:
 
     # ---- load ----
     def load_command(self, ingress, *options):
-        address = self.mesh.endpoint(ingress) if ":" not in ingress else ingress
+        address = ingress if ":" in ingress else self.mesh.endpoint(ingress)
         return self.mesh.in_netns([self.bench, "load", "--node", address, "--model", MODEL,
                                    "--json", *options])
 
@@ -173,6 +173,25 @@ def median_interval(values):
         total += mass
     low = max(below - 1, 0)
     return statistics.median(ordered), ordered[low], ordered[n - 1 - low]
+
+
+def revision():
+    """Of the sources, if they are in a repository."""
+    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+                          capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def about():
+    """What every JSON says of itself: command, day, revision, machine."""
+    words, skip = [f"scripts/{Path(sys.argv[0]).name}"], False
+    for word in sys.argv[1:]:
+        if skip or word in ("--build-dir", "--name", "--json"):
+            skip = word in ("--build-dir", "--name")
+            continue
+        words.append(word)
+    return {"command": " ".join(words), "machine": machine(), "revision": revision(),
+            "date": time.strftime("%Y-%m-%d", time.gmtime())}
 
 
 def machine():

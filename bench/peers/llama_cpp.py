@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens a second of llama.cpp on a GGUF file, for scripts/bench-compare: one stream, greedy.
+
+Needs PyPI's xllamacpp, which brings llama.cpp built for any processor (it picks its kernels at run
+time): python3 -m pip install xllamacpp. Prints one JSON object in the units of `weft-bench exec`.
+"""
+import argparse
+import json
+import os
+import sys
+
+PROMPT_TOKENS = 512
+DECODE_TOKENS = 64
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="GGUF")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    # The library logs to both outputs; this program's own goes to what stdout was.
+    out = os.fdopen(os.dup(1), "w")
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    import xllamacpp  # pylint: disable=import-outside-toplevel
+
+    params = xllamacpp.CommonParams()
+    params.model.path = args.model
+    params.cpuparams.n_threads = args.threads
+    params.cpuparams_batch.n_threads = args.threads
+    params.n_ctx = 1024
+    params.n_parallel = 1
+    server = xllamacpp.Server(params)
+    query = {"temperature": 0, "cache_prompt": False, "stream": False, "ignore_eos": True}
+    server.handle_completions(query | {"prompt": "Warm up.", "n_predict": 4})
+    prompt = list(range(1000, 1000 + PROMPT_TOKENS))
+    answer = server.handle_completions(query | {"prompt": prompt, "n_predict": 1})
+    prefill = (answer if isinstance(answer, dict) else json.loads(answer))["timings"]
+    answer = server.handle_completions(query | {"prompt": "Tell me about rivers.",
+                                                "n_predict": DECODE_TOKENS})
+    decode = (answer if isinstance(answer, dict) else json.loads(answer))["timings"]
+    print(json.dumps({"bench": "llama.cpp", "version": f"xllamacpp {xllamacpp.__version__}",
+                      "threads": args.threads, "prompt_tokens": prefill["prompt_n"],
+                      "decode_tokens": decode["predicted_n"],
+                      "decode_tokens_per_second": decode["predicted_per_second"],
+                      "prefill_tokens_per_second": prefill["prompt_per_second"]}), file=out)
+    out.flush()
+    os._exit(0)  # the library's own threads need not be waited for
+
+
+if __name__ == "__main__":
+    sys.exit(main())
