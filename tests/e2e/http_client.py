@@ -63,25 +63,22 @@ class Reply:
         return f"{self.status} {self.headers} {self.body[-800:]!r}"
 
 
-class Gateway:
-    """weft-gateway in the namespace of a node, attached to its port."""
+class Server:
+    """A program that serves HTTP in the namespace of a node."""
 
-    def __init__(self, mesh, node, *options):
-        program = mesh.build_dir / "bin" / "weft-gateway"
+    def __init__(self, mesh, node, name, command):
+        program = mesh.build_dir / "bin" / name
         if not program.exists():
             raise Skip(f"{program} is not built")
-        facts = mesh.node(node)
-        self.netns = facts["netns"]
-        self.log_path = f"{mesh.folder}/{node}/gateway.log"
+        self.netns = mesh.node(node)["netns"]
+        self.log_path = f"{mesh.folder}/{node}/{name}.log"
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                mesh.in_netns([program, "--node", f"unix:{facts['port']}", "--admin",
-                               facts["admin"], "--listen", str(PORT), *options], node),
-                stdin=subprocess.DEVNULL, stderr=log)
-        wait_until(self.answers, READY_S, "the gateway answers")
+            self.process = subprocess.Popen(mesh.in_netns(command(program), node),
+                                            stdin=subprocess.DEVNULL, stderr=log)
+        wait_until(self.answers, READY_S, f"{name} answers")
 
     def answers(self):
-        check(self.process.poll() is None, "the gateway ended:", self.log()[-2000:])
+        check(self.process.poll() is None, "it ended:", self.log()[-2000:])
         with contextlib.suppress(OSError):
             return self.ask("GET", "/health").status == 200
         return False
@@ -116,6 +113,16 @@ class Gateway:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+class Gateway(Server):
+    """weft-gateway, attached to the node's port."""
+
+    def __init__(self, mesh, node, *options):
+        facts = mesh.node(node)
+        super().__init__(mesh, node, "weft-gateway", lambda program: [
+            program, "--node", f"unix:{facts['port']}", "--admin", facts["admin"], "--listen",
+            str(PORT), *options])
 
 
 class Stream:

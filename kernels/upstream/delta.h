@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * delta.h - reads the JSON that an OpenAI-compatible server sends: one event of a stream, a whole
+ * answer where the server does not stream, or an error.
+ *
+ * Shapes: "Chat completion chunk", "Completion" and "Error" of the OpenAI API reference, and what
+ * vLLM, llama.cpp and others make of them: an error as an event, as an object or a bare text;
+ * reasoning beside the content; usage in the last chunk or in each. Of several choices only number
+ * 0 counts: more are never asked for.
+ *
+ * The JSON is not trusted: a wrong type is an error, a number out of range too. Threads: none.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define DELTA_MESSAGE_MAX 200u
+
+enum delta_finish {
+    DELTA_GOES_ON,
+    DELTA_STOP,
+    DELTA_LENGTH,
+    DELTA_FILTERED, /* the server's own censor cut it */
+    DELTA_BROKEN,   /* the server gave up, or a word that is not known */
+};
+
+struct delta {
+    const char *text; /* of the answer; in `root`, may hold zero bytes */
+    size_t text_len;
+    enum delta_finish finish;
+    bool done;  /* [DONE]: the end of the stream */
+    bool error; /* `message` says what the server says */
+    bool too_long;
+    bool has_usage;
+    uint32_t prompt_tokens;
+    uint32_t completion_tokens;
+    uint32_t cached_tokens; /* of the prompt's */
+    char message[DELTA_MESSAGE_MAX];
+    void *root; /* the JSON that text points into */
+};
+
+/* Reads one event or body. Free it with delta_deinit() in any case. Returns 0 or -EBADMSG. */
+int delta_parse(struct delta *delta, const char *data, size_t len);
+void delta_deinit(struct delta *delta);
+
+/* Reads the body of an answer that is no success; what cannot be read leaves `message` empty. */
+void delta_parse_error(struct delta *delta, const char *data, size_t len);

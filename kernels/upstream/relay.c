@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* relay.c - see relay.h. */
+#include "kernels/upstream/relay.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <weft/wire.h>
+
+#include "kernels/model/stop.h"
+#include "schemas/base/log.h"
+
+#define NEVER        UINT64_MAX
+#define LINGER_NS    (100 * NS_PER_MS) /* for the end of a reply whose last event is here */
+#define OVERSHOOT    4u /* pieces per token asked for, before a server is a babbler */
+#define SAID_INITIAL 1024u
+
+struct slot {
+    weft_job_t *job; /* NULL: free */
+    const weft_job_view_t *view;
+    struct relay *relay;
+    struct endpoint *endpoint; /* asked last */
+    struct http_call *call;
+    char *body;   /* of the call */
+    char *buffer; /* ANSWER_BUFFER bytes for `answer` */
+    struct answer answer;
+    uint32_t tried;      /* endpoints, by bit */
+    uint32_t count;      /* tokens given, resumed ones included */
+    uint32_t call_count; /* those that were there when the call began */
+    char *said;          /* the text so far, if somebody else could go on behind it */
+    size_t said_len;
+    size_t said_capacity;
+    bool keeps_said;
+    struct stop_set stops;
+    struct stop_state stop;
+    bool nothing_left; /* resumed behind its last token */
+    uint64_t call_ns;  /* when the call began */
+    uint64_t first_ns; /* its first text; 0 = none yet */
+    uint64_t last_ns;  /* its latest text */
+    uint64_t alive_ns; /* its latest byte, or call_ns */
+    uint64_t job_first_ns;
+};
+
+struct relay {
+    struct relay_options options;
+    struct http *http;
+    struct endpoint *endpoints;
+    struct slot *slots;
+    uint32_t open;
+};
+
+/* ---- text ---- */
+
+static int emit(uint32_t token, const char *bytes, size_t len, void *user)
+{
+    const struct slot *slot = user;
+    return weft_job_emit(slot->job, token, bytes, len);
+}
+
+static int remember(struct slot *slot, const char *text, size_t len)
+{
+    if (len > WEFT_MESSAGE_MAX - slot->said_len)
+        return -ENOBUFS;
+    size_t capacity = slot->said_capacity ? slot->said_capacity : SAID_INITIAL;
+    while (capacity < slot->said_len + len)
+        capacity *= 2;
+    if (capacity != slot->said_capacity) {
+        char *longer = realloc(slot->said, capacity);
+        if (!longer)
+            return -ENOMEM;
+        slot->said = longer;
+        slot->said_capacity = capacity;
+    }
+    memcpy(slot->said + slot->said_len, text, len);
+    slot->said_len += len;
+    return 0;
+}
+
+static int give(struct slot *slot, const char *text, size_t len)
+{
+    return text_tokens(slot->relay->options.text, text, len, &slot->count, emit, slot);
+}
+
+/* Gives what can no longer be part of a stop string; not 0 behind one. */
+static int give_unstopped(struct slot *slot, const char *text, size_t len)
+{
+    char held[STOP_BYTES_MAX];
+    const size_t held_len = slot->stop.held_len;
+    memcpy(held, slot->stop.held, held_len);
+    const size_t certain = stop_feed(&slot->stops, &slot->stop, text, len);
+    const size_t from_held = certain < held_len ? certain : held_len;
+    int rc = 0;
+    if (from_held && certain > held_len) {
+        char *joined = malloc(certain);
+        if (!joined)
+            return -ENOMEM;
+        memcpy(joined, held, held_len);
+        memcpy(joined + held_len, text, certain - held_len);
+        rc = give(slot, joined, certain);
+        free(joined);
+    } else if (certain) {
+        rc = give(slot, from_held ? held : text, certain);
+    }
+    return rc == 0 && slot->stop.ended ? -ECANCELED : rc;
+}
+
+static int on_text(const char *text, size_t len, void *user)
+{
+    struct slot *slot = user;
+    const uint64_t now_ns = clock_now_ns();
+    if (slot->first_ns == 0)
+        slot->first_ns = now_ns;
+    if (slot->job_first_ns == 0)
+        slot->job_first_ns = now_ns;
+    slot->last_ns = now_ns;
+    if (slot->count / OVERSHOOT > slot->view->max_tokens)
+        return -E2BIG;
+    const int rc = slot->keeps_said ? remember(slot, text, len) : 0;
+    if (rc)
+        return rc;
+    return slot->stops.count ? give_unstopped(slot, text, len) : give(slot, text, len);
+}
+
+/* ---- the ends ---- */
+
+static void slot_free(struct slot *slot)
+{
+    char *buffer = slot->buffer;
+    struct relay *relay = slot->relay;
+    free(slot->body);
+    free(slot->said);
+    *slot = (struct slot){.relay = relay, .buffer = buffer};
+    relay->open--;
+}
+
+static uint64_t us_between(uint64_t from_ns, uint64_t to_ns)
+{
+    return from_ns && to_ns > from_ns ? (to_ns - from_ns) / NS_PER_US : 0;
+}
+
+static void finish(struct slot *slot, int status, int reason)
+{
+    const uint32_t resumed = (uint32_t)slot->view->resume_count;
+    uint32_t prompt = slot->answer.prompt_tokens;
+    prompt -= prompt > resumed && resumed ? resumed : 0; /* it went with the prompt */
+    const weft_job_report_t report = {
+        .status = status,
+        .finish = status ? WEFT_FINISH_FAILED : reason,
+        .prompt_tokens = prompt,
+        .new_tokens = slot->count,
+        .queue_us = us_between(slot->view->received_ns, slot->call_ns),
+        .prefill_us = us_between(slot->call_ns, slot->job_first_ns),
+        .decode_us = us_between(slot->job_first_ns, slot->last_ns),
+        .cached_tokens = slot->answer.cached_tokens,
+        .tail = slot->stop.held,
+        .tail_len = status == 0 && !slot->stop.ended ? slot->stop.held_len : 0,
+    };
+    weft_job_finish(slot->job, &report);
+    slot_free(slot);
+}
+
+/* What the server says it gave, or else what came. */
+static uint32_t tokens_of_call(const struct slot *slot)
+{
+    const uint32_t came = slot->count - slot->call_count;
+    return slot->answer.completion_tokens ? slot->answer.completion_tokens : came;
+}
+
+static void learn(struct slot *slot)
+{
+    struct endpoint *endpoint = slot->endpoint;
+    const struct answer *answer = &slot->answer;
+    const uint32_t tokens = tokens_of_call(slot);
+    const double s = 1.0 / (double)NS_PER_S;
+    endpoint->tokens_in += answer->prompt_tokens;
+    endpoint->tokens_out += tokens;
+    if (slot->first_ns == 0)
+        return;
+    pace_first(&endpoint->pace, answer->prompt_tokens,
+               (double)(slot->first_ns - slot->call_ns) * s);
+    if (answer->kind == ANSWER_STREAM && tokens > 1)
+        pace_decoded(&endpoint->pace, tokens - 1, (double)(slot->last_ns - slot->first_ns) * s);
+}
+
+static void complete(struct slot *slot)
+{
+    const int reason = slot->answer.finish == DELTA_LENGTH ? WEFT_FINISH_LENGTH : WEFT_FINISH_STOP;
+    learn(slot);
+    uint32_t missing = tokens_of_call(slot) - (slot->count - slot->call_count);
+    if (tokens_of_call(slot) < slot->count - slot->call_count)
+        missing = 0;
+    for (; missing && slot->count < slot->view->max_tokens; missing--, slot->count++)
+        if (weft_job_emit(slot->job, TEXT_EMPTY, "", 0))
+            break;
+    finish(slot, 0, reason);
+}
+
+/* ---- calls ---- */
+
+static void call_head(void *user, int status, const char *content_type)
+{
+    struct slot *slot = user;
+    slot->alive_ns = clock_now_ns();
+    answer_head(&slot->answer, status, content_type);
+}
+
+static int call_data(void *user, const char *data, size_t len)
+{
+    struct slot *slot = user;
+    slot->alive_ns = clock_now_ns();
+    return answer_data(&slot->answer, data, len, on_text, slot);
+}
+
+static void move_on(struct slot *slot);
+
+/* The call is over; `end` NULL: it was broken off because nothing came. */
+static void call_over(struct slot *slot, enum answer_verdict verdict, const struct http_end *end)
+{
+    struct endpoint *endpoint = slot->endpoint;
+    slot->call = NULL;
+    free(slot->body);
+    slot->body = NULL;
+    endpoint->open--;
+    endpoint_judge(endpoint, verdict, end, clock_now_ns());
+    if (verdict != ANSWER_COMPLETE)
+        LOG_INFO("answer of %s %s http=%d given=%u: %s", endpoint_name(endpoint),
+                 answer_verdict_name(verdict), slot->answer.http_status,
+                 slot->count - slot->call_count,
+                 slot->answer.message[0] ? slot->answer.message : (end ? end->error : "silence"));
+    switch (verdict) {
+    case ANSWER_COMPLETE:
+        complete(slot);
+        return;
+    case ANSWER_BAD_REQUEST:
+    case ANSWER_FILTERED:
+        finish(slot, WEFT_E_BAD_REQUEST, 0);
+        return;
+    case ANSWER_TOO_LONG:
+        finish(slot, WEFT_E_TOO_LONG, 0);
+        return;
+    case ANSWER_CUT:
+    case ANSWER_FAILED:
+    case ANSWER_BUSY:
+    case ANSWER_DENIED:
+        break;
+    }
+    move_on(slot);
+}
+
+static void call_end(void *user, int status, const struct http_end *end)
+{
+    struct slot *slot = user;
+    enum answer_verdict verdict = ANSWER_CUT;
+    if (status)
+        verdict = answer_end(&slot->answer, end->whole, on_text, slot);
+    if (slot->stop.ended)
+        verdict = ANSWER_COMPLETE; /* what the server has behind it is of no interest */
+    call_over(slot, verdict, end);
+}
+
+/* Asks one server. Returns 0 or a status. */
+static int call(struct slot *slot, struct endpoint *endpoint)
+{
+    static const struct http_events events = {call_head, call_data, call_end};
+    struct relay *relay = slot->relay;
+    const struct body_options options = {endpoint->config.model, endpoint->config.resume};
+    const bool chat = body_is_chat(slot->view);
+    int status = 0;
+    if (slot->count >= slot->view->max_tokens)
+        return WEFT_E_WORKER_FAILED; /* by its pieces nothing is left to ask for */
+    slot->body = body_write(&options, slot->view, slot->said, slot->said_len,
+                            slot->view->max_tokens - slot->count, &status);
+    if (!slot->body)
+        return status;
+    answer_init(&slot->answer, slot->buffer, ANSWER_BUFFER);
+    slot->call_ns = slot->alive_ns = clock_now_ns();
+    slot->first_ns = slot->last_ns = 0;
+    slot->call_count = slot->count;
+    slot->endpoint = endpoint;
+    slot->tried |= 1u << (endpoint - relay->endpoints);
+    slot->call =
+        http_start(relay->http, endpoint->peer, chat ? endpoint->chat_url : endpoint->text_url,
+                   slot->body, 0, &events, slot);
+    if (!slot->call) {
+        free(slot->body);
+        slot->body = NULL;
+        return WEFT_E_WORKER_FAILED;
+    }
+    endpoint->open++;
+    return 0;
+}
+
+/* Asks the first server that has room and was not asked yet. Returns 0 or a status. */
+static int call_next(struct slot *slot)
+{
+    struct relay *relay = slot->relay;
+    const uint64_t now_ns = clock_now_ns();
+    int status = WEFT_E_MESH_FULL;
+    if (slot->count && !slot->keeps_said)
+        return WEFT_E_NO_CAPABLE_NODE; /* cannot be gone on with */
+    for (size_t i = 0; i < relay->options.endpoint_count; i++) {
+        struct endpoint *endpoint = &relay->endpoints[i];
+        if (slot->tried & 1u << i || !endpoint_has_room(endpoint, now_ns))
+            continue;
+        status = call(slot, endpoint);
+        if (status == 0)
+            return 0;
+    }
+    return status;
+}
+
+static void move_on(struct slot *slot)
+{
+    if (call_next(slot))
+        finish(slot, WEFT_E_WORKER_FAILED, 0);
+}
+
+/* ---- jobs ---- */
+
+static struct slot *slot_find(struct relay *relay)
+{
+    for (uint32_t i = 0; i < relay->options.slots; i++)
+        if (!relay->slots[i].job)
+            return &relay->slots[i];
+    return NULL;
+}
+
+/* Will anybody be able to go on behind the text of this job? Then it is kept. */
+static bool keeps_said(const struct relay *relay, const weft_job_view_t *view)
+{
+    if (!body_is_chat(view))
+        return !view->tokens;
+    for (size_t i = 0; i < relay->options.endpoint_count; i++)
+        if (relay->endpoints[i].config.resume != BODY_RESUME_NONE)
+            return true;
+    return false;
+}
+
+/* The text that the client has already. */
+static int resume(struct slot *slot)
+{
+    const weft_job_view_t *view = slot->view;
+    if (view->resume_count == 0)
+        return 0;
+    if (!slot->keeps_said)
+        return WEFT_E_NO_CAPABLE_NODE;
+    slot->said =
+        text_of(slot->relay->options.text, view->resume, view->resume_count, &slot->said_len);
+    if (!slot->said)
+        return WEFT_E_NO_CAPABLE_NODE;
+    slot->said_capacity = slot->said_len;
+    (void)stop_feed(&slot->stops, &slot->stop, slot->said, slot->said_len);
+    slot->count = (uint32_t)view->resume_count;
+    slot->nothing_left = slot->count >= view->max_tokens;
+    return 0;
+}
+
+static int take_stops(struct slot *slot)
+{
+    const weft_job_view_t *view = slot->view;
+    for (size_t i = 0; i < view->stop_count; i++)
+        if (stop_add(&slot->stops, (struct gguf_str){view->stops[i].text, view->stops[i].len}))
+            return WEFT_E_BAD_REQUEST;
+    return 0;
+}
+
+int relay_take(struct relay *relay, weft_job_t *job, const weft_job_view_t *view)
+{
+    struct slot *slot = slot_find(relay);
+    if (view->logprobs)
+        return WEFT_E_NO_CAPABLE_NODE;
+    if (!slot)
+        return WEFT_E_MESH_FULL;
+    if (!slot->buffer && !(slot->buffer = malloc(ANSWER_BUFFER)))
+        return WEFT_E_MESH_FULL;
+    slot->job = job;
+    slot->view = view;
+    slot->keeps_said = keeps_said(relay, view);
+    relay->open++;
+    int status = take_stops(slot);
+    if (status == 0)
+        status = resume(slot);
+    if (status == 0 && !slot->nothing_left)
+        status = call_next(slot);
+    if (status)
+        slot_free(slot);
+    else
+        weft_job_set_user(job, slot);
+    return status;
+}
+
+static void stop_call(struct slot *slot)
+{
+    if (slot->call)
+        slot->endpoint->open--;
+    http_cancel(slot->call);
+    slot->call = NULL;
+}
+
+void relay_cancel(struct relay *relay, weft_job_t *job)
+{
+    struct slot *slot = weft_job_user(job);
+    (void)relay;
+    if (!slot || slot->job != job)
+        return;
+    stop_call(slot);
+    finish(slot, WEFT_E_CANCELLED, 0);
+}
+
+void relay_drop_all(struct relay *relay)
+{
+    for (uint32_t i = 0; i < relay->options.slots; i++) {
+        struct slot *slot = &relay->slots[i];
+        if (!slot->job)
+            continue;
+        stop_call(slot);
+        slot_free(slot);
+    }
+}
+
+/* ---- time ---- */
+
+/* When the silence of a call is too long, or its end has been waited for long enough. */
+static uint64_t patience_ns(const struct slot *slot)
+{
+    const struct relay_options *options = &slot->relay->options;
+    if (slot->answer.done)
+        return slot->alive_ns + LINGER_NS;
+    return slot->alive_ns + (slot->answer.total ? options->silence_ns : options->first_ns);
+}
+
+static uint64_t budget_ns(const struct slot *slot)
+{
+    const weft_job_view_t *view = slot->view;
+    const bool counts = view->deadline_is_end_to_end || slot->job_first_ns == 0;
+    return view->deadline_ns && counts ? view->deadline_ns : NEVER;
+}
+
+static uint64_t slot_due_ns(const struct slot *slot)
+{
+    if (slot->nothing_left)
+        return 0;
+    const uint64_t a = patience_ns(slot), b = budget_ns(slot);
+    return a < b ? a : b;
+}
+
+static void slot_tick(struct slot *slot, uint64_t now_ns)
+{
+    if (slot->nothing_left) {
+        finish(slot, 0, WEFT_FINISH_LENGTH);
+        return;
+    }
+    if (now_ns >= budget_ns(slot)) {
+        stop_call(slot);
+        finish(slot, WEFT_E_BUDGET_EXPIRED, 0);
+        return;
+    }
+    if (now_ns < patience_ns(slot))
+        return;
+    http_cancel(slot->call);
+    const enum answer_verdict verdict =
+        slot->answer.done ? answer_end(&slot->answer, true, on_text, slot) : ANSWER_CUT;
+    call_over(slot, verdict, NULL);
+}
+
+void relay_process(struct relay *relay)
+{
+    uint64_t now_ns = clock_now_ns();
+    http_process(relay->http, now_ns);
+    now_ns = clock_now_ns();
+    for (uint32_t i = 0; relay->open && i < relay->options.slots; i++)
+        if (relay->slots[i].job && now_ns >= slot_due_ns(&relay->slots[i]))
+            slot_tick(&relay->slots[i], now_ns);
+    for (size_t i = 0; i < relay->options.endpoint_count; i++)
+        endpoint_tick(&relay->endpoints[i], now_ns);
+}
+
+int relay_fd(const struct relay *relay)
+{
+    return http_fd(relay->http);
+}
+
+int relay_timeout_ms(const struct relay *relay)
+{
+    const uint64_t now_ns = clock_now_ns();
+    uint64_t due_ns = NEVER;
+    for (uint32_t i = 0; relay->open && i < relay->options.slots; i++)
+        if (relay->slots[i].job && slot_due_ns(&relay->slots[i]) < due_ns)
+            due_ns = slot_due_ns(&relay->slots[i]);
+    for (size_t i = 0; i < relay->options.endpoint_count; i++) {
+        const uint64_t at_ns = endpoint_due_ns(&relay->endpoints[i], now_ns);
+        due_ns = at_ns < due_ns ? at_ns : due_ns;
+    }
+    const int http_ms = http_timeout_ms(relay->http, now_ns);
+    uint64_t ms = due_ns > now_ns ? (due_ns - now_ns) / NS_PER_MS + 1 : 0;
+    ms = ms < INT_MAX ? ms : INT_MAX;
+    return http_ms >= 0 && (uint64_t)http_ms < ms ? http_ms : (int)ms;
+}
+
+/* ---- the whole ---- */
+
+bool relay_is_idle(const struct relay *relay)
+{
+    return relay->open == 0;
+}
+
+bool relay_is_known(const struct relay *relay)
+{
+    for (size_t i = 0; i < relay->options.endpoint_count; i++)
+        if (!relay->endpoints[i].probed)
+            return false;
+    return true;
+}
+
+void relay_load(const struct relay *relay, weft_load_t *load)
+{
+    const uint64_t now_ns = clock_now_ns();
+    const struct endpoint *next = NULL; /* who would be asked */
+    uint64_t places = 0;
+    uint32_t wait_us = UINT32_MAX;
+    for (size_t i = 0; i < relay->options.endpoint_count; i++) {
+        const struct endpoint *endpoint = &relay->endpoints[i];
+        const uint32_t own_us = endpoint_wait_us(endpoint, now_ns);
+        wait_us = own_us < wait_us ? own_us : wait_us;
+        if (!endpoint_has_room(endpoint, now_ns))
+            continue;
+        next = next ? next : endpoint;
+        places += endpoint->config.slots ? endpoint->config.slots - endpoint->open : UINT32_MAX;
+    }
+    const uint32_t free_slots = relay->options.slots - relay->open;
+    const struct pace *pace = next ? &next->pace : &relay->endpoints[0].pace;
+    *load = (weft_load_t){
+        .room = places < free_slots ? (uint32_t)places : free_slots,
+        .queue_us = next ? endpoint_wait_us(next, now_ns) : wait_us,
+        .prefill_per_second = (uint32_t)pace_prefill(pace),
+        .decode_per_second = (uint32_t)pace_decode(pace),
+    };
+}
+
+void relay_log_account(const struct relay *relay)
+{
+    for (size_t i = 0; i < relay->options.endpoint_count; i++)
+        endpoint_log_account(&relay->endpoints[i]);
+}
+
+int relay_create(struct relay **out, const struct relay_options *options)
+{
+    *out = NULL;
+    struct relay *relay = calloc(1, sizeof(*relay));
+    if (!relay)
+        return -ENOMEM;
+    relay->options = *options;
+    relay->options.endpoints = NULL; /* copied below */
+    relay->options.endpoint_count = 0;
+    relay->endpoints = calloc(options->endpoint_count, sizeof(*relay->endpoints));
+    relay->slots = calloc(options->slots, sizeof(*relay->slots));
+    int rc =
+        relay->endpoints && relay->slots ? http_create(&relay->http, options->local_only) : -ENOMEM;
+    for (uint32_t i = 0; rc == 0 && i < options->slots; i++)
+        relay->slots[i].relay = relay;
+    for (size_t i = 0; rc == 0 && i < options->endpoint_count; i++) {
+        relay->options.endpoint_count++;
+        rc = endpoint_init(&relay->endpoints[i], &options->endpoints[i], relay->http,
+                           options->seed + i);
+    }
+    if (rc)
+        relay_destroy(relay);
+    else
+        *out = relay;
+    return rc;
+}
+
+void relay_destroy(struct relay *relay)
+{
+    if (!relay)
+        return;
+    if (relay->slots && relay->open)
+        relay_drop_all(relay);
+    for (size_t i = 0; i < relay->options.endpoint_count; i++)
+        endpoint_deinit(&relay->endpoints[i]);
+    for (uint32_t i = 0; relay->slots && i < relay->options.slots; i++)
+        free(relay->slots[i].buffer);
+    http_destroy(relay->http);
+    free(relay->endpoints);
+    free(relay->slots);
+    free(relay);
+}
