@@ -44,7 +44,8 @@ void control_publish(struct control *control, uint64_t now_ns);
 /* The members table and what fills it. `keys` are for gossip. Returns 0 or -errno. */
 int mesh_create(struct control *control, const struct keys *keys);
 void mesh_destroy(struct control *control);
-/* Asks for the node's own facts; `urgent`: others shall hear soon. */
+/* Asks for the node's own facts; `urgent`: beacons shall go out at once (gossip sees by itself what
+ * cannot wait). */
 void mesh_facts_take(struct control *control, bool urgent, uint64_t now_ns);
 /* Sends what is due and arms the timer for what comes next. */
 void mesh_send(struct control *control, uint64_t now_ns);

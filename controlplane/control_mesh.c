@@ -122,7 +122,7 @@ void mesh_facts_take(struct control *control, bool urgent, uint64_t now_ns)
     memset(&facts, 0, sizeof(facts));
     control->hooks.local_facts(&facts, control->hooks.user);
     if (control->gossip != NULL) {
-        gossip_set_local(control->gossip, &facts, urgent);
+        gossip_set_local(control->gossip, &facts);
     } else {
         members_set_local(control->members, &facts);
         if (urgent) {

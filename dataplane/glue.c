@@ -14,6 +14,10 @@
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
+/* How much longer a member is taken to need while it does not answer somebody. */
+#define SUSPECT_QUEUE_US 1000000u
+#define QUEUE_MAX_US     3600000000u /* an hour: there is room for more above */
+
 struct glue {
     const struct config *config;
     struct core *const *cores; /* config->nic.lcores of them */
@@ -44,7 +48,7 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
         .tags = m->tags,
         .at = geo_point_at(m->latitude_deg, m->longitude_deg),
         .load_ns = m->id == members_at(members, members_self(members))->id ? now_ns : m->heard_ns,
-        .queue_us = m->facts.queue_us,
+        .queue_us = m->facts.queue_us < QUEUE_MAX_US ? m->facts.queue_us : QUEUE_MAX_US,
         .room = m->facts.room,
         .free_vram_64mib = (uint16_t)(m->facts.free_vram_mib / WEFT_VRAM_UNIT_MIB > UINT16_MAX
                                           ? UINT16_MAX
@@ -53,6 +57,11 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
         .prefill_per_second = m->facts.prefill_tps,
         .decode_per_second = m->facts.decode_tps,
     };
+    if (member_state_of(members, m) == MEMBER_SUSPECT) {
+        /* Whoever else can do it goes before; if nobody can, it is tried all the same. */
+        node.queue_us += SUSPECT_QUEUE_US;
+        node.load_ns = m->changed_ns > node.load_ns ? m->changed_ns : node.load_ns;
+    }
     node.reachable = paths_hop(g->paths, index, node.mac);
     for (uint32_t i = 0; i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE && !leaving; i++) {
         node.models[node.model_count++] = m->facts.models[i].id;

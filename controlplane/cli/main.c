@@ -10,6 +10,7 @@ static int cmd_help(int argc, char **argv);
 static int cmd_version(int argc, char **argv);
 
 static const struct cli_command commands[] = {
+    {"serve", cmd_serve, "run a node, a model and OpenAI's API on this machine", cmd_serve_usage},
     {"run", cmd_run, "ask a mesh and print the answer as it comes", cmd_run_usage},
     {"status", cmd_status, "show what a node on this machine knows", cmd_status_usage},
     {"top", cmd_top, "watch the nodes of this machine", cmd_top_usage},

@@ -203,13 +203,13 @@ static bool facts_notable(const struct members_facts *a, const struct members_fa
            (a->room == 0) != (b->room == 0);
 }
 
-void gossip_set_local(struct gossip *gossip, const struct members_facts *facts, bool urgent)
+void gossip_set_local(struct gossip *gossip, const struct members_facts *facts)
 {
     struct members *members = gossip->peers.members;
     members_set_local(members, facts);
     const struct members_facts *clean = &members_at(members, members_self(members))->facts;
     if (memcmp(clean, &gossip->facts, sizeof(*clean)) != 0) {
-        gossip->urgent = gossip->urgent || urgent || facts_notable(clean, &gossip->facts);
+        gossip->urgent = gossip->urgent || facts_notable(clean, &gossip->facts);
         gossip->changed = true;
         memcpy(&gossip->facts, clean, sizeof(*clean));
     }

@@ -18,8 +18,9 @@
 #define GOSSIP_MEMBERS_MAX 4096u
 /* The table follows what is known at most this often. */
 #define GOSSIP_REFRESH_NS (20 * NS_PER_MS)
-/* Own load: told at most this often; at once (but for the first figure) what bars or opens the node
- * for requests; and when nothing has changed. */
+/* Own state: told so long after the last time if something has changed that bars or opens the node
+ * for requests; if only figures have changed (whoever sends requests learns those from the
+ * replies); if nothing has. */
 #define GOSSIP_URGENT_NS (100 * NS_PER_MS)
 #define GOSSIP_STATE_NS  (1 * NS_PER_S)
 #define GOSSIP_REPEAT_NS (10 * NS_PER_S)
@@ -70,8 +71,8 @@ void gossip_input(struct gossip *gossip, const struct in6_addr *from, uint16_t p
 void gossip_tick(struct gossip *gossip, uint64_t now_ns, struct swim_out *out);
 uint64_t gossip_next_ns(const struct gossip *gossip);
 
-/* This node's own load and models. `urgent`: tell soon. */
-void gossip_set_local(struct gossip *gossip, const struct members_facts *facts, bool urgent);
+/* This node's own load and models. */
+void gossip_set_local(struct gossip *gossip, const struct members_facts *facts);
 
 /* Says good-bye; go on for a second, so that all hear it. */
 void gossip_leave(struct gossip *gossip, uint64_t now_ns, struct swim_out *out);

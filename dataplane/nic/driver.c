@@ -27,6 +27,7 @@ static const struct {
                        "software: the kernel has a copy of each frame", AF_PACKET, 0},
     [NIC_AF_XDP] = {"af_xdp", XDP_PORT, "filter in the kernel", AF_XDP, 2 * XDP_RING_BUFFERS},
     [NIC_DPDK] = {"dpdk", "", "", 0, 2 * XDP_RING_BUFFERS}, /* more than the rings of most NICs */
+    [NIC_NONE] = {"none", "net_null0", "there is no network", 0, 0},
 };
 
 const char *driver_name(enum nic_driver kind)
@@ -164,12 +165,22 @@ static int prepare_kernel(struct driver *driver, const struct nic_options *optio
     return 0;
 }
 
+/* Nothing comes, and what is sent is gone; no privilege is needed. */
+static int prepare_none(struct driver *driver)
+{
+    snprintf(driver->port, sizeof(driver->port), "%s", kinds[NIC_NONE].port);
+    snprintf(driver->device, sizeof(driver->device), "%s,no-rx=1", kinds[NIC_NONE].port);
+    driver->mtu = DRIVER_MTU_MIN;
+    return 0;
+}
+
 int driver_prepare(struct driver *driver, const struct nic_options *options)
 {
     memset(driver, 0, sizeof(*driver));
     driver->kind = options->driver;
-    int rc = options->driver == NIC_DPDK ? prepare_dpdk(driver, options)
-                                         : prepare_kernel(driver, options);
+    int rc = options->driver == NIC_DPDK   ? prepare_dpdk(driver, options)
+             : options->driver == NIC_NONE ? prepare_none(driver)
+                                           : prepare_kernel(driver, options);
     if (rc != 0) {
         driver_stopped(driver);
     }

@@ -55,6 +55,10 @@ struct nic {
 /* What each queue can be waited for on: the driver's socket, or a receive interrupt. */
 static void find_wait_fds(struct nic *nic)
 {
+    if (nic->driver.kind == NIC_NONE) {
+        nic->can_wait = true; /* nothing will ever come */
+        return;
+    }
     uint32_t found = driver_sockets(&nic->driver, nic->wait_fds, NIC_LCORES_MAX);
     nic->can_wait = found == nic->queues;
     if (found != 0) {
@@ -242,9 +246,10 @@ struct nic_facts nic_facts(const struct nic *nic)
 {
     struct nic_facts facts = {
         .driver = driver_name(nic->driver.kind),
-        .wait = nic->has_interrupt ? "interrupt"
-                : nic->can_wait    ? "socket"
-                                   : "timer",
+        .wait = nic->has_interrupt             ? "interrupt"
+                : nic->driver.kind == NIC_NONE ? "nothing"
+                : nic->can_wait                ? "socket"
+                                               : "timer",
         .steering = nic->driver.whole ? nic->steering : driver_steering(nic->driver.kind),
         .mtu = nic->link.mtu,
         .carrier = nic->link.carrier,
@@ -487,6 +492,9 @@ int nic_watch(struct nic *nic, uint32_t queue, int epoll_fd)
             return rc;
         }
     }
+    if (nic->driver.kind == NIC_NONE) {
+        return 0;
+    }
     return nic->can_wait ? watch_fd(epoll_fd, nic->wait_fds[queue], EPOLLIN) : -ENOTSUP;
 }
 
@@ -494,7 +502,7 @@ void nic_sleep_begin(struct nic *nic, uint32_t queue)
 {
     if (nic->has_interrupt) {
         rte_eth_dev_rx_intr_enable(nic->port, (uint16_t)queue);
-    } else if (nic->can_wait) {
+    } else if (nic->can_wait && nic->driver.kind != NIC_NONE) {
         /* A link that went down left an error, which would wake at once, until somebody asks. */
         int error;
         socklen_t size = sizeof(error);

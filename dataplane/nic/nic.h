@@ -13,7 +13,7 @@
 #include "dataplane/route/packet.h"
 
 /* Same order as in the `choices` of schemas/config.def. */
-enum nic_driver { NIC_AF_PACKET, NIC_AF_XDP, NIC_DPDK };
+enum nic_driver { NIC_AF_PACKET, NIC_AF_XDP, NIC_DPDK, NIC_NONE };
 enum nic_hugepages { NIC_HUGEPAGES_AUTO, NIC_HUGEPAGES_ON, NIC_HUGEPAGES_OFF };
 
 #define NIC_LCORES_MAX 16u

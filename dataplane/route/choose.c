@@ -338,9 +338,14 @@ static const struct route_row *row_for(const struct route_table *table,
                                        const struct route_query *query,
                                        const struct route_model *model)
 {
-    bool plain = !query->has_position && query->tags == 0 && query->tier_max == WEFT_TIER_MAX &&
-                 query->tier_min <= WEFT_TIER_MAX;
-    return plain ? &table->rows[model->row + query->tier_min] : NULL;
+    if (query->has_position || query->tier_max != WEFT_TIER_MAX ||
+        query->tier_min > WEFT_TIER_MAX) {
+        return NULL;
+    }
+    uint32_t class = route_class_of(&table->classes, query->tags);
+    return class < model->row_classes
+               ? &table->rows[model->row + class * ROUTE_ROW_TIERS + query->tier_min]
+               : NULL;
 }
 
 /* Puts equals into the order that the scan would give them. */

@@ -297,13 +297,48 @@ static int check_input(const struct route_node *nodes, uint32_t count, uint32_t 
     return count == 0 || count > ROUTE_NODES_MAX ? -EINVAL : 0;
 }
 
-static uint32_t count_models(const struct pair *pairs, uint32_t count)
+/* Classes that a model of so many candidates has rows for. */
+static uint32_t row_classes(const struct route_classes *classes, uint32_t candidates)
 {
-    uint32_t models = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        models += i == 0 || pairs[i].model != pairs[i - 1].model;
+    return candidates >= ROUTE_ROW_CLASSES_LEAST ? classes->count : 1;
+}
+
+struct extent {
+    uint32_t models, rows;
+};
+
+static struct extent measure(const struct pair *pairs, uint32_t count,
+                             const struct route_classes *classes)
+{
+    struct extent e = {.models = 0};
+    uint32_t begin = 0;
+    for (uint32_t i = 1; i <= count; i++) {
+        if (i == count || pairs[i].model != pairs[begin].model) {
+            e.models++;
+            e.rows += ROUTE_ROW_TIERS * row_classes(classes, i - begin);
+            begin = i;
+        }
     }
-    return models;
+    return e;
+}
+
+/* Of the nodes that are candidates of anything. Returns 0 or -ENOMEM. */
+static int find_classes(struct route_classes *classes, const struct route_node *nodes,
+                        uint32_t count)
+{
+    uint32_t *masks = calloc(count, sizeof(*masks));
+    uint32_t used = 0;
+    if (masks == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (nodes[i].alive && nodes[i].model_count != 0) {
+            masks[used++] = nodes[i].tags;
+        }
+    }
+    route_classes_find(classes, masks, used);
+    free(masks);
+    return 0;
 }
 
 /* Tables are numbered as they are made, by whatever thread. */
@@ -318,20 +353,21 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
                  const struct pair *pairs, uint32_t pair_count, bool abstract)
 {
     struct arrays to;
-    uint32_t models = count_models(pairs, pair_count);
-    if (models >= ROUTE_INDEX_NONE) {
-        return -EINVAL;
+    struct route_classes classes;
+    int rc = find_classes(&classes, sorted, count);
+    struct extent e = measure(pairs, pair_count, &classes);
+    if (rc != 0 || e.models >= ROUTE_INDEX_NONE) {
+        return rc != 0 ? rc : -EINVAL;
     }
     uint32_t nodes6 = v6_count(sorted, count);
-    uint32_t padded = pair_count + (models + 1) * SCAN_PAD;
-    uint32_t rows = models * ROUTE_ROW_TIERS;
-    size_t size = lay_out_all(NULL, &to, count, nodes6, models, rows, padded);
+    uint32_t padded = pair_count + (e.models + 1) * SCAN_PAD;
+    size_t size = lay_out_all(NULL, &to, count, nodes6, e.models, e.rows, padded);
     uint8_t *memory = aligned_alloc(LINE_BYTES, size);
     if (memory == NULL) {
         return -ENOMEM;
     }
     memset(memory, 0, size);
-    lay_out_all(memory, &to, count, nodes6, models, rows, padded);
+    lay_out_all(memory, &to, count, nodes6, e.models, e.rows, padded);
     for (uint32_t i = 0; i < count; i++) {
         to.nodes[i] = sorted[i];
         set_costs(&to.nodes[i], &to.costs[i]);
@@ -349,6 +385,7 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
         .costs = to.costs,
         .models = to.models,
         .rows = to.rows,
+        .classes = classes,
         .size_bytes = size,
         .candidates = to.candidates,
         .places = to.places,
@@ -377,7 +414,7 @@ static void fill_columns(const struct route_table *table, struct route_row *row)
 }
 
 static void fill_row(const struct route_table *table, const struct route_model *model,
-                     uint32_t tier_min, struct scan *scan, struct route_row *row)
+                     uint32_t tags, uint32_t tier_min, struct scan *scan, struct route_row *row)
 {
     const struct route_node *self = &table->nodes[table->self];
     struct scan_input input = {
@@ -386,6 +423,7 @@ static void fill_row(const struct route_table *table, const struct route_model *
         .tiers = table->tiers + model->first,
         .count = model->count,
         .place = self->x | (uint32_t)self->y << 16,
+        .need_tags = tags,
         .tier_min = tier_min,
         .tier_max = WEFT_TIER_MAX,
         .tier_cells = ROUTE_TIER_CELLS,
@@ -427,8 +465,10 @@ static int fill_rows(struct route_table *table)
     }
     for (uint32_t m = 0; m < table->model_count; m++) {
         models[m].row = next;
-        for (uint32_t tier = 0; tier < ROUTE_ROW_TIERS; tier++) {
-            fill_row(table, &models[m], tier, scan, &rows[next]);
+        models[m].row_classes = row_classes(&table->classes, models[m].count);
+        for (uint32_t i = 0; i < models[m].row_classes * ROUTE_ROW_TIERS; i++) {
+            fill_row(table, &models[m], table->classes.masks[i / ROUTE_ROW_TIERS],
+                     i % ROUTE_ROW_TIERS, scan, &rows[next]);
             fill_columns(table, &rows[next++]);
         }
     }

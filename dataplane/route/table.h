@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <weft/wire.h>
 
+#include "dataplane/route/classes.h"
 #include "dataplane/route/scan.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/geo.h"
@@ -62,10 +63,12 @@ struct route_cost {
     uint32_t id;
 };
 
-/* The nearest candidates of a model from this node's own place, by lowest tier allowed, with no
- * tags asked for and no highest tier: what most requests want, in three cache lines and sorted. */
-#define ROUTE_ROW_ENTRIES 8u
-#define ROUTE_ROW_TIERS   (WEFT_TIER_MAX + 1u)
+/* The nearest candidates of a model from this node's own place, by tag class and lowest tier
+ * allowed, with no highest tier: what most requests want, in three cache lines and sorted. Models
+ * with few candidates have rows for no tags only: the others find theirs as fast by a search. */
+#define ROUTE_ROW_CLASSES_LEAST 17u /* candidates */
+#define ROUTE_ROW_ENTRIES       8u
+#define ROUTE_ROW_TIERS         (WEFT_TIER_MAX + 1u)
 struct route_row {
     /* As a scan without salt gives them; SCAN_NONE behind the last. */
     _Alignas(64) uint32_t keys[ROUTE_ROW_ENTRIES];
@@ -90,7 +93,9 @@ struct route_model {
     uint32_t rtt_min_us;
     uint32_t prefill_min_ns;
     uint32_t decode_min_ns;
-    uint32_t row; /* of tier 0; the other tiers' follow */
+    uint32_t
+        row; /* of the first class and tier 0; the other tiers', then the other classes' follow */
+    uint32_t row_classes; /* how many classes have theirs */
 };
 
 /* Finds a place by a 32-bit key: open addressing, at most half full. */
@@ -119,6 +124,7 @@ struct route_table {
     struct route_map by_v6; /* a hash of an IPv6 address -> index; the node has the address */
     struct route_map by_model;
     const struct route_row *rows;
+    struct route_classes classes;
     size_t size_bytes; /* of all of it */
     /* Of each model's nodes alive, rising by id, padded to SCAN_PAD: */
     const uint16_t *candidates; /* node indexes */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_control.c - controlplane/control.c: two control threads on loopback addresses find each
- * other, tell each other their facts, answer `status`, and notice when the other stops. */
+ * other, tell each other their facts, answer `status`, and notice when the other stops; by beacons
+ * and by gossip. */
 #include "controlplane/control.h"
 
 #include <arpa/inet.h>
@@ -16,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "controlplane/keys/keys.h"
 #include "controlplane/loop/loop.h"
 #include "schemas/base/addr.h"
 
@@ -34,6 +36,10 @@ struct node {
     _Atomic uint64_t peer_rtt_ns;
     _Atomic uint64_t last_ns;
     _Atomic bool too_often;
+    _Atomic bool peer_left;
+    _Atomic bool busy; /* answered while draining */
+    _Atomic bool drained;
+    _Atomic unsigned asked;
     bool touch_each_tick;
 };
 
@@ -276,6 +282,140 @@ START_TEST(create_fails_cleanly)
 }
 END_TEST
 
+/* ---- gossip ---- */
+
+/* A machine that has only ever read its configuration: node 0 is the seed of both. */
+static void gossip_prepare(uint32_t i)
+{
+    static struct config_member own[NODES];
+    struct config *config = &nodes[i].config;
+    own[i] = members[i];
+    own[i].id = WEFT_NODE_NONE;
+    config->gossip = true;
+    config->members = &own[i];
+    config->member_count = 1;
+    config->self = 0;
+    config->seed_count = 1;
+    config->seeds[0] =
+        (struct config_seed){.address = members[0].address, .port = config_control_port(config)};
+    snprintf(config->identity, sizeof(config->identity), "%s/%u.key", folder, i);
+    snprintf(config->mesh_key, sizeof(config->mesh_key), "%s/mesh.key", folder);
+}
+
+static void on_members_gossip(const struct members *table, uint64_t now_ns, void *user)
+{
+    struct node *node = user;
+    (void)now_ns;
+    unsigned up = 0;
+    for (uint32_t i = 0; i < members_count(table); i++) {
+        if (i != members_self(table)) {
+            up += members_at(table, i)->alive ? 1 : 0;
+            node->peer_room = members_at(table, i)->facts.room;
+            node->peer_left = members_at(table, i)->state == MEMBER_LEFT;
+        }
+    }
+    node->peers_up = up;
+}
+
+static bool busy(void *user)
+{
+    struct node *node = user;
+    node->asked++;
+    return node->busy;
+}
+
+static void on_drained(void *user)
+{
+    struct node *node = user;
+    node->drained = true;
+}
+
+static void gossip_start(uint32_t i)
+{
+    struct keys keys;
+    struct control_hooks hooks = {.on_members = on_members_gossip,
+                                  .local_facts = local_facts,
+                                  .busy = busy,
+                                  .on_drained = on_drained,
+                                  .user = &nodes[i]};
+    ck_assert_int_eq(control_prepare(&nodes[i].config, &keys, false), 0);
+    ck_assert_int_eq(control_create(&nodes[i].control, &nodes[i].config, &keys, &hooks), 0);
+    ck_assert_int_eq(pthread_create(&nodes[i].thread, NULL, control_thread, &nodes[i]), 0);
+}
+
+static void gossip_files_remove(void)
+{
+    for (uint32_t i = 0; i < NODES; i++) {
+        unlink(nodes[i].config.identity);
+    }
+    unlink(nodes[0].config.mesh_key);
+}
+
+/* They find each other; one leaves: the other knows while the first still serves. */
+START_TEST(gossip_and_good_bye)
+{
+    char why[KEYS_WHY_MAX];
+    gossip_prepare(0);
+    gossip_prepare(1);
+    ck_assert_int_eq(keys_mesh_make(nodes[0].config.mesh_key, why), 0);
+    nodes[0].room = 5;
+    nodes[1].room = 6;
+    gossip_start(0);
+    gossip_start(1);
+    ck_assert_uint_ne(nodes[0].config.members[0].id, nodes[1].config.members[0].id);
+    WAIT_UNTIL(nodes[0].peers_up == 1 && nodes[1].peers_up == 1);
+    WAIT_UNTIL(nodes[0].peer_room == 6 && nodes[1].peer_room == 5);
+    json_t *status = status_of(1);
+    ck_assert_str_eq(json_string_value(json_object_get(status, "membership")), "gossip");
+    ck_assert(json_is_false(json_object_get(status, "leaving")));
+    json_decref(status);
+    nodes[1].busy = true;
+    control_drain(nodes[1].control);
+    WAIT_UNTIL(nodes[0].peer_left);
+    WAIT_UNTIL(nodes[1].asked > 20); /* two seconds' worth: longer than the good-bye takes */
+    ck_assert(!nodes[1].drained);
+    status = status_of(1);
+    ck_assert(json_is_true(json_object_get(status, "leaving")));
+    json_decref(status);
+    nodes[1].busy = false;
+    WAIT_UNTIL(nodes[1].drained);
+    node_stop(1);
+    /* Nobody is left who could be told. */
+    control_drain(nodes[0].control);
+    WAIT_UNTIL(nodes[0].drained);
+    node_stop(0);
+    gossip_files_remove();
+}
+END_TEST
+
+START_TEST(keys_are_needed)
+{
+    struct keys keys;
+    gossip_prepare(0);
+    ck_assert_int_eq(control_prepare(&nodes[0].config, &keys, false), -ENOENT);
+    ck_assert_int_eq(control_prepare(&nodes[0].config, &keys, true), 0); /* but for --insecure */
+    ck_assert_uint_eq(keys.mesh_count, 1);
+    uint32_t id = nodes[0].config.members[0].id;
+    ck_assert_uint_lt(id, WEFT_NODE_NONE);
+    nodes[0].config.members[0].id = WEFT_NODE_NONE;
+    ck_assert_int_eq(control_prepare(&nodes[0].config, &keys, true), 0);
+    ck_assert_uint_eq(nodes[0].config.members[0].id, id); /* it follows from the identity */
+    gossip_files_remove();
+}
+END_TEST
+
+/* In a static mesh there is nobody to say good-bye to. */
+START_TEST(static_drains_at_once)
+{
+    struct control_hooks hooks = {.on_drained = on_drained, .user = &nodes[0]};
+    ck_assert_int_eq(control_create(&nodes[0].control, &nodes[0].config, NULL, &hooks), 0);
+    ck_assert_int_eq(pthread_create(&nodes[0].thread, NULL, control_thread, &nodes[0]), 0);
+    control_drain(nodes[0].control);
+    WAIT_UNTIL(nodes[0].drained);
+    node_stop(0);
+}
+END_TEST
+
 int main(void)
 {
     struct loop *probe;
@@ -291,6 +431,10 @@ int main(void)
     tcase_add_test(tcase, watch_and_touch);
     tcase_add_test(tcase, touch_sends_early);
     tcase_add_test(tcase, create_fails_cleanly);
+    tcase_set_timeout(tcase, WAIT_MS / 1000);
+    tcase_add_test(tcase, gossip_and_good_bye);
+    tcase_add_test(tcase, keys_are_needed);
+    tcase_add_test(tcase, static_drains_at_once);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

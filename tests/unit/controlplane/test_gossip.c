@@ -205,7 +205,7 @@ START_TEST(joins_by_one_seed)
     for (uint32_t i = 0; i < NODES; i++) {
         struct members_facts facts = facts_of((uint16_t)(i + 1));
         start(i);
-        gossip_set_local(nodes[i].gossip, &facts, false);
+        gossip_set_local(nodes[i].gossip, &facts);
     }
     run(5 * NS_PER_S);
     for (uint32_t i = 0; i < NODES; i++) {
@@ -534,7 +534,7 @@ START_TEST(load_is_told_as_it_matters)
     uint64_t before = gossip_counters(nodes[0].gossip)->states_told;
     for (uint16_t i = 0; i < 100; i++) {
         struct members_facts facts = facts_of((uint16_t)(i % 2 + 1));
-        gossip_set_local(nodes[0].gossip, &facts, false);
+        gossip_set_local(nodes[0].gossip, &facts);
         run(100 * NS_PER_MS);
     }
     uint64_t told = gossip_counters(nodes[0].gossip)->states_told - before;
@@ -542,7 +542,7 @@ START_TEST(load_is_told_as_it_matters)
     ck_assert_uint_le(told, 12);
     run(5 * NS_PER_S); /* nothing is owed any more */
     struct members_facts full = facts_of(0);
-    gossip_set_local(nodes[0].gossip, &full, false);
+    gossip_set_local(nodes[0].gossip, &full);
     run(200 * NS_PER_MS);
     ck_assert_uint_eq(seen(1, 0)->facts.room, 0);
     before = gossip_counters(nodes[0].gossip)->states_told;

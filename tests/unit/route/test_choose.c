@@ -10,6 +10,7 @@
 
 #include "dataplane/route/choose.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/route/palette.h"
 
 #define TABLES    100000
 #define NODES_MAX 600u /* enough for rows, and for many blocks of the scan */
@@ -300,6 +301,7 @@ START_TEST(choice_equals_brute_force)
 {
     struct rng rng = {.state = 20260501 + (uint64_t)_i};
     unsigned refused = 0;
+    unsigned by_tag_row = 0;
     enum scan_isa before = scan_isa();
     if (scan_isa_use((enum scan_isa)_i) != 0) {
         fprintf(stderr, "not on this CPU: %s\n", scan_isa_name((enum scan_isa)_i));
@@ -310,8 +312,11 @@ START_TEST(choice_equals_brute_force)
         struct route_node plain[NODES_MAX];
         unsigned kind = rng_below(&rng, 64);
         unsigned count = 1 + rng_below(&rng, kind == 0 ? NODES_MAX : kind < 16 ? 80 : 24);
+        struct palette palette = random_palette(&rng);
+        bool few_masks = rng_below(&rng, 2) != 0;
         for (unsigned i = 0; i < count; i++) {
             random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
+            palette_dress(few_masks ? &palette : NULL, &nodes[i].n, &rng);
         }
         for (unsigned i = count - 1; i > 0; i--) { /* any order must do */
             unsigned j = rng_below(&rng, i + 1);
@@ -331,6 +336,11 @@ START_TEST(choice_equals_brute_force)
             q.tags = rng_below(&rng, 3) != 0 ? 0 : q.tags | 1u << rng_below(&rng, 32);
             q.tier_max = rng_below(&rng, 2) != 0 ? WEFT_TIER_MAX : q.tier_max;
         }
+        if (few_masks) {
+            q.tags = random_tags(&rng, &palette);
+            q.has_position = q.has_position && rng_below(&rng, 2) != 0;
+        }
+        by_tag_row += has_tag_row(table, &q);
         struct route_choice got;
         route_choose(table, loads, &scratch, &q, &got);
         struct oracle_answer want = oracle(nodes, count, self, &q);
@@ -349,6 +359,7 @@ START_TEST(choice_equals_brute_force)
     /* The inputs must exercise both outcomes. */
     ck_assert_uint_gt(refused, TABLES / 10);
     ck_assert_uint_lt(refused, TABLES * 9 / 10);
+    ck_assert_uint_gt(by_tag_row, TABLES / 200);
 }
 END_TEST
 
@@ -367,9 +378,12 @@ START_TEST(bursts_equal_one_after_the_other)
         struct route_node plain[NODES_MAX];
         unsigned count = 1 + rng_below(&rng, rng_below(&rng, 8) == 0 ? 300 : 60);
         unsigned self = rng_below(&rng, count);
+        struct palette palette = random_palette(&rng);
+        bool few_masks = rng_below(&rng, 2) != 0;
         struct route_table *table;
         for (unsigned i = 0; i < count; i++) {
             random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
+            palette_dress(few_masks ? &palette : NULL, &nodes[i].n, &rng);
             nodes[i].n.load_ns++;
             nodes[i].n.room = (uint16_t)(rng_below(&rng, 3) != 0 ? rng_below(&rng, 6) : 40);
             plain[i] = nodes[i].n;
@@ -379,6 +393,9 @@ START_TEST(bursts_equal_one_after_the_other)
         struct route_query same = random_query(&rng);
         for (unsigned k = 0; k < burst; k++) {
             looks[k].query = rng_below(&rng, 2) != 0 ? same : random_query(&rng);
+            if (few_masks) {
+                looks[k].query.tags = random_tags(&rng, &palette);
+            }
             looks[k].query.lot = (uint32_t)rng_next(&rng);
         }
         route_look(table, loads, &scratch, looks, burst);
