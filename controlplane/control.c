@@ -65,7 +65,29 @@ static void datagrams_receive(int fd, void *user)
     mesh_receive(user, clock_now_ns());
 }
 
-/* ---- draining ---- */
+/* ---- orders from other threads and signal handlers ---- */
+
+static void order_give(int fd)
+{
+    int saved = errno; /* a signal handler must leave it alone */
+    uint64_t one = 1;
+    ssize_t put = write(fd, &one, sizeof(one));
+    (void)put; /* full: it is readable already */
+    errno = saved;
+}
+
+static void order_take(int fd)
+{
+    uint64_t count;
+    ssize_t got = read(fd, &count, sizeof(count));
+    (void)got;
+}
+
+static int order_open(struct control *control, int *fd, void (*fn)(int fd, void *user))
+{
+    *fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return *fd < 0 ? -errno : loop_watch(control->loop, *fd, POLLIN, fn, control);
+}
 
 static void drained_check(struct control *control, uint64_t now_ns)
 {
@@ -85,9 +107,7 @@ static void drained_check(struct control *control, uint64_t now_ns)
 static void drain_begin(int fd, void *user)
 {
     struct control *control = user;
-    uint64_t count;
-    ssize_t got = read(fd, &count, sizeof(count));
-    (void)got;
+    order_take(fd);
     if (control->drain_ns != 0 || control->hooks.on_drained == NULL) {
         return;
     }
@@ -102,11 +122,18 @@ static void drain_begin(int fd, void *user)
 
 void control_drain(struct control *control)
 {
-    int saved = errno; /* a signal handler must leave it alone */
-    uint64_t one = 1;
-    ssize_t put = write(control->drain_fd, &one, sizeof(one));
-    (void)put; /* full: it is readable already */
-    errno = saved;
+    order_give(control->drain_fd);
+}
+
+static void reload(int fd, void *user)
+{
+    order_take(fd);
+    mesh_reload(user);
+}
+
+void control_reload(struct control *control)
+{
+    order_give(control->reload_fd);
 }
 
 static void tick_due(uint64_t now_ns, void *user)
@@ -140,15 +167,6 @@ static int timers_create(struct control *control)
     return control->tick_timer < 0 ? control->tick_timer : 0;
 }
 
-static int drain_open(struct control *control)
-{
-    control->drain_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (control->drain_fd < 0) {
-        return -errno;
-    }
-    return loop_watch(control->loop, control->drain_fd, POLLIN, drain_begin, control);
-}
-
 static int control_port_open(struct control *control)
 {
     const struct config *config = control->config;
@@ -178,6 +196,7 @@ int control_create(struct control **out, const struct config *config, const stru
     control->hooks = *hooks;
     control->fd = -1;
     control->drain_fd = -1;
+    control->reload_fd = -1;
     control->started_ns = clock_now_ns();
     int rc = mesh_create(control, keys);
     if (rc == 0) {
@@ -190,7 +209,10 @@ int control_create(struct control **out, const struct config *config, const stru
         rc = control_port_open(control);
     }
     if (rc == 0) {
-        rc = drain_open(control);
+        rc = order_open(control, &control->drain_fd, drain_begin);
+    }
+    if (rc == 0) {
+        rc = order_open(control, &control->reload_fd, reload);
     }
     if (rc == 0) {
         rc = admin_create(&control->admin, control->loop, config->sockets.admin, admin_answer,
@@ -225,11 +247,11 @@ void control_destroy(struct control *control)
     }
     admin_destroy(control->admin);
     loop_destroy(control->loop);
-    if (control->fd >= 0) {
-        close(control->fd);
-    }
-    if (control->drain_fd >= 0) {
-        close(control->drain_fd);
+    const int fds[] = {control->fd, control->drain_fd, control->reload_fd};
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
     }
     mesh_destroy(control);
     free(control);

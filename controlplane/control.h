@@ -63,6 +63,10 @@ int control_run(struct control *control);
 
 void control_stop(struct control *control);
 
+/* Reads the mesh keys again, as they stand in their file now; if they cannot be used, it says so
+ * and keeps those it has. Any thread and signal handlers. */
+void control_reload(struct control *control);
+
 /* Says good-bye to the mesh, so that nobody chooses this node any more, waits for the requests
  * under way, then calls on_drained(). In a static mesh nobody can be told: on_drained() comes at
  * once. */

@@ -17,8 +17,9 @@ struct control {
     struct members *members;
     struct gossip *gossip; /* which then owns the members; NULL: beacons */
     struct admin *admin;
-    int fd; /* control port */
-    int drain_fd;
+    int fd;       /* control port */
+    int drain_fd; /* readable: control_drain() was called; likewise control_reload() */
+    int reload_fd;
     int send_timer;
     int publish_timer;
     int touch_timer;
@@ -51,6 +52,8 @@ void mesh_facts_take(struct control *control, bool urgent, uint64_t now_ns);
 void mesh_send(struct control *control, uint64_t now_ns);
 /* Takes what has come on the control port. */
 void mesh_receive(struct control *control, uint64_t now_ns);
+/* Reads the mesh keys anew. */
+void mesh_reload(struct control *control);
 /* Says good-bye. False: there is nobody who could be told. */
 bool mesh_leave(struct control *control, uint64_t now_ns);
 

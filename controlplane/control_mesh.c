@@ -131,6 +131,27 @@ void mesh_facts_take(struct control *control, bool urgent, uint64_t now_ns)
     }
 }
 
+void mesh_reload(struct control *control)
+{
+    struct keys keys;
+    char why[KEYS_WHY_MAX] = "";
+    memset(&keys, 0, sizeof(keys));
+    if (control->gossip == NULL) {
+        return;
+    }
+    int rc = keys_mesh_load(&keys, control->config->mesh_key, why);
+    if (rc == 0) {
+        rc = gossip_set_keys(control->gossip, keys.mesh, keys.mesh_count);
+    }
+    if (rc == 0) {
+        LOG_INFO("mesh keys read again keys=%u", keys.mesh_count);
+    } else {
+        LOG_ERROR("the mesh keys stay as they are: %s",
+                  why[0] != '\0' ? why : "too many others at once; change one after the other");
+    }
+    keys_wipe(&keys);
+}
+
 /* ---- sending ---- */
 
 static void batch_send(struct control *control, unsigned count)

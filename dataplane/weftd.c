@@ -326,12 +326,23 @@ static void on_signal(int signal)
     }
 }
 
+static void on_hangup(int signal)
+{
+    (void)signal;
+    struct weftd *d = atomic_load(&running);
+    if (d != NULL) {
+        control_reload(d->control);
+    }
+}
+
 static void catch_signals(void)
 {
+    struct sigaction again = {.sa_handler = on_hangup};
     struct sigaction stop = {.sa_handler = on_signal};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGHUP, &again, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
 }
 
@@ -392,7 +403,9 @@ static void usage(FILE *out)
         "\n"
         "Runs in the foreground, logs to stderr. On SIGTERM or Ctrl-C it leaves the mesh, lets "
         "the\n"
-        "requests under way end (10 s at most) and stops; a second time it stops at once.\n"
+        "requests under way end (10 s at most) and stops; a second time it stops at once. On "
+        "SIGHUP\n"
+        "it reads the mesh key again.\n"
         "Needs CAP_NET_RAW and CAP_NET_ADMIN (or root) for its network port, for the driver\n"
         "af_xdp CAP_BPF, too.\n"
         "\n"

@@ -8,14 +8,13 @@
 const char cmd_mesh_key_usage[] =
     "FILE\n"
     "\n"
-    "Writes a new random mesh key to FILE, which must not exist, readable by its owner only. Copy "
-    "it\n"
-    "to each member, where the configuration's mesh_key names it (/etc/weft/mesh.key by default).\n"
-    "Who has it can join the mesh and read its gossip.\n"
+    "Writes a new random mesh key to FILE, which must not exist, readable by its owner only. Copy\n"
+    "it to each member, where the configuration's mesh_key names it (/etc/weft/mesh.key by\n"
+    "default). Who has it can join the mesh and read its gossip.\n"
     "\n"
-    "To change the key of a running mesh, put the new one below the old one in every member's "
-    "file,\n"
-    "then above it everywhere, then take the old one out, restarting node by node each time.\n"
+    "To change the key of a running mesh, put the new one below the old one in every member's\n"
+    "file, then above it everywhere, then take the old one out everywhere; send weftd SIGHUP each\n"
+    "time.\n"
     "\n"
     "exit: 0 made, 1 not made, 2 wrong usage\n";
 

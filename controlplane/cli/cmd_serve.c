@@ -412,8 +412,8 @@ static void ready_look(struct serve *s)
         ask(s->admin, "status", ASK_MS, &status) != 0) {
         return;
     }
-    const json_t *worker = json_object_get(status, "worker");
-    if (json_is_true(json_object_get(worker, "attached"))) {
+    const json_t *worker = json_array_get(json_object_get(status, "workers"), 0);
+    if (worker != NULL) {
         s->ready = true;
         const char *model = json_string_value(json_object_get(worker, "model"));
         LOG_INFO("ready api=http://%s%s/v1 model=%s admin=%s",

@@ -177,7 +177,8 @@ static json_t *route_of(const json_t *status, const char *model, char *why)
     for (size_t i = 0; i < json_array_size(excluded); i++) {
         json_t *one = json_array_get(excluded, i);
         const char *verdict = node_text(one, "verdict", "");
-        if (strcmp(verdict, "model") != 0 && strcmp(verdict, "down") != 0) {
+        if (strcmp(verdict, "model") != 0 && strcmp(verdict, "down") != 0 &&
+            strcmp(verdict, "left") != 0) {
             json_array_append(barred, one);
         }
     }

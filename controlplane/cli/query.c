@@ -219,6 +219,10 @@ static void include(struct asked *a, uint32_t index, const struct route_table *t
 static int judge(struct asked *a, uint32_t index)
 {
     const json_t *member = json_array_get(a->members, index);
+    if (strcmp(text_at(member, "state"), "left") == 0) {
+        exclude(a, index, "left", "has left the mesh"); /* and that is known: nothing is missing */
+        return 0;
+    }
     if (!a->nodes[index].alive) {
         exclude(a, index, "down", "is not heard");
         json_array_append_new(a->not_heard, json_string(text_at(member, "name")));

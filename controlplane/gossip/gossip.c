@@ -21,6 +21,8 @@ struct gossip {
     struct swim *swim;
     struct peers peers;
     uint8_t sign_seed[SWIM_KEY_BYTES];
+    uint8_t mesh_keys[GOSSIP_KEYS_MAX][SWIM_KEY_BYTES]; /* as swim has them */
+    uint32_t mesh_key_count;
     uint64_t incarnation;
     bool id_derived;
     uint32_t id_attempt;
@@ -117,6 +119,8 @@ int gossip_create(struct gossip **out, const struct gossip_options *options, uin
     gossip->id_derived = options->id_derived;
     gossip->changed = true;
     memcpy(gossip->sign_seed, options->sign_seed, SWIM_KEY_BYTES);
+    memcpy(gossip->mesh_keys, options->mesh_keys, sizeof(gossip->mesh_keys));
+    gossip->mesh_key_count = options->mesh_key_count;
     crypto_generichash((uint8_t *)&seed, sizeof(seed), options->entropy, SWIM_KEY_BYTES,
                        (const uint8_t *)"maps", 4);
     int rc = swim_begin(gossip, options, now_ns);
@@ -140,6 +144,52 @@ void gossip_destroy(struct gossip *gossip)
     swim_destroy(gossip->swim);
     sodium_memzero(gossip, sizeof(*gossip));
     free(gossip);
+}
+
+/* ---- keys ---- */
+
+static bool key_among(const uint8_t key[SWIM_KEY_BYTES], uint8_t (*keys)[SWIM_KEY_BYTES],
+                      uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (memcmp(keys[i], key, SWIM_KEY_BYTES) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Those that are not wanted any more go, but for the one in use. */
+static void keys_prune(struct gossip *gossip, uint8_t (*keys)[SWIM_KEY_BYTES], uint32_t count)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < gossip->mesh_key_count; i++) {
+        uint8_t *key = gossip->mesh_keys[i];
+        if (key_among(key, keys, count) || swim_key_remove(gossip->swim, key) == -EBUSY) {
+            memmove(gossip->mesh_keys[kept++], key, SWIM_KEY_BYTES);
+        }
+    }
+    gossip->mesh_key_count = kept;
+}
+
+int gossip_set_keys(struct gossip *gossip, uint8_t (*keys)[SWIM_KEY_BYTES], uint32_t count)
+{
+    if (count == 0 || count > GOSSIP_KEYS_MAX) {
+        return -EINVAL;
+    }
+    keys_prune(gossip, keys, count);
+    int rc = swim_key_install(gossip->swim, keys[0]);
+    if (rc < 0) {
+        return rc;
+    }
+    (void)swim_key_use(gossip->swim, keys[0]); /* it is there */
+    keys_prune(gossip, keys, count);           /* the one that was in use */
+    for (uint32_t i = 1; i < count; i++) {
+        (void)swim_key_install(gossip->swim, keys[i]); /* what else is there is among them: room */
+    }
+    memcpy(gossip->mesh_keys, keys, count * sizeof(keys[0]));
+    gossip->mesh_key_count = count;
+    return 0;
 }
 
 /* ---- ids ---- */

@@ -74,6 +74,10 @@ uint64_t gossip_next_ns(const struct gossip *gossip);
 /* This node's own load and models. */
 void gossip_set_local(struct gossip *gossip, const struct members_facts *facts);
 
+/* The mesh keys from now on: the first seals, all open. Returns 0, -EINVAL (none, or too many), or
+ * -ENOSPC: too many others at once; those that are taken out are out, nothing else has changed. */
+int gossip_set_keys(struct gossip *gossip, uint8_t (*keys)[SWIM_KEY_BYTES], uint32_t count);
+
 /* Says good-bye; go on for a second, so that all hear it. */
 void gossip_leave(struct gossip *gossip, uint64_t now_ns, struct swim_out *out);
 bool gossip_has_left(const struct gossip *gossip);

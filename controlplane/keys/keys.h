@@ -7,7 +7,7 @@
  * Both are text: 64 hexadecimal digits a line, '#' begins a comment. An identity is one line. A
  * mesh key file may have up to KEYS_MESH_MAX lines: the first is used to seal, all of them open,
  * which is how a key is changed in a running mesh: add the new one below everywhere, then put it
- * first everywhere, then take the old one out everywhere, restarting node by node each time.
+ * first everywhere, then take the old one out everywhere, and send weftd SIGHUP each time.
  *
  * Any thread; nothing is kept.
  */

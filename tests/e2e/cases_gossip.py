@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import mesh_state
 from cases_impair import impair, tell
@@ -188,6 +189,8 @@ def leaves(mesh, _quick):
     ended = time.monotonic() - stopped
     os.unlink(f"{mesh.node('frankfurt')['folder']}/node.pid")  # it was asked to end
     check(sees(mesh, "tokyo", "frankfurt", "left"), "whoever left was found dead afterwards")
+    answer = json.loads(weft(mesh, "query", "tokyo", "--model", MODEL).stdout)
+    check(answer["complete"], "whoever has left is missed:", answer)
     return f"known after {known:.2f} s, ended after {ended:.1f} s"
 
 
@@ -208,6 +211,29 @@ def config_with(mesh, name, key, value):
     with open(path, "w", encoding="utf-8") as file:
         file.writelines(lines)
     return path
+
+
+@case("gossip/new_key", MESH, dirty=True)
+def new_key(mesh, _quick):
+    """The key of a running mesh is changed in three steps; nobody is lost, requests go on."""
+    old, new = f"{mesh.folder}/mesh.key", f"{mesh.folder}/next.key"
+    subprocess.run([str(mesh.build_dir / "bin" / "weft"), "mesh-key", new], check=True)
+    with open(old, encoding="ascii") as file:
+        first = file.read()
+    with open(new, encoding="ascii") as file:
+        second = file.read()
+    for step, text in enumerate((first + second, second + first, second), 1):
+        with open(old, "w", encoding="ascii") as file:
+            file.write(text)
+        for name in names_of(mesh):
+            os.kill(mesh.pid(name), signal.SIGHUP)
+            log = Path(f"{mesh.node(name)['folder']}/node.log")
+            wait_until(lambda: log.read_text(encoding="utf-8", errors="replace")
+                       .count("mesh keys read again") == step, SEEN_S, f"{name} has read the keys")
+            expect_served(mesh.ask(**TO_FRANKFURT), "frankfurt")
+    time.sleep(3.0)  # time enough to miss somebody
+    expect_whole(mesh)
+    expect_quiet(mesh)
 
 
 @case("gossip/wrong_key", MESH, dirty=True)

@@ -347,6 +347,50 @@ START_TEST(keys_change_node_by_node)
 }
 END_TEST
 
+/* The same without restarts: nobody is ever missed. */
+START_TEST(keys_change_in_a_running_mesh)
+{
+    uint8_t old[SWIM_KEY_BYTES], new[SWIM_KEY_BYTES];
+    memset(old, 0x55, sizeof(old));
+    memset(new, 0x66, sizeof(new));
+    begin();
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    for (uint32_t step = 1; step <= 3; step++) {
+        for (uint32_t i = 0; i < NODES; i++) {
+            uint8_t keys[2][SWIM_KEY_BYTES];
+            memcpy(keys[0], step == 1 ? old : new, SWIM_KEY_BYTES);
+            memcpy(keys[1], step == 1 ? new : old, SWIM_KEY_BYTES);
+            ck_assert_int_eq(gossip_set_keys(nodes[i].gossip, keys, step == 3 ? 1 : 2), 0);
+            run(5 * NS_PER_S);
+        }
+    }
+    for (uint32_t i = 0; i < NODES; i++) {
+        for (uint32_t j = 0; j < NODES; j++) {
+            expect_state(i, j, MEMBER_UP);
+        }
+        ck_assert_uint_eq(swim_counters(gossip_swim(nodes[i].gossip))->unsealed, 0);
+        ck_assert_uint_eq(swim_counters(gossip_swim(nodes[i].gossip))->votes_cast, 0);
+    }
+    /* Whoever still has the old one is out. */
+    crash(1);
+    start(1);
+    run(10 * NS_PER_S);
+    ck_assert_uint_eq(members_count(gossip_members(nodes[1].gossip)), 1);
+    uint8_t many[GOSSIP_KEYS_MAX + 1][SWIM_KEY_BYTES] = {{1}, {2}, {3}, {4}, {5}};
+    ck_assert_int_eq(gossip_set_keys(nodes[0].gossip, many, 0), -EINVAL);
+    ck_assert_int_eq(gossip_set_keys(nodes[0].gossip, many, GOSSIP_KEYS_MAX + 1), -EINVAL);
+    ck_assert_int_eq(gossip_set_keys(nodes[0].gossip, many, GOSSIP_KEYS_MAX), 0);
+    ck_assert_int_eq(gossip_set_keys(nodes[0].gossip, many + 1, GOSSIP_KEYS_MAX), 0);
+    /* Where four stay, the fifth has no place. */
+    memset(many[1], 9, SWIM_KEY_BYTES);
+    ck_assert_int_eq(gossip_set_keys(nodes[0].gossip, many + 1, GOSSIP_KEYS_MAX), -ENOSPC);
+    end();
+}
+END_TEST
+
 /* Two identities with one first choice of an id. */
 static void same_ids(uint8_t a[SWIM_KEY_BYTES], uint8_t b[SWIM_KEY_BYTES])
 {
@@ -509,6 +553,27 @@ START_TEST(an_address_passes_on)
 }
 END_TEST
 
+/* The same machine at another address: it is the same member. */
+START_TEST(a_member_moves)
+{
+    begin();
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    crash(2);
+    nodes[2].self.address = addr_of_v4(htonl(FIRST_HOST + 77));
+    start(2);
+    run(10 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        expect_state(i, 2, MEMBER_UP);
+        ck_assert_uint_eq(members_count(gossip_members(nodes[i].gossip)), NODES);
+        ck_assert(addr_equal(&seen(i, 2)->address, &nodes[2].self.address));
+    }
+    end();
+}
+END_TEST
+
 START_TEST(another_data_port_is_not_for_us)
 {
     begin();
@@ -587,7 +652,8 @@ START_TEST(options_are_checked)
 END_TEST
 
 MAIN_OF("gossip", joins_by_one_seed, the_dead_go_and_come_back, whoever_leaves_is_gone_at_once,
-        a_partition_heals, a_wrong_key_keeps_out, keys_change_node_by_node, a_clash_with_the_seed,
-        a_clash_with_another, a_clash_of_elders, a_given_id_wins, a_given_id_gives_not_way,
-        an_address_passes_on, another_data_port_is_not_for_us, load_is_told_as_it_matters,
+        a_partition_heals, a_wrong_key_keeps_out, keys_change_node_by_node,
+        keys_change_in_a_running_mesh, a_clash_with_the_seed, a_clash_with_another,
+        a_clash_of_elders, a_given_id_wins, a_given_id_gives_not_way, an_address_passes_on,
+        a_member_moves, another_data_port_is_not_for_us, load_is_told_as_it_matters,
         light_judges_places, options_are_checked)

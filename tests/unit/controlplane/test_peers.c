@@ -99,6 +99,28 @@ START_TEST(routes_by_model)
 }
 END_TEST
 
+/* Whoever has left is no gap in what is known; whoever is down is. */
+START_TEST(leaving_is_no_gap)
+{
+    char why[QUERY_WHY_MAX] = "";
+    struct query query;
+    json_t *status = status_make();
+    query_init(&query);
+    strcpy(query.model, "m");
+    json_t *answer = query_answer(&query, status, why);
+    ck_assert(json_is_true(json_object_get(answer, "complete")));
+    json_decref(answer);
+    json_t *gone = json_array_get(json_object_get(status, "members"), 0);
+    json_object_set_new(gone, "state", json_string("down"));
+    answer = query_answer(&query, status, why);
+    ck_assert(json_is_false(json_object_get(answer, "complete")));
+    ck_assert_str_eq(json_string_value(json_array_get(json_object_get(answer, "not_heard"), 0)),
+                     "gone");
+    json_decref(answer);
+    json_decref(status);
+}
+END_TEST
+
 START_TEST(nothing_to_route)
 {
     char why[QUERY_WHY_MAX] = "";
@@ -113,4 +135,4 @@ START_TEST(nothing_to_route)
 }
 END_TEST
 
-MAIN_OF("peers", self_then_near_then_gone, routes_by_model, nothing_to_route)
+MAIN_OF("peers", self_then_near_then_gone, routes_by_model, leaving_is_no_gap, nothing_to_route)
