@@ -18,11 +18,12 @@
 #include "bench/figures.h"
 #include "bench/load/stats.h"
 
-#define FIGURES_MAX 16u
-#define ROUNDS_MAX  200u
-#define OUTPUT_MAX  (16u << 20)
-#define PATH_BYTES  160u
-#define TIME_TEXT   32u
+#define FIGURES_MAX  16u
+#define ROUNDS_MAX   200u
+#define ROUNDS_LEAST 6u /* with fewer pairs the interval is narrower than what is known */
+#define OUTPUT_MAX   (16u << 20)
+#define PATH_BYTES   160u
+#define TIME_TEXT    32u
 
 struct figure {
     char name[PATH_BYTES];
@@ -167,7 +168,9 @@ static struct outcome judge(const struct compare *c, const struct figure *f)
         qsort(sorted, c->done, sizeof(double), stats_compare);
         o.median[side] = stats_quantile(sorted, c->done, half);
     }
-    if (o.interval.low > 1 || o.interval.high < 1) {
+    if (c->done < ROUNDS_LEAST) {
+        o.words = "too few pairs to say";
+    } else if (o.interval.low > 1 || o.interval.high < 1) {
         bool a_wins = (o.interval.low > 1) != f->less;
         o.words = a_wins ? "A is better" : "B is better";
     }
@@ -244,7 +247,8 @@ static void usage(FILE *out)
           "  --note TEXT            kept with it: versions, what else ran\n"
           "  --json                 for machines, and for scripts/bench-results\n\n"
           "The ratio is the median over the pairs, with a 95 % interval. An interval that holds 1\n"
-          "shows no difference. Exit status: 0 if all was measured, whoever is better.\n\n"
+          "shows no difference, nor do fewer than six pairs. Exit status: 0 if all was measured, "
+          "whoever is better.\n\n"
           "example:\n"
           "  weft-bench compare --a 'exact=weft-bench exec --exact --threads 1 --json' \\\n"
           "    --b 'fast=weft-bench exec --threads 1 --json' \\\n"

@@ -54,7 +54,9 @@ static void usage(FILE *out)
 {
     fputs("weft-bench load - sends requests through a running mesh and accounts for each\n\n"
           "usage: weft-bench load --node HOST[:PORT] [OPTIONS]\n\n"
-          "  --node HOST[:PORT]  any node of the mesh; or self: a server in this process\n"
+          "  --node HOST[:PORT]  any node of the mesh; or http://HOST:PORT[/PATH], any server that "
+          "is\n"
+          "                      compatible with OpenAI's; or self: a server in this process\n"
           "  --requests N        how many; default 100, with --trace all of it\n"
           "  --seconds S         instead: as many as are due in that time\n"
           "closed loop, for finding the ceiling; its latencies leave out whoever would have come\n"

@@ -131,6 +131,7 @@ static json_t *nic_status(const struct nic *nic)
                   "steering", facts.steering, "mtu", (int)facts.mtu, "sums", facts.sums, "summed",
                   (json_int_t)facts.summed, "chained", (json_int_t)facts.chained);
     json_object_set_new(status, "checks", json_string(facts.checks));
+    json_object_set_new(status, "missed", json_integer((json_int_t)nic_losses(nic).missed));
     json_object_set_new(status, "carrier", json_boolean(facts.carrier));
     if (facts.whole) {
         json_object_set_new(status, "to_kernel", json_integer((json_int_t)facts.to_kernel));

@@ -36,9 +36,13 @@ static void emit_counters(telemetry_emit emit, void *out, void *user)
 
 static void emit_drops(telemetry_emit emit, void *out, void *user)
 {
+    const struct report *r = user;
     for (unsigned i = 0; i < ROUTE_DROP_COUNT; i++) {
-        emit(out, route_drop_name(i),
-             sum_at(user, offsetof(struct route_counters, drops) + i * sizeof(route_counter)));
+        uint64_t sum =
+            sum_at(user, offsetof(struct route_counters, drops) + i * sizeof(route_counter));
+        /* No packet is there to be counted: the port counts. */
+        sum += i == ROUTE_DROP_no_mbuf ? nic_losses(r->cores[0]->nic).no_buffer : 0;
+        emit(out, route_drop_name(i), sum);
     }
 }
 

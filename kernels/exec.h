@@ -15,10 +15,13 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#define EXEC_PAGE_TOKENS 16u /* positions of a page of the KV cache */
 
 /* One token at its place. Rows of the same slot follow each other in a batch with positions rising
  * by one, the first at most one beyond the last position the slot has seen. An earlier position
@@ -50,6 +53,7 @@ struct exec_info {
     const char *detail;  /* "avx2", ...; static */
     uint32_t slots;
     uint32_t context;   /* positions of a slot */
+    uint32_t pages;     /* of the KV cache, EXEC_PAGE_TOKENS positions each; 0 = no exec_place() */
     uint32_t batch_max; /* rows of a batch */
     uint32_t vocab;
     uint32_t width;      /* floats of a state; 0 = the backend gives none */
@@ -65,6 +69,8 @@ typedef struct exec exec_t;
 struct exec_ops {
     int (*forward)(exec_t *self, const struct exec_row *rows, size_t count,
                    const struct exec_out *out, struct exec_watch *watch);
+    /* May be NULL. */
+    int (*place)(exec_t *self, uint32_t slot, const uint32_t *pages, uint32_t count, uint32_t used);
     void (*info)(const exec_t *self, struct exec_info *out);
     void (*destroy)(exec_t *self);
 };
@@ -81,6 +87,18 @@ static inline int exec_forward_to(exec_t *exec, const struct exec_row *rows, siz
                                   const struct exec_out *out, struct exec_watch *watch)
 {
     return exec->ops->forward(exec, rows, count, out, watch);
+}
+
+/* From now on the slot's positions lie in these pages, the first EXEC_PAGE_TOKENS in pages[0] and
+ * so on; rows beyond them are -EINVAL. `used` positions hold something already, computed before in
+ * these pages, by any slot. A page may belong to several slots as long as none of them writes to
+ * it. Until the first call a slot has pages of its own: who places one slot places all it uses.
+ * Returns 0, -EINVAL for a slot, a page or a
+ * count that is not there, -ENOTSUP. */
+static inline int exec_place(exec_t *exec, uint32_t slot, const uint32_t *pages, uint32_t count,
+                             uint32_t used)
+{
+    return exec->ops->place ? exec->ops->place(exec, slot, pages, count, used) : -ENOTSUP;
 }
 
 /* The same where no state is wanted. */

@@ -44,6 +44,7 @@ struct sizes {
     uint32_t slots;
     uint32_t context;
     uint32_t batch_max;
+    uint32_t pages;
 };
 
 static int find_context(const struct host *host, const struct host_options *options,
@@ -61,7 +62,8 @@ static int find_context(const struct host *host, const struct host_options *opti
     return 0;
 }
 
-/* Slots that fit the memory, `slot_bytes` each, or a sentence about what would. */
+/* Slots and pages that fit the memory, or a sentence about what would. The cache holds at least one
+ * whole context; slots beyond that share what there is, and requests wait for it. */
 static int find_sizes(const struct host_options *options, uint32_t context, size_t slot_bytes,
                       size_t free_bytes, struct sizes *out, char *why, size_t why_size)
 {
@@ -70,14 +72,17 @@ static int find_sizes(const struct host_options *options, uint32_t context, size
     uint32_t slots = options->slots;
     if (slots == 0)
         slots = fit < SLOTS_DEFAULT ? (uint32_t)fit : SLOTS_DEFAULT;
-    if (slots == 0 || slots > fit) {
+    if (fit == 0) {
         (void)snprintf(why, why_size,
-                       "a slot of %u tokens takes %zu MiB of KV cache and %zu MiB may be used: "
-                       "%zu slots fit. Use fewer slots, a shorter context or more memory",
-                       context, (slot_bytes >> 20) + 1, memory >> 20, fit);
+                       "a context of %u tokens takes %zu MiB of KV cache and %zu MiB may be used. "
+                       "Use a shorter context or more memory",
+                       context, (slot_bytes >> 20) + 1, memory >> 20);
         return -ENOMEM;
     }
-    *out = (struct sizes){slots, context, slots < BATCH_ROWS ? BATCH_ROWS : slots * 2};
+    const uint64_t slot_pages = (context + EXEC_PAGE_TOKENS - 1) / EXEC_PAGE_TOKENS;
+    const uint64_t most = (fit < slots ? fit : slots) * slot_pages;
+    *out = (struct sizes){slots, context, slots < BATCH_ROWS ? BATCH_ROWS : slots * 2,
+                          most < UINT32_MAX / 2 ? (uint32_t)most : UINT32_MAX / 2};
     return 0;
 }
 
@@ -97,6 +102,7 @@ static int open_cpu(struct host *host, const struct host_options *options, uint3
         .slots = sizes.slots,
         .context = sizes.context,
         .batch_max = sizes.batch_max,
+        .pages = sizes.pages,
     };
     return cpu_create(&host->exec, host->model, &cpu);
 }
@@ -121,8 +127,10 @@ static int open_cuda(struct host *host, const struct host_options *options, uint
                    free_bytes > weights ? free_bytes - weights : 0, &sizes, why, why_size);
     if (rc)
         return rc;
-    const struct cuda_options cuda = {
-        .slots = sizes.slots, .context = sizes.context, .batch_max = sizes.batch_max};
+    const struct cuda_options cuda = {.slots = sizes.slots,
+                                      .context = sizes.context,
+                                      .batch_max = sizes.batch_max,
+                                      .pages = sizes.pages};
     return cuda_create(&host->exec, host->model, &cuda, why, why_size);
 }
 #else
@@ -306,6 +314,7 @@ int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
         .deadline_ns = view->deadline_ns,
         .deadline_is_end_to_end = view->deadline_is_end_to_end != 0,
         .priority = view->priority,
+        .tenant = view->session ? view->session : view->conn_id,
     };
     if (view->stop_count > STOP_STRINGS_MAX ||
         (view->embed && (host->info.width == 0 || host->info.width > WEFT_EMBEDDING_MAX)))
@@ -347,6 +356,7 @@ weft_job_report_t host_report(const struct engine_event *event)
         .queue_us = event->queue_us,
         .prefill_us = event->prefill_us,
         .decode_us = event->decode_us,
+        .cached_tokens = event->cached_tokens,
         .tail = event->held,
         .tail_len = event->held_count,
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* drive.c - see drive.h. One thread, one client. */
+/* drive.c - see drive.h. One thread, one client of libweft, or http.c. */
 #include "bench/load/drive.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/load/http.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/rng.h"
 
@@ -32,12 +33,50 @@ struct ticket {
 struct driver {
     const struct drive_plan *plan;
     struct drive *drive;
-    weft_client_t *client;
+    weft_client_t *client; /* one of the two */
+    struct http *http;
     struct ticket *tickets;
     uint64_t start_ns;
     uint64_t told_ns;
     char *words; /* the prompt of the request that is being sent */
 };
+
+/* ---- either kind of server ---- */
+
+static int server_open(struct driver *d)
+{
+    const weft_client_opts_t options = {.node = d->plan->node};
+    return strncmp(d->plan->node, "http://", 7) == 0 ? http_create(&d->http, d->plan->node)
+                                                     : weft_client_create(&d->client, &options);
+}
+
+static void server_close(struct driver *d)
+{
+    http_destroy(d->http);
+    weft_client_destroy(d->client);
+}
+
+static int server_fd(const struct driver *d)
+{
+    return d->http != NULL ? http_fd(d->http) : weft_client_fd(d->client);
+}
+
+static int server_timeout_ms(const struct driver *d)
+{
+    return d->http != NULL ? http_timeout_ms(d->http) : weft_client_timeout_ms(d->client);
+}
+
+static int server_process(struct driver *d)
+{
+    return d->http != NULL ? http_process(d->http) : weft_client_process(d->client);
+}
+
+static int server_submit(struct driver *d, const weft_query_t *query, weft_text_fn text,
+                         weft_done_fn done, void *user)
+{
+    return d->http != NULL ? http_submit(d->http, query, text, done, user)
+                           : weft_submit(d->client, query, text, done, user, NULL);
+}
 
 static uint64_t since_start(const struct driver *d)
 {
@@ -166,7 +205,7 @@ static int send_one(struct driver *d, uint64_t due_ns)
     d->tickets[index] = (struct ticket){d, index, 0};
     d->drive->samples[index] =
         (struct drive_sample){.due_ns = due_ns, .sent_ns = since_start(d), .node = DRIVE_NODE_NONE};
-    int rc = weft_submit(d->client, &query, on_text, on_done, &d->tickets[index], NULL);
+    int rc = server_submit(d, &query, on_text, on_done, &d->tickets[index]);
     if (rc == -EAGAIN) { /* more are open than a client can have: this one is lost */
         d->drive->samples[index].status = rc;
         d->drive->samples[index].end_ns = since_start(d);
@@ -204,7 +243,7 @@ static int send_due(struct driver *d, uint64_t *next_ns)
 
 static void wait(const struct driver *d, uint64_t next_ns)
 {
-    const int client_ms = weft_client_timeout_ms(d->client);
+    const int client_ms = server_timeout_ms(d);
     uint64_t wait_ns = client_ms < 0 ? WAIT_MAX_NS : (uint64_t)client_ms * NS_PER_MS;
     if (next_ns != UINT64_MAX) {
         uint64_t now_ns = since_start(d);
@@ -214,7 +253,7 @@ static void wait(const struct driver *d, uint64_t next_ns)
     }
     const struct timespec left = {.tv_sec = (time_t)(wait_ns / NS_PER_S),
                                   .tv_nsec = (long)(wait_ns % NS_PER_S)};
-    struct pollfd fd = {.fd = weft_client_fd(d->client), .events = POLLIN};
+    struct pollfd fd = {.fd = server_fd(d), .events = POLLIN};
     (void)ppoll(&fd, 1, &left, NULL);
 }
 
@@ -250,7 +289,7 @@ static int loop(struct driver *d)
         rc = send_due(d, &next_ns);
         if (rc == 0) {
             wait(d, next_ns);
-            rc = weft_client_process(d->client);
+            rc = server_process(d);
         }
         tell(d, false);
     }
@@ -261,14 +300,13 @@ static int loop(struct driver *d)
 int drive_run(struct drive *drive, const struct drive_plan *plan)
 {
     struct driver d = {.plan = plan, .drive = drive};
-    const weft_client_opts_t options = {.node = plan->node};
     struct timespec ts;
     *drive = (struct drive){.samples = calloc(plan->requests, sizeof(*drive->samples))};
     d.tickets = calloc(plan->requests, sizeof(*d.tickets));
     d.words = plan->trace != NULL ? malloc((size_t)PROMPT_WORDS_MAX * WORD_MAX) : NULL;
     int rc = drive->samples == NULL || d.tickets == NULL || (plan->trace != NULL && d.words == NULL)
                  ? -ENOMEM
-                 : weft_client_create(&d.client, &options);
+                 : server_open(&d);
     if (rc == 0) {
         prctl(PR_SET_TIMERSLACK, 1);
         clock_gettime(CLOCK_REALTIME, &ts);
@@ -279,7 +317,7 @@ int drive_run(struct drive *drive, const struct drive_plan *plan)
         drive->took_ns = since_start(&d);
         drive->cpu_s = cpu_seconds() - cpu_s;
     }
-    weft_client_destroy(d.client);
+    server_close(&d);
     free(d.tickets);
     free(d.words);
     return rc;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * drive.h - sends requests through the SDK and notes what happens to each. An open loop sends when
- * its schedule says, whatever has been answered; a closed one when an answer has come. No figures
- * here: account.h makes them of the notes.
+ * drive.h - sends requests through the SDK, or by HTTP, and notes what happens to each. An open
+ * loop sends when its schedule says, whatever has been answered; a closed one when an answer has
+ * come. No figures here: account.h makes them of the notes.
  */
 #pragma once
 
@@ -19,7 +19,7 @@
 
 struct drive_plan {
     weft_query_t query; /* model, limits, place; what every request has */
-    const char *node;
+    const char *node;   /* as weft/client.h takes it, or http:// (http.h) */
     const char *prompt;
     uint32_t requests;
     uint32_t concurrency;      /* closed loop: open at a time ... */

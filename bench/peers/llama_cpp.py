@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens a second of llama.cpp on a GGUF file, for scripts/bench-compare: one stream, greedy.
 
-Needs PyPI's xllamacpp, which brings llama.cpp built for any processor (it picks its kernels at run
-time): python3 -m pip install xllamacpp. Prints one JSON object in the units of `weft-bench exec`.
+Needs PyPI's xllamacpp: python3 -m pip install xllamacpp. Its wheel brings llama.cpp built for AVX2
+and not for AVX-512, which the JSON says (`system`); a build for this very processor may be faster.
+Prints one JSON object in the units of `weft-bench exec`.
 """
 import argparse
 import json
@@ -42,7 +43,8 @@ def main():
                                                 "n_predict": DECODE_TOKENS})
     decode = (answer if isinstance(answer, dict) else json.loads(answer))["timings"]
     print(json.dumps({"bench": "llama.cpp", "version": f"xllamacpp {xllamacpp.__version__}",
-                      "threads": args.threads, "prompt_tokens": prefill["prompt_n"],
+                      "system": xllamacpp.get_system_info(), "threads": args.threads,
+                      "prompt_tokens": prefill["prompt_n"],
                       "decode_tokens": decode["predicted_n"],
                       "decode_tokens_per_second": decode["predicted_per_second"],
                       "prefill_tokens_per_second": prefill["prompt_per_second"]}), file=out)

@@ -51,12 +51,17 @@ void serve_control(struct serve *s, const struct weft_req *req, uint8_t type, ui
 void serve_reject(struct serve *s, const struct weft_req *req, int status, unsigned constraint)
 {
     uint32_t retry_us = 0;
-    if (status == WEFT_E_MESH_FULL) {
+    uint32_t best_us = 0;
+    if (status == WEFT_E_MESH_FULL || status == WEFT_E_BUDGET_INFEASIBLE) {
         retry_us = s->load.queue_us > SERVE_RETRY_MIN_US ? s->load.queue_us : SERVE_RETRY_MIN_US;
+    }
+    if (status == WEFT_E_BUDGET_INFEASIBLE) {
+        best_us = s->load.queue_us; /* not before that */
     }
     struct weft_reject why = {
         .status = (uint16_t)-status,
         .constraint = (uint16_t)constraint,
+        .best = best_us,
         .retry_after_us = retry_us,
         .candidates = 1,
     };

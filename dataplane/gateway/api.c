@@ -15,7 +15,7 @@
 #define CHAT       (1u << API_CHAT)
 #define COMPLETION (1u << API_COMPLETION)
 #define RESPONSE   (1u << API_RESPONSE)
-#define ANY        (CHAT | COMPLETION | RESPONSE)
+#define ANY        (CHAT | COMPLETION | RESPONSE) /* that has text as its answer */
 
 /* ---- figures: one table ---- */
 
@@ -366,23 +366,65 @@ static bool response_take(struct api_request *r, struct api_error *error)
     return true;
 }
 
-static bool completion_take(struct api_request *r, struct api_error *error)
+/* A text, or a list of texts: each is a prompt of its own. */
+static bool prompts_take(struct api_request *r, const char *param, uint32_t max,
+                         struct api_error *error)
 {
-    const json_t *prompt = given(r->root, "prompt");
+    const json_t *prompt = given(r->root, param);
     size_t count = json_is_array(prompt) ? json_array_size(prompt) : 1;
-    if (count == 0 || count > API_CHOICES_MAX || json_is_number(json_array_get(prompt, 0))) {
-        return error_bad(error, "prompt", "`prompt` must be a text, or a list of 1 to %u texts.",
-                         API_CHOICES_MAX);
+    r->prompts = count > 0 && count <= max ? calloc(count, sizeof(*r->prompts)) : NULL;
+    if (r->prompts == NULL) {
+        return error_bad(error, param, "`%s` must be a text, or a list of 1 to %u texts.", param,
+                         max);
     }
     for (size_t i = 0; i < count; i++) {
         const json_t *text = json_is_array(prompt) ? json_array_get(prompt, i) : prompt;
         if (!json_is_string(text)) {
-            return error_bad(error, "prompt", "`prompt` must be a text, or a list of texts.");
+            return error_bad(error, param, "`%s` must be a text, or a list of texts.", param);
         }
         r->prompts[i] = text_of(text);
     }
     r->prompt_count = (uint32_t)count;
-    return flag_take(r, "echo", &r->echo, error);
+    return true;
+}
+
+static bool completion_take(struct api_request *r, struct api_error *error)
+{
+    return prompts_take(r, "prompt", API_CHOICES_MAX, error) &&
+           flag_take(r, "echo", &r->echo, error);
+}
+
+/* One of two words; absent is the first. */
+static bool word_take(const struct api_request *r, const char *name, const char *first,
+                      const char *second, bool *is_second, struct api_error *error)
+{
+    const json_t *value = given(r->root, name);
+    const char *word = value != NULL ? json_string_value(value) : first;
+    if (word == NULL || (strcmp(word, first) != 0 && strcmp(word, second) != 0)) {
+        return error_bad(error, name, "`%s` must be %s or %s.", name, first, second);
+    }
+    *is_second = strcmp(word, second) == 0;
+    return true;
+}
+
+static bool embedding_take(struct api_request *r, struct api_error *error)
+{
+    bool last;
+    if (given(r->root, "dimensions") != NULL) {
+        error_bad(error, "dimensions", "Vectors have the length that the model gives them.");
+        error->code = "unsupported_parameter";
+        return false;
+    }
+    if (!prompts_take(r, "input", API_INPUTS_MAX, error) ||
+        !word_take(r, "encoding_format", "float", "base64", &r->base64, error) ||
+        !word_take(r, "pooling", "mean", "last", &last, error)) {
+        return false;
+    }
+    r->stream = false;
+    r->query.temperature = 0;
+    r->query.max_tokens = 1; /* none is wanted */
+    r->query.embed = last ? WEFT_EMBED_LAST : WEFT_EMBED_MEAN;
+    return true;
 }
 
 /* ---- the whole ---- */
@@ -460,12 +502,13 @@ bool api_read(struct api_request *r, enum api_kind kind, const char *body, size_
     }
     return kind == API_CHAT         ? chat_take(r, error)
            : kind == API_COMPLETION ? completion_take(r, error)
+           : kind == API_EMBEDDING  ? embedding_take(r, error)
                                     : response_take(r, error);
 }
 
 bool api_check(const struct api_request *r, struct api_error *error)
 {
-    if (r->n * r->prompt_count > API_CHOICES_MAX) {
+    if (r->kind != API_EMBEDDING && r->n * r->prompt_count > API_CHOICES_MAX) {
         return error_bad(error, "n", "At most %u answers at a time.", API_CHOICES_MAX);
     }
     if (r->query.end_to_end && !r->has_budget) {
@@ -478,7 +521,7 @@ weft_query_t api_query(const struct api_request *r, uint32_t choice)
 {
     weft_query_t query = r->query;
     query.seed = r->query.seed + choice % r->n;
-    if (r->kind == API_COMPLETION) {
+    if (r->prompts != NULL) {
         query.text = r->prompts[choice / r->n].text;
         query.text_len = r->prompts[choice / r->n].len;
     } else {
@@ -491,6 +534,7 @@ weft_query_t api_query(const struct api_request *r, uint32_t choice)
 void api_deinit(struct api_request *r)
 {
     free(r->messages);
+    free(r->prompts);
     json_decref(r->root);
     json_decref(r->kept);
     memset(r, 0, sizeof(*r));

@@ -17,9 +17,11 @@
 
 #include "dataplane/gateway/error.h"
 
-#define API_CHOICES_MAX 16u /* n times the number of prompts */
+#define API_CHOICES_MAX 16u   /* n times the number of prompts */
+#define API_INPUTS_MAX  2048u /* of embeddings */
 
-enum api_kind { API_CHAT, API_COMPLETION, API_RESPONSE };
+enum api_kind { API_CHAT, API_COMPLETION, API_RESPONSE, API_EMBEDDING };
+#define API_KINDS 4u
 
 struct api_text {
     const char *text; /* `len` bytes, UTF-8 */
@@ -33,14 +35,15 @@ struct api_request {
     json_t *kept; /* texts that were put together */
     bool stream;
     bool include_usage;
-    bool echo;             /* completions: the prompt comes first */
-    bool has_seed;         /* else the caller draws one */
-    bool has_budget;       /* by whichever name */
-    uint32_t n;            /* answers to each prompt, 1.. */
-    uint32_t prompt_count; /* 1 for chats */
-    struct api_text prompts[API_CHOICES_MAX];
+    bool echo;                /* completions: the prompt comes first */
+    bool has_seed;            /* else the caller draws one */
+    bool has_budget;          /* by whichever name */
+    uint32_t n;               /* answers to each prompt, 1.. */
+    uint32_t prompt_count;    /* 1 for chats */
+    struct api_text *prompts; /* heap; or NULL */
     weft_message_t *messages; /* heap; or NULL */
     size_t message_count;
+    bool base64;   /* embeddings: not as numbers */
     bool logprobs; /* as query.logprobs says, which counts the token's own */
     char tags[256];
     const char *stops[WEFT_STOPS_MAX];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* exchange.c - an HTTP request asks the mesh through the SDK; see gateway.h. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,7 +12,7 @@
 
 static void calls_cancel(struct exchange *x)
 {
-    for (uint32_t i = 0; i < API_CHOICES_MAX; i++) {
+    for (uint32_t i = 0; i < x->next; i++) {
         if (x->calls[i].request != NULL) {
             weft_cancel(x->calls[i].request);
         }
@@ -22,7 +23,7 @@ static void calls_hold(struct exchange *x, bool hold)
 {
     x->held = hold;
     x->gateway->figures.held += hold;
-    for (uint32_t i = 0; i < API_CHOICES_MAX; i++) {
+    for (uint32_t i = 0; i < x->next; i++) {
         if (x->calls[i].request != NULL) {
             weft_hold(x->calls[i].request, hold);
         }
@@ -80,18 +81,38 @@ static void figures_leave(struct exchange *x)
     f->waiting -= x->first_ns == 0;
 }
 
+/* A whole embedding is there, or what came is none. */
+static weft_result_t vector_take(struct exchange *x, uint32_t choice, const weft_request_t *req,
+                                 const weft_result_t *result)
+{
+    size_t count;
+    const float *vector = weft_embedding(req, &count);
+    weft_result_t taken = *result;
+    if (result->status == 0 && vector != NULL) {
+        reply_vector(&x->reply, choice, vector, count);
+    } else if (result->status == 0) {
+        taken.status = WEFT_E_WORKER_FAILED;
+    }
+    return taken;
+}
+
+static void calls_submit(struct exchange *x);
+
 static void on_done(weft_request_t *req, const weft_result_t *result, void *user)
 {
-    (void)req;
     struct call *call = user;
     struct exchange *x = call->exchange;
+    weft_result_t taken =
+        x->request.kind == API_EMBEDDING ? vector_take(x, call->index, req, result) : *result;
+    result = &taken;
     call->request = NULL;
     x->live--;
     figures_answer(&x->gateway->figures, x->request.query.model, x->key, result);
+    reply_done(&x->reply, call->index, result);
+    calls_submit(x);
     if (x->live == 0) {
         figures_leave(x);
     }
-    reply_done(&x->reply, call->index, result);
     reply_look(x);
     if (x->connection == NULL && x->live == 0) {
         exchange_free(x);
@@ -123,19 +144,26 @@ static void request_complete(struct exchange *x)
     }
 }
 
-static int calls_submit(struct exchange *x)
+/* As many as may be under way at a time; the others follow as these end. */
+static void calls_submit(struct exchange *x)
 {
-    int rc = 0;
-    uint32_t count = x->reply.count;
-    for (uint32_t i = 0; i < count && rc == 0; i++) {
-        struct call *call = &x->calls[i];
-        weft_query_t query = api_query(&x->request, i);
-        *call = (struct call){.exchange = x, .index = i};
-        rc = weft_submit(x->gateway->client, &query, on_text, on_done, call, &call->request);
-        x->live += rc == 0;
+    bool first = x->next == 0;
+    while (x->next < x->reply.count && x->live < GATEWAY_CALLS_MAX && !x->reply.ended &&
+           x->connection != NULL && !x->peer->gone) {
+        struct call *call = &x->calls[x->next];
+        weft_query_t query = api_query(&x->request, x->next);
+        *call = (struct call){.exchange = x, .index = x->next};
+        int rc = weft_submit(x->gateway->client, &query, on_text, on_done, call, &call->request);
+        if (rc != 0) {
+            struct api_error error;
+            error_of_status(&error, rc);
+            reply_fail(&x->reply, &error);
+            break;
+        }
+        x->next++;
+        x->live++;
     }
-    x->gateway->figures.waiting += x->live > 0;
-    return rc;
+    x->gateway->figures.waiting += first && x->live > 0;
 }
 
 void exchange_ask(struct exchange *x, enum api_kind kind)
@@ -152,17 +180,17 @@ void exchange_ask(struct exchange *x, enum api_kind kind)
         return;
     }
     request_complete(x);
-    reply_init(&x->reply, &x->request, x->id, (uint64_t)time(NULL));
-    x->inference = true;
+    x->inference = reply_init(&x->reply, &x->request, x->id, (uint64_t)time(NULL));
+    x->calls = x->inference ? calloc(x->reply.count, sizeof(*x->calls)) : NULL;
+    if (x->calls == NULL) {
+        error_of_status(&x->error, -ENOMEM);
+        exchange_refuse(x, &x->error);
+        return;
+    }
     x->state = EXCHANGE_ASKING;
     x->asked_ns = clock_now_ns();
-    int rc = calls_submit(x);
-    if (rc != 0) {
-        struct api_error error;
-        error_of_status(&error, rc);
-        reply_fail(&x->reply, &error);
-        reply_look(x);
-    }
+    calls_submit(x);
+    reply_look(x);
 }
 
 void exchange_cancel(struct exchange *x)
@@ -186,6 +214,7 @@ void exchange_free(struct exchange *x)
     if (x->inference) {
         reply_deinit(&x->reply);
     }
+    free(x->calls);
     api_deinit(&x->request);
     buf_deinit(&x->body);
     buf_deinit(&x->answer);

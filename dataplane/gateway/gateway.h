@@ -32,6 +32,7 @@
 #define GATEWAY_BODY_MAX     (16u << 20)
 #define GATEWAY_HOLD_BYTES   (256u << 10) /* unsent bytes of a reply at which the mesh waits */
 #define GATEWAY_UNHOLD_BYTES (64u << 10)
+#define GATEWAY_CALLS_MAX    API_CHOICES_MAX /* of one exchange at a time */
 #define GATEWAY_TAIL_MAX     128u
 
 /* What an entry of the loop's epoll set is. */
@@ -79,9 +80,10 @@ struct exchange {
     struct reply reply; /* of inference */
     bool inference;     /* `request` and `reply` are in use */
     bool held;
-    struct call calls[API_CHOICES_MAX];
-    uint32_t live; /* calls not over */
-    int status;    /* HTTP, once decided */
+    struct call *calls; /* heap, `reply.count`; NULL before they are made */
+    uint32_t next;      /* of them to be submitted */
+    uint32_t live;      /* calls not over */
+    int status;         /* HTTP, once decided */
     const char *content_type;
     struct buf answer; /* of everything but inference */
     struct api_error error;

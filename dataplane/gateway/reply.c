@@ -3,6 +3,7 @@
 #include "dataplane/gateway/reply.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <weft/wire.h>
 
@@ -13,6 +14,7 @@ static const struct {
     [API_CHAT] = {&reply_chat, "chatcmpl-"},
     [API_COMPLETION] = {&reply_completion, "cmpl-"},
     [API_RESPONSE] = {&reply_response, "resp_"},
+    [API_EMBEDDING] = {&reply_embedding, "embd-"},
 };
 
 static void prefix_make(struct reply *r)
@@ -27,7 +29,7 @@ static void prefix_make(struct reply *r)
     buf_deinit(&text);
 }
 
-void reply_init(struct reply *r, const struct api_request *request, const char *id,
+bool reply_init(struct reply *r, const struct api_request *request, const char *id,
                 uint64_t created_s)
 {
     memset(r, 0, sizeof(*r));
@@ -36,7 +38,13 @@ void reply_init(struct reply *r, const struct api_request *request, const char *
     r->count = request->n * request->prompt_count;
     r->created_s = created_s;
     snprintf(r->id, sizeof(r->id), "%s%s", kinds[request->kind].id_prefix, id);
+    r->choices = calloc(r->count, sizeof(*r->choices));
+    if (r->choices == NULL) {
+        r->count = 0;
+        return false;
+    }
     prefix_make(r);
+    return true;
 }
 
 void reply_deinit(struct reply *r)
@@ -46,6 +54,9 @@ void reply_deinit(struct reply *r)
         buf_deinit(&r->choices[i].text);
         reply_logprobs_deinit(&r->choices[i].logprobs);
     }
+    free(r->choices);
+    r->choices = NULL;
+    r->count = 0;
 }
 
 struct reply_usage reply_usage(const struct reply *r)

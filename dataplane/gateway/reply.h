@@ -3,10 +3,11 @@
  * reply.h - from the SDK's events to the bytes of a response body: one JSON object, or a stream of
  * server-sent events as OpenAI's clients expect them. Pure: no HTTP library, no clock, no socket.
  *
- * A reply has one to sixteen answers (choices), each with its text and its end. Nothing goes out
- * before it is known that there is an answer at all, so that a refusal is still an HTTP error: the
- * caller sends the head when `head` is set. After the head, a failure is an event of its own and
- * the stream ends without its mark of completeness ([DONE]): a cut answer never looks whole.
+ * A reply has one or several answers (choices), each with its text or vector and its end. Nothing
+ * goes out before it is known that there is an answer at all, so that a refusal is still an HTTP
+ * error: the caller sends the head when `head` is set. After the head, a failure is an event of its
+ * own and the stream ends without its mark of completeness ([DONE]): a cut answer never looks
+ * whole.
  *
  * reply_format.c has what differs between the APIs, response.c the one that differs most.
  */
@@ -67,11 +68,11 @@ struct reply {
     uint64_t sequence; /* of the Responses API's events */
     struct api_error error;
     struct buf out;
-    struct reply_choice choices[API_CHOICES_MAX];
+    struct reply_choice *choices; /* heap, `count` */
 };
 
-/* `id` without its prefix. The request has been read and checked. */
-void reply_init(struct reply *r, const struct api_request *request, const char *id,
+/* `id` without its prefix. The request has been read and checked. False: no memory. */
+bool reply_init(struct reply *r, const struct api_request *request, const char *id,
                 uint64_t created_s);
 void reply_deinit(struct reply *r);
 
@@ -79,6 +80,8 @@ void reply_deinit(struct reply *r);
  * its own first); nothing once the reply has failed. */
 void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len,
                 const weft_logprob_t *logprobs, size_t count);
+/* The vector of an embedding, before its end. */
+void reply_vector(struct reply *r, uint32_t choice, const float *vector, size_t count);
 /* The end of an answer. One that failed fails all: the caller cancels the others. */
 void reply_done(struct reply *r, uint32_t choice, const weft_result_t *result);
 /* It ends here, for that reason. */
@@ -109,3 +112,4 @@ void reply_logprobs_deinit(struct reply_logprobs *l);
 extern const struct reply_format reply_chat;       /* reply_format.c */
 extern const struct reply_format reply_completion; /* reply_format.c */
 extern const struct reply_format reply_response;   /* response.c */
+extern const struct reply_format reply_embedding;  /* reply_vector.c */

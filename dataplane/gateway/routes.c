@@ -149,6 +149,11 @@ static void completion(struct exchange *x)
     exchange_ask(x, API_COMPLETION);
 }
 
+static void embedding(struct exchange *x)
+{
+    exchange_ask(x, API_EMBEDDING);
+}
+
 static void response(struct exchange *x)
 {
     exchange_ask(x, API_RESPONSE);
@@ -167,6 +172,7 @@ static const struct route routes[] = {
     {.method = "POST", .path = "/v1/chat/completions", .handle = chat},
     {.method = "POST", .path = "/v1/completions", .handle = completion},
     {.method = "POST", .path = "/v1/responses", .handle = response},
+    {.method = "POST", .path = "/v1/embeddings", .handle = embedding},
 };
 #define ROUTES (sizeof(routes) / sizeof(routes[0]))
 

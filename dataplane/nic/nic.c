@@ -45,8 +45,9 @@ struct nic {
     uint32_t resting; /* buffers that the driver took when it started */
     _Atomic uint64_t chained;
     _Atomic uint64_t summed;
-    bool sums;    /* the port ends UDP checksums */
-    bool rx_sums; /* the port looks at those that come in */
+    _Atomic uint64_t no_buffer; /* times that one was wanted */
+    bool sums;                  /* the port ends UDP checksums */
+    bool rx_sums;               /* the port looks at those that come in */
     uint32_t queues;
     int wait_fds[NIC_LCORES_MAX]; /* of queue i: readable when packets wait; the driver's own */
     bool can_wait;
@@ -435,6 +436,7 @@ bool nic_alloc(struct nic *nic, struct route_packet *packet)
 {
     struct rte_mbuf *buf = rte_pktmbuf_alloc(nic->pool);
     if (buf == NULL) {
+        atomic_fetch_add_explicit(&nic->no_buffer, 1, memory_order_relaxed);
         return false;
     }
     packet_attach(packet, rte_pktmbuf_mtod(buf, void *), 0);
@@ -472,6 +474,19 @@ uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, u
     return (uint32_t)(used - send_all(nic, (uint16_t)queue, bufs, used));
 }
 
+struct nic_losses nic_losses(const struct nic *nic)
+{
+    struct nic_losses losses = {
+        .no_buffer = atomic_load_explicit(&nic->no_buffer, memory_order_relaxed),
+    };
+    struct rte_eth_stats stats;
+    if (rte_eth_stats_get(nic->port, &stats) == 0) {
+        losses.no_buffer += stats.rx_nombuf;
+        losses.missed = stats.imissed;
+    }
+    return losses;
+}
+
 uint32_t nic_buffers_in_use(const struct nic *nic)
 {
     uint32_t used = rte_mempool_in_use_count(nic->pool);
@@ -498,8 +513,19 @@ int nic_watch(struct nic *nic, uint32_t queue, int epoll_fd)
     return nic->can_wait ? watch_fd(epoll_fd, nic->wait_fds[queue], EPOLLIN) : -ENOTSUP;
 }
 
+/* Nothing came: because there is no buffer for it? Not every driver counts that. */
+static void note_exhaustion(struct nic *nic)
+{
+    struct rte_mbuf *buf = rte_pktmbuf_alloc(nic->pool);
+    if (buf == NULL) {
+        atomic_fetch_add_explicit(&nic->no_buffer, 1, memory_order_relaxed);
+    }
+    rte_pktmbuf_free(buf);
+}
+
 void nic_sleep_begin(struct nic *nic, uint32_t queue)
 {
+    note_exhaustion(nic);
     if (nic->has_interrupt) {
         rte_eth_dev_rx_intr_enable(nic->port, (uint16_t)queue);
     } else if (nic->can_wait && nic->driver.kind != NIC_NONE) {

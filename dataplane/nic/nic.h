@@ -83,6 +83,14 @@ bool nic_alloc(struct nic *nic, struct route_packet *packet);
  * how many the queue refused. */
 uint32_t nic_tx(struct nic *nic, uint32_t queue, struct route_packet *packets, uint32_t count);
 
+/* What the port could not bring, since it was started: no buffer was free, or nobody fetched it in
+ * time. Any thread. */
+struct nic_losses {
+    uint64_t no_buffer; /* times that one was wanted; some drivers keep the frame meanwhile */
+    uint64_t missed;    /* frames, as far as the driver counts them */
+};
+struct nic_losses nic_losses(const struct nic *nic);
+
 /* Packet buffers that are neither in the pool nor where the driver had them when it started: leaks
  * show here. Some drivers give sent ones back only while they send. Any thread. */
 uint32_t nic_buffers_in_use(const struct nic *nic);

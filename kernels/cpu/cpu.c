@@ -30,9 +30,13 @@ struct cpu {
     uint32_t context;
     uint32_t batch_max;
 
-    float *kv; /* [slot][layer][key, value][kv head][position][head_width] */
+    float *kv; /* [layer][key, value][kv head][page][position][head_width] */
     size_t kv_bytes;
-    uint32_t *used; /* positions of each slot that hold something */
+    uint32_t pages;      /* of the cache */
+    uint32_t slot_pages; /* that a slot's context takes */
+    uint32_t *tables;    /* [slot][slot_pages] */
+    uint32_t *positions; /* of each slot that its pages hold, at most `context` */
+    uint32_t *used;      /* positions of each slot that hold something */
 
     float *work; /* one allocation for the buffers below, each batch_max rows */
     size_t work_bytes;
@@ -71,13 +75,28 @@ struct span {
     uint32_t end;
 };
 
-static float *kv_base(const struct cpu *cpu, uint32_t slot, uint32_t layer, uint32_t is_value,
-                      uint32_t kv_head)
+static size_t page_floats(const struct cpu *cpu)
 {
-    const struct model *m = cpu->model;
-    size_t index = ((size_t)slot * m->layer_count + layer) * 2 + is_value;
-    index = index * m->kv_head_count + kv_head;
-    return cpu->kv + index * cpu->context * m->head_width;
+    return (size_t)EXEC_PAGE_TOKENS * cpu->model->head_width;
+}
+
+/* Page 0 of one head of one layer. */
+static float *kv_base(const struct cpu *cpu, uint32_t layer, uint32_t is_value, uint32_t kv_head)
+{
+    const size_t index = ((size_t)layer * 2 + is_value) * cpu->model->kv_head_count + kv_head;
+    return cpu->kv + index * cpu->pages * page_floats(cpu);
+}
+
+static const uint32_t *table_of(const struct cpu *cpu, uint32_t slot)
+{
+    return cpu->tables + (size_t)slot * cpu->slot_pages;
+}
+
+static struct cpu_rows kv_rows(const struct cpu *cpu, uint32_t slot, uint32_t is_value,
+                               uint32_t kv_head)
+{
+    return (struct cpu_rows){kv_base(cpu, cpu->layer_index, is_value, kv_head), table_of(cpu, slot),
+                             page_floats(cpu)};
 }
 
 /* Never becomes false again during a step: what one thread has left out because of it, all know. */
@@ -176,11 +195,11 @@ static void phase_attend(void *arg, uint32_t index, uint32_t threads)
          i++) {
         const struct exec_row *row = &cpu->rows[i / m->head_count];
         const uint32_t kv_head = (uint32_t)(i % m->head_count) / group;
-        cpu->kernels->attend(
-            cpu->q + i * m->head_width, kv_base(cpu, row->slot, cpu->layer_index, 0, kv_head),
-            kv_base(cpu, row->slot, cpu->layer_index, 1, kv_head), (size_t)row->position + 1,
-            m->head_width, scale, cpu->scores + index * cpu->scores_stride,
-            cpu->mixed + i * m->head_width);
+        const struct cpu_rows keys = kv_rows(cpu, row->slot, 0, kv_head);
+        const struct cpu_rows values = kv_rows(cpu, row->slot, 1, kv_head);
+        cpu->kernels->attend(cpu->q + i * m->head_width, &keys, &values, (size_t)row->position + 1,
+                             m->head_width, scale, cpu->scores + index * cpu->scores_stride,
+                             cpu->mixed + i * m->head_width);
     }
 }
 
@@ -265,11 +284,12 @@ static void phase_place(void *arg, uint32_t index, uint32_t threads)
         float *values = cpu->v + i * m->kv_head_count * width;
         heads_prepare(&cpu->heads, cpu->layer, cpu->angles + i * m->rope_width,
                       cpu->q + i * m->head_count * width, keys, values);
+        const uint32_t page = table_of(cpu, row->slot)[row->position / EXEC_PAGE_TOKENS];
+        const size_t at = page * page_floats(cpu) + row->position % EXEC_PAGE_TOKENS * width;
         for (uint32_t h = 0; h < m->kv_head_count; h++) {
-            const size_t at = row->position * width;
-            memcpy(kv_base(cpu, row->slot, cpu->layer_index, 0, h) + at, keys + h * width,
+            memcpy(kv_base(cpu, cpu->layer_index, 0, h) + at, keys + h * width,
                    width * sizeof(*keys));
-            memcpy(kv_base(cpu, row->slot, cpu->layer_index, 1, h) + at, values + h * width,
+            memcpy(kv_base(cpu, cpu->layer_index, 1, h) + at, values + h * width,
                    width * sizeof(*values));
         }
     }
@@ -341,7 +361,8 @@ static void run_logits(struct cpu *cpu, float *logits)
 static bool row_is_valid(const struct cpu *cpu, const struct exec_row *rows, size_t i)
 {
     const struct exec_row *row = &rows[i];
-    if (row->slot >= cpu->slots || row->position >= cpu->context || row->token >= cpu->model->vocab)
+    if (row->slot >= cpu->slots || row->position >= cpu->positions[row->slot] ||
+        row->token >= cpu->model->vocab)
         return false;
     if (i && rows[i - 1].slot == row->slot)
         return row->position == rows[i - 1].position + 1;
@@ -383,6 +404,22 @@ static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count,
     return 0;
 }
 
+static int cpu_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint32_t count,
+                     uint32_t used)
+{
+    struct cpu *cpu = (struct cpu *)self;
+    if (slot >= cpu->slots || count > cpu->slot_pages || used > count * EXEC_PAGE_TOKENS)
+        return -EINVAL;
+    for (uint32_t i = 0; i < count; i++)
+        if (pages[i] >= cpu->pages)
+            return -EINVAL;
+    memcpy(cpu->tables + (size_t)slot * cpu->slot_pages, pages, count * sizeof(*pages));
+    const uint32_t positions = count * EXEC_PAGE_TOKENS;
+    cpu->positions[slot] = positions < cpu->context ? positions : cpu->context;
+    cpu->used[slot] = used;
+    return 0;
+}
+
 /* MemAvailable; 0 if the kernel does not say. */
 static size_t available_bytes(void)
 {
@@ -406,6 +443,7 @@ static void cpu_info(const exec_t *self, struct exec_info *out)
         .detail = cpu->kernels->name,
         .slots = cpu->slots,
         .context = cpu->context,
+        .pages = cpu->pages,
         .batch_max = cpu->batch_max,
         .vocab = cpu->model->vocab,
         .width = cpu->model->width,
@@ -423,6 +461,8 @@ static void cpu_destroy(exec_t *self)
     if (cpu->kv)
         munmap(cpu->kv, cpu->kv_bytes);
     free(cpu->used);
+    free(cpu->tables);
+    free(cpu->positions);
     free(cpu->work);
     heads_deinit(&cpu->heads);
     weights_deinit(&cpu->weights);
@@ -480,10 +520,26 @@ static size_t lay_out(struct cpu *cpu, float *base)
     return total * sizeof(float);
 }
 
+/* Each slot to pages of its own, as far as there are any. */
+static int place_all(struct cpu *cpu)
+{
+    cpu->tables = calloc((size_t)cpu->slots * cpu->slot_pages, sizeof(*cpu->tables));
+    cpu->positions = calloc(cpu->slots, sizeof(*cpu->positions));
+    if (!cpu->tables || !cpu->positions)
+        return -ENOMEM;
+    for (uint32_t s = 0; s < cpu->slots; s++) {
+        for (uint32_t i = 0; i < cpu->slot_pages; i++)
+            cpu->tables[(size_t)s * cpu->slot_pages + i] =
+                (uint32_t)(((uint64_t)s * cpu->slot_pages + i) % cpu->pages);
+        cpu->positions[s] = (uint64_t)(s + 1) * cpu->slot_pages <= cpu->pages ? cpu->context : 0;
+    }
+    return 0;
+}
+
 static int allocate(struct cpu *cpu)
 {
     /* SIZE_MAX stands for too much and overflows or fails to map. */
-    if (__builtin_mul_overflow(cpu_kv_slot_bytes(cpu->model, cpu->context), (size_t)cpu->slots,
+    if (__builtin_mul_overflow(cpu_kv_slot_bytes(cpu->model, EXEC_PAGE_TOKENS), (size_t)cpu->pages,
                                &cpu->kv_bytes))
         return -ENOMEM;
     void *kv = mmap(NULL, cpu->kv_bytes, PROT_READ | PROT_WRITE,
@@ -492,6 +548,8 @@ static int allocate(struct cpu *cpu)
         return -ENOMEM;
     cpu->kv = kv;
     cpu->used = calloc(cpu->slots, sizeof(*cpu->used));
+    if (place_all(cpu))
+        return -ENOMEM;
     cpu->work_bytes = lay_out(cpu, NULL);
     cpu->work = aligned_alloc(64, cpu->work_bytes);
     if (!cpu->used || !cpu->work)
@@ -512,6 +570,7 @@ size_t cpu_kv_slot_bytes(const struct model *model, uint32_t context)
 
 static const struct exec_ops cpu_ops = {
     .forward = cpu_forward,
+    .place = cpu_place,
     .info = cpu_info,
     .destroy = cpu_destroy,
 };
@@ -529,9 +588,12 @@ int cpu_create(exec_t **out, const struct model *model, const struct cpu_options
     cpu->context = options->context;
     if (cpu->context == 0 || cpu->context > model->context)
         cpu->context = model->context;
+    cpu->slot_pages = cpu->context / EXEC_PAGE_TOKENS + (cpu->context % EXEC_PAGE_TOKENS != 0);
+    cpu->pages = options->pages ? options->pages : cpu->slots * cpu->slot_pages;
     cpu->batch_max = options->batch_max ? options->batch_max : CPU_BATCH_DEFAULT;
     int rc = -EINVAL;
-    if (cpu->slots <= CPU_SLOTS_MAX && cpu->batch_max <= CPU_BATCH_MAX)
+    if (cpu->slots <= CPU_SLOTS_MAX && cpu->batch_max <= CPU_BATCH_MAX &&
+        cpu->pages >= cpu->slot_pages)
         rc = pool_create(&cpu->pool, options->threads ? options->threads : 1);
     if (!rc)
         rc = allocate(cpu);

@@ -17,6 +17,8 @@ struct cpu_options {
     uint32_t slots;      /* sequences with a KV cache; 0 = 1 */
     uint32_t context;    /* positions of a slot; 0 or more than the model's = the model's */
     uint32_t batch_max;  /* rows of one forward; 0 = 64 */
+    uint32_t pages;      /* of the KV cache, one context's at least; 0 = a context for each slot.
+                          * With fewer, slots beyond them need exec_place() first */
     bool force_portable; /* also by WEFT_CPU=portable in the environment */
     bool exact;          /* float32 throughout; also by WEFT_CPU=exact. See kernels.h */
 };

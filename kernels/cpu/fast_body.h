@@ -359,32 +359,39 @@ LANES_OUTER static void fast_swiglu(float *gate, const float *up, size_t count)
 
 /* `chunk` whole vectors of the mixed values stay in registers; or one, of which `part` lanes count.
  */
-LANES_FN void mix_values(size_t chunk, const float *weights, const float *values, size_t count,
-                         size_t width, float scale, size_t part, float *out)
+LANES_FN void mix_values(size_t chunk, const float *weights, const struct cpu_rows *values,
+                         size_t column, size_t count, size_t width, float scale, size_t part,
+                         float *out)
 {
     vec acc[MIX_CHUNK];
     for (size_t c = 0; c < chunk; c++)
         acc[c] = vec_set(0.0f);
-    for (size_t j = 0; j < count; j++) {
-        const vec p = vec_set(weights[j]);
-        for (size_t c = 0; c < chunk; c++) {
-            const float *at = values + j * width + LANES * c;
-            const vec v = part < LANES ? vec_load_part(at, part) : vec_load(at);
-            acc[c] = vec_add(acc[c], vec_mul(p, v));
+    for (size_t j = 0, end; j < count;) {
+        const float *row = cpu_rows_page(values, j, count, &end) + column;
+        for (; j < end; j++, row += width) {
+            const vec p = vec_set(weights[j]);
+            for (size_t c = 0; c < chunk; c++) {
+                const float *at = row + LANES * c;
+                const vec v = part < LANES ? vec_load_part(at, part) : vec_load(at);
+                acc[c] = vec_add(acc[c], vec_mul(p, v));
+            }
         }
     }
     for (size_t c = 0; c < chunk; c++)
         store_up_to(out + LANES * c, vec_mul(acc[c], vec_set(scale)), part);
 }
 
-LANES_OUTER static void fast_attend(const float *q, const float *keys, const float *values,
-                                    size_t count, size_t width, float scale, float *scores,
-                                    float *out)
+LANES_OUTER static void fast_attend(const float *q, const struct cpu_rows *keys,
+                                    const struct cpu_rows *values, size_t count, size_t width,
+                                    float scale, float *scores, float *out)
 {
     float max = -INFINITY;
-    for (size_t j = 0; j < count; j++) {
-        scores[j] = dot(q, keys + j * width, width) * scale;
-        max = scores[j] > max ? scores[j] : max;
+    for (size_t j = 0, end; j < count;) {
+        const float *row = cpu_rows_page(keys, j, count, &end);
+        for (; j < end; j++, row += width) {
+            scores[j] = dot(q, row, width) * scale;
+            max = scores[j] > max ? scores[j] : max;
+        }
     }
     vec sums = vec_set(0.0f);
     for (size_t j = 0; j < count; j += LANES) {
@@ -395,11 +402,11 @@ LANES_OUTER static void fast_attend(const float *q, const float *keys, const flo
     const float inverse = 1.0f / vec_sum(sums);
     size_t i = 0;
     for (; i + MIX_CHUNK * LANES <= width; i += MIX_CHUNK * LANES)
-        mix_values(MIX_CHUNK, scores, values + i, count, width, inverse, LANES, out + i);
+        mix_values(MIX_CHUNK, scores, values, i, count, width, inverse, LANES, out + i);
     for (; i + LANES <= width; i += LANES)
-        mix_values(1, scores, values + i, count, width, inverse, LANES, out + i);
+        mix_values(1, scores, values, i, count, width, inverse, LANES, out + i);
     if (i < width)
-        mix_values(1, scores, values + i, count, width, inverse, width - i, out + i);
+        mix_values(1, scores, values, i, count, width, inverse, width - i, out + i);
 }
 
 /* The whole table of an instruction set. */

@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 #include "kernels/cpu/packed.h"
+#include "kernels/exec.h"
 #include "kernels/model/model.h"
 
 /* Small functions of a kernel, inlined by force: but not under a sanitizer, whose checks would make
@@ -41,6 +42,15 @@
 #endif
 
 #define CPU_TILE_ROWS 4u /* rows expanded together; scratch holds so many */
+
+/* Keys or values of one head, one row of `width` floats for each position, in pages: position p is
+ * row p % CPU_PAGE_ROWS of page p / CPU_PAGE_ROWS, which begins at base + pages[..] * stride. */
+#define CPU_PAGE_ROWS EXEC_PAGE_TOKENS
+struct cpu_rows {
+    const float *base;
+    const uint32_t *pages;
+    size_t stride; /* floats from page to page */
+};
 
 struct cpu_kernels {
     const char *name;
@@ -60,10 +70,10 @@ struct cpu_kernels {
     /* gate = gate / (1 + exp(-gate)) * up */
     void (*swiglu)(float *gate, const float *up, size_t count);
 
-    /* One head over `count` >= 1 positions: softmax(q . k * scale) . v. Keys and values are rows of
-     * `width` floats; `scores` has room for `count` rounded up to 8. */
-    void (*attend)(const float *q, const float *keys, const float *values, size_t count,
-                   size_t width, float scale, float *scores, float *out);
+    /* One head over `count` >= 1 positions: softmax(q . k * scale) . v. Where the pages lie makes
+     * no difference, in any bit. `scores` has room for `count` rounded up to 8. */
+    void (*attend)(const float *q, const struct cpu_rows *keys, const struct cpu_rows *values,
+                   size_t count, size_t width, float scale, float *scores, float *out);
 
     /* Fast tables only, else NULL. The part [begin, end) of a column of `cols` activations, all
      * three multiples of 32, to an input as packed.h describes it. */
@@ -73,6 +83,14 @@ struct cpu_kernels {
     void (*packed)(const struct packed *w, uint32_t begin, uint32_t end, const uint8_t *inputs,
                    size_t stride, size_t count, float *y, size_t y_stride);
 };
+
+/* The rows of positions from `first`, a page's first one, to the page's end or `count`. */
+static inline const float *cpu_rows_page(const struct cpu_rows *rows, size_t first, size_t count,
+                                         size_t *end)
+{
+    *end = count - first > CPU_PAGE_ROWS ? first + CPU_PAGE_ROWS : count;
+    return rows->base + rows->pages[first / CPU_PAGE_ROWS] * rows->stride;
+}
 
 extern const struct cpu_kernels cpu_kernels_portable;
 

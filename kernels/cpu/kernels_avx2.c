@@ -400,29 +400,43 @@ AVX2 static void avx2_swiglu(float *gate, const float *up, size_t count)
 }
 
 /* out = weighted sum of value rows; `chunk` * 8 columns at a time stay in registers. */
-AVX2_INLINE void mix_values(size_t chunk, const float *weights, const float *values, size_t count,
-                            size_t width, __m256 scale, float *out)
+AVX2_INLINE void mix_values(size_t chunk, const float *weights, const struct cpu_rows *values,
+                            size_t column, size_t count, size_t width, __m256 scale, float *out)
 {
     __m256 acc[8];
     for (size_t c = 0; c < chunk; c++)
         acc[c] = _mm256_setzero_ps();
-    for (size_t j = 0; j < count; j++) {
-        const __m256 p = _mm256_set1_ps(weights[j]);
-        for (size_t c = 0; c < chunk; c++)
-            acc[c] = _mm256_fmadd_ps(p, _mm256_loadu_ps(values + j * width + LANES * c), acc[c]);
+    for (size_t j = 0, end; j < count;) {
+        const float *row = cpu_rows_page(values, j, count, &end) + column;
+        for (; j < end; j++, row += width) {
+            const __m256 p = _mm256_set1_ps(weights[j]);
+            for (size_t c = 0; c < chunk; c++)
+                acc[c] = _mm256_fmadd_ps(p, _mm256_loadu_ps(row + LANES * c), acc[c]);
+        }
     }
     for (size_t c = 0; c < chunk; c++)
         _mm256_storeu_ps(out + LANES * c, _mm256_mul_ps(acc[c], scale));
 }
 
-AVX2 static void avx2_attend(const float *q, const float *keys, const float *values, size_t count,
-                             size_t width, float scale, float *scores, float *out)
+AVX2_INLINE float find_scores(const float *q, const struct cpu_rows *keys, size_t count,
+                              size_t width, float scale, float *scores)
 {
     float max = -INFINITY;
-    for (size_t j = 0; j < count; j++) {
-        scores[j] = dot(q, keys + j * width, width) * scale;
-        max = scores[j] > max ? scores[j] : max;
+    for (size_t j = 0, end; j < count;) {
+        const float *row = cpu_rows_page(keys, j, count, &end);
+        for (; j < end; j++, row += width) {
+            scores[j] = dot(q, row, width) * scale;
+            max = scores[j] > max ? scores[j] : max;
+        }
     }
+    return max;
+}
+
+AVX2 static void avx2_attend(const float *q, const struct cpu_rows *keys,
+                             const struct cpu_rows *values, size_t count, size_t width, float scale,
+                             float *scores, float *out)
+{
+    const float max = find_scores(q, keys, count, width, scale, scores);
     for (size_t j = count; j % LANES; j++)
         scores[j] = -INFINITY; /* whole vectors below */
     __m256 sums = _mm256_setzero_ps();
@@ -435,13 +449,16 @@ AVX2 static void avx2_attend(const float *q, const float *keys, const float *val
     const __m256 inverses = _mm256_set1_ps(inverse);
     size_t i = 0;
     for (; i + 8 * LANES <= width; i += 8 * LANES)
-        mix_values(8, scores, values + i, count, width, inverses, out + i);
+        mix_values(8, scores, values, i, count, width, inverses, out + i);
     for (; i + LANES <= width; i += LANES)
-        mix_values(1, scores, values + i, count, width, inverses, out + i);
+        mix_values(1, scores, values, i, count, width, inverses, out + i);
     for (; i < width; i++) {
         float sum = 0.0f;
-        for (size_t j = 0; j < count; j++)
-            sum = __builtin_fmaf(scores[j], values[j * width + i], sum);
+        for (size_t j = 0, end; j < count;) {
+            const float *row = cpu_rows_page(values, j, count, &end) + i;
+            for (; j < end; j++, row += width)
+                sum = __builtin_fmaf(scores[j], *row, sum);
+        }
         out[i] = sum * inverse;
     }
 }

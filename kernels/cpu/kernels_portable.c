@@ -47,21 +47,28 @@ static void portable_swiglu(float *gate, const float *up, size_t count)
         gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
 
-static void portable_attend(const float *q, const float *keys, const float *values, size_t count,
-                            size_t width, float scale, float *scores, float *out)
+static void portable_attend(const float *q, const struct cpu_rows *keys,
+                            const struct cpu_rows *values, size_t count, size_t width, float scale,
+                            float *scores, float *out)
 {
     float max = -INFINITY;
     float sum = 0.0f;
-    for (size_t j = 0; j < count; j++) {
-        scores[j] = dot(q, keys + j * width, width) * scale;
-        max = scores[j] > max ? scores[j] : max;
+    for (size_t j = 0, end; j < count;) {
+        const float *row = cpu_rows_page(keys, j, count, &end);
+        for (; j < end; j++, row += width) {
+            scores[j] = dot(q, row, width) * scale;
+            max = scores[j] > max ? scores[j] : max;
+        }
     }
     memset(out, 0, width * sizeof(*out));
-    for (size_t j = 0; j < count; j++) {
-        const float p = expf(scores[j] - max);
-        sum += p;
-        for (size_t i = 0; i < width; i++)
-            out[i] += p * values[j * width + i];
+    for (size_t j = 0, end; j < count;) {
+        const float *row = cpu_rows_page(values, j, count, &end);
+        for (; j < end; j++, row += width) {
+            const float p = expf(scores[j] - max);
+            sum += p;
+            for (size_t i = 0; i < width; i++)
+                out[i] += p * row[i];
+        }
     }
     for (size_t i = 0; i < width; i++)
         out[i] /= sum;

@@ -37,14 +37,17 @@ static int check_model(const struct model *m, char *why, size_t why_size)
     return 0;
 }
 
-static int allocate_kv(struct cuda *cuda)
+static int allocate_kv(struct cuda *cuda, uint32_t pages)
 {
     void *memory = NULL;
-    const size_t slot = cuda_kv_slot_bytes(cuda->model, cuda->context, cuda->half_kv);
-    if (__builtin_mul_overflow(slot, (size_t)cuda->slots, &cuda->kv_bytes))
-        return -ENOMEM;
     const uint32_t stride = cuda->context / OP_PAGE + (cuda->context % OP_PAGE != 0);
-    int rc = pages_init(&cuda->pages, cuda->slots, cuda->context, OP_PAGE, cuda->slots * stride);
+    const uint32_t count = pages ? pages : cuda->slots * stride;
+    const size_t page = cuda_kv_slot_bytes(cuda->model, OP_PAGE, cuda->half_kv);
+    if (count < stride)
+        return -EINVAL;
+    if (__builtin_mul_overflow(page, (size_t)count, &cuda->kv_bytes))
+        return -ENOMEM;
+    int rc = pages_init(&cuda->pages, cuda->slots, cuda->context, OP_PAGE, count);
     if (!rc)
         rc = device_alloc(&memory, cuda->kv_bytes);
     if (rc)
@@ -112,6 +115,15 @@ static int allocate_work(struct cuda *cuda)
     return 0;
 }
 
+_Static_assert(OP_PAGE == EXEC_PAGE_TOKENS, "one size of pages");
+
+static int cuda_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint32_t count,
+                      uint32_t used)
+{
+    struct cuda *cuda = (struct cuda *)self;
+    return pages_place(&cuda->pages, slot, pages, count, used);
+}
+
 static void cuda_info(const exec_t *self, struct exec_info *out)
 {
     const struct cuda *cuda = (const struct cuda *)self;
@@ -124,6 +136,7 @@ static void cuda_info(const exec_t *self, struct exec_info *out)
         .detail = cuda->device.name,
         .slots = cuda->slots,
         .context = cuda->context,
+        .pages = cuda->pages.count,
         .batch_max = cuda->batch_max,
         .vocab = cuda->model->vocab,
         .weight_bytes = cuda->model->weight_bytes,
@@ -153,24 +166,26 @@ static void cuda_destroy(exec_t *self)
 
 static const struct exec_ops cuda_ops = {
     .forward = cuda_forward,
+    .place = cuda_place,
     .info = cuda_info,
     .destroy = cuda_destroy,
 };
 
-static int open_all(struct cuda *cuda, uint32_t device, char *why, size_t why_size)
+static int open_all(struct cuda *cuda, const struct cuda_options *options, char *why,
+                    size_t why_size)
 {
     int rc = check_model(cuda->model, why, why_size);
     if (rc)
         return rc;
-    rc = device_open(&cuda->device, device);
+    rc = device_open(&cuda->device, options->device);
     if (rc) {
-        (void)snprintf(why, why_size, "there is no CUDA device %u", device);
+        (void)snprintf(why, why_size, "there is no CUDA device %u", options->device);
         return rc;
     }
     rc = cuda_load(cuda, why, why_size);
     if (rc)
         return rc;
-    rc = allocate_kv(cuda);
+    rc = allocate_kv(cuda, options->pages);
     if (!rc)
         rc = allocate_inputs(cuda);
     if (!rc)
@@ -202,7 +217,7 @@ int cuda_create(exec_t **out, const struct model *model, const struct cuda_optio
     cuda->half_kv = options->half_kv;
     int rc = -EINVAL;
     if (cuda->slots <= CUDA_SLOTS_MAX && cuda->batch_max <= CUDA_BATCH_MAX)
-        rc = open_all(cuda, options->device, why, why_size);
+        rc = open_all(cuda, options, why, why_size);
     if (rc) {
         cuda_destroy(&cuda->base);
         return rc;

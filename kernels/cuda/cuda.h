@@ -20,6 +20,7 @@ struct cuda_options {
     uint32_t slots;     /* sequences with a KV cache; 0 = 1 */
     uint32_t context;   /* positions of a slot; 0 or more than the model's = the model's */
     uint32_t batch_max; /* rows of one forward; 0 = 64 */
+    uint32_t pages;     /* of the KV cache, one context's at least; 0 = a context for each slot */
     bool half_kv;       /* keys and values as halves: half the memory, other numbers */
 };
 

@@ -16,9 +16,10 @@ int pages_init(struct pages *pages, uint32_t slots, uint32_t context, uint32_t p
     pages->used = calloc(slots, sizeof(*pages->used));
     pages->held = calloc(slots, sizeof(*pages->held));
     pages->stock = calloc(count, sizeof(*pages->stock));
-    if (!pages->tables || !pages->used || !pages->held || !pages->stock)
+    pages->placed = calloc(slots, sizeof(*pages->placed));
+    if (!pages->placed || !pages->tables || !pages->used || !pages->held || !pages->stock)
         return -ENOMEM;
-    pages->stock_count = count;
+    pages->stock_count = pages->count = count;
     for (uint32_t i = 0; i < count; i++)
         pages->stock[i] = count - 1 - i;
     return 0;
@@ -29,6 +30,7 @@ void pages_deinit(struct pages *pages)
     free(pages->tables);
     free(pages->used);
     free(pages->held);
+    free(pages->placed);
     free(pages->stock);
     memset(pages, 0, sizeof(*pages));
 }
@@ -37,6 +39,8 @@ static bool row_is_valid(const struct pages *p, const struct exec_row *rows, siz
 {
     const struct exec_row *row = &rows[i];
     if (row->slot >= p->slots || row->position >= p->context)
+        return false;
+    if (p->placed[row->slot] && row->position / p->page_size >= p->held[row->slot])
         return false;
     if (i && rows[i - 1].slot == row->slot)
         return row->position == rows[i - 1].position + 1;
@@ -62,7 +66,7 @@ static size_t last_of_slot(const struct exec_row *rows, size_t count, size_t fir
 
 static void give_back(struct pages *p, uint32_t slot, uint32_t keep)
 {
-    while (p->held[slot] > keep)
+    while (!p->placed[slot] && p->held[slot] > keep)
         p->stock[p->stock_count++] = p->tables[(size_t)slot * p->stride + --p->held[slot]];
 }
 
@@ -76,6 +80,8 @@ int pages_take(struct pages *pages, const struct exec_row *rows, size_t count)
     for (size_t i = 0; i < count; i = last_of_slot(rows, count, i) + 1) {
         const uint32_t end = rows[last_of_slot(rows, count, i)].position + 1;
         const uint32_t held = pages->held[rows[i].slot];
+        if (pages->placed[rows[i].slot])
+            continue;
         wanted += pages_for(pages, end) > held ? pages_for(pages, end) - held : 0;
         returned += pages_for(pages, end) < held ? held - pages_for(pages, end) : 0;
     }
@@ -93,6 +99,23 @@ int pages_take(struct pages *pages, const struct exec_row *rows, size_t count)
         }
         pages->used[slot] = rows[i].position + 1;
     }
+    return 0;
+}
+
+int pages_place(struct pages *pages, uint32_t slot, const uint32_t *list, uint32_t count,
+                uint32_t used)
+{
+    if (slot >= pages->slots || count > pages->stride || used > count * pages->page_size)
+        return -EINVAL;
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i] >= pages->count)
+            return -EINVAL;
+    give_back(pages, slot, 0);
+    pages->placed[slot] = true;
+    pages->held[slot] = count;
+    pages->used[slot] = used;
+    memcpy(pages->tables + (size_t)slot * pages->stride, list, count * sizeof(*list));
+    pages->is_changed = true;
     return 0;
 }
 

@@ -4,7 +4,8 @@
  * host, used by cuda.c; the kernels read a copy of the tables.
  *
  * A slot has as many pages as its positions need, from a common stock. Positions that are forgotten
- * give their pages back. Rows are those of kernels/exec.h.
+ * give their pages back. Or it has the pages that its user has chosen (exec_place()). Rows are
+ * those of kernels/exec.h.
  *
  * Threads: one at a time. Errors: 0 or a negative errno.
  */
@@ -24,8 +25,10 @@ struct pages {
     uint32_t *tables; /* [slots][stride]; only entries that are in use mean anything */
     uint32_t *used;   /* positions of each slot that hold something */
     uint32_t *held;   /* pages of each slot */
+    bool *placed;     /* by pages_place(): the slot has nothing to do with the stock */
     uint32_t *stock;  /* pages that are free */
     uint32_t stock_count;
+    uint32_t count;  /* in all */
     bool is_changed; /* the tables have been, since the caller has set this to false */
 };
 
@@ -37,6 +40,10 @@ void pages_deinit(struct pages *pages);
 /* Checks the rows' slots, positions and order as exec.h asks for, and gives every one a page.
  * Returns -EINVAL, or -ENOSPC if the stock is too small; then nothing has changed. */
 int pages_take(struct pages *pages, const struct exec_row *rows, size_t count);
+
+/* exec_place() for a slot. */
+int pages_place(struct pages *pages, uint32_t slot, const uint32_t *list, uint32_t count,
+                uint32_t used);
 
 /* The rows' slots end where their first row began. */
 void pages_forget(struct pages *pages, const struct exec_row *rows, size_t count);

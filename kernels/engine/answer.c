@@ -172,6 +172,7 @@ size_t answer_take(struct engine *e, struct request *r, const struct pick *pick,
     }
     r->state = DECODE;
     r->tokens[r->prompt_count + r->new_count++] = pick->token;
+    turn_token(r);
     events[0] = (struct engine_event){
         .kind = ENGINE_TOKEN,
         .id = r->id,

@@ -48,6 +48,7 @@ int engine_create(engine_t **out, exec_t *exec, const tokenizer_t *tokenizer,
     e->tokens = array_create(e->request_count * e->info.context, sizeof(*e->tokens));
     e->endings = array_create(e->request_count, sizeof(*e->endings));
     e->slot_taken = array_create(e->info.slots, sizeof(*e->slot_taken));
+    e->tenants = array_create(e->request_count, sizeof(*e->tenants));
     e->rows = array_create(e->info.batch_max, sizeof(*e->rows));
     e->row_owner = array_create(e->info.slots, sizeof(*e->row_owner));
     e->picked = array_create(e->info.slots, sizeof(*e->picked));
@@ -55,13 +56,20 @@ int engine_create(engine_t **out, exec_t *exec, const tokenizer_t *tokenizer,
     e->scratch = array_create(e->info.vocab, sizeof(*e->scratch));
     e->seen = array_create(((size_t)e->info.vocab + 31) / 32, sizeof(*e->seen));
     e->raw = array_create(e->info.vocab, sizeof(*e->raw));
+    e->table_stride = (e->info.context + EXEC_PAGE_TOKENS - 1) / EXEC_PAGE_TOKENS;
+    e->tables = array_create((size_t)e->info.slots * e->table_stride, sizeof(*e->tables));
+    if (e->info.pages && exec->ops->place && !e->options.no_cache &&
+        page_pool_create(&e->pool, e->info.pages, e->options.seed)) {
+        engine_destroy(e);
+        return -ENOMEM;
+    }
     if (e->info.width) {
         e->states = array_create((size_t)e->info.batch_max * e->info.width, sizeof(*e->states));
         e->pooled = array_create((size_t)e->info.slots * e->info.width, sizeof(*e->pooled));
     }
-    if ((e->info.width && (!e->states || !e->pooled)) || !e->requests || !e->tokens ||
-        !e->endings || !e->seen || !e->raw || !e->slot_taken || !e->rows || !e->row_owner ||
-        !e->picked || !e->logits || !e->scratch) {
+    if ((e->info.width && (!e->states || !e->pooled)) || !e->tables || !e->tenants ||
+        !e->requests || !e->tokens || !e->endings || !e->seen || !e->raw || !e->slot_taken ||
+        !e->rows || !e->row_owner || !e->picked || !e->logits || !e->scratch) {
         engine_destroy(e);
         return -ENOMEM;
     }
@@ -85,6 +93,9 @@ void engine_destroy(engine_t *engine)
     free(engine->states);
     free(engine->pooled);
     free(engine->slot_taken);
+    page_pool_destroy(engine->pool);
+    free(engine->tables);
+    free(engine->tenants);
     free(engine->rows);
     free(engine->row_owner);
     free(engine->picked);
@@ -172,6 +183,12 @@ int engine_submit(engine_t *engine, const struct engine_request *request, uint64
         r->state = FREE;
         return -EINVAL;
     }
+    turn_join(engine, r, request->tenant);
+    if (!load_admits(engine, r, now_ns)) {
+        turn_leave(engine, r);
+        r->state = FREE;
+        return WEFT_E_BUDGET_INFEASIBLE;
+    }
     engine->queued++;
     return 0;
 }
@@ -233,6 +250,7 @@ void request_finish(struct engine *e, struct request *r, enum engine_finish how,
         .id = r->id,
         .finish = how,
         .prompt_tokens = r->prompt_count,
+        .cached_tokens = r->cached_count < r->prompt_count ? r->cached_count : r->prompt_count,
         .new_tokens = r->new_count,
         .queue_us = us_between(r->submitted_ns, started),
         .prefill_us = us_between(started, first),
@@ -244,11 +262,13 @@ void request_finish(struct engine *e, struct request *r, enum engine_finish how,
     if (r->state == QUEUED) {
         e->queued--;
     } else {
+        cache_end(e, r);
         e->slot_taken[r->slot] = false;
         e->active--;
         if (how == ENGINE_STOP || how == ENGINE_LENGTH)
             load_average(&e->used_fraction, (double)r->new_count / (double)r->max_tokens);
     }
+    turn_leave(e, r);
     r->state = FREE;
     r->in_batch = false;
 }

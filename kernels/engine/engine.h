@@ -10,7 +10,10 @@
  * pieces of prompts in the rest.
  *
  * Order of admission: priority (15 first), raised by one level for each `aging_us` waited so that
- * none starves; within a level the earlier deadline; then first come. What is sampled for a request
+ * none starves; within a level the tenant that has been served least, in tokens; then the earlier
+ * deadline; then first come (turn.c). A request that is predicted to miss its deadline, by all that
+ * goes before it, its prompt less what is cached, and the measured speeds, is refused at once; one
+ * that has become hopeless while it waited is dropped. What is sampled for a request
  * does not depend on its neighbours: same prompt, parameters and seed, same tokens.
  *
  * A request may begin with tokens that an earlier attempt has given, here or elsewhere: they go
@@ -46,6 +49,8 @@ struct engine_options {
     uint32_t aging_us;       /* wait that is worth a level of priority; 0 = 2,000,000 */
     engine_clock_fn clock;   /* to measure steps with; NULL: `now` of the next call counts */
     void *clock_user;
+    bool no_cache; /* every prompt is computed anew */
+    uint64_t seed; /* of the cache's hashes: any number */
 };
 
 /* Over the states of the prompt's tokens (exec.h); the vector is made one of length 1. */
@@ -67,6 +72,7 @@ struct engine_request {
     uint64_t deadline_ns;           /* 0 = none */
     bool deadline_is_end_to_end;    /* else it ends with the first token */
     uint32_t priority;              /* 0..ENGINE_PRIORITY_MAX */
+    uint64_t tenant;                /* whose it is: tenants share the engine evenly; any number */
 };
 
 enum engine_event_kind { ENGINE_TOKEN = 1, ENGINE_DONE = 2 };
@@ -101,11 +107,12 @@ struct engine_event {
     /* DONE */
     enum engine_finish finish;
     uint32_t prompt_tokens;
-    uint32_t new_tokens; /* resumed ones included */
-    uint64_t queue_us;   /* from submit to the first step */
-    uint64_t prefill_us; /* from there to the first token */
-    uint64_t decode_us;  /* from there to the end */
-    uint64_t stop_us;    /* CANCELLED: from engine_cancel() to here; nothing computes for it now */
+    uint32_t cached_tokens; /* of those, that needed no work */
+    uint32_t new_tokens;    /* resumed ones included */
+    uint64_t queue_us;      /* from submit to the first step */
+    uint64_t prefill_us;    /* from there to the first token */
+    uint64_t decode_us;     /* from there to the end */
+    uint64_t stop_us; /* CANCELLED: from engine_cancel() to here; nothing computes for it now */
 };
 
 struct engine_load {
@@ -133,7 +140,8 @@ void engine_destroy(engine_t *engine);
 int engine_benchmark(engine_t *engine, uint64_t budget_us);
 
 /* Takes a request. Returns 0, WEFT_E_MESH_FULL if the queue is, WEFT_E_TOO_LONG if prompt and
- * answer exceed the context, WEFT_E_BUDGET_EXPIRED if the deadline has passed, -EEXIST for an open
+ * answer exceed the context, WEFT_E_BUDGET_EXPIRED if the deadline has passed,
+ * WEFT_E_BUDGET_INFEASIBLE if it cannot be met, -EEXIST for an open
  * id, -EINVAL for an empty prompt, no tokens asked for or fewer than are resumed, a token outside
  * the vocabulary, stop strings that do not fit or have no tokenizer, an
  * embedding that the backend cannot make or behind resumed tokens, or a resumed one that ends

@@ -7,11 +7,21 @@
 #pragma once
 
 #include "kernels/engine/engine.h"
+#include "kernels/engine/pages.h"
 #include "kernels/model/stop.h"
 
 #define PREFILL_CHUNK_LEAST 8u
 
 enum state { FREE, QUEUED, PREFILL, DECODE };
+
+/* Who asks; requests of one tenant share what it may use. */
+struct tenant {
+    uint64_t id;
+    uint32_t open;         /* its requests */
+    uint64_t used;         /* tokens served, weighted */
+    uint64_t served_ns;    /* when a request of its began last */
+    struct request *first; /* of those that wait; scratch */
+};
 
 /* How an answer may end before the model or max_tokens ends it. */
 struct ending {
@@ -29,6 +39,7 @@ struct request {
     uint32_t priority;
     uint64_t id;
     uint64_t order; /* of submission */
+    struct tenant *tenant;
     uint64_t deadline_ns;
     uint64_t submitted_ns;
     uint64_t started_ns;
@@ -43,6 +54,9 @@ struct request {
     uint32_t logprobs;
     uint32_t *tokens; /* prompt and answer so far; context entries of the engine's one allocation */
     struct ending *ending;
+    uint32_t pages;        /* of its slot's table */
+    uint32_t sealed;       /* the first of them, known to the pool */
+    uint32_t cached_count; /* tokens that needed no prefill */
     enum engine_embed embed;
     float *embedding; /* the caller's */
 };
@@ -75,6 +89,11 @@ struct engine {
     uint32_t *tokens;
     struct ending *endings;
     bool *slot_taken;
+    struct page_pool *pool; /* NULL: the backend has no pages to place */
+    uint32_t *tables;       /* [slot][table_stride] */
+    uint32_t table_stride;
+    struct tenant *tenants; /* as many as requests */
+    uint64_t used_floor;    /* least that a tenant who comes has used */
     uint64_t order;
     uint32_t active;
     uint32_t queued;
@@ -109,6 +128,29 @@ uint32_t engine_room(const struct engine *e);
 void request_finish(struct engine *e, struct request *r, enum engine_finish how, uint64_t now_ns,
                     struct engine_event *event);
 
+/* ---- turn.c ---- */
+void turn_join(struct engine *e, struct request *r, uint64_t id);
+void turn_leave(struct engine *e, struct request *r);
+/* It gets a slot, cached tokens left out; it has given a token. */
+void turn_begin(struct request *r, uint64_t now_ns);
+void turn_token(struct request *r);
+bool turn_goes_before(const struct engine *e, const struct request *a, const struct request *b,
+                      uint64_t now_ns);
+/* Who gets the next slot; whose prompt goes on first. */
+struct request *turn_next(struct engine *e, uint64_t now_ns);
+struct request *turn_next_prompt(struct engine *e, const bool *visited, uint64_t now_ns);
+
+/* ---- cache.c ---- */
+/* Pages for a request that is about to get its slot: the beginning of its prompt from the cache, as
+ * far as it is there. -ENOSPC: it has to wait. */
+int cache_begin(struct engine *e, struct request *r);
+/* A batch with rows of the request has run: pages that are full now can be shared. */
+void cache_advance(struct engine *e, struct request *r);
+/* The request leaves its slot. */
+void cache_end(struct engine *e, struct request *r);
+/* Tokens of the request's prompt that would need no prefill now. */
+uint32_t cache_find(const struct engine *e, const uint32_t *tokens, uint32_t count);
+
 /* ---- answer.c ---- */
 /* The stop strings of a request, and what its resumed tokens mean for them. Returns 0 or -EINVAL.
  */
@@ -125,6 +167,10 @@ size_t answer_take(struct engine *e, struct request *r, const struct pick *pick,
 void answer_end(struct request *r, struct engine_event *event);
 
 /* ---- load.c ---- */
+/* Can the request, which is queued, still be served in time? True as long as speeds are unknown. */
+bool load_in_time(const struct engine *e, const struct request *r, uint64_t now_ns);
+/* The same if all that goes before it is counted too. */
+bool load_admits(const struct engine *e, const struct request *r, uint64_t now_ns);
 /* A step of so many rows has taken so long. */
 void load_learn(struct engine *e, size_t decode_rows, size_t prefill_rows, uint64_t step_ns);
 /* Takes a sample into a running average. */

@@ -7,6 +7,8 @@
 #define FREE_REFRESH_NS 1000000000ull
 /* Weight of a new measurement in the running averages. */
 #define AVERAGE_WEIGHT 0.1
+/* Predictions are exceeded now and then: by who comes later and goes before. */
+#define MARGIN 1.2
 
 /* ---- measuring ---- */
 
@@ -74,40 +76,106 @@ void load_learn(struct engine *e, size_t decode_rows, size_t prefill_rows, uint6
 
 /* ---- load ---- */
 
-/* Seconds until a request that has not begun more than it has will free its slot. */
-static double seconds_left(const engine_t *e, const struct request *r)
+/* Seconds of answer that are still to come, as far as can be told. */
+static double answer_seconds(const struct engine *e, const struct request *r)
 {
     const double streams = e->active > 1 ? (double)e->active : 1.0;
     double per_token = e->decode_tps > 0.0 ? 1.0 / e->decode_tps : 0.0;
     per_token += (streams - 1.0) * e->batch_cost;
-    double expected = (double)r->max_tokens * e->used_fraction - (double)r->new_count;
-    if (expected < 1.0)
-        expected = 1.0;
-    const double prefill = (double)(r->given_count - r->done_count);
-    /* Prompts share the backend with each other, so their cost counts for every stream. */
-    return expected * per_token + (e->prefill_tps > 0.0 ? prefill / e->prefill_tps : 0.0);
+    const double expected = (double)r->max_tokens * e->used_fraction - (double)r->new_count;
+    return (expected > 1.0 ? expected : 1.0) * per_token;
+}
+
+/* The same of its prompt; one that waits may find some of it in the cache. */
+static double prompt_seconds(const struct engine *e, const struct request *r)
+{
+    const uint32_t done =
+        r->state == QUEUED ? cache_find(e, r->tokens, r->given_count) : r->done_count;
+    return e->prefill_tps > 0.0 ? (double)(r->given_count - done) / e->prefill_tps : 0.0;
+}
+
+/* Seconds until a request that has not begun more than it has will free its slot. */
+static double seconds_left(const struct engine *e, const struct request *r)
+{
+    return answer_seconds(e, r) + prompt_seconds(e, r);
+}
+
+/* Seconds until each slot is free. */
+static void slots_free_at(const struct engine *e, double *free_at)
+{
+    for (uint32_t s = 0; s < e->info.slots; s++)
+        free_at[s] = 0.0;
+    for (size_t i = 0; i < e->request_count; i++)
+        if (e->requests[i].state == PREFILL || e->requests[i].state == DECODE)
+            free_at[e->requests[i].slot] = seconds_left(e, &e->requests[i]);
+}
+
+static uint32_t first_free(const struct engine *e, const double *free_at)
+{
+    uint32_t first = 0;
+    for (uint32_t s = 1; s < e->info.slots; s++)
+        if (free_at[s] < free_at[first])
+            first = s;
+    return first;
+}
+
+/* ---- deadlines ---- */
+
+static bool is_predictable(const struct engine *e, const struct request *r)
+{
+    return r->deadline_ns && e->prefill_tps > 0.0 && e->decode_tps > 0.0;
+}
+
+/* Are so many seconds before it gets a slot too many? */
+static bool fits(const struct engine *e, const struct request *r, double wait, uint64_t now_ns)
+{
+    double seconds = wait + prompt_seconds(e, r);
+    if (r->end_to_end)
+        seconds += answer_seconds(e, r);
+    return (double)us_between(now_ns, r->deadline_ns) * 1e-6 >= MARGIN * seconds;
+}
+
+bool load_in_time(const struct engine *e, const struct request *r, uint64_t now_ns)
+{
+    return !is_predictable(e, r) || fits(e, r, 0.0, now_ns);
+}
+
+/* Answers run beside each other, each in its slot; every prompt before this one's takes its time
+ * from all of them. */
+bool load_admits(const struct engine *e, const struct request *r, uint64_t now_ns)
+{
+    if (!is_predictable(e, r))
+        return true;
+    double free_at[e->info.slots];
+    double prompts = 0.0;
+    for (uint32_t s = 0; s < e->info.slots; s++)
+        free_at[s] = 0.0;
+    for (size_t i = 0; i < e->request_count; i++) {
+        const struct request *other = &e->requests[i];
+        if (other->state != PREFILL && other->state != DECODE)
+            continue;
+        free_at[other->slot] = answer_seconds(e, other);
+        prompts += prompt_seconds(e, other);
+    }
+    for (size_t i = 0; i < e->request_count; i++) {
+        const struct request *other = &e->requests[i];
+        if (other == r || other->state != QUEUED || !turn_goes_before(e, other, r, now_ns))
+            continue;
+        free_at[first_free(e, free_at)] += answer_seconds(e, other);
+        prompts += prompt_seconds(e, other);
+    }
+    return fits(e, r, free_at[first_free(e, free_at)] + prompts, now_ns);
 }
 
 /* When would the queue's last request have begun: list scheduling over the slots. */
 static double predict_wait(engine_t *e)
 {
     double free_at[e->info.slots];
-    for (uint32_t s = 0; s < e->info.slots; s++)
-        free_at[s] = 0.0;
+    slots_free_at(e, free_at);
     for (size_t i = 0; i < e->request_count; i++)
-        if (e->requests[i].state == PREFILL || e->requests[i].state == DECODE)
-            free_at[e->requests[i].slot] = seconds_left(e, &e->requests[i]);
-    for (size_t i = 0; i <= e->request_count; i++) {
-        uint32_t first = 0;
-        for (uint32_t s = 1; s < e->info.slots; s++)
-            if (free_at[s] < free_at[first])
-                first = s;
-        if (i == e->request_count)
-            return free_at[first];
         if (e->requests[i].state == QUEUED)
-            free_at[first] += seconds_left(e, &e->requests[i]);
-    }
-    return 0.0;
+            free_at[first_free(e, free_at)] += seconds_left(e, &e->requests[i]);
+    return free_at[first_free(e, free_at)];
 }
 
 void engine_load(engine_t *engine, uint64_t now_ns, struct engine_load *out)

@@ -5,8 +5,11 @@
 
 #include "kernels/engine/engine_impl.h"
 
-static bool is_late(const struct request *r, uint64_t now_ns)
+/* Too late already, or certain to be. */
+static bool is_late(const struct engine *e, const struct request *r, uint64_t now_ns)
 {
+    if (r->state == QUEUED && !load_in_time(e, r, now_ns))
+        return true;
     return r->deadline_ns && now_ns >= r->deadline_ns && (r->end_to_end || r->first_token_ns == 0);
 }
 
@@ -31,52 +34,24 @@ static size_t drop_late(engine_t *e, uint64_t now_ns, struct engine_event *event
 {
     size_t count = 0;
     for (size_t i = 0; i < e->request_count; i++)
-        if (e->requests[i].state != FREE && is_late(&e->requests[i], now_ns))
+        if (e->requests[i].state != FREE && is_late(e, &e->requests[i], now_ns))
             request_finish(e, &e->requests[i], ENGINE_DEADLINE, now_ns, &events[count++]);
     return count;
 }
 
 /* ---- choosing ---- */
 
-static uint64_t level(const engine_t *e, const struct request *r, uint64_t now_ns)
-{
-    return r->priority + us_between(r->submitted_ns, now_ns) / e->options.aging_us;
-}
-
-static bool goes_before(const engine_t *e, const struct request *a, const struct request *b,
-                        uint64_t now_ns)
-{
-    const uint64_t la = level(e, a, now_ns);
-    const uint64_t lb = level(e, b, now_ns);
-    const uint64_t da = a->deadline_ns ? a->deadline_ns : UINT64_MAX;
-    const uint64_t db = b->deadline_ns ? b->deadline_ns : UINT64_MAX;
-    if (la != lb)
-        return la > lb;
-    return da != db ? da < db : a->order < b->order;
-}
-
-/* The first request in order that is in `state` and has not been `visited` this step. */
-static struct request *next_in(engine_t *e, enum state state, const bool *visited, uint64_t now_ns)
-{
-    struct request *best = NULL;
-    for (size_t i = 0; i < e->request_count; i++) {
-        struct request *r = &e->requests[i];
-        if (r->state != state || (visited && visited[r->slot]))
-            continue;
-        if (!best || goes_before(e, r, best, now_ns))
-            best = r;
-    }
-    return best;
-}
-
 static void fill_slots(engine_t *e, uint64_t now_ns)
 {
     for (uint32_t slot = 0; slot < e->info.slots && e->queued; slot++) {
         if (e->slot_taken[slot])
             continue;
-        struct request *r = next_in(e, QUEUED, NULL, now_ns);
-        r->state = PREFILL;
+        struct request *r = turn_next(e, now_ns);
         r->slot = slot;
+        if (cache_begin(e, r))
+            break; /* memory comes back as others end; nobody passes it meanwhile */
+        turn_begin(r, now_ns);
+        r->state = PREFILL;
         r->started_ns = now_ns;
         if (r->embed)
             memset(e->pooled + (size_t)slot * e->info.width, 0, e->info.width * sizeof(*e->pooled));
@@ -120,7 +95,7 @@ static void add_prefill(engine_t *e, struct batch *b, bool *visited, uint64_t no
 {
     size_t budget = prefill_budget(e, b->decoding);
     struct request *r;
-    while (budget && (r = next_in(e, PREFILL, visited, now_ns)) != NULL) {
+    while (budget && (r = turn_next_prompt(e, visited, now_ns)) != NULL) {
         const size_t left = r->given_count - r->done_count;
         const size_t take = left < budget ? left : budget;
         visited[r->slot] = true;
@@ -207,8 +182,11 @@ int engine_settle(engine_t *engine, struct engine_event *events, size_t capacity
     if (b.rows == 0)
         return 0;
     e->batch = (struct batch){0};
-    for (size_t i = 0; i < e->request_count; i++)
+    for (size_t i = 0; i < e->request_count; i++) {
+        if (b.rc == 0 && e->requests[i].in_batch)
+            cache_advance(e, &e->requests[i]);
         e->requests[i].in_batch = false;
+    }
     if (b.rc == 0)
         load_learn(e, b.decoding, b.rows - b.decoding, b.forward_ns);
     size_t count = 0;

@@ -25,6 +25,7 @@ int endpoint_init(struct endpoint *endpoint, const struct endpoint_config *confi
     const char *base = config->where.base;
     (void)snprintf(endpoint->chat_url, ENDPOINT_URL_MAX, "%s/chat/completions", base);
     (void)snprintf(endpoint->text_url, ENDPOINT_URL_MAX, "%s/completions", base);
+    (void)snprintf(endpoint->embed_url, ENDPOINT_URL_MAX, "%s/embeddings", base);
     (void)snprintf(endpoint->models_url, ENDPOINT_URL_MAX, "%s/models", base);
     endpoint->list = malloc(ENDPOINT_LIST_MAX);
     if (!endpoint->list)

@@ -50,6 +50,7 @@ struct endpoint {
     struct http_peer *peer;
     char chat_url[ENDPOINT_URL_MAX];
     char text_url[ENDPOINT_URL_MAX];
+    char embed_url[ENDPOINT_URL_MAX];
     char models_url[ENDPOINT_URL_MAX];
     struct breaker breaker;
     struct pace pace;

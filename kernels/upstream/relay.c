@@ -8,13 +8,13 @@
 #include <string.h>
 #include <weft/wire.h>
 
-#include "kernels/model/stop.h"
+#include "kernels/upstream/said.h"
+#include "kernels/upstream/vector.h"
 #include "schemas/base/log.h"
 
-#define NEVER        UINT64_MAX
-#define LINGER_NS    (100 * NS_PER_MS) /* for the end of a reply whose last event is here */
-#define OVERSHOOT    4u /* pieces per token asked for, before a server is a babbler */
-#define SAID_INITIAL 1024u
+#define NEVER     UINT64_MAX
+#define LINGER_NS (100 * NS_PER_MS) /* for the end of a reply whose last event is here */
+#define OVERSHOOT 4u                /* pieces per token asked for, before a server is a babbler */
 
 struct slot {
     weft_job_t *job; /* NULL: free */
@@ -26,19 +26,13 @@ struct slot {
     char *buffer; /* ANSWER_BUFFER bytes for `answer` */
     struct answer answer;
     uint32_t tried;      /* endpoints, by bit */
-    uint32_t count;      /* tokens given, resumed ones included */
-    uint32_t call_count; /* those that were there when the call began */
-    char *said;          /* the text so far, if somebody else could go on behind it */
-    size_t said_len;
-    size_t said_capacity;
-    bool keeps_said;
-    struct stop_set stops;
-    struct stop_state stop;
-    bool nothing_left; /* resumed behind its last token */
-    uint64_t call_ns;  /* when the call began */
-    uint64_t first_ns; /* its first text; 0 = none yet */
-    uint64_t last_ns;  /* its latest text */
-    uint64_t alive_ns; /* its latest byte, or call_ns */
+    struct said said;    /* what the job has been given */
+    uint32_t call_count; /* tokens that were there when the call began */
+    bool nothing_left;   /* resumed behind its last token */
+    uint64_t call_ns;    /* when the call began */
+    uint64_t first_ns;   /* its first text; 0 = none yet */
+    uint64_t last_ns;    /* its latest text */
+    uint64_t alive_ns;   /* its latest byte, or call_ns */
     uint64_t job_first_ns;
 };
 
@@ -58,53 +52,6 @@ static int emit(uint32_t token, const char *bytes, size_t len, void *user)
     return weft_job_emit(slot->job, token, bytes, len);
 }
 
-static int remember(struct slot *slot, const char *text, size_t len)
-{
-    if (len > WEFT_MESSAGE_MAX - slot->said_len)
-        return -ENOBUFS;
-    size_t capacity = slot->said_capacity ? slot->said_capacity : SAID_INITIAL;
-    while (capacity < slot->said_len + len)
-        capacity *= 2;
-    if (capacity != slot->said_capacity) {
-        char *longer = realloc(slot->said, capacity);
-        if (!longer)
-            return -ENOMEM;
-        slot->said = longer;
-        slot->said_capacity = capacity;
-    }
-    memcpy(slot->said + slot->said_len, text, len);
-    slot->said_len += len;
-    return 0;
-}
-
-static int give(struct slot *slot, const char *text, size_t len)
-{
-    return text_tokens(slot->relay->options.text, text, len, &slot->count, emit, slot);
-}
-
-/* Gives what can no longer be part of a stop string; not 0 behind one. */
-static int give_unstopped(struct slot *slot, const char *text, size_t len)
-{
-    char held[STOP_BYTES_MAX];
-    const size_t held_len = slot->stop.held_len;
-    memcpy(held, slot->stop.held, held_len);
-    const size_t certain = stop_feed(&slot->stops, &slot->stop, text, len);
-    const size_t from_held = certain < held_len ? certain : held_len;
-    int rc = 0;
-    if (from_held && certain > held_len) {
-        char *joined = malloc(certain);
-        if (!joined)
-            return -ENOMEM;
-        memcpy(joined, held, held_len);
-        memcpy(joined + held_len, text, certain - held_len);
-        rc = give(slot, joined, certain);
-        free(joined);
-    } else if (certain) {
-        rc = give(slot, from_held ? held : text, certain);
-    }
-    return rc == 0 && slot->stop.ended ? -ECANCELED : rc;
-}
-
 static int on_text(const char *text, size_t len, void *user)
 {
     struct slot *slot = user;
@@ -114,12 +61,9 @@ static int on_text(const char *text, size_t len, void *user)
     if (slot->job_first_ns == 0)
         slot->job_first_ns = now_ns;
     slot->last_ns = now_ns;
-    if (slot->count / OVERSHOOT > slot->view->max_tokens)
+    if (slot->said.count / OVERSHOOT > slot->view->max_tokens)
         return -E2BIG;
-    const int rc = slot->keeps_said ? remember(slot, text, len) : 0;
-    if (rc)
-        return rc;
-    return slot->stops.count ? give_unstopped(slot, text, len) : give(slot, text, len);
+    return said_add(&slot->said, text, len, emit, slot);
 }
 
 /* ---- the ends ---- */
@@ -129,7 +73,7 @@ static void slot_free(struct slot *slot)
     char *buffer = slot->buffer;
     struct relay *relay = slot->relay;
     free(slot->body);
-    free(slot->said);
+    said_deinit(&slot->said);
     *slot = (struct slot){.relay = relay, .buffer = buffer};
     relay->open--;
 }
@@ -143,18 +87,20 @@ static void finish(struct slot *slot, int status, int reason)
 {
     const uint32_t resumed = (uint32_t)slot->view->resume_count;
     uint32_t prompt = slot->answer.prompt_tokens;
+    size_t tail_len;
+    const char *tail = said_tail(&slot->said, &tail_len);
     prompt -= prompt > resumed && resumed ? resumed : 0; /* it went with the prompt */
     const weft_job_report_t report = {
         .status = status,
         .finish = status ? WEFT_FINISH_FAILED : reason,
         .prompt_tokens = prompt,
-        .new_tokens = slot->count,
+        .new_tokens = slot->said.count,
         .queue_us = us_between(slot->view->received_ns, slot->call_ns),
         .prefill_us = us_between(slot->call_ns, slot->job_first_ns),
         .decode_us = us_between(slot->job_first_ns, slot->last_ns),
         .cached_tokens = slot->answer.cached_tokens,
-        .tail = slot->stop.held,
-        .tail_len = status == 0 && !slot->stop.ended ? slot->stop.held_len : 0,
+        .tail = status == 0 ? tail : NULL,
+        .tail_len = status == 0 ? tail_len : 0,
     };
     weft_job_finish(slot->job, &report);
     slot_free(slot);
@@ -163,7 +109,7 @@ static void finish(struct slot *slot, int status, int reason)
 /* What the server says it gave, or else what came. */
 static uint32_t tokens_of_call(const struct slot *slot)
 {
-    const uint32_t came = slot->count - slot->call_count;
+    const uint32_t came = slot->said.count - slot->call_count;
     return slot->answer.completion_tokens ? slot->answer.completion_tokens : came;
 }
 
@@ -187,10 +133,10 @@ static void complete(struct slot *slot)
 {
     const int reason = slot->answer.finish == DELTA_LENGTH ? WEFT_FINISH_LENGTH : WEFT_FINISH_STOP;
     learn(slot);
-    uint32_t missing = tokens_of_call(slot) - (slot->count - slot->call_count);
-    if (tokens_of_call(slot) < slot->count - slot->call_count)
+    uint32_t missing = tokens_of_call(slot) - (slot->said.count - slot->call_count);
+    if (tokens_of_call(slot) < slot->said.count - slot->call_count)
         missing = 0;
-    for (; missing && slot->count < slot->view->max_tokens; missing--, slot->count++)
+    for (; missing && slot->said.count < slot->view->max_tokens; missing--, slot->said.count++)
         if (weft_job_emit(slot->job, TEXT_EMPTY, "", 0))
             break;
     finish(slot, 0, reason);
@@ -226,7 +172,7 @@ static void call_over(struct slot *slot, enum answer_verdict verdict, const stru
     if (verdict != ANSWER_COMPLETE)
         LOG_INFO("answer of %s %s http=%d given=%u: %s", endpoint_name(endpoint),
                  answer_verdict_name(verdict), slot->answer.http_status,
-                 slot->count - slot->call_count,
+                 slot->said.count - slot->call_count,
                  slot->answer.message[0] ? slot->answer.message : (end ? end->error : "silence"));
     switch (verdict) {
     case ANSWER_COMPLETE:
@@ -248,15 +194,51 @@ static void call_over(struct slot *slot, enum answer_verdict verdict, const stru
     move_on(slot);
 }
 
+/* The reply to an embedding: read here, whole. */
+static enum answer_verdict take_vector(struct slot *slot)
+{
+    struct answer *answer = &slot->answer;
+    struct vector vector = {.max = WEFT_EMBEDDING_MAX};
+    vector.values = malloc(WEFT_EMBEDDING_MAX * sizeof(*vector.values));
+    int rc = vector.values ? vector_parse(&vector, answer->buffer, answer->length) : -ENOMEM;
+    if (rc == 0)
+        rc = weft_job_embedding(slot->job, vector.values, vector.count);
+    answer->prompt_tokens = vector.prompt_tokens;
+    free(vector.values);
+    return rc ? ANSWER_CUT : ANSWER_COMPLETE;
+}
+
 static void call_end(void *user, int status, const struct http_end *end)
 {
     struct slot *slot = user;
     enum answer_verdict verdict = ANSWER_CUT;
-    if (status)
+    const bool is_vector = slot->view->embed && slot->answer.kind == ANSWER_WHOLE;
+    if (status && is_vector)
+        verdict = end->whole && !slot->answer.spoiled ? take_vector(slot) : ANSWER_CUT;
+    else if (status)
         verdict = answer_end(&slot->answer, end->whole, on_text, slot);
-    if (slot->stop.ended)
+    if (said_stopped(&slot->said))
         verdict = ANSWER_COMPLETE; /* what the server has behind it is of no interest */
     call_over(slot, verdict, end);
+}
+
+/* Where a job goes and what is asked there; NULL sets *status. */
+static char *question(const struct slot *slot, const struct endpoint *endpoint, const char **url,
+                      int *status)
+{
+    const weft_job_view_t *view = slot->view;
+    const struct endpoint_config *config = &endpoint->config;
+    const struct body_options options = {config->model, config->resume};
+    *status = WEFT_E_WORKER_FAILED;
+    if (view->embed) {
+        *url = endpoint->embed_url;
+        return vector_write(config->model, view, status);
+    }
+    *url = body_is_chat(view) ? endpoint->chat_url : endpoint->text_url;
+    if (slot->said.count >= view->max_tokens)
+        return NULL; /* by its pieces nothing is left to ask for */
+    return body_write(&options, view, slot->said.bytes, slot->said.len,
+                      view->max_tokens - slot->said.count, status);
 }
 
 /* Asks one server. Returns 0 or a status. */
@@ -264,24 +246,18 @@ static int call(struct slot *slot, struct endpoint *endpoint)
 {
     static const struct http_events events = {call_head, call_data, call_end};
     struct relay *relay = slot->relay;
-    const struct body_options options = {endpoint->config.model, endpoint->config.resume};
-    const bool chat = body_is_chat(slot->view);
-    int status = 0;
-    if (slot->count >= slot->view->max_tokens)
-        return WEFT_E_WORKER_FAILED; /* by its pieces nothing is left to ask for */
-    slot->body = body_write(&options, slot->view, slot->said, slot->said_len,
-                            slot->view->max_tokens - slot->count, &status);
+    const char *url;
+    int status;
+    slot->body = question(slot, endpoint, &url, &status);
     if (!slot->body)
         return status;
     answer_init(&slot->answer, slot->buffer, ANSWER_BUFFER);
     slot->call_ns = slot->alive_ns = clock_now_ns();
     slot->first_ns = slot->last_ns = 0;
-    slot->call_count = slot->count;
+    slot->call_count = slot->said.count;
     slot->endpoint = endpoint;
     slot->tried |= 1u << (endpoint - relay->endpoints);
-    slot->call =
-        http_start(relay->http, endpoint->peer, chat ? endpoint->chat_url : endpoint->text_url,
-                   slot->body, 0, &events, slot);
+    slot->call = http_start(relay->http, endpoint->peer, url, slot->body, 0, &events, slot);
     if (!slot->call) {
         free(slot->body);
         slot->body = NULL;
@@ -297,7 +273,7 @@ static int call_next(struct slot *slot)
     struct relay *relay = slot->relay;
     const uint64_t now_ns = clock_now_ns();
     int status = WEFT_E_MESH_FULL;
-    if (slot->count && !slot->keeps_said)
+    if (slot->said.count && !slot->said.kept)
         return WEFT_E_NO_CAPABLE_NODE; /* cannot be gone on with */
     for (size_t i = 0; i < relay->options.endpoint_count; i++) {
         struct endpoint *endpoint = &relay->endpoints[i];
@@ -327,7 +303,7 @@ static struct slot *slot_find(struct relay *relay)
 }
 
 /* Will anybody be able to go on behind the text of this job? Then it is kept. */
-static bool keeps_said(const struct relay *relay, const weft_job_view_t *view)
+static bool is_kept(const struct relay *relay, const weft_job_view_t *view)
 {
     if (!body_is_chat(view))
         return !view->tokens;
@@ -335,34 +311,6 @@ static bool keeps_said(const struct relay *relay, const weft_job_view_t *view)
         if (relay->endpoints[i].config.resume != BODY_RESUME_NONE)
             return true;
     return false;
-}
-
-/* The text that the client has already. */
-static int resume(struct slot *slot)
-{
-    const weft_job_view_t *view = slot->view;
-    if (view->resume_count == 0)
-        return 0;
-    if (!slot->keeps_said)
-        return WEFT_E_NO_CAPABLE_NODE;
-    slot->said =
-        text_of(slot->relay->options.text, view->resume, view->resume_count, &slot->said_len);
-    if (!slot->said)
-        return WEFT_E_NO_CAPABLE_NODE;
-    slot->said_capacity = slot->said_len;
-    (void)stop_feed(&slot->stops, &slot->stop, slot->said, slot->said_len);
-    slot->count = (uint32_t)view->resume_count;
-    slot->nothing_left = slot->count >= view->max_tokens;
-    return 0;
-}
-
-static int take_stops(struct slot *slot)
-{
-    const weft_job_view_t *view = slot->view;
-    for (size_t i = 0; i < view->stop_count; i++)
-        if (stop_add(&slot->stops, (struct gguf_str){view->stops[i].text, view->stops[i].len}))
-            return WEFT_E_BAD_REQUEST;
-    return 0;
 }
 
 int relay_take(struct relay *relay, weft_job_t *job, const weft_job_view_t *view)
@@ -376,11 +324,9 @@ int relay_take(struct relay *relay, weft_job_t *job, const weft_job_view_t *view
         return WEFT_E_MESH_FULL;
     slot->job = job;
     slot->view = view;
-    slot->keeps_said = keeps_said(relay, view);
     relay->open++;
-    int status = take_stops(slot);
-    if (status == 0)
-        status = resume(slot);
+    int status = said_init(&slot->said, relay->options.text, view, is_kept(relay, view));
+    slot->nothing_left = view->resume_count && slot->said.count >= view->max_tokens;
     if (status == 0 && !slot->nothing_left)
         status = call_next(slot);
     if (status)

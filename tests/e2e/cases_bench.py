@@ -3,6 +3,7 @@
 meshes of their own; the figures that they print are not judged here. See harness.py."""
 import os
 import subprocess
+import tempfile
 
 from harness import ROOT, Failed, MeshSpec, Skip, case, check
 
@@ -40,3 +41,12 @@ def scenarios(mesh, quick):
     out = run_script(mesh, "bench-scenario", "--no-timing", "--rate", 5, "--seconds",
                      20 if quick else 30, *names)
     return "; ".join(line for line in out.splitlines() if line.endswith("holds"))
+
+
+@case("bench/http", ALONE)
+def http(mesh, _quick):
+    """Load over HTTP: through weft-gateway and a mesh, and beside whichever peers are installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = run_script(mesh, "bench-gateway", "--rounds", 1, "--seconds", 3, "--rate", 30,
+                         "--out", folder)
+    return f"compared: {len(out.splitlines())}"

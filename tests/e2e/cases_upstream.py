@@ -4,6 +4,7 @@ errors, never a short one that looks whole; and not one packet to where none may
 """
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,12 +49,13 @@ class Bed:
         path.with_suffix(".new").write_text(text, encoding="utf-8")
         path.with_suffix(".new").rename(path)
 
-    def start_mock(self, name, port=MOCK_PORT, address="127.0.0.1", **state):
+    def start_mock(self, name, port=MOCK_PORT, certificate=None, **state):
         self.set_mock(name, port, **state)
         out = open(self.folder / name / f"mock{port}.out", "wb")  # closed by the child's end
         command = self.mesh.in_netns(
-            [sys.executable, "-B", ROOT / "tests" / "e2e" / "openai_mock.py", address, port,
-             self.folder / name / f"mock{port}.state"], name)
+            [sys.executable, "-B", ROOT / "tests" / "e2e" / "openai_mock.py", "127.0.0.1", port,
+             self.folder / name / f"mock{port}.state", *([certificate] if certificate else [])],
+            name)
         self.mocks[name, port] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out,
                                                   stderr=subprocess.DEVNULL)
         out.close()
@@ -380,6 +382,69 @@ def drain(mesh, _quick):
         wanted = "".join(openai_mock.words_of(prompt, 20)).strip()
         check(answer.out.strip() == wanted, answer)
         check(process.wait(READY_S) == 0, "exit status:", process.returncode)
+
+
+ASK_VECTOR = """
+import json, sys, weft
+with weft.Client(sys.argv[1]) as client:
+    answer = client.ask("A text.", model=sys.argv[2], embed="mean")
+    print(json.dumps({"vector": list(answer.embedding), "tokens": answer.result.prompt_tokens}))
+"""
+
+
+@case("upstream/embeddings", TWO)
+def embeddings(mesh, _quick):
+    """A vector from the server: of length 1, with its tokens."""
+    library = mesh.build_dir / "lib" / "libweft.so.1"
+    if not library.exists():
+        raise Skip(f"{library} is not built")
+    package = ROOT / "dataplane" / "client" / "python"
+    with bed_of(mesh) as bed:
+        bed.start_mock("frankfurt")
+        bed.start("frankfurt")
+        done = subprocess.run(
+            mesh.in_netns(["env", f"WEFT_LIBRARY={library}", f"PYTHONPATH={package}",
+                           "PYTHONDONTWRITEBYTECODE=1", sys.executable, "-c", ASK_VECTOR,
+                           mesh.endpoint("tokyo"), MODEL]),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CUT_S, check=False)
+        check(done.returncode == 0, done.stdout, done.stderr)
+        got = json.loads(done.stdout)
+        check([round(v, 4) for v in got["vector"]] == [0.6, 0, 0.8] and got["tokens"] == 5, got)
+        asked = bed.told("frankfurt")[-1]
+        check(asked["path"] == "/v1/embeddings" and asked["request"]["input"] == "A text.", asked)
+
+
+def make_certificate(path):
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+               "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", path, "-out",
+               path.with_suffix(".crt")]
+    if not shutil.which("openssl"):
+        raise Skip("no openssl")
+    subprocess.run(command, check=True, capture_output=True)
+    certificate = path.with_suffix(".crt").read_bytes()
+    path.write_bytes(path.read_bytes() + certificate)
+
+
+@case("upstream/tls", TWO)
+def tls(mesh, _quick):
+    """A certificate that nobody vouches for, one for another name, and one that is trusted."""
+    with bed_of(mesh) as bed:
+        pem = bed.folder / "frankfurt" / "mock.pem"
+        make_certificate(pem)
+        bed.start_mock("frankfurt", certificate=pem)
+        trusted = ("--model", MODEL, "--ca", pem.with_suffix(".crt"))
+        for options in (("--endpoint", f"https://localhost:{MOCK_PORT}", "--model", MODEL),
+                        ("--endpoint", f"https://127.0.0.1:{MOCK_PORT}", *trusted)):
+            bed.start("frankfurt", *options, ready=False)
+            wait_until(lambda: "is left alone" in bed.log("frankfurt"), READY_S, "a refusal")
+            check(not mesh.room("frankfurt") and "certificate" in bed.log("frankfurt").lower(),
+                  bed.log("frankfurt"))
+            check(not bed.told("frankfurt", posts=False), "it was asked all the same")
+            bed.kill("frankfurt")
+            bed.wait_gone("frankfurt")
+            (bed.folder / "frankfurt" / "upstream.log").write_bytes(b"")
+        bed.start("frankfurt", "--endpoint", f"https://localhost:{MOCK_PORT}", *trusted)
+        expect_words(ask(mesh, "In secret."), "In secret.", 12)
 
 
 @case("upstream/gateway", REAL)

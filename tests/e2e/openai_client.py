@@ -152,6 +152,19 @@ def responses_stream(client, model):
 
 
 @scenario
+def embeddings(client, model):
+    texts = [f"Sentence {n}." for n in range(40)]
+    answer = client.embeddings.create(model=model, input=texts)  # base64 on the wire
+    plain = client.embeddings.create(model=model, input=texts[7], encoding_format="float")
+    assert [e.index for e in answer.data] == list(range(40))
+    ours, alone = answer.data[7].embedding, plain.data[0].embedding
+    assert len(ours) == len(alone) > 0
+    assert sum(a * b for a, b in zip(ours, alone)) > 0.999, "not the same vector"
+    assert abs(sum(a * a for a in ours) - 1) < 1e-3, "not of length 1"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens > 40
+
+
+@scenario
 def errors(client, model):
     def refused(kind, **asked):
         try:

@@ -3,9 +3,10 @@
 from the last message (or the prompt), so that an answer that went on elsewhere shows any word that
 is missing, wrong or given twice. Standard library only.
 
-  openai_mock.py ADDRESS PORT [STATE_FILE]
+  openai_mock.py ADDRESS PORT STATE_FILE [CERTIFICATE_AND_KEY]
 
-The file says how to behave, one `key value` a line, read anew for each request:
+With a certificate it speaks TLS. The file says how to behave, one `key value` a line, read anew for
+each request:
   status 429       answer every request with it          retry_after 2   with that header
   cut 5            close the connection behind so many words, without an end
   end_early 5      end the stream properly behind so many words, without a finish_reason
@@ -22,6 +23,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -112,6 +114,10 @@ class Handler(BaseHTTPRequestHandler):
         if "redirect" in state:
             self.send_json(307, {}, Location=state["redirect"])
             return "redirected"
+        if self.path.endswith("/embeddings"):
+            self.send_json(200, {"data": [{"index": 0, "embedding": [3.0, 0.0, 4.0]}],
+                                 "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+            return "embedding"
         return self.speak(request, state)
 
     def said_before(self, request):
@@ -208,8 +214,12 @@ class Server(ThreadingHTTPServer):
 
 
 def main():
-    Handler.state_path = sys.argv[3] if len(sys.argv) > 3 else None
+    Handler.state_path = sys.argv[3]
     server = Server(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) > 4:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[4])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     tell(listening=True)
     server.serve_forever()
 

@@ -64,9 +64,9 @@ static void answer(const struct api_request *r, const uint8_t *text, size_t len)
     const weft_result_t result = {
         .status = len % 3 == 0 ? WEFT_E_STALLED : 0, .finish = 1 + (int)(len % 2), .node = "n"};
     need(reply != NULL);
-    reply_init(reply, r, "0123456789", 1);
-    need(reply->count >= 1 && reply->count <= API_CHOICES_MAX);
-    for (size_t at = 0; at < len; at += 1 + at % 7) {
+    need(reply_init(reply, r, "0123456789", 1));
+    need(reply->count >= 1 && reply->count <= API_INPUTS_MAX);
+    for (size_t at = 0; at < len && r->kind != API_EMBEDDING; at += 1 + at % 7) {
         size_t step = 1 + at % 7 < len - at ? 1 + at % 7 : len - at;
         const weft_logprob_t logprobs[2] = {
             {1, -0.5f, (const char *)text + at, step},
@@ -76,6 +76,10 @@ static void answer(const struct api_request *r, const uint8_t *text, size_t len)
                    r->query.logprobs < 2 ? r->query.logprobs : 2);
     }
     for (uint32_t i = 0; i < reply->count; i++) {
+        const float vector[2] = {0.5f, -1e-9f};
+        if (r->kind == API_EMBEDDING) {
+            reply_vector(reply, i, vector, len % 3);
+        }
         reply_done(reply, i, &result);
     }
     need(reply->head && reply->ended && !reply->out.failed);
@@ -105,10 +109,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *lines = strdup((const char *)data + 1);
     need(lines != NULL);
     if (scan_feed(&scan, (const char *)body, len)) {
-        bool good = api_read(&r, (enum api_kind)(data[0] % 3), (const char *)body, len, &error) &&
-                    headers_take(&r, lines, &error) && api_check(&r, &error);
+        bool good =
+            api_read(&r, (enum api_kind)(data[0] % API_KINDS), (const char *)body, len, &error) &&
+            headers_take(&r, lines, &error) && api_check(&r, &error);
         need(good == (error.http_status == 0));
         if (good) {
+            need(r.kind != API_EMBEDDING || (!r.stream && r.query.embed != 0));
             need(r.query.model != NULL && r.query.tier_max <= WEFT_TIER_MAX);
             for (uint32_t i = 0; i < r.n * r.prompt_count; i++) {
                 weft_query_t query = api_query(&r, i);

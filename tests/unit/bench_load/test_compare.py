@@ -25,12 +25,12 @@ def figures(*args):
 class Compare(unittest.TestCase):
     def test_ratio_and_who_is_better(self):
         got = figures("--a", "a=echo '{\"x\": {\"y\": [1, 6]}}'", "--b", "b=echo '{\"z\": 2}'",
-                      "--figure", "more=x/y/1,z", "--less", "less=x/y/1,z", "--rounds", "5")
+                      "--figure", "more=x/y/1,z", "--less", "less=x/y/1,z", "--rounds", "6")
         self.assertEqual(got["more"]["ratio"], 3)
         self.assertEqual(got["more"]["interval95"], [3, 3])
         self.assertEqual(got["more"]["outcome"], "A is better")
         self.assertEqual(got["less"]["outcome"], "B is better")
-        self.assertEqual(len(got["more"]["all_b"]), 5)
+        self.assertEqual(len(got["more"]["all_b"]), 6)
 
     def test_noise_shows_no_difference(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -48,9 +48,12 @@ class Compare(unittest.TestCase):
 
     def test_one_command_for_both(self):
         got = figures("--both", "weft,peer=echo '{\"w\": 1, \"p\": 4}'", "--figure", "v=w,p",
-                      "--rounds", "3")
+                      "--rounds", "6")
         self.assertEqual(got["v"]["ratio"], 0.25)
         self.assertEqual(got["v"]["outcome"], "B is better")
+        got = figures("--both", "weft,peer=echo '{\"w\": 1, \"p\": 4}'", "--figure", "v=w,p",
+                      "--rounds", "5")
+        self.assertEqual(got["v"]["outcome"], "too few pairs to say")
 
     def test_what_cannot_be_measured(self):
         good = "a=echo '{\"v\": 1}'"

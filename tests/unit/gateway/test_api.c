@@ -112,6 +112,39 @@ START_TEST(completions)
 }
 END_TEST
 
+START_TEST(embeddings)
+{
+    ck_assert(read_as(API_EMBEDDING, "{\"model\":\"m\",\"input\":\"q\",\"stream\":true}"));
+    ck_assert(api_check(&r, &error));
+    ck_assert_uint_eq(r.prompt_count, 1);
+    ck_assert(r.query.embed == WEFT_EMBED_MEAN && !r.base64 && !r.stream);
+    ck_assert(read_as(API_EMBEDDING,
+                      "{\"model\":\"m\",\"input\":[\"a\",\"b\"],\"pooling\":\"last\","
+                      "\"encoding_format\":\"base64\"}"));
+    ck_assert(r.query.embed == WEFT_EMBED_LAST && r.base64);
+    ck_assert_mem_eq(api_query(&r, 1).text, "b", 1);
+    char body[32768] = "{\"model\":\"m\",\"input\":[\"x\"";
+    for (uint32_t i = 1; i < API_INPUTS_MAX; i++) {
+        strcat(body, ",\"x\"");
+    }
+    size_t len = strlen(body);
+    strcpy(body + len, "]}");
+    ck_assert(read_as(API_EMBEDDING, body));
+    ck_assert(api_check(&r, &error));
+    ck_assert_uint_eq(r.prompt_count, API_INPUTS_MAX);
+    strcpy(body + len, ",\"x\"]}");
+    ck_assert(!read_as(API_EMBEDDING, body));
+    static const char *const bad[] = {
+        "{\"model\":\"m\"}", "{\"model\":\"m\",\"input\":[]}", "{\"model\":\"m\",\"input\":[1,2]}",
+        "{\"model\":\"m\",\"input\":\"q\",\"dimensions\":5}",
+        "{\"model\":\"m\",\"input\":\"q\",\"encoding_format\":\"int8\"}"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        ck_assert_msg(!read_as(API_EMBEDDING, bad[i]), "%s", bad[i]);
+    }
+    finish();
+}
+END_TEST
+
 START_TEST(responses)
 {
     ck_assert(read_as(API_RESPONSE, "{\"model\":\"m\",\"input\":\"q\",\"instructions\":\"be\","
@@ -274,6 +307,7 @@ int main(void)
     tcase_add_test(tc, defaults);
     tcase_add_test(tc, parts_and_roles);
     tcase_add_test(tc, completions);
+    tcase_add_test(tc, embeddings);
     tcase_add_test(tc, responses);
     tcase_add_loop_test(tc, refused, 0, (int)(sizeof(wrong) / sizeof(wrong[0])));
     tcase_add_test(tc, of_no_effect);

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weft/wire.h>
@@ -23,7 +24,7 @@ static void begin(enum api_kind kind, const char *body)
     struct api_error error;
     memset(&request, 0, sizeof(request));
     ck_assert(api_read(&request, kind, body, strlen(body), &error));
-    reply_init(&reply, &request, "0123", 1700000000);
+    ck_assert(reply_init(&reply, &request, "0123", 1700000000));
 }
 
 static void finish(void)
@@ -300,6 +301,44 @@ START_TEST(logprobs_of_a_completion)
 }
 END_TEST
 
+static void embed(const char *format)
+{
+    char body[128];
+    const float vectors[2][3] = {{1, -0.5f, 0.25f}, {0, 0, 1e-20f}};
+    snprintf(body, sizeof(body), "{\"model\":\"m\",\"input\":[\"a\",\"b\"]%s}", format);
+    begin(API_EMBEDDING, body);
+    for (uint32_t i = 2; i-- > 0;) { /* in whatever order they end */
+        reply_vector(&reply, i, vectors[i], 3);
+        done(i, 0, WEFT_FINISH_STOP);
+    }
+    ck_assert(reply.head && reply.ended && !reply.failed);
+}
+
+START_TEST(embeddings)
+{
+    embed("");
+    json_t *json = json_loadb(reply.out.data, buf_len(&reply.out), 0, NULL);
+    const json_t *data = json_object_get(json, "data");
+    ck_assert_uint_eq(json_array_size(data), 2);
+    const json_t *vector = json_object_get(json_array_get(data, 0), "embedding");
+    ck_assert_uint_eq(json_array_size(vector), 3);
+    ck_assert(json_number_value(json_array_get(vector, 1)) == -0.5);
+    vector = json_object_get(json_array_get(data, 1), "embedding");
+    ck_assert((float)json_number_value(json_array_get(vector, 2)) == 1e-20f);
+    const json_t *usage = json_object_get(json, "usage");
+    ck_assert_int_eq(json_integer_value(json_object_get(usage, "prompt_tokens")), 20);
+    json_decref(json);
+    finish();
+    embed(",\"encoding_format\":\"base64\"");
+    json = json_loadb(reply.out.data, buf_len(&reply.out), 0, NULL);
+    data = json_object_get(json, "data");
+    /* 0000803f 000000bf 0000803e */
+    ck_assert_str_eq(string_at(json_array_get(data, 0), "embedding"), "AACAPwAAAL8AAIA+");
+    json_decref(json);
+    finish();
+}
+END_TEST
+
 START_TEST(responses_as_events)
 {
     begin(API_RESPONSE, "{\"model\":\"m\",\"input\":\"q\",\"stream\":true}");
@@ -340,6 +379,7 @@ int main(void)
     tcase_add_test(tc, completions_with_echo);
     tcase_add_test(tc, logprobs_of_a_stream);
     tcase_add_test(tc, logprobs_of_a_completion);
+    tcase_add_test(tc, embeddings);
     tcase_add_test(tc, responses_as_events);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -13,6 +13,7 @@
 
 #define COLUMNS_MAX 9u
 #define ROUNDS      40u
+#define PAGES_MAX   8u
 
 static const uint32_t types[] = {
     GGUF_TENSOR_F32,  GGUF_TENSOR_F16,  GGUF_TENSOR_BF16, GGUF_TENSOR_Q4_0,
@@ -194,6 +195,43 @@ START_TEST(test_norm_and_gate)
 }
 END_TEST
 
+/* The same rows in pages that lie in any order, with other things between them: the same bits. */
+static void check_scattered(const struct cpu_kernels *k, const float *q,
+                            const struct cpu_rows *keys, const struct cpu_rows *values,
+                            size_t count, size_t width, float scale, const float *wanted,
+                            uint64_t *rng)
+{
+    const size_t stride = CPU_PAGE_ROWS * width + 24;
+    const size_t used = (count + CPU_PAGE_ROWS - 1) / CPU_PAGE_ROWS;
+    float *far_keys = random_floats(rng, PAGES_MAX * stride);
+    float *far_values = random_floats(rng, PAGES_MAX * stride);
+    float *scores = malloc((count + 7) / 8 * 8 * sizeof(*scores));
+    float *out = malloc(width * sizeof(*out));
+    uint32_t pages[PAGES_MAX];
+    for (uint32_t i = 0; i < PAGES_MAX; i++)
+        pages[i] = i;
+    for (uint32_t i = PAGES_MAX - 1; i > 0; i--) {
+        const uint32_t j = (uint32_t)(tiny_random(rng) % (i + 1));
+        const uint32_t swapped = pages[i];
+        pages[i] = pages[j];
+        pages[j] = swapped;
+    }
+    for (size_t i = 0; i < used; i++) {
+        const size_t rows = i + 1 < used ? CPU_PAGE_ROWS : count - i * CPU_PAGE_ROWS;
+        const size_t bytes = rows * width * sizeof(float);
+        memcpy(far_keys + pages[i] * stride, keys->base + i * keys->stride, bytes);
+        memcpy(far_values + pages[i] * stride, values->base + i * values->stride, bytes);
+    }
+    const struct cpu_rows key_rows = {far_keys, pages, stride};
+    const struct cpu_rows value_rows = {far_values, pages, stride};
+    k->attend(q, &key_rows, &value_rows, count, width, scale, scores, out);
+    ck_assert_mem_eq(out, wanted, width * sizeof(*out));
+    free(far_keys);
+    free(far_values);
+    free(scores);
+    free(out);
+}
+
 static void check_attention(const struct cpu_kernels *k, size_t count, size_t width, uint64_t *rng)
 {
     float *q = random_floats(rng, width);
@@ -204,7 +242,14 @@ static void check_attention(const struct cpu_kernels *k, size_t count, size_t wi
     double *p = malloc(count * sizeof(*p));
     double sum = 0;
     const float scale = 4.0f;
-    k->attend(q, keys, values, count, width, scale, scores, out);
+    uint32_t pages[PAGES_MAX];
+    ck_assert_uint_le(count, PAGES_MAX * CPU_PAGE_ROWS);
+    for (uint32_t i = 0; i < PAGES_MAX; i++)
+        pages[i] = i;
+    const struct cpu_rows key_rows = {keys, pages, CPU_PAGE_ROWS * width};
+    const struct cpu_rows value_rows = {values, pages, CPU_PAGE_ROWS * width};
+    k->attend(q, &key_rows, &value_rows, count, width, scale, scores, out);
+    check_scattered(k, q, &key_rows, &value_rows, count, width, scale, out, rng);
     for (size_t j = 0; j < count; j++) {
         p[j] = 0;
         for (size_t i = 0; i < width; i++)

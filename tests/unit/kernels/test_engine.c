@@ -68,6 +68,13 @@ static void probe_info(const exec_t *self, struct exec_info *out)
     exec_info(probe.real, out);
 }
 
+static int probe_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint32_t count,
+                       uint32_t used)
+{
+    (void)self;
+    return exec_place(probe.real, slot, pages, count, used);
+}
+
 static void probe_destroy(exec_t *self)
 {
     (void)self;
@@ -75,7 +82,7 @@ static void probe_destroy(exec_t *self)
 }
 
 static const struct exec_ops probe_ops = {
-    .forward = probe_forward, .info = probe_info, .destroy = probe_destroy};
+    .forward = probe_forward, .place = probe_place, .info = probe_info, .destroy = probe_destroy};
 
 static uint64_t test_clock(void *user)
 {

@@ -253,8 +253,11 @@ START_TEST(test_same_bits)
         p->swiglu(out[0], w, n);
         k->swiglu(out[1], w, n);
         ck_assert_mem_eq(out[0], out[1], n * sizeof(float));
-        p->attend(w, a, b, n, n, 0.3f, scores, out[0]);
-        k->attend(w, a, b, n, n, 0.3f, scores, out[1]);
+        static const uint32_t pages[] = {0, 1, 2, 3, 4, 5, 6};
+        const struct cpu_rows keys = {a, pages, CPU_PAGE_ROWS * n};
+        const struct cpu_rows values = {b, pages, CPU_PAGE_ROWS * n};
+        p->attend(w, &keys, &values, n, n, 0.3f, scores, out[0]);
+        k->attend(w, &keys, &values, n, n, 0.3f, scores, out[1]);
         ck_assert_mem_eq(out[0], out[1], n * sizeof(float));
         free(a);
         free(b);

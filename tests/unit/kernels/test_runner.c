@@ -67,6 +67,13 @@ static void gate_info(const exec_t *self, struct exec_info *out)
     exec_info(gate.real, out);
 }
 
+static int gate_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint32_t count,
+                      uint32_t used)
+{
+    (void)self;
+    return exec_place(gate.real, slot, pages, count, used);
+}
+
 static void gate_destroy(exec_t *self)
 {
     (void)self;
@@ -74,7 +81,7 @@ static void gate_destroy(exec_t *self)
 }
 
 static const struct exec_ops gate_ops = {
-    .forward = gate_forward, .info = gate_info, .destroy = gate_destroy};
+    .forward = gate_forward, .place = gate_place, .info = gate_info, .destroy = gate_destroy};
 
 static void setup(void)
 {

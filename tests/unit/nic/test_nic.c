@@ -169,6 +169,38 @@ START_TEST(buffers_run_out_and_return)
 }
 END_TEST
 
+/* While there is none frames wait or are lost, and counted; afterwards they come again. */
+START_TEST(no_buffer_is_counted_and_passes)
+{
+    struct route_packet *packets = calloc(8192, sizeof(*packets));
+    struct route_packet p;
+    uint32_t count = 0;
+    ck_assert_ptr_nonnull(packets);
+    while (count < 8192 && nic_alloc(nic, &packets[count])) {
+        packets[count++].action = ROUTE_LET_GO;
+    }
+    uint64_t before = nic_losses(nic).no_buffer;
+    send_frame(5, 100);
+    for (int tries = 0; nic_losses(nic).no_buffer == before; tries++) {
+        ck_assert_int_lt(tries, 2000);
+        ck_assert_uint_eq(nic_rx(nic, 0, &p, 1), 0);
+        nic_sleep_begin(nic, 0);
+        nic_sleep_end(nic, 0);
+        usleep(1000);
+    }
+    nic_tx(nic, 0, packets, count);
+    do { /* the first one may have waited; what comes with it is let go of */
+        send_frame(6, 100);
+        receive_frame(&p);
+        count = ((uint8_t *)packet_ether(&p))[14];
+        p.action = ROUTE_LET_GO;
+        nic_tx(nic, 0, &p, 1);
+    } while (count != 6);
+    ck_assert_uint_eq(nic_buffers_in_use(nic), 0);
+    free(packets);
+}
+END_TEST
+
 START_TEST(a_frame_ends_the_sleep)
 {
     struct epoll_event event;
@@ -446,6 +478,7 @@ int main(void)
     tcase_add_test(tc, tags_stay_in_the_frame);
     tcase_add_test(tc, frames_grow_at_the_head);
     tcase_add_test(tc, buffers_run_out_and_return);
+    tcase_add_test(tc, no_buffer_is_counted_and_passes);
     tcase_add_test(tc, a_frame_ends_the_sleep);
     tcase_add_test(tc, neighbours_come_from_the_kernel);
     tcase_add_test(tc, neighbours_of_a_vlan);

@@ -145,6 +145,7 @@ START_TEST(allow_lists)
     ck_assert(where_allowed("local, cloud", &cloud, "cloud"));
     ck_assert(!where_allowed("cloud", &here, NULL));
     ck_assert(!where_allowed("cloudy", &cloud, "cloud"));
+    ck_assert(!where_allowed("clo", &cloud, "cloud"));
     ck_assert(!where_allowed("localhost", &here, NULL));
     ck_assert(!where_allowed("local", &cloud, "local")); /* a name cannot pretend */
 }

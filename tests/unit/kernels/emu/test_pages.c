@@ -102,6 +102,38 @@ START_TEST(random_steps)
 }
 END_TEST
 
+/* A slot that was placed takes nothing from the stock and gives nothing back. */
+START_TEST(placed_slots_leave_the_stock_alone)
+{
+    struct pages p;
+    static const uint32_t list[] = {3, 1};
+    static const uint32_t absent[] = {STOCK};
+    ck_assert_int_eq(pages_init(&p, SLOTS, CONTEXT, SIZE, STOCK), 0);
+    const struct exec_row own = {0, 0, 0, false, false};
+    ck_assert_int_eq(pages_take(&p, &own, 1), 0);
+    ck_assert_uint_eq(p.stock_count, STOCK - 1);
+    p.is_changed = false;
+    ck_assert_int_eq(pages_place(&p, 0, list, 2, SIZE), 0);
+    ck_assert_uint_eq(p.stock_count, STOCK);
+    ck_assert(p.is_changed && p.tables[0] == 3 && p.tables[1] == 1);
+    const struct exec_row behind = {0, SIZE, 0, false, false};
+    const struct exec_row beyond = {0, SIZE + 1, 0, false, false};
+    ck_assert_int_eq(pages_take(&p, &beyond, 1), -EINVAL);
+    ck_assert_int_eq(pages_take(&p, &behind, 1), 0);
+    pages_forget(&p, &behind, 1);
+    ck_assert_int_eq(pages_take(&p, &own, 1), 0);
+    ck_assert_uint_eq(p.stock_count, STOCK);
+    ck_assert_uint_eq(p.held[0], 2);
+    const struct exec_row outside = {0, 2 * SIZE, 0, false, false};
+    p.used[0] = 2 * SIZE;
+    ck_assert_int_eq(pages_take(&p, &outside, 1), -EINVAL);
+    ck_assert_int_eq(pages_place(&p, SLOTS, list, 2, 0), -EINVAL);
+    ck_assert_int_eq(pages_place(&p, 0, absent, 1, 0), -EINVAL);
+    ck_assert_int_eq(pages_place(&p, 0, list, 2, 2 * SIZE + 1), -EINVAL);
+    pages_deinit(&p);
+}
+END_TEST
+
 START_TEST(bad_rows_change_nothing)
 {
     struct pages p;
@@ -129,6 +161,7 @@ int main(void)
     Suite *suite = suite_create("cuda_pages");
     TCase *tcase = tcase_create("pages");
     tcase_add_loop_test(tcase, random_steps, 0, 20);
+    tcase_add_test(tcase, placed_slots_leave_the_stock_alone);
     tcase_add_test(tcase, bad_rows_change_nothing);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
