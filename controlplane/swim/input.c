@@ -80,7 +80,7 @@ static void stranger_ask(struct visit *visit, const struct swim_item *item)
     if (shown != NULL) {
         swim_put_bytes(&draft.body, SWIM_ITEM_RECORD, shown->raw, shown->raw_size);
     }
-    draft_end(swim, &draft, visit->out);
+    draft_end(swim, &draft);
 }
 
 static void record_item(struct visit *visit, const struct swim_item *item)
@@ -298,5 +298,5 @@ void swim_input(struct swim *swim, const struct in6_addr *from, uint16_t port, c
         item_carry_out(&visit, &item);
     }
     swim->counters.malformed += malformed ? 1 : 0;
-    draft_end(swim, &visit.reply, out);
+    draft_end(swim, &visit.reply);
 }

@@ -100,7 +100,7 @@ static void ping_send(struct swim *swim, struct member *member, uint32_t token, 
     if (member->notify || member->pub.status == SWIM_DEAD) {
         swim_put_two(&draft.body, SWIM_ITEM_DEAD, member->pub.uid, member->pub.record.incarnation);
     }
-    draft_end(swim, &draft, out);
+    draft_end(swim, &draft);
 }
 
 static struct probe *probe_add(struct swim *swim, enum probe_kind kind, struct member *member,
@@ -154,7 +154,7 @@ static void answer_requester(struct swim *swim, const struct probe *probe,
     struct draft draft;
     if (requester != NULL && draft_begin(swim, &draft, slot_of(swim, requester), false, out)) {
         swim_put_token(&draft.body, answer, probe->requester_token);
-        draft_end(swim, &draft, out);
+        draft_end(swim, &draft);
     }
 }
 
@@ -242,7 +242,7 @@ static void helpers_ask(struct swim *swim, struct probe *probe, const struct mem
             continue;
         }
         swim_put_ping_req(&draft.body, probe->token, member->pub.uid);
-        draft_end(swim, &draft, out);
+        draft_end(swim, &draft);
         probe->asked++;
         uint64_t takes_ns = rto_ns(swim, helper);
         *slowest_ns = takes_ns > *slowest_ns ? takes_ns : *slowest_ns;
@@ -416,7 +416,7 @@ static void seed_call(struct swim *swim, const struct swim_seed *seed, struct sw
                             out)) {
         swim_put_token(&draft.body, SWIM_ITEM_PING, random_u32(swim));
         sync_put(swim, &draft.body);
-        draft_end(swim, &draft, out);
+        draft_end(swim, &draft);
     }
 }
 

@@ -36,7 +36,8 @@ bool key_for(struct swim *swim, struct member *member, uint32_t index, uint8_t k
 
 /* ---- drafts ---- */
 
-/* Takes the next datagram of the output, if there is one. */
+/* Takes the next datagram of the output, if there is one. It is counted at once: others may be
+ * begun and ended while this one is open. */
 static bool draft_open(struct swim *swim, struct draft *draft, const struct in6_addr *address,
                        uint16_t port, struct swim_out *out)
 {
@@ -46,7 +47,7 @@ static bool draft_open(struct swim *swim, struct draft *draft, const struct in6_
         swim->counters.datagrams_unsent++;
         return false;
     }
-    draft->datagram = &out->datagrams[out->datagram_count];
+    draft->datagram = &out->datagrams[out->datagram_count++];
     draft->datagram->address = *address;
     draft->datagram->port = port;
     draft->header.key_tag = swim->keyring.keys[0].tag;
@@ -122,6 +123,7 @@ bool draft_begin(struct swim *swim, struct draft *draft, uint32_t slot, bool int
     if (!key_for(swim, member, 0, draft->key)) {
         swim->counters.seal_failures++;
         draft->datagram = NULL;
+        out->datagram_count--; /* none was begun since */
         return false;
     }
     return true;
@@ -270,7 +272,7 @@ static void news_fill(struct swim *swim, struct cursor *body)
     }
 }
 
-void draft_end(struct swim *swim, struct draft *draft, struct swim_out *out)
+void draft_end(struct swim *swim, struct draft *draft)
 {
     if (draft->datagram == NULL) {
         return;
@@ -281,7 +283,6 @@ void draft_end(struct swim *swim, struct draft *draft, struct swim_out *out)
     draft->datagram->len =
         (uint16_t)swim_seal(&draft->header, draft->key, draft->datagram->data, body_size);
     sodium_memzero(draft->key, sizeof(draft->key));
-    out->datagram_count++;
     swim->counters.datagrams_out++;
     swim->counters.bytes_out += draft->datagram->len;
     draft->datagram = NULL;
@@ -293,7 +294,7 @@ bool draft_ensure(struct swim *swim, struct draft *draft, uint32_t slot, size_t 
     if (draft->datagram != NULL && cursor_left(&draft->body) >= bytes) {
         return true;
     }
-    draft_end(swim, draft, out);
+    draft_end(swim, draft);
     return draft_begin(swim, draft, slot, false, out) && cursor_left(&draft->body) >= bytes;
 }
 
@@ -311,7 +312,7 @@ void gossip_round(struct swim *swim, uint64_t now_ns, struct swim_out *out)
          * enough. */
         uint32_t at = (first + i * (step > 0 ? step : 1)) % swim->live_count;
         if (draft_begin(swim, &draft, swim->live[at], false, out)) {
-            draft_end(swim, &draft, out);
+            draft_end(swim, &draft);
         }
     }
     bool more = swim->rings[RING_LIVENESS].count > 0 || swim->rings[RING_STATE].count > 0;

@@ -219,7 +219,7 @@ bool draft_begin_address(struct swim *swim, struct draft *draft, const struct in
 bool draft_ensure(struct swim *swim, struct draft *draft, uint32_t slot, size_t bytes,
                   struct swim_out *out);
 /* News into the room left; then sealed and done. Does nothing if there is none. */
-void draft_end(struct swim *swim, struct draft *draft, struct swim_out *out);
+void draft_end(struct swim *swim, struct draft *draft);
 static inline uint32_t out_room(const struct swim_out *out)
 {
     return SWIM_OUT_DATAGRAMS - out->datagram_count;

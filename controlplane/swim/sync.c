@@ -25,7 +25,7 @@ void sync_begin(struct swim *swim, uint64_t now_ns, struct swim_out *out)
     swim->sync_gap_ns = 2 * swim->sync_gap_ns < SYNC_NS ? 2 * swim->sync_gap_ns : SYNC_NS;
     if (slot != SWIM_SLOT_NONE && draft_begin(swim, &draft, slot, false, out)) {
         sync_put(swim, &draft.body);
-        draft_end(swim, &draft, out);
+        draft_end(swim, &draft);
     }
 }
 

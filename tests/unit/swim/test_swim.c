@@ -8,6 +8,7 @@
 
 #include "controlplane/swim/items.h"
 #include "controlplane/swim/seal.h"
+#include "schemas/base/addr.h"
 #include "tests/unit/swim/shuttle.h"
 
 static struct shuttle shuttle;
@@ -56,6 +57,39 @@ START_TEST(join_by_one_seed)
     const struct swim_member *other = swim_at(shuttle.nodes[3], 1);
     ck_assert_uint_ne(other->srtt_ns, 0);
     shuttle_end(&shuttle);
+}
+END_TEST
+
+/* While votes go round, what is being written and what is begun meanwhile must not share a place.
+ */
+static void expect_clean(void)
+{
+    for (uint32_t i = 0; i < SHUTTLE_NODES; i++) {
+        if (shuttle.nodes[i] != NULL) {
+            const struct swim_counters *counters = swim_counters(shuttle.nodes[i]);
+            ck_assert_uint_eq(counters->malformed, 0);
+            ck_assert_uint_eq(counters->unsealed, 0);
+            ck_assert_uint_eq(counters->replayed, 0);
+        }
+    }
+}
+
+/* Nobody hears some datagram wrongly or twice because of the death of one after the other. */
+START_TEST(votes_garble_nothing)
+{
+    for (uint32_t victim = 1; victim < 6; victim++) {
+        start_all(8);
+        swim_destroy(shuttle.nodes[victim]);
+        shuttle.nodes[victim] = NULL;
+        shuttle_run(&shuttle, 10 * NS_PER_S);
+        for (uint32_t i = 0; i < 8; i++) {
+            if (i != victim) {
+                ck_assert_uint_eq(shuttle_events(&shuttle, i, SWIM_EVENT_DEAD), 1);
+            }
+        }
+        expect_clean();
+        shuttle_end(&shuttle);
+    }
 }
 END_TEST
 
@@ -313,6 +347,54 @@ START_TEST(insiders_cannot_speak_for_others)
 }
 END_TEST
 
+/* One datagram asks, and then says something that makes this node ask another: the answer and the
+ * question go out each for itself. */
+START_TEST(an_answer_and_a_question_at_once)
+{
+    uint8_t data[SWIM_DATAGRAM_MAX], seed[32], mesh_key[32];
+    struct swim_identity node2;
+    struct swim_keyring ring;
+    struct cursor body;
+    start_all(4);
+    memset(seed, 3, sizeof(seed)); /* node 2 */
+    memset(mesh_key, 0x77, sizeof(mesh_key));
+    swim_identity_init(&node2, seed);
+    swim_keyring_init(&ring, mesh_key);
+    const struct swim_member *suspect = swim_self(shuttle.nodes[1]);
+    struct swim_header header = {.version = SWIM_VERSION,
+                                 .kind = SWIM_SEAL_MESH,
+                                 .key_tag = ring.keys[0].tag,
+                                 .session = swim_self(shuttle.nodes[2])->record.session,
+                                 /* its own next ones are still in the window */
+                                 .counter = swim_counters(shuttle.nodes[2])->datagrams_out + 200};
+    struct swim_vote vote = {.suspect = suspect->uid,
+                             .incarnation = suspect->record.incarnation,
+                             .observer = swim_self(shuttle.nodes[2])->uid};
+    swim_vote_sign(&vote, node2.secret_key);
+    cursor_init(&body, data + SWIM_HEADER_BYTES, 1000);
+    ck_assert(swim_put_token(&body, SWIM_ITEM_PING, 77));
+    ck_assert(swim_put_vote(&body, &vote));
+    size_t size =
+        swim_seal(&header, ring.keys[0].mesh, data, (size_t)(body.at - data) - SWIM_HEADER_BYTES);
+    memset(&out, 0xff, sizeof(out));
+    give(0, data, size);
+    struct in6_addr asker = shuttle_address(2);
+    struct in6_addr asked = shuttle_address(1);
+    ck_assert_uint_eq(out.datagram_count, 2);
+    ck_assert(addr_equal(&out.datagrams[0].address, &asker));
+    ck_assert(addr_equal(&out.datagrams[1].address, &asked));
+    /* Both are what they should be to those they are for. */
+    shuttle_carry(&shuttle, 0, &out);
+    shuttle_run(&shuttle, NS_PER_S);
+    for (uint32_t i = 0; i < 4; i++) {
+        ck_assert_uint_eq(swim_counters(shuttle.nodes[i])->malformed, 0);
+        ck_assert_uint_eq(swim_counters(shuttle.nodes[i])->unsealed, 0);
+    }
+    ck_assert_int_eq(shuttle_view(&shuttle, 0, 1), SWIM_ALIVE);
+    shuttle_end(&shuttle);
+}
+END_TEST
+
 /* Votes in others' names, and its own in a stranger's: none counts. */
 START_TEST(insiders_cannot_vote_for_others)
 {
@@ -541,6 +623,8 @@ int main(void)
     TCase *cases = tcase_create("swim");
     tcase_set_timeout(cases, 120);
     tcase_add_test(cases, join_by_one_seed);
+    tcase_add_test(cases, votes_garble_nothing);
+    tcase_add_test(cases, an_answer_and_a_question_at_once);
     tcase_add_test(cases, the_dead_are_found_and_come_back_anew);
     tcase_add_test(cases, a_clock_set_back_is_no_obstacle);
     tcase_add_test(cases, leaving_is_not_dying);
