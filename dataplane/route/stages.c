@@ -542,14 +542,17 @@ static void select_burst(struct route_core *core, const struct route_table *tabl
         }
     }
     route_look(table, core->loads, core->scan, looks, used);
+    uint64_t pinned = 0; /* a bit of the lot of each request that got a pin in this burst */
     for (uint32_t i = 0; i < used; i++) {
         const struct weft_req_hdr *h = &waiting[i]->frame->weft.req.h;
+        const uint64_t bit = UINT64_C(1) << (looks[i].query.lot & 63u);
         /* One before it in this burst may have been of the same request. */
-        const struct route_pin *pin = pin_find(core, table, h, now_ns);
+        const struct route_pin *pin = (pinned & bit) != 0 ? pin_find(core, table, h, now_ns) : NULL;
         if (pin != NULL) {
             stamp_later(core, table, waiting[i], pin, route_table_find(table, pin->node));
         } else {
             select_new(core, table, waiting[i], &looks[i], now_ns);
+            pinned |= bit;
         }
     }
     stamp_all(core, table);
