@@ -18,13 +18,15 @@ int said_init(struct said *said, const struct text *text, const weft_job_view_t 
     if (view->resume_count == 0)
         return 0;
     if (keep)
-        said->bytes = text_of(text, view->resume, view->resume_count, &said->len);
+        said->bytes = text_of(text, view->resume, view->resume_count, &said->len, &said->begun_len);
     if (!said->bytes)
         return WEFT_E_NO_CAPABLE_NODE;
     said->capacity = said->len;
     said->count = (uint32_t)view->resume_count;
     (void)stop_feed(&said->stops, &said->stop, said->bytes, said->len);
     said->known = said->stop.held_len;
+    said->len -= said->begun_len; /* servers take whole characters only */
+    memcpy(said->begun, said->bytes + said->len, said->begun_len);
     return 0;
 }
 
@@ -74,11 +76,26 @@ static int give(struct said *said, const char *held, size_t held_len, const char
     return rc;
 }
 
+/* Steps over what the client has of a character already. */
+static int skip_begun(struct said *said, const char **piece, size_t *len)
+{
+    const size_t part = *len < said->begun_len ? *len : said->begun_len;
+    if (memcmp(*piece, said->begun, part) != 0)
+        return -EILSEQ;
+    said->begun_len -= part;
+    memmove(said->begun, said->begun + part, said->begun_len);
+    *piece += part;
+    *len -= part;
+    return 0;
+}
+
 int said_add(struct said *said, const char *piece, size_t len, text_emit_fn emit, void *user)
 {
     char held[STOP_BYTES_MAX];
     int rc = said->kept ? keep(said, piece, len) : 0;
-    if (rc)
+    if (rc == 0 && said->begun_len)
+        rc = skip_begun(said, &piece, &len);
+    if (rc || len == 0)
         return rc;
     if (said->stops.count == 0)
         return text_tokens(said->text, piece, len, &said->count, emit, user);

@@ -25,6 +25,9 @@ struct said {
     size_t capacity;
     struct stop_set stops;
     struct stop_state stop;
+    char
+        begun[4]; /* the beginning of a character that the client has; who goes on gives it again */
+    size_t begun_len;
     size_t known; /* of the bytes held, the first that the client has from an earlier attempt */
 };
 

@@ -81,7 +81,20 @@ static bool is_utf8(const char *bytes, size_t len)
     return string != NULL;
 }
 
-char *text_of(const struct text *text, const uint32_t *tokens, size_t count, size_t *len)
+/* Bytes at the end that begin a character without ending it. */
+static size_t begun_at_end(const char *bytes, size_t len)
+{
+    for (size_t back = 1; back <= 3 && back <= len; back++) {
+        const unsigned char c = (unsigned char)bytes[len - back];
+        const size_t whole = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+        if (c < 0x80 || c >= 0xc0)
+            return whole > back ? back : 0;
+    }
+    return 0;
+}
+
+char *text_of(const struct text *text, const uint32_t *tokens, size_t count, size_t *len,
+              size_t *begun)
 {
     size_t size = 0;
     for (size_t i = 0; i < count; i++) {
@@ -104,7 +117,8 @@ char *text_of(const struct text *text, const uint32_t *tokens, size_t count, siz
     }
     out[size] = 0;
     *len = size;
-    if (is_utf8(out, size))
+    *begun = begun_at_end(out, size);
+    if (is_utf8(out, size - *begun))
         return out;
     free(out);
     return NULL;

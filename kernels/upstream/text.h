@@ -44,6 +44,8 @@ void text_close(struct text *text);
 int text_tokens(const struct text *text, const char *bytes, size_t len, uint32_t *count,
                 text_emit_fn emit, void *user);
 
-/* The text of tokens. Heap, zero-terminated, *len bytes; free() it. NULL if one of the tokens leads
- * to no text, if the whole is no UTF-8 (it ends inside a character), or if there is no memory. */
-char *text_of(const struct text *text, const uint32_t *tokens, size_t count, size_t *len);
+/* The text of tokens. Heap, zero-terminated, *len bytes; free() it. Of these *begun at the end,
+ * three at most, are the beginning of a character. NULL if one of the tokens leads to no text, if
+ * the rest is no UTF-8, or if there is no memory. */
+char *text_of(const struct text *text, const uint32_t *tokens, size_t count, size_t *len,
+              size_t *begun);

@@ -41,6 +41,8 @@ class Bed:
             raise Skip(f"{self.program} is not built")
         self.folder = Path(mesh.folder)
         self.mocks, self.upstreams = {}, {}
+        for log in self.folder.glob("*/upstream.log"):  # of the case before
+            log.unlink()
 
     # ---- servers ----
     def set_mock(self, name, port=MOCK_PORT, **state):
@@ -75,6 +77,12 @@ class Bed:
         """What the mock has been asked."""
         return [line for line in self.lines(name, port)
                 if "path" in line and ("request" in line) == posts]
+
+    def wait_told(self, name, end):
+        """What it has been asked last, once that has come to this end."""
+        wait_until(lambda: self.told(name) and self.told(name)[-1]["end"] == end, READY_S,
+                   f"the mock of {name} has ended a request: {end}")
+        return self.told(name)[-1]
 
     # ---- weft-upstream ----
     def log(self, name):
@@ -173,6 +181,7 @@ def answers(mesh, _quick):
         for n in range(5):
             prompt = f"Prompt number {n}."
             expect_words(ask(mesh, prompt), prompt, 12, "frankfurt")
+        wait_until(lambda: len(bed.told("frankfurt")) == 5, READY_S, "five requests")
         asked = bed.told("frankfurt")
         check(len({a["connection"] for a in asked}) == 1, "connections are not kept:", asked)
         check(all(a["authorization"] == f"Bearer {KEY}" for a in asked), "keys:", asked)
@@ -229,6 +238,7 @@ def elsewhere(mesh, _quick):
             bed.start(name, "--endpoint", f"http://127.0.0.1:{MOCK_PORT}", "--model", MODEL,
                       "--first-s", "2")
         expect_words(ask(mesh, "Nearest.", **nearest), "Nearest.", 12)
+        wait_until(lambda: any(bed.told(name) for name in SERVERS), READY_S, "it is told")
         for state in ({"status": 429, "retry_after": 2}, {"status": 500}, {"status": 401},
                       {"hang": 0}, {"redirect": f"http://{CLOUD}/v1/chat/completions"}):
             bed.set_mock("frankfurt")
@@ -261,6 +271,7 @@ def retry_after(mesh, _quick):
         bed.set_mock("frankfurt")
         wait_until(lambda: mesh.room("frankfurt"), READY_S, "it has room again")
         ask_until_served(mesh, "Later.")
+        bed.wait_told("frankfurt", "complete")
         times = [asked["at"] for asked in bed.told("frankfurt")]
         pauses = [later - sooner for sooner, later in zip(times, times[1:])]
         check(pauses and min(pauses) >= 3.0, "asked again within the pause:", pauses)
@@ -293,8 +304,8 @@ def killed_resumes(mesh, _quick):
         wanted = "".join(openai_mock.words_of(prompt, 40))
         check(answer.out.strip() == wanted.strip(), f"'{answer.out}' for '{wanted}'")
         other = [n for n in SERVERS if n != serves][0]
-        resumed = bed.told(other)
-        check(resumed and resumed[-1]["request"]["continue_final_message"], resumed)
+        resumed = bed.wait_told(other, "complete")
+        check(resumed["request"].get("continue_final_message"), resumed)
     return f"killed at {serves}: {answer.err.strip()[-90:]}"
 
 
@@ -347,9 +358,7 @@ def cancel(mesh, _quick):
         client.interrupt()
         began = time.monotonic()
         client.finish(BOUND_S)
-        wait_until(lambda: bed.told("frankfurt"), CUT_S, "the server sees that it is closed")
-        asked = bed.told("frankfurt")[-1]
-        check(asked["end"] == "closed", asked)
+        asked = bed.wait_told("frankfurt", "closed")
         took.append(f"streaming {1000 * (asked['at'] - began):.0f} ms")
         bed.set_mock("frankfurt", hang=0)
         client = mesh.start_ask(model=MODEL, max_tokens=20)
@@ -410,7 +419,7 @@ def embeddings(mesh, _quick):
         check(done.returncode == 0, done.stdout, done.stderr)
         got = json.loads(done.stdout)
         check([round(v, 4) for v in got["vector"]] == [0.6, 0, 0.8] and got["tokens"] == 5, got)
-        asked = bed.told("frankfurt")[-1]
+        asked = bed.wait_told("frankfurt", "embedding")
         check(asked["path"] == "/v1/embeddings" and asked["request"]["input"] == "A text.", asked)
 
 
@@ -435,6 +444,7 @@ def tls(mesh, _quick):
         trusted = ("--model", MODEL, "--ca", pem.with_suffix(".crt"))
         for options in (("--endpoint", f"https://localhost:{MOCK_PORT}", "--model", MODEL),
                         ("--endpoint", f"https://127.0.0.1:{MOCK_PORT}", *trusted)):
+            (bed.folder / "frankfurt" / "upstream.log").write_bytes(b"")
             bed.start("frankfurt", *options, ready=False)
             wait_until(lambda: "is left alone" in bed.log("frankfurt"), READY_S, "a refusal")
             check(not mesh.room("frankfurt") and "certificate" in bed.log("frankfurt").lower(),
@@ -442,7 +452,6 @@ def tls(mesh, _quick):
             check(not bed.told("frankfurt", posts=False), "it was asked all the same")
             bed.kill("frankfurt")
             bed.wait_gone("frankfurt")
-            (bed.folder / "frankfurt" / "upstream.log").write_bytes(b"")
         bed.start("frankfurt", "--endpoint", f"https://localhost:{MOCK_PORT}", *trusted)
         expect_words(ask(mesh, "In secret."), "In secret.", 12)
 

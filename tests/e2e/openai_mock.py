@@ -59,6 +59,7 @@ def tell(**what):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as model servers have it: each word goes at once
     state_path = None
 
     def log_message(self, *_):

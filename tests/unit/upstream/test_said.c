@@ -129,6 +129,36 @@ START_TEST(like_the_oracle)
 }
 END_TEST
 
+/* Cut behind any token, also inside a character: who goes on sends whole characters only. */
+START_TEST(inside_characters)
+{
+    static const char text[] = "\xc3\xa9 \xe6\x9d\xb1\xe4\xba\xac \xf0\x9f\x98\x80!\xc3\xbc";
+    const size_t len = sizeof(text) - 1;
+    struct heard whole = {.len = 0};
+    struct said said;
+    weft_job_view_t view = {.max_tokens = 99};
+    ck_assert_int_eq(said_init(&said, &with, &view, true), 0);
+    ck_assert_int_eq(said_add(&said, text, len, hear, &whole), 0);
+    said_deinit(&said);
+    for (size_t count = 1; count <= whole.count; count++) {
+        struct heard heard = {.len = 0};
+        view.resume = whole.tokens;
+        view.resume_count = count;
+        ck_assert_int_eq(said_init(&said, &with, &view, true), 0);
+        const size_t had = said.len + said.begun_len;
+        ck_assert((text[said.len] & 0xc0) != 0x80); /* a boundary */
+        ck_assert_int_eq(said_add(&said, text + said.len, len - said.len, hear, &heard), 0);
+        ck_assert_uint_eq(heard.len, len - had);
+        ck_assert_int_eq(memcmp(heard.text, text + had, heard.len), 0);
+        ck_assert(said.len == len && memcmp(said.bytes, text, len) == 0);
+        said_deinit(&said);
+        if (said_init(&said, &with, &view, true) == 0 && said.begun_len)
+            ck_assert_int_eq(said_add(&said, "x", 1, hear, &heard), -EILSEQ);
+        said_deinit(&said);
+    }
+}
+END_TEST
+
 START_TEST(resumed_behind_nothing)
 {
     const uint32_t marks[] = {TEXT_MARK | 0, TEXT_MARK | 1};
@@ -158,6 +188,7 @@ int main(void)
     TCase *tests = tcase_create("said");
     tcase_add_unchecked_fixture(tests, setup, teardown);
     tcase_add_test(tests, like_the_oracle);
+    tcase_add_test(tests, inside_characters);
     tcase_add_test(tests, resumed_behind_nothing);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

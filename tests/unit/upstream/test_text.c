@@ -74,11 +74,12 @@ START_TEST(with_a_vocabulary)
         ck_assert_uint_eq(said.len, strlen(whole));
         ck_assert_int_eq(memcmp(said.text, whole, said.len), 0);
         said.tokens[said.count++] = TEXT_EMPTY;
-        size_t len;
-        char *back = text_of(&text, said.tokens, said.count, &len);
+        size_t len, begun;
+        char *back = text_of(&text, said.tokens, said.count, &len, &begun);
         ck_assert_ptr_nonnull(back);
         ck_assert_str_eq(back, whole);
         ck_assert_uint_eq(len, strlen(whole));
+        ck_assert_uint_eq(begun, 0);
         free(back);
     }
     text_close(&text);
@@ -89,18 +90,22 @@ START_TEST(ends_inside_a_character)
 {
     struct text text;
     uint32_t count = 0;
-    size_t len;
+    size_t len, begun;
     ck_assert_int_eq(text_open(&text, path, NULL, 0), 0);
     memset(&said, 0, sizeof(said));
     /* Nothing in the tiny vocabulary joins these bytes: one token each. */
     ck_assert_int_eq(text_tokens(&text, "\xf0\x9f\x98\x80", 4, &count, take, &said), 0);
     ck_assert_uint_gt(said.count, 1);
-    ck_assert_ptr_null(text_of(&text, said.tokens, said.count - 1, &len));
-    char *back = text_of(&text, said.tokens, said.count, &len);
-    ck_assert_ptr_nonnull(back);
-    free(back);
+    for (size_t i = 0; i <= said.count; i++) {
+        char *back = text_of(&text, said.tokens, i, &len, &begun);
+        ck_assert_ptr_nonnull(back);
+        ck_assert_uint_eq(begun, len % 4);
+        free(back);
+    }
+    /* The end of a character without its beginning. */
+    ck_assert_ptr_null(text_of(&text, said.tokens + 1, said.count - 1, &len, &begun));
     const uint32_t foreign[] = {said.tokens[0], TEXT_MARK | 1};
-    ck_assert_ptr_null(text_of(&text, foreign, 2, &len));
+    ck_assert_ptr_null(text_of(&text, foreign, 2, &len, &begun));
     text_close(&text);
 }
 END_TEST
@@ -109,7 +114,7 @@ START_TEST(without)
 {
     struct text text;
     uint32_t count = 5; /* some were resumed */
-    size_t len;
+    size_t len, begun;
     ck_assert_int_eq(text_open(&text, NULL, NULL, 0), 0);
     memset(&said, 0, sizeof(said));
     ck_assert_int_eq(text_tokens(&text, "Hello", 5, &count, take, &said), 0);
@@ -118,9 +123,9 @@ START_TEST(without)
     ck_assert_uint_eq(said.tokens[0], TEXT_MARK | 5);
     ck_assert_uint_eq(said.tokens[1], TEXT_MARK | 6);
     ck_assert_uint_eq(count, 7);
-    ck_assert_ptr_null(text_of(&text, said.tokens, 2, &len));
+    ck_assert_ptr_null(text_of(&text, said.tokens, 2, &len, &begun));
     const uint32_t real[] = {17};
-    ck_assert_ptr_null(text_of(&text, real, 1, &len));
+    ck_assert_ptr_null(text_of(&text, real, 1, &len, &begun));
     said.stop_at = 3;
     ck_assert_int_eq(text_tokens(&text, "!", 1, &count, take, &said), -7);
     text_close(&text);
