@@ -9,10 +9,12 @@ Prints one JSON object in the units of `weft-bench exec`.
 import argparse
 import json
 import os
+import statistics
 import sys
 
 PROMPT_TOKENS = 512
-DECODE_TOKENS = 64
+DECODE_TOKENS = 16  # of a round, as weft-bench exec has it
+DECODE_ROUNDS, PREFILL_ROUNDS = 12, 3
 
 
 def main():
@@ -36,18 +38,22 @@ def main():
     server = xllamacpp.Server(params)
     query = {"temperature": 0, "cache_prompt": False, "stream": False, "ignore_eos": True}
     server.handle_completions(query | {"prompt": "Warm up.", "n_predict": 4})
+
+    def timings(prompt, count):
+        answer = server.handle_completions(query | {"prompt": prompt, "n_predict": count})
+        return (answer if isinstance(answer, dict) else json.loads(answer))["timings"]
+    # Medians of rounds as long as Weft's: what interrupts one hits both alike.
     prompt = list(range(1000, 1000 + PROMPT_TOKENS))
-    answer = server.handle_completions(query | {"prompt": prompt, "n_predict": 1})
-    prefill = (answer if isinstance(answer, dict) else json.loads(answer))["timings"]
-    answer = server.handle_completions(query | {"prompt": "Tell me about rivers.",
-                                                "n_predict": DECODE_TOKENS})
-    decode = (answer if isinstance(answer, dict) else json.loads(answer))["timings"]
+    prefill = [timings(prompt, 1) for _ in range(PREFILL_ROUNDS)]
+    decode = [timings("Tell me about rivers.", DECODE_TOKENS) for _ in range(DECODE_ROUNDS)]
     print(json.dumps({"bench": "llama.cpp", "version": f"xllamacpp {xllamacpp.__version__}",
                       "system": xllamacpp.get_system_info(), "threads": args.threads,
-                      "prompt_tokens": prefill["prompt_n"],
-                      "decode_tokens": decode["predicted_n"],
-                      "decode_tokens_per_second": decode["predicted_per_second"],
-                      "prefill_tokens_per_second": prefill["prompt_per_second"]}), file=out)
+                      "prompt_tokens": prefill[0]["prompt_n"],
+                      "decode_tokens": decode[0]["predicted_n"],
+                      "decode_tokens_per_second": statistics.median(
+                          t["predicted_per_second"] for t in decode),
+                      "prefill_tokens_per_second": statistics.median(
+                          t["prompt_per_second"] for t in prefill)}), file=out)
     out.flush()
     os._exit(0)  # the library's own threads need not be waited for
 
