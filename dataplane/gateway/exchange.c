@@ -108,6 +108,7 @@ static void on_done(weft_request_t *req, const weft_result_t *result, void *user
     call->request = NULL;
     x->live--;
     figures_answer(&x->gateway->figures, x->request.query.model, x->key, result);
+    live_io_answer(x->gateway, x->request.query.model, result);
     reply_done(&x->reply, call->index, result);
     calls_submit(x);
     if (x->live == 0) {
@@ -209,6 +210,7 @@ void exchange_drained(struct exchange *x)
 
 void exchange_free(struct exchange *x)
 {
+    live_io_leave(x);
     LIST_REMOVE(x, link);
     x->gateway->figures.open--;
     if (x->inference) {

@@ -30,7 +30,7 @@ static void histogram_add(struct figures_histogram *h, const double *bounds, dou
 
 void figures_status(struct figures *f, int status)
 {
-    for (uint32_t i = 0; i < FIGURES_STATUSES_MAX; i++) {
+    for (uint32_t i = 0; i < FIGURES_STATUSES_MAX && status != 0; i++) {
         if (f->statuses[i].status == status || f->statuses[i].status == 0) {
             f->statuses[i].status = status;
             f->statuses[i].count++;

@@ -23,8 +23,10 @@
 
 #include "dataplane/gateway/api.h"
 #include "dataplane/gateway/census.h"
+#include "dataplane/gateway/dashboard.h"
 #include "dataplane/gateway/figures.h"
 #include "dataplane/gateway/keys.h"
+#include "dataplane/gateway/live_io.h"
 #include "dataplane/gateway/reply.h"
 #include "dataplane/gateway/scan.h"
 #include "schemas/base/rng.h"
@@ -91,7 +93,9 @@ struct exchange {
     uint64_t asked_ns; /* given to the mesh */
     uint64_t first_ns; /* first text; 0 = none */
     uint64_t sent_bytes;
-    const char *key; /* name of the API key; NULL = none */
+    const char *key;                   /* name of the API key; NULL = none */
+    const struct dashboard_file *file; /* the answer is a page of the dashboard; else NULL */
+    struct live_viewer viewer;
 };
 
 struct gateway_options {
@@ -113,6 +117,7 @@ struct gateway {
     struct census census;
     struct keys keys;
     struct figures figures;
+    struct live_io live;
     /* Answers a question to /v1/route from the node's status; NULL with the error set. */
     json_t *(*dry_run)(const json_t *question, const json_t *status, struct api_error *error);
     struct rng rng;

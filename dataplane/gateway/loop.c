@@ -58,6 +58,9 @@ static void census_tell(struct gateway *g)
 
 static bool census_wanted(const struct gateway *g)
 {
+    if (live_io_wanted(g)) {
+        return true;
+    }
     const struct exchange *x;
     LIST_FOREACH(x, &g->exchanges, link)
     {
@@ -100,6 +103,7 @@ static int wait_ms(struct gateway *g)
 {
     int ms = sooner(weft_client_timeout_ms(g->client), server_timeout_ms(g));
     ms = sooner(ms, until_ms(census_due_ns(&g->census)));
+    ms = sooner(ms, until_ms(live_io_due_ns(g)));
     return sooner(ms, g->stopping ? until_ms(g->stop_ns) : -1);
 }
 
@@ -118,6 +122,7 @@ static void turn(struct gateway *g)
     }
     weft_client_process(g->client);
     census_turn(g);
+    live_io_turn(g, clock_now_ns());
     server_run(g);
 }
 

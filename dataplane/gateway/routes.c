@@ -97,6 +97,7 @@ static void models_one(struct exchange *x)
 static void metrics(struct exchange *x)
 {
     figures_write(&x->gateway->figures, x->gateway->census.status, &x->answer);
+    live_write_metrics(&x->gateway->live.live, &x->answer);
     exchange_answer(x, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
 }
 
@@ -162,6 +163,9 @@ static void response(struct exchange *x)
 /* ---- the table ---- */
 
 static const struct route routes[] = {
+    {.method = "GET", .path = "/", .open = true, .handle = dashboard_send},
+    {.method = "GET", .path = "/dashboard/", .tail = true, .open = true, .handle = dashboard_send},
+    {.method = "GET", .path = "/v1/live", .census = true, .handle = live_io_watch},
     {.method = "GET", .path = "/health", .open = true, .handle = health},
     {.method = "GET", .path = "/ready", .open = true, .census = true, .handle = ready},
     {.method = "GET", .path = "/metrics", .open = true, .census = true, .handle = metrics},

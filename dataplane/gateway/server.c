@@ -22,10 +22,11 @@
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
-#define CONNECTION_BYTES (32u << 10) /* headers, and a piece of a reply */
-#define IDLE_TIMEOUT_S   120u /* without a byte either way; waiting for the mesh is not idle */
-#define REPLY_BLOCK      (16u << 10)
-#define DRAIN_MAX        (64u << 20) /* of a body that is refused */
+#define CONNECTION_BYTES   (32u << 10) /* headers, and a piece of a reply */
+#define IDLE_TIMEOUT_S     120u /* without a byte either way; waiting for the mesh is not idle */
+#define REPLY_BLOCK        (16u << 10)
+#define STATUS_CLIENT_GONE 499         /* before there was an answer; sent to nobody */
+#define DRAIN_MAX          (64u << 20) /* of a body that is refused */
 
 static void exchange_suspend(struct exchange *x)
 {
@@ -121,8 +122,9 @@ static ssize_t reply_read(void *user, uint64_t at, char *out, size_t max)
         return (ssize_t)len;
     }
     if (x->reply.ended || x->peer->gone) {
-        return x->reply.out.failed || !x->reply.ended ? MHD_CONTENT_READER_END_WITH_ERROR
-                                                      : MHD_CONTENT_READER_END_OF_STREAM;
+        bool whole = x->reply.ended || x->viewer.watching; /* there is no end to miss */
+        return x->reply.out.failed || !whole ? MHD_CONTENT_READER_END_WITH_ERROR
+                                             : MHD_CONTENT_READER_END_OF_STREAM;
     }
     exchange_suspend(x);
     return 0;
@@ -160,13 +162,15 @@ static struct MHD_Response *whole_response(struct exchange *x)
 
 static enum MHD_Result exchange_send(struct exchange *x)
 {
-    bool stream = x->inference && x->request.stream && x->status == MHD_HTTP_OK;
+    bool stream =
+        x->viewer.watching || (x->inference && x->request.stream && x->status == MHD_HTTP_OK);
     struct MHD_Response *response = stream ? stream_response(x) : whole_response(x);
     if (response == NULL) {
         return MHD_NO;
     }
     header_add(response, "x-request-id", "%s", x->id);
     cors_headers(response, x);
+    dashboard_headers(x, response);
     error_headers(response, x->inference ? &x->reply.error : &x->error);
     account_headers(response, x);
     enum MHD_Result rc = MHD_queue_response(x->connection, (unsigned)x->status, response);
@@ -353,6 +357,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
         return;
     }
     *context = NULL;
+    x->status = x->status != 0 ? x->status : STATUS_CLIENT_GONE;
     exchange_log(x, end);
     figures_status(&x->gateway->figures, x->status);
     x->gateway->figures.sent_bytes += x->sent_bytes;

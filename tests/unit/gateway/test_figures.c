@@ -126,7 +126,9 @@ START_TEST(form)
     memset(&f, 0, sizeof(f));
     const weft_result_t result = {.new_tokens = 2, .total_us = 5, .first_token_us = 2};
     figures_answer(&f, "a\"b", "k", &result);
+    figures_status(&f, 0); /* is none */
     figures_status(&f, 200);
+    ck_assert_uint_eq(f.statuses[0].count, 1);
     char *text = text_of(NULL);
     char *rest = NULL;
     char type[128] = "";

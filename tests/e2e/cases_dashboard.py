@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dashboard: the page as it is served, its stream against /metrics, and what headless Chromium
+(browser.py) shows of it, with a real mesh and with made-up ones (dashboard_feed.py). Pictures go to
+WEFT_SCREENSHOTS, if that names a folder. See harness.py."""
+import contextlib
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from browser import browser
+from cases_gateway import CHAT, ONE, READY_S
+from dashboard_feed import feed
+from harness import MODEL, MeshSpec, case, check, wait_until
+from http_client import chat, gateway
+
+NONE = MeshSpec(nodes=2, workers="none")
+SIZES = ((1440, 900), (390, 844))
+PAGE_S = 60.0
+FRAMES_MS = 4000
+NODES_MANY = 1000
+COAST = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "weft" / "coast.json"
+
+
+class Live:
+    """A viewer: what it has been told, by applying events as the page does."""
+
+    def __init__(self, g):
+        self.connection = g.connection()
+        self.connection.request("GET", "/v1/live")
+        self.response = self.connection.getresponse()
+        check(self.response.status == 200, "no stream:", self.response.status)
+        check(self.response.getheader("content-type").startswith("text/event-stream"), "no stream")
+        self.known = {}
+        self.members, self.served, self.log = {}, {}, []
+
+    def event(self):
+        """The next one, applied; None at the end."""
+        while line := self.response.readline():
+            if line.startswith(b"data: "):
+                event = json.loads(line[6:])
+                self.apply(event)
+                return event
+        return None
+
+    def apply(self, event):
+        if event["full"]:
+            self.known, self.members, self.served = {}, {}, {}
+        self.known |= {k: v for k, v in event.items() if k not in ("members", "served", "log")}
+        self.members |= {m["name"]: m for m in event.get("members", ())}
+        for name in event.get("gone", ()):
+            del self.members[name]
+        self.served |= {row["node"]: row for row in event.get("served", ())}
+        self.log += event.get("log", ())
+
+    def until(self, condition, text):
+        end = time.monotonic() + READY_S
+        while not condition():
+            check(time.monotonic() < end, "not told in time:", text)
+            check(self.event() is not None, "the stream ended before:", text)
+
+    def close(self):
+        self.response.close()
+        self.connection.close()
+
+
+@contextlib.contextmanager
+def live(g):
+    made = Live(g)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def metrics(g):
+    """/metrics as {line without value: value}."""
+    lines = g.ask("GET", "/metrics").body.decode().splitlines()
+    return {name: float(value) for name, _, value in
+            (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+
+
+@case("dashboard/served", NONE)
+def served(mesh, _quick):
+    """Page and files with their types, tags and policy; nothing from elsewhere; 404 for others."""
+    with gateway(mesh) as g:
+        page = g.ask("GET", "/")
+        check(page.status == 200 and b"<title>Weft</title>" in page.body, page)
+        check(page.headers["content-type"] == "text/html; charset=utf-8", page)
+        policy = page.headers["content-security-policy"]
+        check("default-src 'none'" in policy and "unsafe" not in policy, policy)
+        total = len(page.body)
+        for name, kind in (("main.js", "text/javascript"), ("map.js", "text/javascript"),
+                           ("panels.js", "text/javascript"), ("state.js", "text/javascript"),
+                           ("stream.js", "text/javascript"), ("style.css", "text/css"),
+                           ("icon.svg", "image/svg+xml"), ("coast.json", "application/json")):
+            reply = g.ask("GET", f"/dashboard/{name}")
+            check(reply.status == 200 and reply.headers["content-type"].startswith(kind), reply)
+            total += len(reply.body)
+            again = g.ask("GET", f"/dashboard/{name}", None,
+                          {"if-none-match": reply.headers["etag"]})
+            check(again.status == 304 and again.body == b"", again)
+        check(total <= 150 * 1024, "too long:", total)
+        check(g.ask("GET", "/dashboard/../secret").status == 404, "not refused")
+        check(g.ask("GET", "/dashboard/none.js").status == 404, "not refused")
+        check(g.ask("POST", "/").status == 405, "not refused")
+        check(g.ask("HEAD", "/v1/live").status == 200, "HEAD")
+    return f"{total} bytes"
+
+
+def same(told, wanted, text):
+    check(wanted is not None and abs(told - wanted) <= 1e-6 * max(1, abs(wanted)),
+          f"{text}: told {told}, in /metrics {wanted}")
+
+
+@case("dashboard/numbers", ONE)
+def numbers(mesh, _quick):
+    """What viewers are told is what /metrics says; late ones know the same; they end with it."""
+    with gateway(mesh) as g, live(g) as first:
+        first.until(lambda: len(first.members) == 3, "three members")
+        for n in range(3):
+            g.ask("POST", CHAT, chat(MODEL, f"Say {n}.", max_tokens=4))
+        g.ask("POST", CHAT, chat("nobody-has-it", "hi"))
+        first.until(lambda: len(first.log) == 4, "four answers")
+        with live(g) as second:
+            second.event()
+            check(second.served == first.served, "a late viewer is told otherwise")
+            check(second.log == first.log, "a late viewer has another log")
+        told = metrics(g)
+        row = first.served["frankfurt"]
+        for key, name in (("answers", "answers"), ("new_tokens", "generation_tokens"),
+                          ("prompt_tokens", "prompt_tokens"), ("whole", "whole"),
+                          ("cached_tokens", "cached_tokens")):
+            same(row[key], told.get(f'weft_gateway_node_{name}_total{{node="frankfurt"}}'), key)
+        model = next(m for m in first.known["models"] if m["name"] == MODEL)
+        label = f'{{model_name="{MODEL}"}}'
+        same(model["whole"], told.get("vllm:request_success_total" + label), "whole")
+        same(model["new_tokens"], told.get("vllm:generation_tokens_total" + label), "tokens")
+        for kind in ("first_token", "per_token", "duration"):
+            for q in ("0.5", "0.9", "0.95", "0.99"):
+                same(first.known["recent"][kind][q],
+                     told.get(f'weft_gateway_recent_{kind}_seconds{{quantile="{q}"}}'), kind)
+        for name, member in first.members.items():
+            room = next((value for line, value in told.items()
+                         if line.startswith("weft_member_room{") and f'"{name}"' in line), None)
+            same(member["room"], room, f"room of {name}")
+        check("Say" not in json.dumps(first.log), "the log has a prompt")
+        g.process.terminate()
+        while first.event() is not None:
+            pass
+        check(g.process.wait(READY_S) == 0, "a viewer keeps it from ending")
+
+
+@case("dashboard/idle", NONE)
+def idle(mesh, _quick):
+    """With many viewers little is burnt; when they are gone, nothing is asked any more."""
+    with gateway(mesh) as g, contextlib.ExitStack() as stack:
+        viewers = [stack.enter_context(live(g)) for _ in range(20)]
+        for viewer in viewers:
+            viewer.event()
+        before = g.cpu_ticks()
+        time.sleep(2)
+        watched = g.cpu_ticks() - before
+        for viewer in viewers:
+            viewer.close()
+        time.sleep(1)
+        before = g.cpu_ticks()
+        time.sleep(2)
+        alone = g.cpu_ticks() - before
+        check(alone <= 10, "ticks in two seconds that nobody watches:", alone)
+    return f"ticks in 2 s: {watched} with 20 viewers, {alone} without"
+
+
+# ---- pictures ----
+
+def picture(page, name, width):
+    folder = os.environ.get("WEFT_SCREENSHOTS")
+    with tempfile.TemporaryDirectory() as spare:
+        path = Path(folder or spare) / f"{name}-{width}.png"
+        page.screenshot(path)
+        check(path.stat().st_size > 5000, "an empty picture:", path)
+
+
+def fits(page, width):
+    """Nothing is wider than the window."""
+    wide = page.value("document.documentElement.scrollWidth")
+    check(wide <= width, f"the page is {wide} wide in a window of {width}")
+
+
+def shows(page, selector, text):
+    wait_until(lambda: text in (page.text(selector) or ""), PAGE_S, f"{selector} says {text!r}")
+
+
+def view(page, url, name, expect):
+    """Opens it in both sizes, once dark; `expect` waits for what it should show."""
+    for width, height in SIZES:
+        page.size(width, height, dark=width > 1000)
+        page.open(url)
+        expect(page)
+        fits(page, width)
+        picture(page, name, width)
+    check(not page.errors, "the console has errors:", page.errors)
+
+
+@case("dashboard/states", NONE)
+def states(_mesh, _quick):
+    """Empty, one node, 200 nodes, disconnected: each says what it is, in both sizes."""
+    with browser() as page:
+        with feed(0, coast=COAST, known=False) as (url, _):
+            view(page, url, "empty", lambda p: shows(p, "#notice", "no node to ask"))
+        with feed(0, coast=COAST, known=False, error="Connection refused") as (url, _):
+            view(page, url, "silent", lambda p: shows(p, "#notice", "does not answer"))
+        with feed(1, coast=COAST) as (url, _):
+            view(page, url, "one", lambda p: shows(p, "#totals", "1 / 1"))
+        with feed(200, rate=3, coast=COAST) as (url, end):
+            view(page, url, "many", lambda p: shows(p, "#cards-more", "and 140 more"))
+            page.value("document.getElementById('filter').value = 'frankfurt-1'")
+            page.value("document.getElementById('filter').dispatchEvent(new Event('input'))")
+            shows(page, "#cards", "frankfurt-1")
+            end()
+            for width, height in SIZES:
+                page.size(width, height)
+                shows(page, "#link", "disconnected")
+                shows(page, "#notice", "s old")
+                picture(page, "disconnected", width)
+
+
+@case("dashboard/frames", NONE)
+def frames(_mesh, _quick):
+    """A thousand nodes with flows all the time: frames per second are told, not judged."""
+    with browser() as page, feed(NODES_MANY, rate=10, coast=COAST) as (url, _):
+        page.size(1440, 900)
+        page.open(url)
+        shows(page, "#totals", f"/ {NODES_MANY}")
+        count = page.value(f"""new Promise((done) => {{
+            const from = performance.now();
+            let count = 0;
+            (function frame(now) {{
+                count++;
+                if (now - from > {FRAMES_MS}) done(count * 1000 / (now - from));
+                else requestAnimationFrame(frame);
+            }})(from);
+        }})""")
+        check(count > 1, "it stands still")
+        check(not page.errors, "the console has errors:", page.errors)
+        picture(page, "thousand", 1440)
+    return f"{count:.0f} frames/s with {NODES_MANY} nodes, drawn without a GPU"
+
+
+@case("dashboard/live_page", ONE)
+def live_page(mesh, _quick):
+    """In front of a real mesh: its members, an answer that comes in, a query."""
+    with gateway(mesh) as g, browser(lambda command: mesh.in_netns(command, "tokyo")) as page:
+        for width, height in SIZES:
+            page.size(width, height, dark=width < 1000)
+            page.open("http://127.0.0.1:8080/")
+            shows(page, "#totals", "3 / 3")
+            shows(page, "#cards", "frankfurt")
+            done = g.ask("POST", CHAT, chat(MODEL, "Name a colour.", max_tokens=6))
+            check(done.status == 200, done)
+            shows(page, "#lines", f"→ {done.json['usage']['completion_tokens']}")
+            page.value("document.querySelector('#ask button').click()")
+            shows(page, "#found", "It would go to frankfurt.")
+            fits(page, width)
+            picture(page, "mesh", width)
+        answers = metrics(g)['weft_gateway_node_answers_total{node="frankfurt"}']
+        lines = page.value("document.querySelectorAll('#lines tr').length")
+        check(lines == answers, f"{lines} lines, {answers} answers in /metrics")
+        check(not page.errors, "the console has errors:", page.errors)
