@@ -305,6 +305,25 @@ static bool is_refusal(int status)
     }
 }
 
+/* Pays for the failover of a stream whose attempt was lost, unless somebody has. */
+static bool loss_pay(struct stream_policy *policy, const struct stream *s,
+                     const struct stream_attempt *lost, uint64_t now_ns)
+{
+    struct stream_loss *loss = &policy->losses[lost->server & (STREAM_LOSSES - 1)];
+    bool served = lost->answered && lost->server != WEFT_NODE_NONE;
+    if (served && s->failovers == 0 && loss->at_ns != 0 && loss->node == lost->server &&
+        s->start_ns <= loss->at_ns && now_ns - loss->at_ns < STREAM_LOSS_MS * NS_PER_MS) {
+        return true;
+    }
+    if (!purse_pay(&policy->retry_purse)) {
+        return false;
+    }
+    if (served) {
+        *loss = (struct stream_loss){lost->server, now_ns};
+    }
+    return true;
+}
+
 static uint32_t next_path(const struct stream_policy *policy, uint32_t path)
 {
     return (path + 1) % policy->paths;
@@ -324,7 +343,7 @@ static void after_loss(struct stream *s, struct stream_policy *policy,
     }
     bool nowhere = result->status == WEFT_E_UNREACHABLE && policy->paths == 1;
     if (s->once || s->forgetful || s->partial || nowhere || s->failovers == STREAM_FAILOVERS_MAX ||
-        !purse_pay(&policy->retry_purse)) {
+        !loss_pay(policy, s, lost, now_ns)) {
         finish(s, result, s->first_failure, now_ns);
         return;
     }

@@ -13,7 +13,9 @@
  *
  * Two purses, shared by all streams of a client and filled by new ones, bound the extra load:
  * failovers and rivals to one in ten requests once the first ten are spent, hedges to one in
- * twenty.
+ * twenty. A node that dies takes all its streams with it: the first one's failover pays for the
+ * first failover of all that it was serving then, so that no more than what was open is asked
+ * again.
  *
  * Threads: none; times are of one monotonic clock given by the caller.
  */
@@ -38,7 +40,15 @@
 #define STREAM_HEDGE_INCOME   50u
 #define STREAM_HEDGE_MAX      (5u * STREAM_PURSE)
 #define STREAM_ORDERS         8u
+#define STREAM_LOSSES         16u /* nodes lost lately; a power of two */
+#define STREAM_LOSS_MS        10000u
 #define STREAM_TOKENS_INITIAL 64u
+
+/* The loss of a node, paid for by one of its streams. */
+struct stream_loss {
+    uint16_t node;
+    uint64_t at_ns; /* 0 = none */
+};
 
 /* What the streams of one client share. */
 struct stream_policy {
@@ -48,7 +58,8 @@ struct stream_policy {
     uint32_t hedge_purse;
     uint64_t failovers;
     uint64_t hedges;
-    struct hist first_us; /* first tokens */
+    struct stream_loss losses[STREAM_LOSSES]; /* by node id, later ones overwrite */
+    struct hist first_us;                     /* first tokens */
 };
 
 enum stream_kind { STREAM_START = 1, STREAM_CANCEL };

@@ -584,6 +584,49 @@ START_TEST(a_storm_of_failures_stays_small)
 }
 END_TEST
 
+/* All that a node was serving when it died goes on elsewhere, once; what comes later has to pay. */
+START_TEST(a_death_is_paid_for_once)
+{
+    enum { STREAMS = 5000 };
+    struct stream_policy policy;
+    struct stream *all = calloc(STREAMS, sizeof(*all));
+    struct stream_order order;
+    const uint16_t alternates[2] = {4, 5};
+    stream_policy_init(&policy, 1);
+    for (uint32_t i = 0; i < STREAMS; i++) {
+        stream_init(&all[i], &policy, false, false, T0 + i);
+        ck_assert(stream_next(&all[i], &order));
+        stream_accepted(&all[i], 0, 3, alternates);
+    }
+    policy.retry_purse = 2 * STREAM_PURSE;
+    weft_result_t lost = {.status = WEFT_E_STALLED};
+    for (uint32_t i = 0; i < STREAMS; i++) {
+        stream_over(&all[i], &policy, 0, &lost, T0 + NS_PER_S + i * NS_PER_MS);
+        ck_assert(stream_next(&all[i], &order));
+        ck_assert_int_eq(order.kind, STREAM_START);
+        ck_assert_uint_eq(order.target, 4);
+        stream_accepted(&all[i], order.attempt, 4, alternates);
+    }
+    ck_assert_uint_eq(policy.retry_purse, STREAM_PURSE);
+    struct stream late; /* begun behind it */
+    policy.retry_purse = 0;
+    stream_init(&late, &policy, false, false, T0 + 2 * NS_PER_S);
+    ck_assert(stream_next(&late, &order));
+    stream_accepted(&late, 0, 3, alternates);
+    policy.retry_purse = 0;
+    stream_over(&late, &policy, 0, &lost, T0 + 3 * NS_PER_S);
+    ck_assert(late.ended);
+    stream_deinit(&late);
+    for (uint32_t i = 0; i < STREAMS; i++) { /* and a second death has to, of each */
+        stream_over(&all[i], &policy, all[i].leader >= 0 ? (uint32_t)all[i].leader : 0, &lost,
+                    T0 + 8 * NS_PER_S);
+        ck_assert(all[i].ended);
+        stream_deinit(&all[i]);
+    }
+    free(all);
+}
+END_TEST
+
 START_TEST(nodes_that_do_not_answer_cost_retries_too)
 {
     enum { STREAMS = 10000 };
@@ -680,6 +723,7 @@ int main(void)
     tcase_add_test(t, cancel_before_a_hedge);
     tcase_add_test(t, cancel_after_the_last_token);
     tcase_add_test(t, a_storm_of_failures_stays_small);
+    tcase_add_test(t, a_death_is_paid_for_once);
     tcase_add_test(t, nodes_that_do_not_answer_cost_retries_too);
     tcase_add_test(t, hedges_stay_below_five_in_a_hundred);
     suite_add_tcase(s, t);
