@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_hdr.c - the encoding, read back by a reader of its own; and a log that Python's `hdrhistogram`
+/* test_hdr.c - the encoding, read back by a reader of its own; and a log that Python's hdrhistogram
  * 0.10.3 wrote and read equally. */
 #include <check.h>
 #include <endian.h>
