@@ -17,6 +17,7 @@
 /* How much longer a member is taken to need while it does not answer somebody. */
 #define SUSPECT_QUEUE_US 1000000u
 #define QUEUE_MAX_US     3600000000u /* an hour: there is room for more above */
+#define YOUNG_NS         (1500 * NS_PER_MS)
 
 struct glue {
     const struct config *config;
@@ -27,6 +28,8 @@ struct glue {
     struct control *control;
     struct paths *paths;
     uint16_t epoch;
+    uint64_t started_ns; /* first look at the members */
+    bool published;      /* a table */
     struct attach *attach;
 };
 
@@ -69,10 +72,30 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
     return node;
 }
 
+/* A node that has just started has not heard yet what the others can do: "no node has that model"
+ * would be a lie. It says nothing until all those that it knows of have told, for YOUNG_NS at most;
+ * clients repeat their requests. */
+static bool is_young(struct glue *g, const struct members *members, uint64_t now_ns)
+{
+    uint32_t count = members_count(members);
+    bool alone = g->config->seed_count == 0 && count == 1;
+    bool unheard = count == 1;
+    g->started_ns = g->started_ns != 0 ? g->started_ns : now_ns;
+    for (uint32_t i = 0; i < count; i++) {
+        bool counts = i != members_self(members) &&
+                      member_state_of(members, members_at(members, i)) != MEMBER_LEFT;
+        unheard = unheard || (counts && members_at(members, i)->heard_ns == 0);
+    }
+    return !alone && unheard && now_ns - g->started_ns < YOUNG_NS;
+}
+
 static void publish_members(const struct members *members, uint64_t now_ns, void *user)
 {
     struct glue *g = user;
     uint32_t count = members_count(members);
+    if (!g->published && is_young(g, members, now_ns)) {
+        return;
+    }
     struct route_node *nodes = calloc(count, sizeof(*nodes));
     struct route_table *table = NULL;
     if (nodes == NULL || paths_follow(g->paths, members) != 0) {
@@ -92,6 +115,7 @@ static void publish_members(const struct members *members, uint64_t now_ns, void
         return;
     }
     publish_set(g->tables, table);
+    g->published = true;
     report_members(members);
 }
 
@@ -107,6 +131,9 @@ static void on_tick(uint64_t now_ns, void *user)
     attach_tick(g->attach, now_ns);
     tap_hub_reap(g->taps);
     paths_tick(g->paths, now_ns);
+    if (!g->published) {
+        publish_members(control_members(g->control), now_ns, g);
+    }
 }
 
 static void local_facts(struct members_facts *facts, void *user)
