@@ -31,12 +31,12 @@ class Browser:
         self.home = tempfile.mkdtemp(prefix="weft-browser-")
         down, self.write_fd = os.pipe()
         self.read_fd, up = os.pipe()
-        # The shell moves the pipe's ends to where the browser looks for them.
+        # The shell moves the pipes to where it looks for them; dash knows one digit only.
         command = [program(), "--headless=new", "--no-sandbox", "--disable-gpu",
                    "--remote-debugging-pipe", "--no-first-run", "--hide-scrollbars",
                    "--disable-dev-shm-usage", "--disable-background-networking",
                    f"--user-data-dir={self.home}", "about:blank"]
-        shell = ["sh", "-c", f'exec "$@" 3<&{down} 4>&{up}', "sh", *command]
+        shell = ["bash", "-c", f'exec "$@" 3<&{down} 4>&{up}', "bash", *command]
         self.process = subprocess.Popen(prefix(shell), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                         pass_fds=(down, up), start_new_session=True)
