@@ -96,6 +96,8 @@ class Bed:
 
     def start(self, name, *options, environment=(), ready=True):
         options = options or ("--endpoint", f"http://127.0.0.1:{MOCK_PORT}", "--model", MODEL)
+        if ready:
+            self.wait_gone(name)  # what is known of the one before would pass for this one's
         self.upstreams[name] = self.spawn(name, *options, environment=environment)
         if ready:
             self.wait_room(name)
