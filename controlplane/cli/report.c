@@ -11,6 +11,8 @@
 #include <weft/status.h>
 #include <weft/wire.h>
 
+#include "schemas/base/utf8.h"
+
 bool report_is_refusal(int status)
 {
     switch (status) {
@@ -183,39 +185,6 @@ void report_sentence(const weft_result_t *result, char *out, size_t size)
 
 /* ---- JSON ---- */
 
-/* Length of the valid UTF-8 sequence at `p`, 0 if there is none (RFC 3629, table of section 4). */
-static size_t utf8_len(const uint8_t *p, size_t left)
-{
-    uint8_t low = 0x80;
-    uint8_t high = 0xbf;
-    size_t len;
-    if (p[0] < 0x80) {
-        return 1;
-    }
-    if (p[0] >= 0xc2 && p[0] <= 0xdf) {
-        len = 2;
-    } else if (p[0] >= 0xe0 && p[0] <= 0xef) {
-        len = 3;
-        low = p[0] == 0xe0 ? 0xa0 : low;   /* overlong */
-        high = p[0] == 0xed ? 0x9f : high; /* surrogates */
-    } else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-        len = 4;
-        low = p[0] == 0xf0 ? 0x90 : low;
-        high = p[0] == 0xf4 ? 0x8f : high;
-    } else {
-        return 0;
-    }
-    if (left < len || p[1] < low || p[1] > high) {
-        return 0;
-    }
-    for (size_t i = 2; i < len; i++) {
-        if (p[i] < 0x80 || p[i] > 0xbf) {
-            return 0;
-        }
-    }
-    return len;
-}
-
 static json_t *text_json(const char *text, size_t len)
 {
     static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
@@ -228,7 +197,7 @@ static json_t *text_json(const char *text, size_t len)
         return NULL;
     }
     for (size_t i = 0; i < len;) {
-        size_t step = utf8_len((const uint8_t *)text + i, len - i);
+        size_t step = utf8_whole((const uint8_t *)text + i, len - i);
         if (step > 0) {
             memcpy(clean + used, text + i, step);
             used += step;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "kernels/model/bpe.h"
+#include "schemas/base/utf8.h"
 
 #define VOCAB_MAX    (1u << 24)
 #define STAGES_MAX   2u
@@ -403,29 +404,6 @@ static int encode_stage(struct encoder *e, size_t stage, const char *text, size_
     return rc;
 }
 
-/* Bytes of the sound UTF-8 character at `p`, 0 if there is none (Unicode 15, table 3-7). */
-static size_t utf8_len(const uint8_t *p, size_t left)
-{
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] >= 0xc2 && p[0] <= 0xdf)
-        return left >= 2 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
-    if (p[0] >= 0xe0 && p[0] <= 0xef) {
-        const uint8_t low = p[0] == 0xe0 ? 0xa0 : 0x80;
-        const uint8_t high = p[0] == 0xed ? 0x9f : 0xbf;
-        return left >= 3 && p[1] >= low && p[1] <= high && (p[2] & 0xc0) == 0x80 ? 3 : 0;
-    }
-    if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-        const uint8_t low = p[0] == 0xf0 ? 0x90 : 0x80;
-        const uint8_t high = p[0] == 0xf4 ? 0x8f : 0xbf;
-        return left >= 4 && p[1] >= low && p[1] <= high && (p[2] & 0xc0) == 0x80 &&
-                       (p[3] & 0xc0) == 0x80
-                   ? 4
-                   : 0;
-    }
-    return 0;
-}
-
 /* Text without specials: alternating runs of sound UTF-8 and of other bytes. */
 static int encode_text(struct encoder *e, const char *text, size_t len)
 {
@@ -435,11 +413,11 @@ static int encode_text(struct encoder *e, const char *text, size_t len)
     while (rc == 0 && at < len) {
         const size_t begin = at;
         size_t step = 0;
-        while (at < len && (step = utf8_len(p + at, len - at)) > 0)
+        while (at < len && (step = utf8_whole(p + at, len - at)) > 0)
             at += step;
         rc = encode_stage(e, 0, text + begin, at - begin);
         const size_t broken = at;
-        while (at < len && utf8_len(p + at, len - at) == 0)
+        while (at < len && utf8_whole(p + at, len - at) == 0)
             at++;
         if (rc == 0)
             rc = encode_piece(e, text + broken, at - broken);

@@ -44,3 +44,10 @@ static inline int utf8_step(const uint8_t *p, size_t left)
     }
     return len;
 }
+
+/* Length of the whole, valid character at `p`, 0 if there is none; `left` as above. */
+static inline size_t utf8_whole(const uint8_t *p, size_t left)
+{
+    int step = utf8_step(p, left);
+    return step > 0 ? (size_t)step : 0;
+}
