@@ -5,11 +5,15 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "schemas/base/addr.h"
 
-int guard_open(const struct in6_addr *address, uint16_t port)
+#define TRIES        100
+#define TRY_PAUSE_NS 20000000
+
+static int open_now(const struct in6_addr *address, uint16_t port)
 {
     struct sock_filter drop_all = BPF_STMT(BPF_RET | BPF_K, 0);
     struct sock_fprog program = {.len = 1, .filter = &drop_all};
@@ -27,6 +31,17 @@ int guard_open(const struct in6_addr *address, uint16_t port)
         int error = errno;
         close(fd);
         return -error;
+    }
+    return fd;
+}
+
+int guard_open(const struct in6_addr *address, uint16_t port)
+{
+    int fd = open_now(address, port);
+    for (int i = 1; fd == -EADDRINUSE && i < TRIES; i++) {
+        struct timespec pause = {.tv_nsec = TRY_PAUSE_NS};
+        nanosleep(&pause, NULL);
+        fd = open_now(address, port);
     }
     return fd;
 }
