@@ -8,10 +8,12 @@
 #include <string.h>
 
 #include "tests/unit/flow/exchange.h"
+#include "tests/unit/sanitized.h"
 
 #define T0       NS_PER_S
 #define LIMIT_NS (1000 * NS_PER_S)
 #define MS       NS_PER_MS
+#define SEEDS    (SANITIZED ? 40u : 200u)
 
 /* ---- by itself ---- */
 
@@ -184,7 +186,7 @@ START_TEST(limit_changes_during_a_prompt)
     static const uint32_t limits[] = {0, 1450, 1300, 1200, 1000, 560};
     uint64_t most = 0;
     uint64_t longest_us = 0;
-    for (uint64_t seed = 1; seed <= 200; seed++) {
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct rng rng = {seed};
         struct exchange_config c = base_config(seed, 4u << 20);
         c.rate_bytes = 12500000;
@@ -212,7 +214,7 @@ START_TEST(limit_changes_during_a_reply)
 {
     static const uint32_t limits[] = {0, 1450, 1300, 1200, 1000, 560};
     uint64_t most = 0;
-    for (uint64_t seed = 1; seed <= 200; seed++) {
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct rng rng = {seed * 3};
         struct exchange_config c = base_config(seed, 100);
         c.tokens = 1000;

@@ -10,20 +10,11 @@
 #include "greedy.h"
 #include "kernels/model/chat.h"
 #include "resume.h"
+#include "tests/unit/sanitized.h"
 #include "tiny_model.h"
 
 #define PROMPTS 4u
-/* The plain loops are many times slower under a sanitizer. */
-#if defined(__SANITIZE_ADDRESS__)
-#define NEW 8u
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define NEW 8u
-#endif
-#endif
-#ifndef NEW
-#define NEW 48u
-#endif
+#define NEW     (SANITIZED ? 8u : 48u)
 #define RESUMED (NEW / 3) /* each cut is a run of its own */
 #define CONTEXT 128u
 
