@@ -33,7 +33,7 @@ def ask_around(mesh, second, quick):
         expect_served(mesh.ask("Hi", near=NEW_YORK, **options))
         expect_refusal(mesh.ask("Hi", model="none", **options), "unknown_model")
     if not quick:
-        expect_served(mesh.ask("Hi. " * 1000, near=NEW_YORK, max_tokens=2, second=second))
+        expect_served(mesh.ask("Hi. " * 400, near=NEW_YORK, max_tokens=2, second=second))
     expect_served(mesh.ask(MANY_DATAGRAMS, near=FRANKFURT, max_tokens=2, second=second))
     no_bad_checksums(mesh)
 
@@ -130,7 +130,7 @@ def capture(mesh, _quick):
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True) as process:
         time.sleep(1.0)
-        expect_served(mesh.ask("Hi", near=FRANKFURT, max_tokens=2), "frankfurt")
+        expect_served(mesh.ask("Hi", max_tokens=2))
         out, err = process.communicate(timeout=20)
     check(process.returncode == 0, out, err)
     tokyo = f"[{mesh.node('tokyo')['address']}]:{mesh.facts['data_port']}"
