@@ -65,7 +65,8 @@ def losses(rows):
 
 
 def nuisances(rows):
-    return {"trials": len(rows), "declared": sum(1 for r in rows if r["declared_by"]),
+    return {"trials": sum(len(r["victims"]) for r in rows),
+            "declared": sum(r["declared"] for r in rows),
             "others_declared": sum(r["others_declared"] for r in rows),
             "by_victim": sum(r["by_victim"] for r in rows),
             "window_s": rows[0]["window_s"]}

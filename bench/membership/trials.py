@@ -114,27 +114,30 @@ def lose(cluster, kind, rng, limits):
 
 
 def annoy(cluster, kind, rng, limits):
-    """A node's link is bad for a while. Is anybody declared dead?"""
+    """Links are bad for a while. Is anybody declared dead? `loss` takes several nodes at a time,
+    each a window of its own: they are few among many, and do not know of each other."""
     count = cluster.fabric.count
-    victim = rng.randrange(count)
-    other = (victim + 1 + rng.randrange(count - 1)) % count
-    name = node_name(victim)
+    number = min(limits.lossy_nodes, count // 4) if kind == "loss" else 1
+    picked = rng.sample(range(count), max(number, 1))
+    other = rng.choice([i for i in range(count) if i not in picked])
+    names = {node_name(i) for i in picked}
     mark = cluster.mark()
     cluster.stalls.take()
-    fault = Fault(cluster, kind, victim, other)
+    faults = [Fault(cluster, kind, victim, other) for victim in picked]
     began = time.monotonic()
-    fault.begin()
+    for fault in faults:
+        fault.begin()
     time.sleep(limits.nuisance_s)
     events = [e for e in cluster.since(mark) if e.kind in (DEAD, LEFT)]
-    about = [e for e in events if e.subject == name and e.observer != name]
+    about = [e for e in events if e.subject in names and e.observer not in names]
     result = {
-        "victim": name, "window_s": limits.nuisance_s,
-        "declared_by": len({e.observer for e in about}), "declarations": len(about),
+        "victims": sorted(names), "window_s": limits.nuisance_s,
+        "declared": len({e.subject for e in about}), "declarations": len(about),
         "declared_first_s": round(about[0].at - began, 4) if about else None,
-        "others_declared": len(false_ones(events, {name})),
-        "by_victim": len([e for e in events if e.observer == name]),
+        "others_declared": len(false_ones(events, names)),
+        "by_victim": len([e for e in events if e.observer in names]),
         "stall_s": round(cluster.stalls.take(), 4)}
-    result["rejoin_s"] = rejoin(cluster, fault, limits.heal_s)
+    result["rejoin_s"] = rejoin(cluster, faults[0], limits.heal_s)  # ends them all
     return result
 
 

@@ -65,6 +65,7 @@ struct suspicion {
     uint64_t incarnation;
     uint64_t started_ns;
     uint64_t deadline_ns; /* UINT64_MAX: settled, kept for the votes */
+    bool asked;           /* once more, as the verdict came near */
     struct {
         uint64_t observer;
         uint8_t signature[SWIM_SIGNATURE_BYTES];

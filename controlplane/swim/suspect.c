@@ -12,6 +12,7 @@
 #include "controlplane/swim/state.h"
 
 #define TELLS_MAX       8u
+#define LAST_ASK_NS     (500 * NS_PER_MS) /* before a verdict by too few */
 #define OBSERVERS_DRAWN 4u /* expected number of nodes that look for themselves at once */
 
 /* Lifeguard's curve: max - (max - min) ln(votes) / ln(needed). */
@@ -26,6 +27,19 @@ static uint64_t timeout_ns(const struct swim *swim, uint32_t votes)
     return swim->suspect_max_ns - (uint64_t)(part * range_ns);
 }
 
+/* When a suspect is asked once more, with the votes on the ping: before a verdict that fewer than
+ * enough observers agree on. Who has been cut off holds votes of its own about those it could not
+ * hear, nobody else has them, and now one answer ends them. */
+static uint64_t ask_at_ns(const struct swim *swim, const struct suspicion *suspicion)
+{
+    uint64_t ahead_ns =
+        LAST_ASK_NS < swim->suspect_min_ns / 2 ? LAST_ASK_NS : swim->suspect_min_ns / 2;
+    if (suspicion->asked || suspicion->vote_count == SWIM_OBSERVERS) {
+        return suspicion->deadline_ns;
+    }
+    return suspicion->deadline_ns - ahead_ns;
+}
+
 void suspicions_rate(struct swim *swim)
 {
     swim->suspect_ns = UINT64_MAX;
@@ -35,8 +49,8 @@ void suspicions_rate(struct swim *swim)
             continue;
         }
         suspicion->deadline_ns = suspicion->started_ns + timeout_ns(swim, suspicion->vote_count);
-        swim->suspect_ns =
-            suspicion->deadline_ns < swim->suspect_ns ? suspicion->deadline_ns : swim->suspect_ns;
+        uint64_t due_ns = ask_at_ns(swim, suspicion);
+        swim->suspect_ns = due_ns < swim->suspect_ns ? due_ns : swim->suspect_ns;
     }
 }
 
@@ -122,6 +136,7 @@ static bool vote_add(struct swim *swim, struct member *member, const struct swim
         fresh->started_ns = now_ns;
         fresh->deadline_ns = 0;
         fresh->vote_count = 0;
+        fresh->asked = false;
         fresh->tells_left = TELLS_MAX;
     }
     struct suspicion *suspicion = &swim->suspicions[member->suspicion];
@@ -232,14 +247,33 @@ void vote_take(struct swim *swim, const struct swim_vote *vote, uint32_t sender,
     }
 }
 
+/* The last question. What it takes to be answered is left to it, even if other votes have brought
+ * the verdict near. */
+static void suspect_ask(struct swim *swim, struct suspicion *suspicion, uint64_t now_ns,
+                        struct swim_out *out)
+{
+    uint64_t ahead_ns = suspicion->deadline_ns - ask_at_ns(swim, suspicion);
+    if (suspicion->deadline_ns < now_ns + ahead_ns) {
+        suspicion->started_ns += now_ns + ahead_ns - suspicion->deadline_ns;
+    }
+    suspicion->asked = true;
+    probe_start(swim, suspicion->slot, now_ns, out);
+}
+
 void suspicions_settle(struct swim *swim, uint64_t now_ns, struct swim_out *out)
 {
     for (uint32_t i = 0; i < swim->suspicions_max; i++) {
         struct suspicion *suspicion = &swim->suspicions[i];
-        if (out->event_count == SWIM_OUT_EVENTS) {
-            return; /* the rest at once, in the next call */
+        if (out->event_count == SWIM_OUT_EVENTS || out_room(out) <= HELPERS) {
+            break; /* the rest at once, in the next call */
         }
-        if (suspicion->slot != SWIM_SLOT_NONE && suspicion->deadline_ns <= now_ns) {
+        if (suspicion->slot == SWIM_SLOT_NONE || suspicion->deadline_ns == UINT64_MAX ||
+            ask_at_ns(swim, suspicion) > now_ns) {
+            continue;
+        }
+        if (ask_at_ns(swim, suspicion) < suspicion->deadline_ns) {
+            suspect_ask(swim, suspicion, now_ns, out);
+        } else {
             suspicion->deadline_ns = UINT64_MAX;
             member_set_status(swim, &swim->members[suspicion->slot], SWIM_DEAD, now_ns, out);
         }

@@ -8,7 +8,9 @@
 #include "tests/sim/cluster.h"
 #include "tests/sim/swim_sim.h"
 
-#define SETTLE_NS (60 * NS_PER_S)
+#define SETTLE_NS         (60 * NS_PER_S)
+#define ABSENT_MAX_NS     (30 * NS_PER_S)
+#define ABSENT_STOPPED_NS (6 * NS_PER_S)
 
 /* ---- one cluster, set up ---- */
 
@@ -215,6 +217,97 @@ int figures_slow(const struct sim_settings *settings, uint32_t nodes)
         bytes_s);
     cluster_destroy(cluster);
     return EXIT_SUCCESS;
+}
+
+/* ---- lost for a while, then back ---- */
+
+enum absence { ABSENT_CUT, ABSENT_MUTE, ABSENT_DEAF, ABSENT_STOPPED, ABSENCES };
+
+struct back {
+    uint32_t victim;
+    uint32_t knowing;
+    bool is_back;
+    uint32_t by_healthy, by_returned; /* verdicts about healthy ones */
+};
+
+static void back_event(struct cluster *cluster, uint32_t node, const struct swim_event *event,
+                       void *user)
+{
+    struct back *back = user;
+    if (event->type != SWIM_EVENT_DEAD) {
+        return;
+    }
+    if (event->uid == cluster->uids[back->victim]) {
+        back->knowing++;
+    } else if (node != back->victim) {
+        back->by_healthy++;
+    } else if (back->is_back) {
+        back->by_returned++;
+    }
+}
+
+/* A stopped one goes on by itself after ABSENT_STOPPED_NS. */
+static void absence_set(struct cluster *cluster, uint32_t node, enum absence kind, bool on)
+{
+    if (kind == ABSENT_CUT) {
+        vnet_set_group(cluster->vnet, node, on ? 1 : 0);
+    } else if (kind == ABSENT_STOPPED && on) {
+        vnet_freeze(cluster->vnet, node, ABSENT_STOPPED_NS);
+    }
+    for (uint32_t i = 0; i < cluster->options.nodes; i++) {
+        if (i != node && kind == ABSENT_MUTE) {
+            vnet_block(cluster->vnet, node, i, on);
+        } else if (i != node && kind == ABSENT_DEAF) {
+            vnet_block(cluster->vnet, i, node, on);
+        }
+    }
+}
+
+static void back_trial(struct cluster *cluster, struct back *back, enum absence kind,
+                       struct sample *last)
+{
+    uint64_t from_ns = vnet_now_ns(cluster->vnet) + rng_below(&cluster->rng, 1000000) * NS_PER_US;
+    vnet_run(cluster->vnet, from_ns);
+    back->victim = rng_below(&cluster->rng, cluster->options.nodes);
+    back->knowing = 0;
+    back->is_back = false;
+    absence_set(cluster, back->victim, kind, true);
+    while (back->knowing < cluster->options.nodes - 1 &&
+           vnet_now_ns(cluster->vnet) < from_ns + ABSENT_MAX_NS) {
+        vnet_run(cluster->vnet, vnet_now_ns(cluster->vnet) + 10 * NS_PER_MS);
+    }
+    sample_add(last, (double)(vnet_now_ns(cluster->vnet) - from_ns) / 1e9);
+    if (kind == ABSENT_STOPPED) {
+        vnet_run(cluster->vnet, from_ns + ABSENT_STOPPED_NS);
+    }
+    absence_set(cluster, back->victim, kind, false);
+    back->is_back = true;
+    vnet_run(cluster->vnet, vnet_now_ns(cluster->vnet) + 15 * NS_PER_S);
+}
+
+int figures_back(const struct sim_settings *settings, uint32_t nodes)
+{
+    static const char *const names[ABSENCES] = {"cut", "mute", "deaf", "stopped"};
+    struct delay delay = {.kind = DELAY_CONSTANT, .constant_ns = settings->delay_ns};
+    uint32_t wrong = 0;
+    for (int kind = 0; kind < ABSENCES; kind++) {
+        struct back back = {0};
+        struct cluster_hooks hooks = {.event = back_event, .user = &back};
+        struct cluster *cluster = settled(settings, nodes, settings->seed, &hooks, &delay);
+        static struct sample last;
+        last.count = 0;
+        back = (struct back){0};
+        for (uint32_t trial = 0; trial < settings->trials; trial++) {
+            back_trial(cluster, &back, (enum absence)kind, &last);
+        }
+        printf("back nodes %u trials %u %s:", nodes, settings->trials, names[kind]);
+        sample_print("all know:", &last);
+        printf("  healthy held dead by who is back %u, by healthy %u%s\n", back.by_returned,
+               back.by_healthy, cluster_agrees(cluster) ? "" : ", no agreement");
+        wrong += back.by_returned + back.by_healthy + (cluster_agrees(cluster) ? 0 : 1);
+        cluster_destroy(cluster);
+    }
+    return wrong == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* ---- partitions ---- */

@@ -15,7 +15,7 @@ static void usage(FILE *out)
         "usage: swim-sim lives  [--seed S] [--count N] [--seconds T] [--verbose]\n"
         "       swim-sim detect [--nodes N] [--trials K] [options]\n"
         "       swim-sim slow   [--nodes N] [--slow C] [--seconds T] [options]\n"
-        "       swim-sim heal   [--nodes N] [--trials K] [options]\n"
+        "       swim-sim heal | back [--nodes N] [--trials K] [options]\n"
         "\n"
         "The production objects of controlplane/swim on a virtual network, in virtual time.\n"
         "\n"
@@ -24,6 +24,9 @@ static void usage(FILE *out)
         "  detect  one node after another is killed: when do others suspect it, when do all know\n"
         "  slow    C nodes pause 0.1 to 30 s over and over: who is held dead wrongly\n"
         "  heal    two halves cannot reach each other for 300 s: how long until all agree again\n"
+        "  back    a node is cut off, mute, deaf or stopped until all know, then back: who is "
+        "held\n"
+        "          dead wrongly, by it or by others\n"
         "\n"
         "  --loss P          of every datagram; default 0\n"
         "  --delay-us D      one way; default 500\n"
@@ -180,6 +183,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(what, "heal") == 0) {
         return figures_heal(&settings, nodes);
+    }
+    if (strcmp(what, "back") == 0) {
+        return figures_back(&settings, nodes);
     }
     usage(stderr);
     return 2;

@@ -19,6 +19,7 @@ struct sim_settings {
 /* swim_figures.c: print one line. Return EXIT_SUCCESS or EXIT_FAILURE. */
 int figures_detect(const struct sim_settings *settings, uint32_t nodes);
 int figures_slow(const struct sim_settings *settings, uint32_t nodes);
+int figures_back(const struct sim_settings *settings, uint32_t nodes);
 int figures_heal(const struct sim_settings *settings, uint32_t nodes);
 
 /* swim_life.c: one seed's life, of about `seconds`. */

@@ -215,6 +215,30 @@ START_TEST(one_observer_alone_is_no_verdict)
 }
 END_TEST
 
+/* Nobody hears node `lost` for four seconds. By then all know, and it has votes of its own that
+ * nobody else has heard. Back again it asks whom it suspects, and holds nobody dead. */
+START_TEST(who_is_back_asks_first)
+{
+    uint32_t lost = (uint32_t)_i;
+    start_all(8);
+    for (uint32_t i = 0; i < 8; i++) {
+        shuttle.cut[lost][i] = true;
+        shuttle.cut[i][lost] = true;
+    }
+    shuttle_run(&shuttle, 4 * NS_PER_S);
+    ck_assert_uint_ge(shuttle_events(&shuttle, lost, SWIM_EVENT_SUSPECT), 1);
+    ck_assert_uint_eq(shuttle_events(&shuttle, lost, SWIM_EVENT_DEAD), 0);
+    memset(shuttle.cut, 0, sizeof(shuttle.cut));
+    shuttle_run(&shuttle, 20 * NS_PER_S);
+    ck_assert_uint_eq(shuttle_events(&shuttle, lost, SWIM_EVENT_DEAD), 0);
+    for (uint32_t i = 0; i < 8; i++) {
+        ck_assert_uint_le(shuttle_events(&shuttle, i, SWIM_EVENT_DEAD), 1);
+        ck_assert_uint_eq(swim_live_count(shuttle.nodes[i]), 8);
+    }
+    shuttle_end(&shuttle);
+}
+END_TEST
+
 /* A node that was stopped for half a minute finds old news and no answers: it blames itself. */
 START_TEST(a_pause_is_nobodys_death)
 {
@@ -631,6 +655,7 @@ int main(void)
     tcase_add_test(cases, facts_and_states_spread);
     tcase_add_test(cases, helpers_know_better);
     tcase_add_test(cases, one_observer_alone_is_no_verdict);
+    tcase_add_loop_test(cases, who_is_back_asks_first, 0, 8);
     tcase_add_test(cases, a_pause_is_nobodys_death);
     tcase_add_loop_test(cases, halves_find_each_other, 0, 2);
     tcase_add_test(cases, insiders_cannot_speak_for_others);
