@@ -158,6 +158,27 @@ static json_t *admin_answer(const char *command, void *user)
     return strcmp(command, "status") == 0 ? control_status(user) : NULL;
 }
 
+/* `join` takes an argument: a session that never is one, and so never ends. */
+static json_t *join_open(const json_t *request, int *fd, void *user)
+{
+    (void)fd;
+    return mesh_join(user, request);
+}
+
+static void join_close(void *user)
+{
+    (void)user;
+}
+
+static int admin_begin(struct control *control)
+{
+    const struct admin_session join = {
+        .command = "join", .open = join_open, .close = join_close, .user = control};
+    int rc = admin_create(&control->admin, control->loop, control->config->sockets.admin,
+                          admin_answer, control);
+    return rc == 0 ? admin_offer(control->admin, &join) : rc;
+}
+
 static int timers_create(struct control *control)
 {
     control->send_timer = loop_timer_add(control->loop, send_due, control);
@@ -215,8 +236,7 @@ int control_create(struct control **out, const struct config *config, const stru
         rc = order_open(control, &control->reload_fd, reload);
     }
     if (rc == 0) {
-        rc = admin_create(&control->admin, control->loop, config->sockets.admin, admin_answer,
-                          control);
+        rc = admin_begin(control);
     }
     if (rc < 0) {
         control_destroy(control);

@@ -54,6 +54,8 @@ void mesh_send(struct control *control, uint64_t now_ns);
 void mesh_receive(struct control *control, uint64_t now_ns);
 /* Reads the mesh keys anew. */
 void mesh_reload(struct control *control);
+/* The answer to `join`: calls a node that no file names. A new reference. */
+json_t *mesh_join(struct control *control, const json_t *request);
 /* Says good-bye. False: there is nobody who could be told. */
 bool mesh_leave(struct control *control, uint64_t now_ns);
 

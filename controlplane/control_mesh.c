@@ -10,6 +10,7 @@
 
 #include "controlplane/control_impl.h"
 #include "controlplane/keys/keys.h"
+#include "schemas/base/addr.h"
 #include "schemas/base/log.h"
 
 /* Batches taken per wake: the loop's other users get their turn under a flood. */
@@ -212,6 +213,39 @@ void mesh_send(struct control *control, uint64_t now_ns)
         /* A timer at 0 is none. */
         loop_timer_arm(control->loop, control->send_timer, next_ns > 0 ? next_ns : 1, 0);
     }
+}
+
+static json_t *refusal(const char *code, const char *text)
+{
+    return json_pack("{s:s, s:s}", "error", text, "code", code);
+}
+
+json_t *mesh_join(struct control *control, const json_t *request)
+{
+    const char *text = json_string_value(json_object_get(request, "address"));
+    char address[ADDR_TEXT_MAX];
+    struct config_seed seed;
+    if (text == NULL || !config_seed_read(text, &seed)) {
+        return refusal("invalid", "address must be a node's IP address, its port may follow");
+    }
+    if (control->gossip == NULL) {
+        return refusal("static", "this node's members are those of its file");
+    }
+    if (addr_is_v4(&seed.address) !=
+        addr_is_v4(&control->config->members[control->config->self].address)) {
+        return refusal("family", "this node's mesh has addresses of the other family");
+    }
+    seed.port = seed.port != 0 ? seed.port : config_control_port(control->config);
+    int rc = gossip_join(control->gossip, &seed, &control->out);
+    if (rc == -ENOSPC) {
+        return refusal("full", "no room for another address");
+    }
+    if (rc == 0) {
+        out_send(control);
+        LOG_INFO("called address=%s port=%u", addr_format(&seed.address, address), seed.port);
+    }
+    return json_pack("{s:s, s:s, s:i}", "join", rc == 0 ? "called" : "member", "address",
+                     addr_format(&seed.address, address), "port", (int)seed.port);
 }
 
 bool mesh_leave(struct control *control, uint64_t now_ns)

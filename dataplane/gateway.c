@@ -141,6 +141,7 @@ static int gateway_up(struct gateway *g)
     census_init(&g->census, g->options.admin);
     limits_raise(g);
     int rc = keys_open(g);
+    rc = rc == 0 ? peers_io_open(g) : rc;
     rc = rc == 0 ? signals_open(g) : rc;
     rc = rc == 0 ? client_open(g) : rc;
     return rc == 0 ? http_open(g) : rc;
@@ -154,6 +155,7 @@ static void gateway_down(struct gateway *g)
         exchange_free(LIST_FIRST(&g->exchanges));
     }
     census_deinit(&g->census);
+    peers_io_close(g);
     keys_deinit(&g->keys);
     if (g->epoll >= 0) {
         close(g->epoll);
@@ -176,7 +178,9 @@ static void usage(FILE *out)
         "  -l, --listen [ADDR:]PORT where clients come to; default 127.0.0.1:" DEFAULT_LISTEN "\n"
         "  -a, --admin PATH         the node's sockets.admin: /v1/models and /ready ask there\n"
         "  -m, --models A,B         models to list besides those the node knows of\n"
-        "  -k, --keys FILE          only for holders of these keys: lines NAME SHA256\n"
+        "  -k, --keys FILE          only for holders of these keys: lines NAME SHA256, and then\n"
+        "                           `register` for those who may register nodes and services\n"
+        "  --state DIR              keeps there what was registered; default: until it ends\n"
         "  --new-key NAME           draw a key: prints it and its line for that file, and stops\n"
         "  --cors ORIGIN            pages from there may ask, too; `*`: from anywhere\n"
         "  --max-tokens N           for requests that do not say; default 512\n"
@@ -194,7 +198,7 @@ static void usage(FILE *out)
         out);
 }
 
-enum option_id { OPT_MAX_TOKENS = 256, OPT_CONNECTIONS, OPT_NEW_KEY, OPT_CORS };
+enum option_id { OPT_MAX_TOKENS = 256, OPT_CONNECTIONS, OPT_NEW_KEY, OPT_CORS, OPT_STATE };
 
 static bool u32_read(const char *text, uint32_t min, uint32_t max, uint32_t *out)
 {
@@ -231,6 +235,9 @@ static bool option_take(struct gateway_options *o, int option)
     case OPT_CORS:
         o->cors = optarg;
         return strpbrk(optarg, "\r\n") == NULL;
+    case OPT_STATE:
+        o->state = optarg;
+        return optarg[0] != '\0';
     case OPT_MAX_TOKENS:
         return u32_read(optarg, 1, UINT32_MAX, &o->default_max_tokens);
     case OPT_CONNECTIONS:
@@ -266,6 +273,7 @@ static int options_read(struct gateway_options *o, int argc, char **argv)
         {"keys", required_argument, NULL, 'k'},
         {"new-key", required_argument, NULL, OPT_NEW_KEY},
         {"cors", required_argument, NULL, OPT_CORS},
+        {"state", required_argument, NULL, OPT_STATE},
         {"quiet", no_argument, NULL, 'q'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
@@ -306,6 +314,8 @@ int main(int argc, char **argv)
         .epoll = -1,
         .listen_fd = -1,
         .signals = -1,
+        .census = {.question = {.fd = -1}},
+        .peers = {.join = {.fd = -1}},
     };
     int status = options_read(&gateway.options, argc, argv);
     if (status >= 0) {

@@ -88,6 +88,10 @@ static inline uint16_t config_control_port(const struct config *config)
     return (uint16_t)(config->data_port + 1);
 }
 
+/* One entry of `seeds`, "10.0.0.1", "10.0.0.1:7401" or "[2001:db8::1]:7401"; port 0: none is given.
+ */
+bool config_seed_read(const char *text, struct config_seed *seed);
+
 /* Takes one error: what is wrong and what to do. `path` is the one given, `line` from 1 (0: the
  * file as a whole). Strings live until it returns. */
 typedef void (*config_error_fn)(const char *path, unsigned line, const char *text, void *user);

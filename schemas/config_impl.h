@@ -91,8 +91,6 @@ void config_key_expects(const struct config_key *key, char *out, size_t size);
 /* Stores the text in the key's field. False, and the field may be anything, if it does not fit.
  * Not for lists, which are no single text. */
 bool config_key_read(const struct config_key *key, const char *text, void *field);
-/* One entry of TYPE_SEEDS; port 0: none is given. */
-bool config_seed_read(const char *text, struct config_seed *seed);
 
 /* ---- lines (config_index.c) ---- */
 

@@ -342,6 +342,12 @@ uint64_t gossip_next_ns(const struct gossip *gossip)
     return refresh_ns < next_ns ? refresh_ns : next_ns;
 }
 
+int gossip_join(struct gossip *gossip, const struct config_seed *seed, struct swim_out *out)
+{
+    const struct swim_seed own = {.address = seed->address, .port = seed->port};
+    return swim_join(gossip->swim, &own, out);
+}
+
 void gossip_leave(struct gossip *gossip, uint64_t now_ns, struct swim_out *out)
 {
     out->datagram_count = 0;

@@ -78,6 +78,9 @@ void gossip_set_local(struct gossip *gossip, const struct members_facts *facts);
  * -ENOSPC: too many others at once; those that are taken out are out, nothing else has changed. */
 int gossip_set_keys(struct gossip *gossip, uint8_t (*keys)[SWIM_KEY_BYTES], uint32_t count);
 
+/* Calls a node that no file names, and remembers it; see swim_join(). */
+int gossip_join(struct gossip *gossip, const struct config_seed *seed, struct swim_out *out);
+
 /* Says good-bye; go on for a second, so that all hear it. */
 void gossip_leave(struct gossip *gossip, uint64_t now_ns, struct swim_out *out);
 bool gossip_has_left(const struct gossip *gossip);

@@ -10,6 +10,7 @@
  * has is more often late than forgetful, and on a busy machine records would be most of the
  * traffic.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "controlplane/swim/state.h"
@@ -418,6 +419,38 @@ static void seed_call(struct swim *swim, const struct swim_seed *seed, struct sw
         sync_put(swim, &draft.body);
         draft_end(swim, &draft);
     }
+}
+
+static bool seed_is_known(const struct swim *swim, const struct swim_seed *seed)
+{
+    for (uint32_t i = 0; i < swim->seed_count; i++) {
+        if (swim->seeds[i].port == seed->port &&
+            memcmp(&swim->seeds[i].address, &seed->address, sizeof(seed->address)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int swim_join(struct swim *swim, const struct swim_seed *seed, struct swim_out *out)
+{
+    out->datagram_count = 0;
+    out->event_count = 0;
+    if (seed_is_live(swim, seed)) {
+        return -EALREADY;
+    }
+    if (!seed_is_known(swim, seed)) {
+        uint32_t others = SWIM_SEEDS_MAX - swim->seeds_fixed;
+        if (others == 0) {
+            return -ENOSPC;
+        }
+        uint32_t at = swim->seed_count < SWIM_SEEDS_MAX
+                          ? swim->seed_count++
+                          : swim->seeds_fixed + swim->seed_next++ % others;
+        swim->seeds[at] = *seed;
+    }
+    seed_call(swim, seed, out);
+    return 0;
 }
 
 static void dead_call(struct swim *swim, uint32_t which, struct swim_out *out)

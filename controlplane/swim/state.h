@@ -123,6 +123,8 @@ struct swim {
     uint8_t speaks_min, speaks_max;
     uint64_t probe_interval_ns, suspect_min_ns, suspect_max_ns;
     uint32_t seed_count;
+    uint32_t seeds_fixed; /* of the options; the others came by swim_join() */
+    uint32_t seed_next;   /* of the others, makes room next */
     struct swim_seed seeds[SWIM_SEEDS_MAX];
 
     uint32_t slots;      /* ever used */

@@ -281,6 +281,7 @@ int swim_create(struct swim **out, const struct swim_options *options, uint64_t 
     swim->suspect_max_ns =
         swim->suspect_max_ns > swim->suspect_min_ns ? swim->suspect_max_ns : swim->suspect_min_ns;
     swim->seed_count = options->seed_count;
+    swim->seeds_fixed = options->seed_count;
     for (uint32_t i = 0; i < options->seed_count; i++) {
         swim->seeds[i] = options->seeds[i];
     }

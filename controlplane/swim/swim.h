@@ -163,6 +163,12 @@ void swim_leave(struct swim *swim, uint64_t now_ns, struct swim_out *out);
  * which a call before has filled; does nothing if there is no room or it is being asked already. */
 void swim_ask(struct swim *swim, uint64_t uid, uint64_t now_ns, struct swim_out *out);
 
+/* Remembers an address as it does those of the options, and calls it now; `out` is filled from the
+ * start. Beyond SWIM_SEEDS_MAX the one added first makes room, never one of the options: -ENOSPC if
+ * there are no others. Called again for one that is known it only calls, unless a live member is
+ * there: then it returns -EALREADY and does nothing. */
+int swim_join(struct swim *swim, const struct swim_seed *seed, struct swim_out *out);
+
 /* New facts of this node (those fields of `self` that swim_options tells of). Returns 0 or -EINVAL.
  */
 int swim_set_self(struct swim *swim, const struct swim_record *self);

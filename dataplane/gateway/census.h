@@ -14,20 +14,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "dataplane/gateway/buf.h"
+#include "dataplane/gateway/question.h"
 
-#define CENSUS_AGE_NS     1000000000ull
-#define CENSUS_TIMEOUT_NS 2000000000ull
-#define CENSUS_BYTES_MAX  (64u << 20)
+#define CENSUS_AGE_NS 1000000000ull
 
 struct census {
     const char *path; /* of the admin socket; NULL = there is none */
-    int fd;           /* of the question under way; -1 = none */
-    uint64_t asked_ns;
+    struct question question;
     uint64_t known_ns; /* when `status` was asked for; 0 = never answered */
-    struct buf answer;
-    json_t *status;  /* the node's last answer, NULL = none */
-    char error[160]; /* why the latest question got no answer; "" = it got one */
+    json_t *status;    /* the node's last answer, NULL = none */
 };
 
 void census_init(struct census *c, const char *path);
@@ -35,6 +30,9 @@ void census_deinit(struct census *c);
 
 /* Is what is known recent enough? (Without a socket: always.) */
 bool census_fresh(const struct census *c, uint64_t now_ns);
+
+/* Why the latest question got no answer; "" = it got one. */
+const char *census_error(const struct census *c);
 
 /* Asks, unless it is fresh or a question is under way. Returns the descriptor to wait on for
  * reading if a question has begun, else -1. */

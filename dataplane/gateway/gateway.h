@@ -27,6 +27,7 @@
 #include "dataplane/gateway/figures.h"
 #include "dataplane/gateway/keys.h"
 #include "dataplane/gateway/live_io.h"
+#include "dataplane/gateway/peers_io.h"
 #include "dataplane/gateway/reply.h"
 #include "dataplane/gateway/scan.h"
 #include "schemas/base/rng.h"
@@ -38,7 +39,7 @@
 #define GATEWAY_TAIL_MAX     128u
 
 /* What an entry of the loop's epoll set is. */
-enum watch_kind { WATCH_CLIENT, WATCH_HTTP, WATCH_CENSUS, WATCH_SIGNAL, WATCH_PEER };
+enum watch_kind { WATCH_CLIENT, WATCH_HTTP, WATCH_CENSUS, WATCH_JOIN, WATCH_SIGNAL, WATCH_PEER };
 struct watch {
     enum watch_kind kind;
 };
@@ -94,6 +95,7 @@ struct exchange {
     uint64_t first_ns; /* first text; 0 = none */
     uint64_t sent_bytes;
     const char *key;                   /* name of the API key; NULL = none */
+    uint32_t scopes;                   /* KEYS_* that it has */
     const struct dashboard_file *file; /* the answer is a page of the dashboard; else NULL */
     struct live_viewer viewer;
 };
@@ -103,6 +105,7 @@ struct gateway_options {
     const char *listen; /* [ADDRESS:]PORT */
     const char *admin;  /* NULL = none */
     const char *models; /* names with commas; NULL = none */
+    const char *state;  /* folder of what shall outlive the program; NULL = nothing shall */
     const char *keys;   /* file; NULL = everybody may ask */
     const char *cors;   /* origin; NULL = no pages from elsewhere */
     uint32_t default_max_tokens;
@@ -118,6 +121,7 @@ struct gateway {
     struct keys keys;
     struct figures figures;
     struct live_io live;
+    struct peers_io peers;
     /* Answers a question to /v1/route from the node's status; NULL with the error set. */
     json_t *(*dry_run)(const json_t *question, const json_t *status, struct api_error *error);
     struct rng rng;
@@ -164,6 +168,8 @@ bool route_find(struct exchange *x, const char *method, const char *path);
 /* All but inference goes through these. */
 void exchange_answer(struct exchange *x, int status, const char *content_type);
 void exchange_refuse(struct exchange *x, const struct api_error *error);
+/* Whoever can be asked was asked and has answered; else false, and refused. */
+bool exchange_census(struct exchange *x);
 
 /* ---- exchange.c: asking the mesh ---- */
 /* Reads the body as a request of that kind and sends it to the mesh, or refuses it. */

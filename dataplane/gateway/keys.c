@@ -22,6 +22,23 @@ static bool name_good(const char *name)
     return len > 0 && len < KEYS_NAME_MAX;
 }
 
+/* "register", or a list with commas; NULL: none. */
+static bool scopes_read(struct key *key, char *text)
+{
+    char *rest = NULL;
+    key->scopes = 0;
+    if (text == NULL) {
+        return true;
+    }
+    for (char *word = strtok_r(text, ",", &rest); word != NULL; word = strtok_r(NULL, ",", &rest)) {
+        if (strcmp(word, "register") != 0) {
+            return false;
+        }
+        key->scopes |= KEYS_REGISTER;
+    }
+    return true;
+}
+
 /* One line, without its end; changes it. */
 static bool line_read(struct keys *keys, char *line)
 {
@@ -34,10 +51,11 @@ static bool line_read(struct keys *keys, char *line)
     if (name == NULL) {
         return true;
     }
+    char *scopes = strtok_r(NULL, " \t\r", &rest);
     if (!name_good(name) || sum == NULL || strtok_r(NULL, " \t\r", &rest) != NULL ||
         strlen(sum) != (size_t)2 * KEYS_SUM ||
         sodium_hex2bin(key.sum, sizeof(key.sum), sum, strlen(sum), NULL, &sum_len, NULL) != 0 ||
-        sum_len != KEYS_SUM) {
+        sum_len != KEYS_SUM || !scopes_read(&key, scopes)) {
         return false;
     }
     strcpy(key.name, name);
@@ -76,10 +94,10 @@ void keys_deinit(struct keys *keys)
     *keys = (struct keys){.list = NULL};
 }
 
-const char *keys_find(const struct keys *keys, const char *authorization)
+const struct key *keys_find(const struct keys *keys, const char *authorization)
 {
     uint8_t sum[KEYS_SUM];
-    const char *found = NULL;
+    const struct key *found = NULL;
     if (authorization == NULL || strncasecmp(authorization, SCHEME, strlen(SCHEME)) != 0) {
         return NULL;
     }
@@ -91,7 +109,7 @@ const char *keys_find(const struct keys *keys, const char *authorization)
     crypto_hash_sha256(sum, (const uint8_t *)key, strlen(key));
     for (size_t i = 0; i < keys->count; i++) {
         if (sodium_memcmp(sum, keys->list[i].sum, sizeof(sum)) == 0) {
-            found = keys->list[i].name;
+            found = &keys->list[i];
         }
     }
     return found;

@@ -21,9 +21,9 @@ static struct live_sources sources_of(const struct gateway *g, uint64_t now_ns)
         .live = &g->live.live,
         .figures = &g->figures,
         .status = c->status,
-        .error = c->path == NULL       ? ""
-                 : c->error[0] != '\0' ? c->error
-                                       : "not asked yet",
+        .error = c->path == NULL              ? ""
+                 : census_error(c)[0] != '\0' ? census_error(c)
+                                              : "not asked yet",
         .status_age_ms = c->status != NULL ? (now_ns - c->known_ns) / NS_PER_MS : 0,
         .unix_ms = unix_ms(),
     };

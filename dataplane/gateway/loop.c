@@ -74,7 +74,7 @@ static bool census_wanted(const struct gateway *g)
 static void census_turn(struct gateway *g)
 {
     uint64_t now_ns = clock_now_ns();
-    if (g->census.fd >= 0) {
+    if (g->census.question.fd >= 0) {
         if (census_step(&g->census, now_ns)) {
             census_tell(g);
         }
@@ -104,6 +104,7 @@ static int wait_ms(struct gateway *g)
     int ms = sooner(weft_client_timeout_ms(g->client), server_timeout_ms(g));
     ms = sooner(ms, until_ms(census_due_ns(&g->census)));
     ms = sooner(ms, until_ms(live_io_due_ns(g)));
+    ms = sooner(ms, until_ms(peers_io_due_ns(g)));
     return sooner(ms, g->stopping ? until_ms(g->stop_ns) : -1);
 }
 
@@ -123,6 +124,7 @@ static void turn(struct gateway *g)
     weft_client_process(g->client);
     census_turn(g);
     live_io_turn(g, clock_now_ns());
+    peers_io_turn(g, clock_now_ns());
     server_run(g);
 }
 

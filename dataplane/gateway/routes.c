@@ -40,8 +40,9 @@ static void ready(struct exchange *x)
 {
     const struct gateway *g = x->gateway;
     const char *why = g->stopping ? "the gateway is stopping"
-                      : g->census.path != NULL && g->census.status == NULL ? g->census.error
-                                                                           : "";
+                      : g->census.path != NULL && g->census.status == NULL
+                          ? census_error(&g->census)
+                          : "";
     buf_add_text(&x->answer, "{\"status\":");
     buf_add_quoted(&x->answer, why[0] == '\0' ? "ready" : "not ready");
     if (why[0] != '\0') {
@@ -55,14 +56,14 @@ static void ready(struct exchange *x)
 /* ---- models ---- */
 
 /* Whoever can be asked must be asked: an empty list would be a lie. */
-static bool census_known(struct exchange *x)
+bool exchange_census(struct exchange *x)
 {
     const struct census *c = &x->gateway->census;
     if (c->path == NULL || c->status != NULL) {
         return true;
     }
     char text[256];
-    snprintf(text, sizeof(text), "The node does not answer: %s.", c->error);
+    snprintf(text, sizeof(text), "The node does not answer: %s.", census_error(c));
     error_set(&x->error, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "node_unreachable", true,
               text);
     exchange_refuse(x, &x->error);
@@ -72,7 +73,7 @@ static bool census_known(struct exchange *x)
 static void models_list(struct exchange *x)
 {
     const struct gateway *g = x->gateway;
-    if (census_known(x)) {
+    if (exchange_census(x)) {
         models_write_list(g->census.status, g->options.models, g->started_s, &x->answer);
         exchange_answer(x, MHD_HTTP_OK, JSON_TYPE);
     }
@@ -81,7 +82,7 @@ static void models_list(struct exchange *x)
 static void models_one(struct exchange *x)
 {
     const struct gateway *g = x->gateway;
-    if (!census_known(x)) {
+    if (!exchange_census(x)) {
         return;
     }
     if (models_write_one(g->census.status, g->options.models, x->tail, g->started_s, &x->answer)) {
@@ -116,7 +117,7 @@ static void route_query(struct exchange *x)
                   "The gateway knows no admin socket to ask (--admin).");
         exchange_refuse(x, &x->error);
     }
-    if (g->census.path == NULL || !census_known(x)) {
+    if (g->census.path == NULL || !exchange_census(x)) {
         return;
     }
     json_t *question = json_loadb(x->body.data, buf_len(&x->body), 0, NULL);
@@ -172,6 +173,12 @@ static const struct route routes[] = {
     {.method = "GET", .path = "/v1/models", .census = true, .handle = models_list},
     {.method = "GET", .path = "/v1/models/", .tail = true, .census = true, .handle = models_one},
     {.method = "GET", .path = "/v1/usage", .handle = usage},
+    {.method = "GET", .path = "/v1/peers", .census = true, .handle = peers_list},
+    {.method = "POST", .path = "/v1/peers/register", .handle = peers_register},
+    {.method = "DELETE", .path = "/v1/peers/", .tail = true, .handle = peers_remove},
+    {.method = "GET", .path = "/v1/compute/peers", .census = true, .handle = services_list},
+    {.method = "POST", .path = "/v1/compute/peers", .handle = services_register},
+    {.method = "DELETE", .path = "/v1/compute/peers/", .tail = true, .handle = services_remove},
     {.method = "POST", .path = "/v1/route", .census = true, .handle = route_query},
     {.method = "POST", .path = "/v1/chat/completions", .handle = chat},
     {.method = "POST", .path = "/v1/completions", .handle = completion},

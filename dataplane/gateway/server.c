@@ -216,8 +216,10 @@ static bool key_check(struct exchange *x)
     if (x->route->open || keys->count == 0) {
         return true;
     }
-    x->key = keys_find(keys, server_header(x, MHD_HTTP_HEADER_AUTHORIZATION));
-    if (x->key == NULL) {
+    const struct key *key = keys_find(keys, server_header(x, MHD_HTTP_HEADER_AUTHORIZATION));
+    x->key = key != NULL ? key->name : NULL;
+    x->scopes = key != NULL ? key->scopes : 0;
+    if (key == NULL) {
         error_set(&x->error, MHD_HTTP_UNAUTHORIZED, "invalid_request_error", "invalid_api_key",
                   false, "This needs an API key: Authorization: Bearer KEY.");
     }

@@ -22,7 +22,7 @@ real = {(method.lower(), path.rstrip("/")) for method, path in
         re.findall(r'\{\.method = "(\w+)",\s*\.path = "([^"]+)"', code)}
 documented = {(method, re.sub(r"/(\{\w+\})?$", "", path)) for path, block in
               re.findall(r"^  (/\S*):\n((?:    .*\n)+)", text, re.M)
-              for method in re.findall(r"^    (get|post):", block, re.M)}
+              for method in re.findall(r"^    (get|post|delete):", block, re.M)}
 same("routes", documented, real)
 
 places = re.findall(r'PLACE\((\w+), "([^"]+)"',

@@ -20,13 +20,28 @@ START_TEST(found)
     unsigned line;
     ck_assert(read_text(&keys, "# all\n\nalice " ABC " # hers\r\n", &line));
     ck_assert_uint_eq(keys.count, 1);
-    ck_assert_str_eq(keys_find(&keys, "Bearer abc"), "alice");
-    ck_assert_str_eq(keys_find(&keys, "bearer  abc"), "alice");
+    ck_assert_str_eq(keys_find(&keys, "Bearer abc")->name, "alice");
+    ck_assert_str_eq(keys_find(&keys, "bearer  abc")->name, "alice");
     static const char *const others[] = {NULL,          "",    "Bearer",    "Bearer ",
                                          "Bearer abcd", "abc", "Basic abc", "Bearer " ABC};
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         ck_assert_ptr_null(keys_find(&keys, others[i]));
     }
+    keys_deinit(&keys);
+}
+END_TEST
+
+START_TEST(scopes)
+{
+    struct keys keys = {.list = NULL};
+    unsigned line;
+    ck_assert(read_text(&keys, "alice " ABC " register # hers\n", &line));
+    ck_assert_uint_eq(keys_find(&keys, "Bearer abc")->scopes, KEYS_REGISTER);
+    keys_deinit(&keys);
+    ck_assert(read_text(&keys, "alice " ABC "\n", &line));
+    ck_assert_uint_eq(keys_find(&keys, "Bearer abc")->scopes, 0);
+    keys_deinit(&keys);
+    ck_assert(!read_text(&keys, "alice " ABC " register,all\n", &line));
     keys_deinit(&keys);
 }
 END_TEST
@@ -59,7 +74,7 @@ START_TEST(drawn)
     ck_assert_str_ne(key[0], key[1]);
     ck_assert(read_text(&keys, line, &at));
     snprintf(header, sizeof(header), "Bearer %s", key[1]);
-    ck_assert_str_eq(keys_find(&keys, header), "bob");
+    ck_assert_str_eq(keys_find(&keys, header)->name, "bob");
     snprintf(header, sizeof(header), "Bearer %s", key[0]);
     ck_assert_ptr_null(keys_find(&keys, header));
     keys_deinit(&keys);
@@ -71,6 +86,7 @@ int main(void)
     Suite *suite = suite_create("gateway_keys");
     TCase *tc = tcase_create("keys");
     tcase_add_test(tc, found);
+    tcase_add_test(tc, scopes);
     tcase_add_test(tc, wrong_lines);
     tcase_add_test(tc, drawn);
     suite_add_tcase(suite, tc);
