@@ -11,6 +11,7 @@
 #include <weft/client.h>
 
 #include "bench/load/trace.h"
+#include "schemas/base/hist.h"
 
 #define DRIVE_REQUESTS_MAX 10000000u
 #define DRIVE_NODES_MAX    64u
@@ -35,8 +36,8 @@ struct drive_plan {
 struct drive_sample {
     uint64_t due_ns;
     uint64_t sent_ns;
-    uint64_t first_ns; /* 0 = no token came */
-    uint64_t end_ns;
+    uint64_t first_ns; /* its datagram's arrival where that is known; 0 = no token came */
+    uint64_t end_ns;   /* the same */
     int32_t status;
     uint32_t tokens;
     uint16_t node; /* of drive.nodes */
@@ -53,6 +54,8 @@ struct drive {
     double epoch_s;   /* when it started, seconds since 1970 */
     uint64_t took_ns; /* until the last ended */
     double cpu_s;     /* of this thread */
+    struct hist
+        woken_ns; /* from a datagram's arrival until this thread had it; SDK over UDP only */
 };
 
 /* Runs to the end. Heap: drive_deinit(), also after an error. Returns 0 or a negative errno or

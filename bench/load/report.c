@@ -84,6 +84,13 @@ static void print_checks(const struct report_context *c)
     printf(
         "sends                 %u more than 1 ms late of %u; the sender used %.0f %% of a core\n",
         a->late, a->requests, 100 * c->drive->cpu_s / a->seconds);
+    if (c->drive->woken_ns.count != 0) {
+        const struct hist *h = &c->drive->woken_ns;
+        printf(
+            "wake-up               p50 %.1f  p99 %.1f us from a datagram's arrival to this thread; "
+            "not in the figures above\n",
+            (double)hist_quantile(h, 0.5) / 1e3, (double)hist_quantile(h, 0.99) / 1e3);
+    }
     if (c->exponential) {
         printf(
             "arrivals              Anderson-Darling %.2f as drawn, %.2f as sent: %s (limit %.2f)\n",
@@ -262,6 +269,12 @@ json_t *report_json(const struct report_context *c)
     json_object_set_new(out, "total_ms", figure_json(&a->total));
     json_object_set_new(out, "refusal_ms", figure_json(&a->refusal));
     json_object_set_new(out, "lateness_ms", figure_json(&a->lateness));
+    if (c->drive->woken_ns.count != 0) {
+        const struct hist *h = &c->drive->woken_ns;
+        json_object_set_new(out, "wake_up_us",
+                            json_pack("{s:f, s:f}", "p50", (double)hist_quantile(h, 0.5) / 1e3,
+                                      "p99", (double)hist_quantile(h, 0.99) / 1e3));
+    }
     if (c->floor != NULL) {
         json_object_set_new(out, "floor",
                             json_pack("{s:o, s:o}", "first_token_ms", figure_json(&c->floor->first),

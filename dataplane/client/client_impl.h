@@ -88,10 +88,10 @@ struct client_inbox {
     struct mmsghdr msgs[CLIENT_BATCH];
     struct iovec iov[CLIENT_BATCH];
     uint8_t data[CLIENT_BATCH][WEFT_DATAGRAM_MAX];
-    /* Traffic classes. A union aligns it. */
+    /* Traffic class, time of arrival. A union aligns it. */
     union {
         struct cmsghdr align;
-        uint8_t bytes[CMSG_SPACE(sizeof(int))];
+        uint8_t bytes[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct timespec))];
     } control[CLIENT_BATCH];
 };
 
@@ -114,6 +114,7 @@ struct weft_client {
     bool asking;           /* weft_ask() runs */
     bool processing;       /* callbacks run: submit must not send by itself */
     uint64_t processed_ns; /* end of the latest weft_client_process() */
+    uint64_t arrived_ns;   /* arrival.h */
     uint32_t next_seq;
     uint32_t open; /* requests that have not been reported */
     LIST_HEAD(client_requests, weft_request) requests;

@@ -10,11 +10,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "dataplane/client/arrival.h"
 #include "dataplane/client/attach.h"
 #include "dataplane/client/client_impl.h"
 #include "dataplane/client/resolve.h"
 
-#define IO_HOST_MAX 256u
+#define IO_HOST_MAX        256u
+#define IO_CLOCKS_APART_NS 1000u
+#define IO_CLOCKS_TRIES    4u
 
 static int io_watch(struct weft_client *c, int fd)
 {
@@ -263,26 +266,81 @@ static void path_take(struct weft_client *c, struct client_path *path, uint64_t 
     }
 }
 
-/* Congestion was seen on the datagram's last way: as nodes say so of the ways before. */
-static bool is_marked(struct msghdr *msg)
+/* The monotonic clock's word for a time of the other one, which is of a moment ago. Both are read
+ * at once, or nearly: a thread may lose its processor in between. */
+static uint64_t monotonic_of(const struct timespec *ts)
 {
+    uint64_t before_ns, after_ns, wall_ns;
+    uint32_t tries = 0;
+    do {
+        struct timespec wall;
+        before_ns = clock_now_ns();
+        clock_gettime(CLOCK_REALTIME, &wall);
+        after_ns = clock_now_ns();
+        wall_ns = (uint64_t)wall.tv_sec * NS_PER_S + (uint64_t)wall.tv_nsec;
+    } while (after_ns - before_ns > IO_CLOCKS_APART_NS && ++tries < IO_CLOCKS_TRIES);
+    uint64_t then_ns = (uint64_t)ts->tv_sec * NS_PER_S + (uint64_t)ts->tv_nsec;
+    return then_ns < wall_ns ? before_ns - (wall_ns - then_ns) : before_ns;
+}
+
+/* What the kernel says of a datagram: was congestion seen on its last way, when did it come? */
+static void read_control(struct msghdr *msg, bool *marked, uint64_t *arrived_ns)
+{
+    *marked = false;
+    *arrived_ns = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
         bool four = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS;
         bool six = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS;
         if (four || six) { /* an int or a byte; little-endian, the byte is the int's first */
-            return (*(const uint8_t *)CMSG_DATA(c) & ECN_CE) == ECN_CE;
+            *marked = (*(const uint8_t *)CMSG_DATA(c) & ECN_CE) == ECN_CE;
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec ts;
+            memcpy(&ts, CMSG_DATA(c), sizeof(ts));
+            *arrived_ns = monotonic_of(&ts);
         }
     }
-    return false;
 }
 
-/* Room for one number behind each datagram; receiving shortens it. */
+int client_note_arrivals(weft_client_t *c)
+{
+    int on = 1;
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        int fd = c->paths[i].socket;
+        if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)) != 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+uint64_t client_arrived_ns(const weft_client_t *c)
+{
+    return c->arrived_ns;
+}
+
+/* Room for both words behind each datagram; receiving shortens it. */
 static void inbox_rearm(struct client_inbox *inbox)
 {
     for (uint32_t i = 0; i < CLIENT_BATCH; i++) {
         inbox->msgs[i].msg_hdr.msg_control = &inbox->control[i];
         inbox->msgs[i].msg_hdr.msg_controllen = sizeof(inbox->control[i]);
     }
+}
+
+static void path_input(struct weft_client *c, struct client_path *path, uint32_t i, uint64_t now_ns)
+{
+    struct mmsghdr *msg = &c->inbox.msgs[i];
+    bool marked;
+    if ((msg->msg_hdr.msg_flags & MSG_TRUNC) != 0) {
+        return;
+    }
+    read_control(&msg->msg_hdr, &marked, &c->arrived_ns);
+    if (marked && msg->msg_len >= sizeof(struct weft_hdr)) {
+        struct weft_hdr *h = (struct weft_hdr *)(void *)c->inbox.data[i];
+        h->flags |= WEFT_F_ECN_ECHO;
+    }
+    io_input(c, path, c->inbox.data[i], msg->msg_len, now_ns);
+    c->arrived_ns = 0;
 }
 
 /* Receives and hands out what has come on one socket. */
@@ -298,15 +356,8 @@ static void path_receive(struct weft_client *c, struct client_path *path, uint64
             path->refused = path->refused || errno == ECONNREFUSED;
             return;
         }
-        for (int i = 0; i < got; i++) {
-            struct mmsghdr *msg = &c->inbox.msgs[i];
-            if ((msg->msg_hdr.msg_flags & MSG_TRUNC) == 0) {
-                if (msg->msg_len >= sizeof(struct weft_hdr) && is_marked(&msg->msg_hdr)) {
-                    struct weft_hdr *h = (struct weft_hdr *)(void *)c->inbox.data[i];
-                    h->flags |= WEFT_F_ECN_ECHO;
-                }
-                io_input(c, path, c->inbox.data[i], msg->msg_len, now_ns);
-            }
+        for (uint32_t i = 0; i < (uint32_t)got; i++) {
+            path_input(c, path, i, now_ns);
         }
         if (got < (int)CLIENT_BATCH) {
             return;

@@ -32,6 +32,51 @@ static bool purse_pay(uint32_t *purse)
     return true;
 }
 
+/* What took the attempt with it, and others too: its worker's node; before any worker has answered,
+ * the node that was asked. */
+static struct stream_loss *loss_of(struct stream_policy *policy, const struct stream_attempt *lost,
+                                   uint16_t *node)
+{
+    if (lost->answered && lost->server != WEFT_NODE_NONE) {
+        *node = lost->server;
+        return &policy->losses[lost->server & (STREAM_LOSSES - 1)];
+    }
+    *node = (uint16_t)lost->path;
+    return &policy->path_losses[lost->path & (STREAM_LOSSES - 1)];
+}
+
+static void loss_note(struct stream_policy *policy, const struct stream_attempt *lost,
+                      uint64_t now_ns)
+{
+    uint16_t node;
+    struct stream_loss *loss = loss_of(policy, lost, &node);
+    *loss = (struct stream_loss){node, now_ns};
+}
+
+/* Somebody has paid for the loss that took this attempt, which was open then. */
+static bool loss_paid(struct stream_policy *policy, const struct stream *s,
+                      const struct stream_attempt *lost, uint64_t now_ns)
+{
+    uint16_t node;
+    const struct stream_loss *loss = loss_of(policy, lost, &node);
+    return s->failovers == 0 && loss->at_ns != 0 && loss->node == node &&
+           s->start_ns <= loss->at_ns && now_ns - loss->at_ns < STREAM_LOSS_MS * NS_PER_MS;
+}
+
+/* Pays for another attempt in place of one that was lost, unless somebody has. */
+static bool loss_pay(struct stream_policy *policy, const struct stream *s,
+                     const struct stream_attempt *lost, uint64_t now_ns)
+{
+    if (loss_paid(policy, s, lost, now_ns)) {
+        return true;
+    }
+    if (!purse_pay(&policy->retry_purse)) {
+        return false;
+    }
+    loss_note(policy, lost, now_ns);
+    return true;
+}
+
 /* ---- orders ---- */
 
 static struct stream_order *order_add(struct stream *s, enum stream_kind kind, uint32_t attempt)
@@ -291,6 +336,12 @@ static bool is_loss(int status)
     }
 }
 
+/* A node has said that it hands the request to nobody: another attempt does no work twice. */
+static bool is_untaken(int status)
+{
+    return status == WEFT_E_DRAINING || status == WEFT_E_LOOP;
+}
+
 /* Nobody could take it just now. */
 static bool is_refusal(int status)
 {
@@ -305,25 +356,6 @@ static bool is_refusal(int status)
     }
 }
 
-/* Pays for the failover of a stream whose attempt was lost, unless somebody has. */
-static bool loss_pay(struct stream_policy *policy, const struct stream *s,
-                     const struct stream_attempt *lost, uint64_t now_ns)
-{
-    struct stream_loss *loss = &policy->losses[lost->server & (STREAM_LOSSES - 1)];
-    bool served = lost->answered && lost->server != WEFT_NODE_NONE;
-    if (served && s->failovers == 0 && loss->at_ns != 0 && loss->node == lost->server &&
-        s->start_ns <= loss->at_ns && now_ns - loss->at_ns < STREAM_LOSS_MS * NS_PER_MS) {
-        return true;
-    }
-    if (!purse_pay(&policy->retry_purse)) {
-        return false;
-    }
-    if (served) {
-        *loss = (struct stream_loss){lost->server, now_ns};
-    }
-    return true;
-}
-
 static uint32_t next_path(const struct stream_policy *policy, uint32_t path)
 {
     return (path + 1) % policy->paths;
@@ -334,7 +366,8 @@ static void after_loss(struct stream *s, struct stream_policy *policy,
                        uint64_t now_ns)
 {
     uint32_t path = lost->path;
-    bool unheard = result->status == WEFT_E_UNREACHABLE || result->status == WEFT_E_STALLED;
+    bool unheard = result->status == WEFT_E_UNREACHABLE || result->status == WEFT_E_STALLED ||
+                   result->status == WEFT_E_DRAINING;
     s->first_failure = s->first_failure != 0 ? s->first_failure : result->status;
     avoid_add(s, lost->server != WEFT_NODE_NONE ? lost->server : lost->target);
     if (unheard) { /* it may be the node that was asked */
@@ -343,7 +376,7 @@ static void after_loss(struct stream *s, struct stream_policy *policy,
     }
     bool nowhere = result->status == WEFT_E_UNREACHABLE && policy->paths == 1;
     if (s->once || s->forgetful || s->partial || nowhere || s->failovers == STREAM_FAILOVERS_MAX ||
-        !loss_pay(policy, s, lost, now_ns)) {
+        !(is_untaken(result->status) || loss_pay(policy, s, lost, now_ns))) {
         finish(s, result, s->first_failure, now_ns);
         return;
     }
@@ -394,6 +427,7 @@ void stream_over(struct stream *s, struct stream_policy *policy, uint32_t attemp
         avoid_add(s, over.server); /* the other one goes on alone */
         s->first_failure = is_loss(result->status) ? result->status : s->first_failure;
         if (led) {
+            loss_note(policy, &over, now_ns); /* the other one was paid for */
             count_failover(s, policy);
         }
     } else if (is_loss(result->status)) {
@@ -409,7 +443,7 @@ void stream_suspect(struct stream *s, struct stream_policy *policy, uint32_t att
 {
     if (s->ended || s->cancelled || s->once || s->forgetful || s->partial ||
         s->leader != (int)attempt || live_count(s) != 1 || s->failovers == STREAM_FAILOVERS_MAX ||
-        policy->retry_purse < STREAM_PURSE) {
+        policy->retry_purse < STREAM_RIVAL_LEAST) {
         return;
     }
     uint16_t other = alternate_take(s);
@@ -441,7 +475,7 @@ static void tick_beside(struct stream *s, struct stream_policy *policy, uint64_t
     struct stream_attempt *a = &s->attempts[first];
     if (now_ns >= s->path_ns) {
         s->path_ns = NEVER;
-        if (alone && !a->answered && purse_pay(&policy->retry_purse)) {
+        if (alone && !a->answered && loss_pay(policy, s, a, now_ns)) {
             start(s, 1 - first, next_path(policy, a->path), WEFT_NODE_NONE);
             return;
         }

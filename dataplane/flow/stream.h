@@ -13,9 +13,11 @@
  *
  * Two purses, shared by all streams of a client and filled by new ones, bound the extra load:
  * failovers and rivals to one in ten requests once the first ten are spent, hedges to one in
- * twenty. A node that dies takes all its streams with it: the first one's failover pays for the
- * first failover of all that it was serving then, so that no more than what was open is asked
- * again.
+ * twenty. A node that dies takes all its streams with it, those that it served and those that were
+ * just being asked by it: the first one's failover pays for the first failover of all that were
+ * open there then, so that no more than what was open is asked again. Rivals, sent on suspicion,
+ * leave half of the purse to failovers. What a node has refused because it hands on nothing
+ * (draining) was executed by nobody and costs nothing.
  *
  * Threads: none; times are of one monotonic clock given by the caller.
  */
@@ -37,6 +39,7 @@
 #define STREAM_PURSE          1000u
 #define STREAM_RETRY_INCOME   100u
 #define STREAM_RETRY_MAX      (10u * STREAM_PURSE)
+#define STREAM_RIVAL_LEAST    (STREAM_RETRY_MAX / 2u)
 #define STREAM_HEDGE_INCOME   50u
 #define STREAM_HEDGE_MAX      (5u * STREAM_PURSE)
 #define STREAM_ORDERS         8u
@@ -46,7 +49,7 @@
 
 /* The loss of a node, paid for by one of its streams. */
 struct stream_loss {
-    uint16_t node;
+    uint16_t node;  /* or path */
     uint64_t at_ns; /* 0 = none */
 };
 
@@ -58,8 +61,9 @@ struct stream_policy {
     uint32_t hedge_purse;
     uint64_t failovers;
     uint64_t hedges;
-    struct stream_loss losses[STREAM_LOSSES]; /* by node id, later ones overwrite */
-    struct hist first_us;                     /* first tokens */
+    struct stream_loss losses[STREAM_LOSSES];      /* by node id, later ones overwrite */
+    struct stream_loss path_losses[STREAM_LOSSES]; /* by path, before anybody has answered */
+    struct hist first_us;                          /* first tokens */
 };
 
 enum stream_kind { STREAM_START = 1, STREAM_CANCEL };

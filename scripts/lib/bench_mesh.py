@@ -61,11 +61,11 @@ class Program:
 class BenchMesh:
     """A mesh whose workers are toys. Use it with `with`."""
 
-    def __init__(self, args, nodes=3, pace_ms=5.0, slots=0, workers=None):
+    def __init__(self, args, nodes=3, pace_ms=5.0, slots=0, workers=None, gossip=False):
         self.build = Path(args.build_dir)
         self.bench = self.build / "bin" / "weft-bench"
-        self.mesh = harness.Mesh(args.name, harness.MeshSpec(nodes=nodes, workers="none"),
-                                 self.build)
+        self.mesh = harness.Mesh(args.name, harness.MeshSpec(
+            nodes=nodes, workers="none", gossip=gossip), self.build)
         self.pace_ms, self.slots = pace_ms, slots
         self.workers = workers
         self.toys, self.programs = {}, []

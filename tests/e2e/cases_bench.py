@@ -36,8 +36,9 @@ def soak(mesh, quick):
 
 @case("bench/scenarios", ALONE)
 def scenarios(mesh, _quick):
-    """A rolling restart between three cities: no request fails."""
-    out = run_script(mesh, "bench-scenario", "--no-timing", "--rate", 5, "--seconds", 20, "rolling")
+    """Restarted one by one, and leaving one by one: three cities, and no request fails."""
+    out = run_script(mesh, "bench-scenario", "--no-timing", "--rate", 20, "--seconds", 15,
+                     "rolling", "drain")
     return "; ".join(line for line in out.splitlines() if line.endswith("holds"))
 
 

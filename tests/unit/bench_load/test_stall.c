@@ -36,6 +36,7 @@ static void measure(uint32_t requests, const uint64_t *due_ns, struct answerer *
     ck_assert_int_eq(drive_run(&drive, &plan), 0);
     ck_assert_int_eq(account_make(&account, &drive, &account_plan), 0);
     ck_assert_uint_eq(account.answered, requests);
+    ck_assert_uint_ge(drive.woken_ns.count, requests); /* the kernel's word for each that came */
 }
 
 static double expected_ms(double q)

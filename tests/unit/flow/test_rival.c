@@ -84,6 +84,28 @@ START_TEST(who_is_lost_leaves_it_to_the_rival)
 }
 END_TEST
 
+/* What was open there besides need not pay once more. */
+START_TEST(its_rival_paid_for_the_loss)
+{
+    struct fixture f;
+    struct stream other;
+    struct stream_order order;
+    const uint16_t alternates[2] = {4, 5};
+    open_rival(&f, 1);
+    stream_init(&other, &f.policy, false, false, T0);
+    ck_assert(stream_next(&other, &order));
+    stream_accepted(&other, 0, 3, alternates);
+    over(&f, 0, WEFT_E_STALLED, T0 + 400 * MS);
+    f.policy.retry_purse = 0;
+    weft_result_t lost = {.status = WEFT_E_STALLED};
+    stream_over(&other, &f.policy, 0, &lost, T0 + 401 * MS);
+    ck_assert(stream_next(&other, &order));
+    ck_assert_uint_eq(order.target, 4);
+    stream_deinit(&other);
+    stream_deinit(&f.s);
+}
+END_TEST
+
 /* It had all tokens but not the account. */
 START_TEST(a_rival_may_end_it_without_a_token)
 {
@@ -138,7 +160,7 @@ START_TEST(no_rival_without_need_or_means)
         if (why != 2) { /* no token yet: a hedge's affair */
             ck_assert(token(&f, 0, 100, T0 + 10 * MS));
         }
-        f.policy.retry_purse = why == 3 ? STREAM_PURSE - 1 : f.policy.retry_purse;
+        f.policy.retry_purse = why == 3 ? STREAM_RIVAL_LEAST - 1 : f.policy.retry_purse;
         stream_piece(&f.s, 0, why == 4); /* half a token: nobody can go on behind it */
         f.s.forgetful = why == 5;
         stream_suspect(&f.s, &f.policy, 0);
@@ -171,6 +193,7 @@ int main(void)
     tcase_add_test(t, who_lives_after_all_goes_on);
     tcase_add_test(t, the_rival_takes_over);
     tcase_add_test(t, who_is_lost_leaves_it_to_the_rival);
+    tcase_add_test(t, its_rival_paid_for_the_loss);
     tcase_add_test(t, a_rival_may_end_it_without_a_token);
     tcase_add_test(t, a_lost_rival_changes_nothing);
     tcase_add_test(t, cancel_ends_both);

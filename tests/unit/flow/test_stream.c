@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_stream.c - stream.h's decisions one call at a time: who leads, where to go next, patience,
- * purses, the account. test_mesh.c has the same machine over a network. */
+ * the account. test_purse.c has the purses, test_mesh.c the same machine over a network. */
 #include "tests/unit/flow/stream_fixture.h"
 
 /* An attempt has given two tokens and is lost; the next one is ordered. */
@@ -556,129 +556,6 @@ START_TEST(cancel_after_the_last_token)
 }
 END_TEST
 
-/* ---- purses ---- */
-
-START_TEST(a_storm_of_failures_stays_small)
-{
-    enum { STREAMS = 10000 };
-    struct stream_policy policy;
-    stream_policy_init(&policy, 2);
-    uint64_t attempts = 0;
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        struct stream s;
-        struct stream_order order;
-        stream_init(&s, &policy, false, false, T0 + i);
-        while (stream_next(&s, &order)) {
-            ck_assert_int_eq(order.kind, STREAM_START);
-            attempts++;
-            weft_result_t lost = {.status = WEFT_E_STALLED};
-            stream_over(&s, &policy, order.attempt, &lost, T0 + i);
-        }
-        ck_assert(s.ended);
-        ck_assert_int_eq(s.result.status, WEFT_E_STALLED);
-        stream_deinit(&s);
-    }
-    ck_assert_uint_le(attempts - STREAMS, 10 + STREAMS / 10);
-    ck_assert_uint_ge(attempts - STREAMS, STREAMS / 10);
-    ck_assert_uint_eq(policy.failovers, attempts - STREAMS);
-}
-END_TEST
-
-/* All that a node was serving when it died goes on elsewhere, once; what comes later has to pay. */
-START_TEST(a_death_is_paid_for_once)
-{
-    enum { STREAMS = 5000 };
-    struct stream_policy policy;
-    struct stream *all = calloc(STREAMS, sizeof(*all));
-    struct stream_order order;
-    const uint16_t alternates[2] = {4, 5};
-    stream_policy_init(&policy, 1);
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        stream_init(&all[i], &policy, false, false, T0 + i);
-        ck_assert(stream_next(&all[i], &order));
-        stream_accepted(&all[i], 0, 3, alternates);
-    }
-    policy.retry_purse = 2 * STREAM_PURSE;
-    weft_result_t lost = {.status = WEFT_E_STALLED};
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        stream_over(&all[i], &policy, 0, &lost, T0 + NS_PER_S + i * NS_PER_MS);
-        ck_assert(stream_next(&all[i], &order));
-        ck_assert_int_eq(order.kind, STREAM_START);
-        ck_assert_uint_eq(order.target, 4);
-        stream_accepted(&all[i], order.attempt, 4, alternates);
-    }
-    ck_assert_uint_eq(policy.retry_purse, STREAM_PURSE);
-    struct stream late; /* begun behind it */
-    policy.retry_purse = 0;
-    stream_init(&late, &policy, false, false, T0 + 2 * NS_PER_S);
-    ck_assert(stream_next(&late, &order));
-    stream_accepted(&late, 0, 3, alternates);
-    policy.retry_purse = 0;
-    stream_over(&late, &policy, 0, &lost, T0 + 3 * NS_PER_S);
-    ck_assert(late.ended);
-    stream_deinit(&late);
-    for (uint32_t i = 0; i < STREAMS; i++) { /* and a second death has to, of each */
-        stream_over(&all[i], &policy, all[i].leader >= 0 ? (uint32_t)all[i].leader : 0, &lost,
-                    T0 + 8 * NS_PER_S);
-        ck_assert(all[i].ended);
-        stream_deinit(&all[i]);
-    }
-    free(all);
-}
-END_TEST
-
-START_TEST(nodes_that_do_not_answer_cost_retries_too)
-{
-    enum { STREAMS = 10000 };
-    struct stream_policy policy;
-    stream_policy_init(&policy, 2);
-    uint64_t attempts = 0;
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        struct stream s;
-        struct stream_order order;
-        stream_init(&s, &policy, false, false, T0);
-        stream_tick(&s, &policy, T0 + STREAM_PATH_MS * MS);
-        while (stream_next(&s, &order)) {
-            attempts++;
-        }
-        weft_result_t lost = {.status = WEFT_E_UNREACHABLE};
-        stream_over(&s, &policy, 0, &lost, T0 + NS_PER_S);
-        stream_over(&s, &policy, 1, &lost, T0 + NS_PER_S);
-        while (stream_next(&s, &order)) {
-            attempts++;
-        }
-        stream_deinit(&s);
-    }
-    ck_assert_uint_le(attempts - STREAMS, 10 + STREAMS / 10);
-}
-END_TEST
-
-START_TEST(hedges_stay_below_five_in_a_hundred)
-{
-    enum { STREAMS = 10000 };
-    struct stream_policy policy;
-    stream_policy_init(&policy, 1);
-    uint32_t hedges = 0;
-    uint16_t alternates[2] = {4, 5};
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        struct stream s;
-        struct stream_order order;
-        stream_init(&s, &policy, true, false, T0);
-        ck_assert(stream_next(&s, &order));
-        stream_accepted(&s, 0, 3, alternates);
-        stream_tick(&s, &policy, T0 + 100 * NS_PER_S); /* every one is slow */
-        while (stream_next(&s, &order)) {
-            hedges++;
-        }
-        ck_assert(stream_token(&s, &policy, 0, 1, T0 + 50 * MS + i % 20 * MS));
-        stream_deinit(&s);
-    }
-    ck_assert_uint_le(hedges, STREAMS / 20);
-    ck_assert_uint_ge(hedges, STREAMS / 20 - 5);
-    ck_assert_uint_eq(policy.hedges, hedges);
-}
-END_TEST
-
 static void add_attempts(TCase *t)
 {
     tcase_add_test(t, rest_of_a_text_after_a_loss);
@@ -722,10 +599,6 @@ int main(void)
     tcase_add_test(t, cancel_while_waiting);
     tcase_add_test(t, cancel_before_a_hedge);
     tcase_add_test(t, cancel_after_the_last_token);
-    tcase_add_test(t, a_storm_of_failures_stays_small);
-    tcase_add_test(t, a_death_is_paid_for_once);
-    tcase_add_test(t, nodes_that_do_not_answer_cost_retries_too);
-    tcase_add_test(t, hedges_stay_below_five_in_a_hundred);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

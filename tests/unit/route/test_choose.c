@@ -168,7 +168,7 @@ static struct oracle_answer oracle_among(const struct oracle_node *nodes, unsign
         best = fmin(best, entries[i].predicted);
     }
     unsigned chosen = 0;
-    while (entries[chosen].predicted > floor(best * 1.5) + 10000) {
+    while (entries[chosen].predicted > floor(best + fmin(best * 0.5, 25000)) + 10000) {
         chosen++;
     }
     /* Near-equals: draw two of them by lot, take the sooner, then the one sent less. */
@@ -176,7 +176,7 @@ static struct oracle_answer oracle_among(const struct oracle_node *nodes, unsign
     unsigned number = 0;
     for (unsigned i = chosen; i < used; i++) {
         if (entries[i].distance - entries[chosen].distance <= 32 &&
-            entries[i].predicted <= floor(best * 1.5) + 10000) {
+            entries[i].predicted <= floor(best + fmin(best * 0.5, 25000)) + 10000) {
             equals[number++] = i;
         }
     }
@@ -579,11 +579,14 @@ START_TEST(near_wins_unless_clearly_slower)
     nodes[1].queue_us = 23000; /* 1.5 times 26 ms and 10 ms: the limit */
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
     nodes[1].queue_us = 23001;
-    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3);
-    nodes[1].queue_us = 90000;
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3); /* New York is next by distance */
-    nodes[2].alive = false;
-    nodes[1].alive = false;
+    nodes[0].queue_us = 900000;
+    nodes[2].queue_us = 144000; /* 170 ms in all: half would be a lot, 35 ms are the limit */
+    nodes[1].queue_us = 179001;
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3);
+    nodes[1].queue_us = 179000;
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    nodes[2].alive = nodes[1].alive = false;
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 1);
 }
 END_TEST
