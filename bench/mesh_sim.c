@@ -16,6 +16,7 @@ static const struct kind {
     const char *text;
 } kinds[] = {
     {"lookup", sim_lookup, 10000, 2000, 0, "latency of searches: zones, Kademlia, Chord"},
+    {"recover", sim_recover, 10000, 300, 30, "searches while a part of the machines is killed"},
     {"exact", sim_exact, 300, 100000, 0, "searches during churn against brute force"},
     {"churn", sim_churn, 300, 0, 300, "growth, crashes, a partition: invariants at each event"},
     {"state", sim_state, 100000, 300, 10, "state, hops and bytes of a node from N = 100 on"},
@@ -33,18 +34,22 @@ static void usage(FILE *out)
         fprintf(out, "  %-8s %s\n", kinds[i].name, kinds[i].text);
     }
     fputs("\n  --nodes N      machines\n"
-          "  --searches N   searches of each kind\n"
-          "  --seconds N    virtual seconds (churn, state)\n"
+          "  --searches N   searches of each kind; a second (recover)\n"
+          "  --seconds N    virtual seconds (churn, state, recover)\n"
           "  --seed N       default 1\n"
           "  --runs N       seeds from --seed on (churn); default 1\n"
           "  --loss P       share of datagrams lost, 0..1\n"
-          "  --kill P       share of the machines killed at once (lookup); default 0.2\n"
-          "  --deadline MS  an answer counts as in time (lookup); default 500\n"
+          "  --kill P       share of the machines killed at once (lookup, recover); default\n"
+          "                 0.2\n"
+          "  --mend S       in which tables are looked through for dead ones (recover);\n"
+          "                 default 600\n"
+          "  --deadline MS  an answer counts as in time (lookup, recover); default 500\n"
           "  --matrix FILE  measured round-trip times in ms, a square; default: great circle\n"
           "                 times a stretch drawn from measured quantiles\n"
           "  --json         one JSON object\n\n"
           "examples:\n"
           "  weft-bench mesh-sim lookup --nodes 1000\n"
+          "  weft-bench mesh-sim recover --nodes 1000 --mend 5\n"
           "  weft-bench mesh-sim exact --searches 1000000\n"
           "  weft-bench mesh-sim churn --runs 100 --loss 0.05\n"
           "  weft-bench mesh-sim state --nodes 10000 --json\n",
@@ -59,6 +64,7 @@ enum sim_option {
     RUNS,
     LOSS,
     KILL,
+    MEND,
     DEADLINE,
     MATRIX,
     JSON,
@@ -73,6 +79,7 @@ static const struct option options[] = {
     {"runs", required_argument, NULL, RUNS},
     {"loss", required_argument, NULL, LOSS},
     {"kill", required_argument, NULL, KILL},
+    {"mend", required_argument, NULL, MEND},
     {"deadline", required_argument, NULL, DEADLINE},
     {"matrix", required_argument, NULL, MATRIX},
     {"json", no_argument, NULL, JSON},
@@ -83,10 +90,10 @@ static const struct option options[] = {
 /* Takes one option's value; false: it is none. */
 static bool option_take(struct sim_run *run, int option, const char *text)
 {
-    static const double most[] = {[NODES - NODES] = 200000, [SEARCHES - NODES] = 1e9,
-                                  [SECONDS - NODES] = 1e6,  [SEED - NODES] = 1e15,
-                                  [RUNS - NODES] = 1e6,     [LOSS - NODES] = 1,
-                                  [KILL - NODES] = 1,       [DEADLINE - NODES] = 1e6};
+    static const double most[] = {
+        [NODES - NODES] = 200000, [SEARCHES - NODES] = 1e9, [SECONDS - NODES] = 1e6,
+        [SEED - NODES] = 1e15,    [RUNS - NODES] = 1e6,     [LOSS - NODES] = 1,
+        [KILL - NODES] = 1,       [MEND - NODES] = 1e6,     [DEADLINE - NODES] = 1e6};
     if (option == MATRIX) {
         run->world.matrix = text;
         return true;
@@ -114,6 +121,9 @@ static bool option_take(struct sim_run *run, int option, const char *text)
         break;
     case KILL:
         run->kill = value;
+        break;
+    case MEND:
+        run->mend_s = value;
         break;
     default:
         run->deadline_ms = value;
@@ -156,6 +166,7 @@ int bench_mesh_sim(int argc, char **argv)
                           .seconds = kind->seconds,
                           .runs = 1,
                           .kill = 0.2,
+                          .mend_s = 600,
                           .deadline_ms = 500};
     int option;
     optind = 2;

@@ -70,9 +70,10 @@ static bool lost(struct dht *d)
     return d->loss > 0 && rng_unit(&d->rng) < d->loss;
 }
 
-/* Picks `want` places from first..first+count: drawn, or the nearest of a sample. */
-static void choose(struct dht *d, uint32_t owner, uint32_t first, uint32_t count, uint32_t *out,
-                   uint32_t want)
+/* Picks `want` places from first..first+count, live ones if `alive` is given: drawn, or the nearest
+ * of a sample. */
+static void choose(struct dht *d, const bool *alive, uint32_t owner, uint32_t first, uint32_t count,
+                   uint32_t *out, uint32_t want)
 {
     uint64_t away[DHT_PNS_SAMPLE];
     uint32_t sample[DHT_PNS_SAMPLE];
@@ -84,6 +85,12 @@ static void choose(struct dht *d, uint32_t owner, uint32_t first, uint32_t count
         uint32_t lo = (uint32_t)((uint64_t)count * i / size);
         uint32_t hi = (uint32_t)((uint64_t)count * (i + 1) / size);
         uint32_t place = first + lo + rng_below(&d->rng, hi - lo);
+        while (alive != NULL && place < first + hi && !alive[d->nodes[place]]) {
+            place++;
+        }
+        if (place == first + hi) {
+            continue;
+        }
         uint64_t ns = d->pns ? way_ns(d, owner, d->nodes[place]) : i;
         uint32_t at = have++;
         for (; at > 0 && away[at - 1] > ns; at--) {
@@ -98,33 +105,62 @@ static void choose(struct dht *d, uint32_t owner, uint32_t first, uint32_t count
     }
 }
 
-static void kademlia_table(struct dht *d, uint32_t place)
+static void kademlia_row(struct dht *d, const bool *alive, uint32_t place, uint32_t b)
 {
-    uint64_t id = d->ids[place];
-    for (uint32_t b = 0; b < DHT_BUCKETS; b++) {
-        uint64_t bit = UINT64_C(1) << (63 - b);
-        uint64_t lo = (id ^ bit) & ~(bit - 1);
-        uint32_t first = place_of(d, lo);
-        uint32_t end = lo + bit == 0 ? d->count : place_of(d, lo + bit);
-        choose(d, d->nodes[place], first, end - first,
-               &d->table[((size_t)place * DHT_BUCKETS + b) * DHT_K], DHT_K);
-    }
+    uint64_t bit = UINT64_C(1) << (63 - b);
+    uint64_t lo = (d->ids[place] ^ bit) & ~(bit - 1);
+    uint32_t first = place_of(d, lo);
+    uint32_t end = lo + bit == 0 ? d->count : place_of(d, lo + bit);
+    choose(d, alive, d->nodes[place], first, end - first,
+           &d->table[((size_t)place * DHT_BUCKETS + b) * DHT_K], DHT_K);
 }
 
 /* Finger i: somebody from 2^i to 2^(i+1) ahead; plain Chord: the first of them. */
-static void chord_table(struct dht *d, uint32_t place)
+static void chord_row(struct dht *d, const bool *alive, uint32_t place, uint32_t b)
 {
-    for (uint32_t b = 0; b < DHT_BUCKETS; b++) {
-        uint64_t from = d->ids[place] + (UINT64_C(1) << (63 - b));
-        uint32_t first = place_of(d, from) % d->count;
-        uint32_t end = place_of(d, from + (UINT64_C(1) << (63 - b))) % d->count;
-        uint32_t count = (end + d->count - first) % d->count;
-        uint32_t *out = &d->finger[(size_t)place * DHT_BUCKETS + b];
-        *out = first;
-        if (d->pns && count > 1 && first + count <= d->count) {
-            choose(d, d->nodes[place], first, count, out, 1);
+    uint64_t from = d->ids[place] + (UINT64_C(1) << (63 - b));
+    uint32_t first = place_of(d, from) % d->count;
+    uint32_t end = place_of(d, from + (UINT64_C(1) << (63 - b))) % d->count;
+    uint32_t count = (end + d->count - first) % d->count;
+    uint32_t *out = &d->finger[(size_t)place * DHT_BUCKETS + b];
+    *out = first;
+    for (uint32_t i = 1; i < d->count && alive != NULL && !alive[d->nodes[*out]]; i++) {
+        *out = (first + i) % d->count;
+    }
+    if (d->pns && count > 1 && first + count <= d->count) {
+        uint32_t near;
+        choose(d, alive, d->nodes[place], first, count, &near, 1);
+        *out = near != NONE ? near : *out;
+    }
+}
+
+static void row_make(struct dht *d, const bool *alive, uint32_t place, uint32_t b)
+{
+    if (d->finger != NULL) {
+        chord_row(d, alive, place, b);
+    } else {
+        kademlia_row(d, alive, place, b);
+    }
+}
+
+/* When in the round that goes through all its rows a node comes to one, 0..1; row DHT_BUCKETS: its
+ * successors. */
+static double turn_of(uint32_t place, uint32_t row)
+{
+    return (double)(hash(((uint64_t)place << 8 | row) ^ 0x7e11) >> 11) * 0x1p-53;
+}
+
+void dht_mend(struct dht *d, const bool *alive, double share)
+{
+    for (uint32_t place = 0; place < d->count; place++) {
+        for (uint32_t b = 0; b < DHT_BUCKETS; b++) {
+            double turn = turn_of(place, b);
+            if (turn >= d->mended && turn < share) {
+                row_make(d, alive, place, b);
+            }
         }
     }
+    d->mended = share > d->mended ? share : d->mended;
 }
 
 int dht_create(struct dht *d, const struct world *w, bool chord, bool pns, uint64_t seed)
@@ -154,10 +190,8 @@ int dht_create(struct dht *d, const struct world *w, bool chord, bool pns, uint6
     }
     free(pairs);
     for (uint32_t i = 0; i < n; i++) {
-        if (chord) {
-            chord_table(d, i);
-        } else {
-            kademlia_table(d, i);
+        for (uint32_t b = 0; b < DHT_BUCKETS; b++) {
+            row_make(d, NULL, i, b);
         }
     }
     return 0;
@@ -353,9 +387,17 @@ static bool chord_step(struct dht *d, const bool *alive, uint32_t *at, const uin
     return false;
 }
 
+/* Has the node at `at` taken this one out of its list of successors? */
+static bool successor_known_dead(const struct dht *d, const bool *alive, uint32_t at,
+                                 uint32_t which)
+{
+    return !alive[d->nodes[which]] && turn_of(at, DHT_BUCKETS) < d->mended;
+}
+
 /* Candidates for the next step from `at`: fingers before the key, the farthest first; then the
  * successors before it. Returns how many. */
-static uint32_t chord_candidates(const struct dht *d, uint32_t at, uint64_t key, uint32_t *out)
+static uint32_t chord_candidates(const struct dht *d, const bool *alive, uint32_t at, uint64_t key,
+                                 uint32_t *out)
 {
     uint64_t left = key - d->ids[at];
     uint32_t count = 0;
@@ -368,7 +410,7 @@ static uint32_t chord_candidates(const struct dht *d, uint32_t at, uint64_t key,
     }
     for (uint32_t i = DHT_SUCCESSORS; i > 0; i--) {
         uint32_t s = (at + i) % d->count;
-        if (s != at && d->ids[s] - d->ids[at] < left) {
+        if (s != at && d->ids[s] - d->ids[at] < left && !successor_known_dead(d, alive, at, s)) {
             out[count++] = s;
         }
     }
@@ -388,12 +430,13 @@ struct dht_lookup dht_chord(struct dht *d, const bool *alive, uint32_t asker, ui
         if (behind < DHT_SUCCESSORS) { /* the owner and its replicas are among the successors */
             uint32_t holders = 0;
             for (uint32_t i = 0; i < DHT_HOLDERS; i++) {
-                candidates[holders++] = (owner + i) % d->count;
+                candidates[holders] = (owner + i) % d->count;
+                holders += successor_known_dead(d, alive, at, candidates[holders]) ? 0 : 1;
             }
             arrived = chord_step(d, alive, &at, candidates, holders, &r);
             break;
         }
-        uint32_t count = chord_candidates(d, at, key, candidates);
+        uint32_t count = chord_candidates(d, alive, at, key, candidates);
         if (!chord_step(d, alive, &at, candidates, count, &r)) {
             break;
         }

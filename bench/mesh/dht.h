@@ -7,7 +7,8 @@
  * They are given the same job in the kindest way: the cells of the map are the zones themselves,
  * each cell's records are one value, and whoever asks is told by an oracle which cells hold the
  * answer, so that one lookup for each, all at once, is all that is needed. No handshakes. Tables
- * are full and, until machines are killed, right; then nobody has repaired anything yet.
+ * are full and, until machines are killed, right; then nobody has repaired anything yet, unless
+ * dht_mend() does.
  */
 #pragma once
 
@@ -27,6 +28,7 @@ struct dht {
     uint32_t count;
     bool pns; /* proximity neighbour selection */
     double loss;
+    double mended; /* share of the tables that were looked through since the kill */
     struct rng rng;
     uint64_t *ids;    /* rising */
     uint32_t *nodes;  /* by place in ids */
@@ -45,6 +47,11 @@ struct dht_lookup {
 /* Returns 0 or -ENOMEM. */
 int dht_create(struct dht *dht, const struct world *world, bool chord, bool pns, uint64_t seed);
 void dht_destroy(struct dht *dht);
+
+/* Tables are looked through all the time, row by row, and of each row at its turn the dead are
+ * replaced by live machines, known at once: what a node gets done in `share` (rising, 0..1) of the
+ * time that it takes for all. Values need not be copied again: enough of their holders live. */
+void dht_mend(struct dht *dht, const bool *alive, double share);
 
 /* `alive[node]`: is it up? Gives up after `budget_ns`. */
 struct dht_lookup dht_kademlia(struct dht *dht, const bool *alive, uint32_t asker, uint64_t key,

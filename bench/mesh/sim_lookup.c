@@ -6,32 +6,14 @@
 #include <string.h>
 
 #include "bench/figures.h"
-#include "bench/mesh/dht.h"
+#include "bench/mesh/askers.h"
 #include "bench/mesh/sim_runs.h"
-
-#define BUDGET_NS (10 * NS_PER_S)
-
-enum system { ZONES, KAD3, KAD10, KAD3_PNS, KAD10_PNS, CHORD, CHORD_PNS, SYSTEMS };
-static const char *const system_names[SYSTEMS] = {
-    "zones", "kademlia a=3", "kademlia a=10", "kademlia a=3 pns", "kademlia a=10 pns",
-    "chord", "chord pns"};
-
-struct task {
-    uint32_t asker;
-    struct zone_query query;
-    uint32_t *cells; /* that a table's user must read: first those that hold the answer, then those
-                        that could have held something nearer */
-    uint32_t cell_count, holding_count;
-};
 
 struct lookup {
     const struct sim_run *run;
-    struct world *world;
-    struct dht plain, near, chord, chord_near;
-    bool *alive;
+    struct askers askers;
     struct task *tasks;
-    struct zone_result last;
-    uint64_t last_ns;
+    struct answer last;
     bool done;
 };
 
@@ -44,122 +26,41 @@ struct outcome {
 static void on_found(struct world *w, struct world_search *s, uint64_t now_ns)
 {
     struct lookup *l = w->user;
-    zone_search_result(&s->search, &l->last);
-    l->last_ns = now_ns - s->started_ns;
+    struct zone_result result;
+    zone_search_result(&s->search, &result);
+    l->last = askers_zones_answer(&result, now_ns - s->started_ns);
     l->done = true;
 }
 
-/* The cells in reach of the k-th best: an oracle has told the table's user how far that is. */
-static int cells_find(struct lookup *l, struct task *t)
-{
-    struct zone_top top;
-    uint32_t count = 0;
-    uint32_t holding = 0;
-    world_oracle(l->world, &t->query, UINT64_MAX, &top);
-    t->cells = malloc(l->world->tile_count * sizeof(*t->cells));
-    if (t->cells == NULL) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < l->world->tile_count; i++) {
-        const struct world_zone *tile = &l->world->tiles[i];
-        const struct zone_query *q = &t->query;
-        if (zone_box_distance(&tile->is.box, q->x, q->y, q->tier_min, q->tier_max, false) >
-            zone_top_bound(&top)) {
-            continue;
-        }
-        bool holds = false;
-        for (uint32_t j = 0; j < tile->count && !holds; j++) {
-            uint32_t node = l->world->tile_nodes[tile->first + j];
-            uint32_t distance;
-            holds = zone_query_match(&t->query, &l->world->truth[node], &distance) &&
-                    distance <= zone_top_bound(&top);
-        }
-        t->cells[count++] = i;
-        if (holds) {
-            t->cells[count - 1] = t->cells[holding];
-            t->cells[holding++] = i;
-        }
-    }
-    t->cell_count = count;
-    t->holding_count = holding;
-    return 0;
-}
-
-static int tasks_draw(struct lookup *l, enum population_workload workload)
+static void tasks_draw(struct lookup *l, enum population_workload workload)
 {
     for (uint32_t i = 0; i < l->run->searches; i++) {
-        struct task *t = &l->tasks[i];
-        free(t->cells);
-        t->asker = rng_below(&l->world->population.rng, l->run->world.nodes);
-        t->query =
-            population_query(&l->world->population, &l->world->truth[t->asker], workload, false);
-        if (cells_find(l, t) < 0) {
-            return -ENOMEM;
-        }
+        task_draw(&l->askers, workload, &l->tasks[i]);
     }
-    return 0;
 }
 
-static void zones_do(struct lookup *l, const struct task *t, struct outcome *o)
+static struct answer zones_do(struct lookup *l, const struct task *t)
 {
     l->done = false;
-    world_ask(l->world, t->asker, &t->query, BUDGET_NS, 0);
-    while (!l->done && vnet_step(l->world->vnet)) {
+    world_ask(l->askers.world, t->asker, &t->query, ASKERS_BUDGET_NS, 0);
+    while (!l->done && vnet_step(l->askers.world->vnet)) {
     }
-    double ms = (double)l->last_ns / 1e6;
-    o->count++;
-    o->silent += l->last.asks == 0;
-    o->incomplete += !l->last.complete;
-    o->in_time += l->last.complete && ms <= l->run->deadline_ms;
-    series_add(&o->ms, ms);
-    o->found_in_time += l->last.complete && (double)l->last.settled_ns / 1e6 <= l->run->deadline_ms;
-    series_add(&o->found_ms, (double)l->last.settled_ns / 1e6);
-    series_add(&o->hops, l->last.hops);
-    series_add(&o->asks, l->last.asks);
+    return l->last;
 }
 
-static struct dht_lookup table_lookup(struct lookup *l, enum system system, uint32_t asker,
-                                      uint64_t key)
+static void outcome_add(const struct lookup *l, struct outcome *o, struct answer a)
 {
-    switch (system) {
-    case KAD3:
-    case KAD10:
-        return dht_kademlia(&l->plain, l->alive, asker, key, system == KAD3 ? 3 : 10, BUDGET_NS);
-    case KAD3_PNS:
-    case KAD10_PNS:
-        return dht_kademlia(&l->near, l->alive, asker, key, system == KAD3_PNS ? 3 : 10, BUDGET_NS);
-    case CHORD:
-        return dht_chord(&l->chord, l->alive, asker, key, BUDGET_NS);
-    default:
-        return dht_chord(&l->chord_near, l->alive, asker, key, BUDGET_NS);
-    }
-}
-
-/* All cells at once: the slowest counts. */
-static void table_do(struct lookup *l, enum system system, const struct task *t, struct outcome *o)
-{
-    struct dht_lookup worst = {.found = true};
-    uint64_t found_ns = 0;
-    uint32_t messages = 0;
-    for (uint32_t i = 0; i < t->cell_count || i == 0; i++) {
-        uint32_t cell = t->cell_count > 0 ? t->cells[i] : 0; /* none holds any: read one to know */
-        struct dht_lookup r = table_lookup(l, system, t->asker, dht_key(cell));
-        messages += r.messages;
-        worst.found = worst.found && r.found;
-        worst.took_ns = r.took_ns > worst.took_ns ? r.took_ns : worst.took_ns;
-        worst.hops = r.hops > worst.hops ? r.hops : worst.hops;
-        found_ns = i < t->holding_count ? worst.took_ns : found_ns;
-    }
-    double ms = (double)worst.took_ns / 1e6;
+    double ms = (double)a.sure_ns / 1e6;
+    double found_ms = (double)a.found_ns / 1e6;
     o->count++;
-    o->silent += messages == 0;
-    o->incomplete += !worst.found;
-    o->in_time += worst.found && ms <= l->run->deadline_ms;
+    o->silent += a.messages == 0;
+    o->incomplete += !a.complete;
+    o->in_time += a.complete && ms <= l->run->deadline_ms;
+    o->found_in_time += a.complete && found_ms <= l->run->deadline_ms;
     series_add(&o->ms, ms);
-    o->found_in_time += worst.found && (double)found_ns / 1e6 <= l->run->deadline_ms;
-    series_add(&o->found_ms, (double)found_ns / 1e6);
-    series_add(&o->hops, worst.hops);
-    series_add(&o->asks, messages);
+    series_add(&o->found_ms, found_ms);
+    series_add(&o->hops, a.hops);
+    series_add(&o->asks, a.messages);
 }
 
 static int outcome_take(struct lookup *l, enum system system, struct outcome *o)
@@ -173,14 +74,10 @@ static int outcome_take(struct lookup *l, enum system system, struct outcome *o)
     }
     for (uint32_t i = 0; i < l->run->searches; i++) {
         const struct task *t = &l->tasks[i];
-        if (!l->alive[t->asker]) {
+        if (!l->askers.alive[t->asker]) {
             continue;
         }
-        if (system == ZONES) {
-            zones_do(l, t, o);
-        } else {
-            table_do(l, system, t, o);
-        }
+        outcome_add(l, o, system == ZONES ? zones_do(l, t) : askers_table(&l->askers, system, t));
     }
     return 0;
 }
@@ -222,9 +119,7 @@ static void outcome_tell(const struct lookup *l, const char *workload, const cha
 static int phase_run(struct lookup *l, const char *phase, json_t *list)
 {
     for (uint32_t w = 0; w < POPULATION_WORKLOADS; w++) {
-        if (tasks_draw(l, (enum population_workload)w) < 0) {
-            return -ENOMEM;
-        }
+        tasks_draw(l, (enum population_workload)w);
         for (uint32_t s = 0; s < SYSTEMS; s++) {
             struct outcome o;
             if (outcome_take(l, (enum system)s, &o) < 0) {
@@ -236,38 +131,22 @@ static int phase_run(struct lookup *l, const char *phase, json_t *list)
     return 0;
 }
 
-/* At once, and nobody knows yet. */
-static void kill_some(struct lookup *l)
-{
-    struct rng rng = {.state = l->run->world.seed ^ 0xdead};
-    for (uint32_t i = 0; i < l->run->world.nodes; i++) {
-        if (rng_unit(&rng) < l->run->kill) {
-            world_crash(l->world, i);
-            l->alive[i] = false;
-        }
-    }
-}
-
 static int prepare(struct lookup *l)
 {
-    uint64_t seed = l->run->world.seed;
-    int rc = world_create(&l->world, &l->run->world);
-    if (rc < 0) {
-        return rc;
-    }
-    l->world->on_found = on_found;
-    l->world->user = l;
-    rc = world_tile(l->world);
-    l->alive = malloc(l->run->world.nodes * sizeof(*l->alive));
+    int rc = askers_init(&l->askers, &l->run->world);
     l->tasks = calloc(l->run->searches, sizeof(*l->tasks));
-    if (rc < 0 || l->alive == NULL || l->tasks == NULL) {
-        return -ENOMEM;
+    if (rc < 0 || l->tasks == NULL) {
+        return rc < 0 ? rc : -ENOMEM;
     }
-    memset(l->alive, true, l->run->world.nodes * sizeof(*l->alive));
-    rc = dht_create(&l->plain, l->world, false, false, seed);
-    rc = rc < 0 ? rc : dht_create(&l->near, l->world, false, true, seed);
-    rc = rc < 0 ? rc : dht_create(&l->chord, l->world, true, false, seed);
-    return rc < 0 ? rc : dht_create(&l->chord_near, l->world, true, true, seed);
+    l->askers.world->on_found = on_found;
+    l->askers.world->user = l;
+    for (uint32_t i = 0; i < l->run->searches; i++) {
+        l->tasks[i].cells = malloc(l->askers.world->tile_count * sizeof(uint32_t));
+        if (l->tasks[i].cells == NULL) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
 }
 
 int sim_lookup(const struct sim_run *run, json_t *out)
@@ -278,7 +157,7 @@ int sim_lookup(const struct sim_run *run, json_t *out)
     int rc = prepare(&l);
     if (rc == 0 && !run->json) {
         printf("%u machines in %u zones, %u searches each; deadline %.0f ms\n\n", run->world.nodes,
-               l.world->tile_count, run->searches, run->deadline_ms);
+               l.askers.world->tile_count, run->searches, run->deadline_ms);
         printf(
             "found: when the last of the k was in hand; sure: when nothing nearer could be left\n"
             "%-37s %24s %24s\n%-37s %8s %8s %6s %8s %8s %6s %7s %6s %6s %5s %5s\n",
@@ -286,22 +165,17 @@ int sim_lookup(const struct sim_run *run, json_t *out)
             "incmp.%", "none%", "asks", "hops", "p99");
     }
     if (rc == 0) {
-        json_object_set_new(out, "zones", json_integer(l.world->tile_count));
+        json_object_set_new(out, "zones", json_integer(l.askers.world->tile_count));
         rc = phase_run(&l, "whole", list);
     }
     if (rc == 0 && run->kill > 0) {
-        kill_some(&l);
+        askers_kill(&l.askers, run->kill);
         rc = phase_run(&l, "after kill", list);
     }
     for (uint32_t i = 0; l.tasks != NULL && i < run->searches; i++) {
         free(l.tasks[i].cells);
     }
     free(l.tasks);
-    free(l.alive);
-    dht_destroy(&l.plain);
-    dht_destroy(&l.near);
-    dht_destroy(&l.chord);
-    dht_destroy(&l.chord_near);
-    world_destroy(l.world);
+    askers_deinit(&l.askers);
     return rc;
 }

@@ -12,13 +12,16 @@ struct sim_run {
     uint32_t searches;
     uint32_t seconds; /* virtual; churn and exact */
     uint32_t runs;    /* seeds from world.seed on; churn */
-    double kill;      /* share of the machines killed at once; lookup */
+    double kill;      /* share of the machines killed at once; lookup, recover */
+    double mend_s;    /* in which a table is looked through for dead ones; recover */
     double deadline_ms;
     bool json;
 };
 
 /* Lookup latency of zones, Kademlia and Chord, before and after a kill. */
 int sim_lookup(const struct sim_run *run, json_t *out);
+/* Searches all the time while machines are killed: second by second, until it is as before. */
+int sim_recover(const struct sim_run *run, json_t *out);
 /* Random searches during churn against brute force. */
 int sim_exact(const struct sim_run *run, json_t *out);
 /* Growth, crashes, restarts, a partition: every path claimed at each event. */
