@@ -167,20 +167,28 @@ static void calls_submit(struct exchange *x)
     x->gateway->figures.waiting += first && x->live > 0;
 }
 
-void exchange_ask(struct exchange *x, enum api_kind kind)
+bool exchange_read(struct exchange *x, enum api_kind kind, const char *body, size_t len)
 {
-    bool good = api_read(&x->request, kind, buf_len(&x->body) != 0 ? x->body.data : "",
-                         buf_len(&x->body), &x->error);
-    buf_deinit(&x->body); /* it lives on as JSON */
+    bool good = api_read(&x->request, kind, body, len, &x->error);
     if (good) {
         MHD_get_connection_values(x->connection, MHD_HEADER_KIND, header_take, x);
         good = x->error.http_status == 0 && api_check(&x->request, &x->error);
     }
+    if (good) {
+        request_complete(x);
+    }
+    return good;
+}
+
+void exchange_ask(struct exchange *x, enum api_kind kind)
+{
+    bool good =
+        exchange_read(x, kind, buf_len(&x->body) != 0 ? x->body.data : "", buf_len(&x->body));
+    buf_deinit(&x->body); /* it lives on as JSON */
     if (!good) {
         exchange_refuse(x, &x->error);
         return;
     }
-    request_complete(x);
     x->inference = reply_init(&x->reply, &x->request, x->id, (uint64_t)time(NULL));
     x->calls = x->inference ? calloc(x->reply.count, sizeof(*x->calls)) : NULL;
     if (x->calls == NULL) {
@@ -211,6 +219,7 @@ void exchange_drained(struct exchange *x)
 void exchange_free(struct exchange *x)
 {
     live_io_leave(x);
+    realtime_free(x->realtime);
     LIST_REMOVE(x, link);
     x->gateway->figures.open--;
     if (x->inference) {

@@ -28,6 +28,7 @@
 #include "dataplane/gateway/keys.h"
 #include "dataplane/gateway/live_io.h"
 #include "dataplane/gateway/peers_io.h"
+#include "dataplane/gateway/realtime_io.h"
 #include "dataplane/gateway/reply.h"
 #include "dataplane/gateway/scan.h"
 #include "schemas/base/rng.h"
@@ -39,7 +40,15 @@
 #define GATEWAY_TAIL_MAX     128u
 
 /* What an entry of the loop's epoll set is. */
-enum watch_kind { WATCH_CLIENT, WATCH_HTTP, WATCH_CENSUS, WATCH_JOIN, WATCH_SIGNAL, WATCH_PEER };
+enum watch_kind {
+    WATCH_CLIENT,
+    WATCH_HTTP,
+    WATCH_CENSUS,
+    WATCH_JOIN,
+    WATCH_SIGNAL,
+    WATCH_PEER,
+    WATCH_REALTIME
+};
 struct watch {
     enum watch_kind kind;
 };
@@ -98,6 +107,7 @@ struct exchange {
     uint32_t scopes;                   /* KEYS_* that it has */
     const struct dashboard_file *file; /* the answer is a page of the dashboard; else NULL */
     struct live_viewer viewer;
+    struct realtime_io *realtime; /* it becomes, or is, a WebSocket; else NULL */
 };
 
 struct gateway_options {
@@ -130,10 +140,12 @@ struct gateway {
     int signals;
     struct watch watches[WATCH_SIGNAL + 1];
     LIST_HEAD(exchanges, exchange) exchanges;
-    bool http_due;      /* a connection was resumed: the library has to run */
-    bool stopping;      /* no new requests */
-    uint64_t stop_ns;   /* then those that are left are ended */
-    uint64_t started_s; /* Unix time */
+    struct realtimes realtimes;
+    uint64_t realtime_ns; /* when to look at these */
+    bool http_due;        /* a connection was resumed: the library has to run */
+    bool stopping;        /* no new requests */
+    uint64_t stop_ns;     /* then those that are left are ended */
+    uint64_t started_s;   /* Unix time */
 };
 
 /* ---- loop.c ---- */
@@ -172,6 +184,9 @@ void exchange_refuse(struct exchange *x, const struct api_error *error);
 bool exchange_census(struct exchange *x);
 
 /* ---- exchange.c: asking the mesh ---- */
+/* Reads a body of that kind and the headers into `request`, complete with what the client left
+ * open; api_deinit() it. False: the error is set. */
+bool exchange_read(struct exchange *x, enum api_kind kind, const char *body, size_t len);
 /* Reads the body as a request of that kind and sends it to the mesh, or refuses it. */
 void exchange_ask(struct exchange *x, enum api_kind kind);
 /* The client is gone, or does not want it any more. */

@@ -105,6 +105,7 @@ static int wait_ms(struct gateway *g)
     ms = sooner(ms, until_ms(census_due_ns(&g->census)));
     ms = sooner(ms, until_ms(live_io_due_ns(g)));
     ms = sooner(ms, until_ms(peers_io_due_ns(g)));
+    ms = sooner(ms, until_ms(realtime_due_ns(g)));
     return sooner(ms, g->stopping ? until_ms(g->stop_ns) : -1);
 }
 
@@ -119,12 +120,15 @@ static void turn(struct gateway *g)
             peer_gone((struct peer *)(void *)watch);
         } else if (watch->kind == WATCH_SIGNAL) {
             stop_begin(g);
+        } else if (watch->kind == WATCH_REALTIME) {
+            realtime_ready((struct realtime_io *)(void *)watch, events[i].events);
         }
     }
     weft_client_process(g->client);
     census_turn(g);
     live_io_turn(g, clock_now_ns());
     peers_io_turn(g, clock_now_ns());
+    realtime_turn(g, clock_now_ns());
     server_run(g);
 }
 

@@ -172,6 +172,7 @@ static const struct route routes[] = {
     {.method = "GET", .path = "/metrics", .open = true, .census = true, .handle = metrics},
     {.method = "GET", .path = "/v1/models", .census = true, .handle = models_list},
     {.method = "GET", .path = "/v1/models/", .tail = true, .census = true, .handle = models_one},
+    {.method = "GET", .path = "/v1/realtime", .handle = realtime_open},
     {.method = "GET", .path = "/v1/usage", .handle = usage},
     {.method = "GET", .path = "/v1/peers", .census = true, .handle = peers_list},
     {.method = "POST", .path = "/v1/peers/register", .handle = peers_register},

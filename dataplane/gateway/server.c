@@ -162,6 +162,9 @@ static struct MHD_Response *whole_response(struct exchange *x)
 
 static enum MHD_Result exchange_send(struct exchange *x)
 {
+    if (x->realtime != NULL) {
+        return realtime_send(x);
+    }
     bool stream =
         x->viewer.watching || (x->inference && x->request.stream && x->status == MHD_HTTP_OK);
     struct MHD_Response *response = stream ? stream_response(x) : whole_response(x);
@@ -427,8 +430,9 @@ int server_start(struct gateway *g)
         {MHD_OPTION_END, 0, NULL},
     };
     /* The logger has to be known before an option can be complained about. */
-    g->http = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
-                               NULL, NULL, on_request, g, MHD_OPTION_EXTERNAL_LOGGER, on_log, g,
+    g->http = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE |
+                                   MHD_USE_ERROR_LOG,
+                               0, NULL, NULL, on_request, g, MHD_OPTION_EXTERNAL_LOGGER, on_log, g,
                                MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     if (g->http == NULL) {
         return -EIO;
@@ -445,6 +449,7 @@ int server_start(struct gateway *g)
 void server_stop(struct gateway *g)
 {
     struct exchange *x;
+    realtime_stop(g);
     LIST_FOREACH(x, &g->exchanges, link)
     {
         if (x->connection != NULL) {
