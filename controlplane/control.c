@@ -153,7 +153,7 @@ static void tick_due(uint64_t now_ns, void *user)
 
 /* ---- life ---- */
 
-static json_t *admin_answer(const char *command, void *user)
+static json_t *command_answer(const char *command, void *user)
 {
     return strcmp(command, "status") == 0 ? control_status(user) : NULL;
 }
@@ -175,7 +175,7 @@ static int admin_begin(struct control *control)
     const struct admin_session join = {
         .command = "join", .open = join_open, .close = join_close, .user = control};
     int rc = admin_create(&control->admin, control->loop, control->config->sockets.admin,
-                          admin_answer, control);
+                          command_answer, control);
     return rc == 0 ? admin_offer(control->admin, &join) : rc;
 }
 
@@ -237,6 +237,9 @@ int control_create(struct control **out, const struct config *config, const stru
     }
     if (rc == 0) {
         rc = admin_begin(control);
+    }
+    if (rc == 0) {
+        rc = zone_query_offer(control);
     }
     if (rc < 0) {
         control_destroy(control);

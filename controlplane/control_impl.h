@@ -7,6 +7,8 @@
 #include "controlplane/admin/admin.h"
 #include "controlplane/control.h"
 #include "controlplane/gossip/gossip.h"
+#include "controlplane/gossip/letters.h"
+#include "controlplane/gossip/zoning.h"
 #include "controlplane/loop/loop.h"
 #include "controlplane/loop/udp.h"
 
@@ -15,7 +17,9 @@ struct control {
     struct control_hooks hooks;
     struct loop *loop;
     struct members *members;
-    struct gossip *gossip; /* which then owns the members; NULL: beacons */
+    struct gossip *gossip;  /* which then owns the members; NULL: beacons */
+    struct letters letters; /* these two with gossip only */
+    struct zoning *zoning;
     struct admin *admin;
     int fd;       /* control port */
     int drain_fd; /* readable: control_drain() was called; likewise control_reload() */
@@ -35,6 +39,8 @@ struct control {
     struct udp_datagram batch[UDP_BATCH]; /* received */
     struct udp_datagram going[UDP_BATCH]; /* being sent */
     struct swim_out out;
+    struct udp_datagram letters_going[UDP_BATCH]; /* sealed, to be sent together */
+    unsigned letters_going_count;
 };
 
 /* ---- control.c ---- */
@@ -59,5 +65,19 @@ json_t *mesh_join(struct control *control, const json_t *request);
 /* Says good-bye. False: there is nobody who could be told. */
 bool mesh_leave(struct control *control, uint64_t now_ns);
 
+/* ---- control_zone.c ---- */
+/* What goes by letter: zones. With gossip, after it. Returns 0 or -errno. */
+int letters_create(struct control *control, const struct keys *keys);
+void letters_destroy(struct control *control);
+/* Offers `query` on the admin socket. */
+int zone_query_offer(struct control *control);
+void letters_receive(struct control *control, const void *data, size_t size, uint64_t now_ns);
+/* Does what is due; returns when there is something next. */
+uint64_t letters_tick(struct control *control, uint64_t now_ns);
+/* This node's zone in the status. */
+json_t *zone_status(const struct control *control);
+
 /* ---- control_status.c ---- */
 json_t *control_status(struct control *control);
+json_t *control_member_json(const struct members *members, const struct member *member,
+                            uint64_t now_ns);

@@ -100,7 +100,8 @@ static int gossip_begin(struct control *control, const struct keys *keys)
 int mesh_create(struct control *control, const struct keys *keys)
 {
     if (control->config->gossip) {
-        return gossip_begin(control, keys);
+        int rc = gossip_begin(control, keys);
+        return rc == 0 ? letters_create(control, keys) : rc;
     }
     return members_create(&control->members, control->config, wall_ns(), control->started_ns);
 }
@@ -108,6 +109,7 @@ int mesh_create(struct control *control, const struct keys *keys)
 void mesh_destroy(struct control *control)
 {
     if (control->gossip != NULL) {
+        letters_destroy(control);
         gossip_destroy(control->gossip);
     } else {
         members_destroy(control->members);
@@ -145,6 +147,8 @@ void mesh_reload(struct control *control)
         rc = gossip_set_keys(control->gossip, keys.mesh, keys.mesh_count);
     }
     if (rc == 0) {
+        letters_set_keys(&control->letters, (const uint8_t(*)[SWIM_KEY_BYTES])keys.mesh,
+                         keys.mesh_count);
         LOG_INFO("mesh keys read again keys=%u", keys.mesh_count);
     } else {
         LOG_ERROR("the mesh keys stay as they are: %s",
@@ -201,7 +205,9 @@ static uint64_t gossip_send(struct control *control, uint64_t now_ns)
         gossip_tick(control->gossip, now_ns, &control->out);
         out_send(control);
     }
-    return gossip_next_ns(control->gossip);
+    uint64_t letters_ns = letters_tick(control, now_ns);
+    uint64_t next_ns = gossip_next_ns(control->gossip);
+    return letters_ns < next_ns ? letters_ns : next_ns;
 }
 
 void mesh_send(struct control *control, uint64_t now_ns)
@@ -267,6 +273,10 @@ static void datagram_take(struct control *control, const struct udp_datagram *da
     if (control->gossip == NULL) {
         members_receive(control->members, datagram->data, datagram->len, &datagram->address,
                         datagram->port, now_ns);
+        return;
+    }
+    if (letter_is(datagram->data, datagram->len)) {
+        letters_receive(control, datagram->data, datagram->len, now_ns);
         return;
     }
     gossip_input(control->gossip, &datagram->address, datagram->port, datagram->data, datagram->len,

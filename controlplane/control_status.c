@@ -48,8 +48,8 @@ static void life_add(json_t *json, const struct members *members, const struct m
     json_object_set_new(json, "heard_ms_ago", ms_ago_json(member->heard_ns, now_ns));
 }
 
-static json_t *member_json(const struct members *members, const struct member *member,
-                           uint64_t now_ns)
+json_t *control_member_json(const struct members *members, const struct member *member,
+                            uint64_t now_ns)
 {
     const struct members_facts *facts = &member->facts;
     char address[ADDR_TEXT_MAX];
@@ -99,6 +99,10 @@ static json_t *counters_json(const struct control *control)
     json_object_set_new(told, #name, json_integer((json_int_t)gossip->name));
     GOSSIP_COUNTERS(COUNTER_ADD_)
 #undef COUNTER_ADD_
+#define COUNTER_ADD_(name, text)                                                                   \
+    json_object_set_new(told, #name, json_integer((json_int_t)control->letters.counters.name));
+    LETTER_COUNTERS(COUNTER_ADD_)
+#undef COUNTER_ADD_
     json_object_set_new(counts, "gossip", told);
     return counts;
 }
@@ -109,7 +113,7 @@ json_t *control_status(struct control *control)
     const struct members *members = control->members;
     json_t *list = json_array();
     for (uint32_t i = 0; i < members_count(members); i++) {
-        json_array_append_new(list, member_json(members, members_at(members, i), now_ns));
+        json_array_append_new(list, control_member_json(members, members_at(members, i), now_ns));
     }
     json_t *status = json_pack(
         "{s:s, s:i, s:s, s:f, s:I, s:o, s:o}", "node", control->config->node, "id",
@@ -125,6 +129,7 @@ json_t *control_status(struct control *control)
         json_object_set_new(status, "health",
                             json_integer(swim_health(gossip_swim(control->gossip))));
         json_object_set_new(status, "leaving", json_boolean(gossip_has_left(control->gossip)));
+        json_object_set_new(status, "zone", zone_status(control));
     }
     if (control->hooks.add_status != NULL) {
         control->hooks.add_status(status, control->hooks.user);

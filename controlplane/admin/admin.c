@@ -27,6 +27,7 @@ struct client {
     size_t answer_len;
     size_t answer_sent;
     const struct admin_session *session; /* NULL: an ordinary question */
+    uint64_t ticket;                     /* 0: not waiting for an answer that comes later */
 };
 
 struct admin {
@@ -42,6 +43,9 @@ struct admin {
     struct client clients[ADMIN_CLIENTS_MAX];
     struct admin_session sessions[ADMIN_SESSIONS_MAX];
     unsigned session_count;
+    struct admin_later laters[ADMIN_LATERS_MAX];
+    unsigned later_count;
+    uint64_t tickets; /* given out */
 };
 
 /* ---- clients ---- */
@@ -53,6 +57,7 @@ static void client_close(struct client *client)
     free(client->answer);
     client->answer = NULL;
     client->fd = -1;
+    client->ticket = 0;
     if (client->session != NULL) {
         const struct admin_session *session = client->session;
         client->session = NULL;
@@ -92,6 +97,7 @@ static char *answer_text(json_t *answer, size_t *len)
 static void client_answer(struct client *client, json_t *answer)
 {
     struct loop *loop = client->admin->loop;
+    client->ticket = 0;
     client->answer = answer_text(answer, &client->answer_len);
     if (client->answer == NULL) {
         client_close(client);
@@ -184,6 +190,54 @@ int admin_offer(struct admin *admin, const struct admin_session *session)
     return 0;
 }
 
+/* ---- answers that come later ---- */
+
+int admin_offer_later(struct admin *admin, const struct admin_later *later)
+{
+    if (admin->later_count == ADMIN_LATERS_MAX) {
+        return -ENOSPC;
+    }
+    admin->laters[admin->later_count++] = *later;
+    return 0;
+}
+
+void admin_answer(struct admin *admin, uint64_t ticket, json_t *answer)
+{
+    for (unsigned i = 0; i < ADMIN_CLIENTS_MAX; i++) {
+        struct client *client = &admin->clients[i];
+        if (client->fd >= 0 && ticket != 0 && client->ticket == ticket) {
+            client_answer(client, answer);
+            return;
+        }
+    }
+    json_decref(answer);
+}
+
+/* What else the client says is of no interest; whether it is still there shows when it is answered.
+ */
+static void later_begin(struct client *client, const struct admin_later *later,
+                        const json_t *request)
+{
+    struct admin *admin = client->admin;
+    uint64_t ticket = ++admin->tickets;
+    client->ticket = ticket;
+    loop_unwatch(admin->loop, client->fd);
+    json_t *answer = later->ask(request, ticket, later->user);
+    if (answer != NULL) {
+        admin_answer(admin, ticket, answer);
+    }
+}
+
+static const struct admin_later *later_find(const struct admin *admin, const char *command)
+{
+    for (unsigned i = 0; i < admin->later_count; i++) {
+        if (strcmp(admin->laters[i].command, command) == 0) {
+            return &admin->laters[i];
+        }
+    }
+    return NULL;
+}
+
 /* ---- requests ---- */
 
 /* The line is complete and ends in zero. */
@@ -197,6 +251,12 @@ static void client_ask(struct client *client)
     const struct admin_session *session = command != NULL ? session_find(admin, command) : NULL;
     if (session != NULL) {
         session_begin(client, session, object);
+        json_decref(object);
+        return;
+    }
+    const struct admin_later *later = command != NULL ? later_find(admin, command) : NULL;
+    if (later != NULL) {
+        later_begin(client, later, object);
         json_decref(object);
         return;
     }

@@ -10,6 +10,8 @@
  * A session is a request that is answered with one line of JSON and a descriptor, and whose
  * connection then stays: it ends when either side closes. `weft pcap` is a client of that kind.
  *
+ * A question may also be answered later, from outside of the request's callback: admin_later.
+ *
  * Threads: the loop's.
  */
 #pragma once
@@ -21,6 +23,7 @@
 
 #define ADMIN_CLIENTS_MAX  8u
 #define ADMIN_SESSIONS_MAX 4u
+#define ADMIN_LATERS_MAX   4u
 #define ADMIN_REQUEST_MAX  1024u
 #define ADMIN_TIME_NS      (2 * NS_PER_S)
 #define ADMIN_MODE         0660
@@ -49,6 +52,22 @@ struct admin_session {
 /* Offers a session; `session` is copied, its `command` must stay. Returns 0 or -ENOSPC beyond
  * ADMIN_SESSIONS_MAX. */
 int admin_offer(struct admin *admin, const struct admin_session *session);
+
+struct admin_later {
+    const char *command;
+    /* `request` is the object {"cmd":...} or NULL for a bare command; `ticket` names the client.
+     * Gives an answer to be sent at once, a new reference, or NULL: it is given to admin_answer(),
+     * now or within the client's time. */
+    json_t *(*ask)(const json_t *request, uint64_t ticket, void *user);
+    void *user;
+};
+
+/* Copied, its `command` must stay. Returns 0 or -ENOSPC beyond ADMIN_LATERS_MAX. */
+int admin_offer_later(struct admin *admin, const struct admin_later *later);
+
+/* The answer, taken over, to the client of that ticket; if it has gone meanwhile, nobody gets it.
+ */
+void admin_answer(struct admin *admin, uint64_t ticket, json_t *answer);
 
 /* Closes all and removes the socket file if it is still ours. NULL is fine. */
 void admin_destroy(struct admin *admin);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_query.c - `weft query`: which nodes could take a request, and what bars the others. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,17 +9,21 @@
 #include "controlplane/cli/ask.h"
 #include "controlplane/cli/cli.h"
 #include "controlplane/cli/query.h"
+#include "controlplane/cli/query_zones.h"
 
 #define WAIT_MS 3000
 
 const char cmd_query_usage[] =
     "--socket ADMIN.sock [OPTION]... ['{JSON}']\n"
     "\n"
-    "Which nodes could take such a request, nearest first, and what bars each of the others:\n"
-    "what the node behind the socket would decide from what it knows at this moment.\n"
+    "Which nodes could take such a request, nearest first: a search over all zones of the mesh,\n"
+    "begun at the node behind the socket. It says whether that is all there is, and how old. In\n"
+    "a static mesh, or with --local, what that node would decide from what it knows at this\n"
+    "moment, and what bars each of the others.\n"
     "\n"
     "  --socket PATH       the node's sockets.admin\n"
     "  --json              one JSON object instead of a table\n"
+    "  --local             ask no other node\n"
     "  --model NAME        needed, here or in the JSON\n"
     "  --near LAT,LON      in degrees; else the node's own place\n"
     "  --radius-km N       within N km of that place\n"
@@ -38,6 +43,7 @@ const char cmd_query_usage[] =
 enum {
     OPT_SOCKET = 's',
     OPT_JSON = 'j',
+    OPT_LOCAL = 'l',
     OPT_E2E = 'e',
     OPT_TEXT = 't',
     OPT_NUMBER = 'n',
@@ -47,6 +53,7 @@ enum {
 static const struct option options[] = {
     {"socket", required_argument, NULL, OPT_SOCKET},
     {"json", no_argument, NULL, OPT_JSON},
+    {"local", no_argument, NULL, OPT_LOCAL},
     {"e2e", no_argument, NULL, OPT_E2E},
     {"near", required_argument, NULL, OPT_NEAR},
     {"model", required_argument, NULL, OPT_TEXT},
@@ -94,6 +101,7 @@ static bool option_set(json_t *object, const char *name, int kind, const char *v
 struct command_line {
     const char *socket;
     bool json;
+    bool local;
     json_t *options;
     json_t *object; /* the argument, or NULL */
 };
@@ -108,6 +116,8 @@ static int command_line_read(struct command_line *line, int argc, char **argv)
             line->socket = optarg;
         } else if (c == OPT_JSON) {
             line->json = true;
+        } else if (c == OPT_LOCAL) {
+            line->local = true;
         } else if (c == '?' || !option_set(line->options, options[index].name, c, optarg)) {
             return cli_usage_error("query", "%s is no option, or lacks its value",
                                    argv[optind - 1]);
@@ -129,6 +139,48 @@ static int command_line_read(struct command_line *line, int argc, char **argv)
     return 0;
 }
 
+/* An answer from what the node knows; NULL: said why. */
+static json_t *local_ask(const struct command_line *line, const struct query *query,
+                         const json_t *status)
+{
+    char why[QUERY_WHY_MAX] = "";
+    json_t *answer = query_answer(query, status, why);
+    if (answer == NULL) {
+        fprintf(stderr, "weft query: %s: %s\n", line->socket, why);
+    }
+    return answer;
+}
+
+/* An answer from all zones; NULL: said why. */
+static json_t *zones_ask(const struct command_line *line, const struct query *query)
+{
+    struct query_zones zones;
+    char why[QUERY_WHY_MAX] = "";
+    json_t *answer = NULL;
+    query_zones_init(&zones);
+    for (int rc = 1; rc == 1;) {
+        json_t *request = query_zones_request(&zones, query);
+        char *text = json_dumps(request, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        json_t *page = NULL;
+        int failed = text != NULL ? ask(line->socket, text, WAIT_MS, &page) : -ENOMEM;
+        free(text);
+        json_decref(request);
+        if (failed != 0) {
+            snprintf(why, sizeof(why), "%s", ask_error_text(failed));
+            rc = -1;
+        } else {
+            rc = query_zones_take(&zones, query, page, why);
+        }
+        answer = rc == 0 ? query_zones_answer(&zones, query, why) : NULL;
+        json_decref(page);
+    }
+    query_zones_deinit(&zones);
+    if (answer == NULL) {
+        fprintf(stderr, "weft query: %s: %s\n", line->socket, why);
+    }
+    return answer;
+}
+
 static int query_ask(const struct command_line *line, const struct query *query)
 {
     json_t *status = NULL;
@@ -137,11 +189,10 @@ static int query_ask(const struct command_line *line, const struct query *query)
         fprintf(stderr, "weft query: %s: %s\n", line->socket, ask_error_text(rc));
         return CLI_ERROR;
     }
-    char why[QUERY_WHY_MAX] = "";
-    json_t *answer = query_answer(query, status, why);
+    bool zones = !line->local && json_object_get(status, "zone") != NULL;
+    json_t *answer = zones ? zones_ask(line, query) : local_ask(line, query, status);
     json_decref(status);
     if (answer == NULL) {
-        fprintf(stderr, "weft query: %s\n", why);
         return CLI_ERROR;
     }
     if (line->json) {

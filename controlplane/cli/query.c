@@ -86,7 +86,8 @@ static struct route_node node_of(const json_t *member, uint32_t index)
         const char *name = json_string_value(json_array_get(tags, i));
         node.tags |= name != NULL ? weft_tag_mask(name) : 0;
     }
-    const json_t *models = json_object_get(member, "models");
+    const json_t *models =
+        json_is_true(json_object_get(member, "asker")) ? NULL : json_object_get(member, "models");
     for (size_t i = 0; i < json_array_size(models) && i < ROUTE_MODELS_PER_NODE; i++) {
         const char *name = json_string_value(json_array_get(models, i));
         node.models[node.model_count++] = name != NULL ? weft_model_id(name) : 0;
@@ -219,6 +220,9 @@ static void include(struct asked *a, uint32_t index, const struct route_table *t
 static int judge(struct asked *a, uint32_t index)
 {
     const json_t *member = json_array_get(a->members, index);
+    if (json_is_true(json_object_get(member, "asker"))) {
+        return 0; /* only to ask from: it was not found */
+    }
     if (strcmp(text_at(member, "state"), "left") == 0) {
         exclude(a, index, "left", "has left the mesh"); /* and that is known: nothing is missing */
         return 0;
@@ -290,11 +294,12 @@ static json_t *answer_make(struct asked *a, const char *node)
     while (json_array_size(a->candidates) > a->query->k) {
         json_array_remove(a->candidates, json_array_size(a->candidates) - 1);
     }
-    return json_pack("{s:s, s:o, s:I, s:O, s:o, s:O, s:b, s:O, s:f, s:I}", "node", node, "query",
-                     query_json(a), "found", (json_int_t)found, "candidates", a->candidates,
-                     "would_choose", chosen, "excluded", a->excluded, "complete",
-                     (int)(json_array_size(a->not_heard) == 0), "not_heard", a->not_heard,
-                     "oldest_record_ms", a->oldest_ms, "members", (json_int_t)a->count);
+    return json_pack("{s:s, s:s, s:o, s:I, s:O, s:o, s:O, s:b, s:O, s:f, s:I}", "node", node,
+                     "scope", "local", "query", query_json(a), "found", (json_int_t)found,
+                     "candidates", a->candidates, "would_choose", chosen, "excluded", a->excluded,
+                     "complete", (int)(json_array_size(a->not_heard) == 0), "not_heard",
+                     a->not_heard, "oldest_record_ms", a->oldest_ms, "members",
+                     (json_int_t)a->count);
 }
 
 /* False: a sentence in `why`. */
@@ -364,6 +369,24 @@ json_t *query_answer(const struct query *query, const json_t *status, char why[Q
 
 /* ---- for people ---- */
 
+/* How far a search over the zones has got. */
+static void zones_print(FILE *out, const json_t *answer)
+{
+    const json_t *not_heard = json_object_get(answer, "not_heard");
+    bool complete = json_is_true(json_object_get(answer, "complete"));
+    fprintf(out, "%s: oldest record %.0f ms; %.0f questions to other zones, %.1f ms\n",
+            complete ? "complete" : "not complete", number_at(answer, "oldest_record_ms", 0),
+            number_at(answer, "asks", 0), number_at(answer, "took_ms", 0));
+    if (!complete) {
+        fprintf(out, "not heard: %.0f parts of the mesh", number_at(answer, "unheard", 0));
+        for (size_t i = 0; i < json_array_size(not_heard); i++) {
+            fprintf(out, "%s%s", i == 0 ? ", where there are " : ", ",
+                    json_string_value(json_array_get(not_heard, i)));
+        }
+        fputs(json_is_true(json_object_get(answer, "cut")) ? "; too many were found\n" : "\n", out);
+    }
+}
+
 void query_print(FILE *out, const json_t *answer)
 {
     const json_t *candidates = json_object_get(answer, "candidates");
@@ -392,6 +415,10 @@ void query_print(FILE *out, const json_t *answer)
         const json_t *e = json_array_get(excluded, i);
         fprintf(out, "not  %-20s %5.0f %s\n", text_at(e, "name"), number_at(e, "id", 0),
                 text_at(e, "text"));
+    }
+    if (strcmp(text_at(answer, "scope"), "zones") == 0) {
+        zones_print(out, answer);
+        return;
     }
     fprintf(out, "%s: %.0f of the %.0f members that %s knows are heard, oldest record %.0f ms\n",
             json_array_size(not_heard) == 0 ? "complete" : "not complete",

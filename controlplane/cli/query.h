@@ -45,9 +45,9 @@ bool query_read(struct query *query, const json_t *object, char why[QUERY_WHY_MA
 
 /*
  * The answer from a node's status, a new reference; NULL with a sentence in `why`:
- *   node, query, candidates [{name, id, distance_km, distance_cells, predicted_ms, age_ms, ...}] in
- *   rank order, `found` (of which the first k are shown), would_choose, excluded [{name, id,
- * verdict, text}], complete (every member's record is current), not_heard [names],
+ *   node, scope ("local"), query, candidates [{name, id, distance_km, distance_cells, predicted_ms,
+ * age_ms, ...}] in rank order, `found` (of which the first k are shown), would_choose, excluded
+ * [{name, id, verdict, text}], complete (every member's record is current), not_heard [names],
  * oldest_record_ms.
  */
 json_t *query_answer(const struct query *query, const json_t *status, char why[QUERY_WHY_MAX]);

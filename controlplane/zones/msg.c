@@ -269,6 +269,15 @@ static void small_read(struct cursor *c, struct zone_msg *m)
     }
 }
 
+bool zone_msg_sender(const void *data, size_t size, uint32_t *node)
+{
+    struct cursor c;
+    cursor_init_const(&c, data, size);
+    (void)cursor_take(&c, 2); /* kind, version */
+    *node = cursor_read_u32(&c);
+    return !c.failed;
+}
+
 bool zone_msg_read(const void *data, size_t size, const uint8_t *public_key, struct zone_msg *m)
 {
     struct cursor c;

@@ -21,7 +21,7 @@
 
 #include "controlplane/zones/search.h"
 
-#define ZONE_DATAGRAM_MAX 1232u
+#define ZONE_DATAGRAM_MAX 1192u /* of 1,232 sealed ones */
 #define ZONE_MSG_VERSION  1u
 #define ZONE_PAGE_MAX     10u /* records of a page */
 
@@ -119,6 +119,9 @@ size_t zone_msg_write(uint8_t out[ZONE_DATAGRAM_MAX], const struct zone_msg *msg
 /* True: all of it is valid and in `msg`. `public_key` of the sender checks signed pieces; NULL:
  * they are taken unchecked. */
 bool zone_msg_read(const void *data, size_t size, const uint8_t *public_key, struct zone_msg *msg);
+
+/* Who says that it has sent this; false: that is no message. */
+bool zone_msg_sender(const void *data, size_t size, uint32_t *node);
 
 /* Pieces that an answer has room for beside its records. */
 uint32_t zone_answer_room(uint32_t found_count);

@@ -38,7 +38,8 @@ bool zone_query_match(const struct zone_query *q, const struct zone_record *r, u
     }
     *distance = torus_ring_distance(q->x, r->x) + torus_ring_distance(q->y, r->y) +
                 TORUS_TIER_CELLS * torus_tier_steps(r->tier, q->tier_min, q->abstract);
-    return true;
+    return !q->has_after || *distance > q->after_distance ||
+           (*distance == q->after_distance && r->node > q->after_node);
 }
 
 bool zone_query_valid(const struct zone_query *q)
@@ -163,6 +164,9 @@ void zone_query_write(struct cursor *c, const struct zone_query *q)
     cursor_write_u8(c, q->k);
     cursor_write_u8(c, q->abstract);
     cursor_write_u32(c, q->fresh_ms);
+    cursor_write_u8(c, q->has_after);
+    cursor_write_u32(c, q->after_distance);
+    cursor_write_u32(c, q->after_node);
 }
 
 bool zone_query_read(struct cursor *c, struct zone_query *q)
@@ -179,7 +183,11 @@ bool zone_query_read(struct cursor *c, struct zone_query *q)
     uint8_t abstract = cursor_read_u8(c);
     q->abstract = abstract != 0;
     q->fresh_ms = cursor_read_u32(c);
-    c->failed = c->failed || abstract > 1 || !zone_query_valid(q);
+    uint8_t has_after = cursor_read_u8(c);
+    q->has_after = has_after != 0;
+    q->after_distance = cursor_read_u32(c);
+    q->after_node = cursor_read_u32(c);
+    c->failed = c->failed || abstract > 1 || has_after > 1 || !zone_query_valid(q);
     return !c->failed;
 }
 

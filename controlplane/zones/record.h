@@ -16,8 +16,8 @@
 
 #include "schemas/base/cursor.h"
 
-#define ZONE_MODELS_MAX 8u
-#define ZONE_TOP_MAX    16u /* records that one search may ask for */
+#define ZONE_MODELS_MAX 16u
+#define ZONE_TOP_MAX    15u /* records that one search may ask for */
 
 struct zone_record {
     uint64_t version;
@@ -46,9 +46,13 @@ struct zone_query {
     uint8_t k;           /* 1..ZONE_TOP_MAX */
     bool abstract;
     uint32_t fresh_ms; /* evidence on free memory older than this excludes nothing */
+    /* Only what comes behind this one in the order of answers: the next page of a search. */
+    bool has_after;
+    uint32_t after_distance;
+    uint32_t after_node;
 };
 
-#define ZONE_QUERY_BYTES (4 + 4 + 2 + 2 + 1 + 1 + 2 + 2 + 1 + 1 + 4)
+#define ZONE_QUERY_BYTES (4 + 4 + 2 + 2 + 1 + 1 + 2 + 2 + 1 + 1 + 4 + 1 + 4 + 4)
 
 /* One found record. */
 struct zone_found {

@@ -296,6 +296,25 @@ static bool hole_find(const struct zone *z, struct zone_range *hole)
     return false;
 }
 
+/* Somebody, drawn, of whom this node has ever heard: the last way out of a zone of one whose view
+ * has entries that nobody is known of. */
+static bool anybody_draw(struct zone *z, struct zone_contact *to)
+{
+    uint32_t kept = z->lost_count < ZONE_LOST_MAX ? z->lost_count : ZONE_LOST_MAX;
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < kept; i++) {
+        *to = rng_below(&z->rng, ++seen) == 0 ? z->lost[i] : *to;
+    }
+    for (uint32_t i = 0; i < z->view.count; i++) {
+        const struct zone_summary *is = &z->view.all[i].is;
+        for (uint32_t c = 0; c < is->contact_count; c++) {
+            bool other = is->contacts[c].node != z->self.node;
+            *to = other && rng_below(&z->rng, ++seen) == 0 ? is->contacts[c] : *to;
+        }
+    }
+    return seen != 0;
+}
+
 /* Of an entry's contacts the one that was silent least and is nearest. After some silences a member
  * of the own zone, who may know others, then contacts of the entries on both sides: if a zone dies
  * as a whole, it is a neighbour that takes its range over. */
@@ -325,7 +344,7 @@ static bool entry_contact(struct zone *z, const struct zone_entry *e, uint64_t n
             *to = *c;
         }
     }
-    return best != UINT64_MAX;
+    return best != UINT64_MAX || anybody_draw(z, to);
 }
 
 static void pull_next(struct zone *z, uint64_t now_ns, const struct zone_io *io)
@@ -343,9 +362,12 @@ static void pull_next(struct zone *z, uint64_t now_ns, const struct zone_io *io)
         return;
     }
     struct zone_entry *e = entry_due(z, limits, now_ns);
-    if (e != NULL && entry_contact(z, e, now_ns, &to)) {
+    if (e == NULL) {
+        return;
+    }
+    e->pulled_ns = now_ns; /* also if nobody can be asked: the others have their turn */
+    if (entry_contact(z, e, now_ns, &to)) {
         uint32_t limit = limits[e - z->view.all];
-        e->pulled_ns = now_ns;
         pull_send(z, &z->pull, &to, e->is.range, e->is.live > limit ? ZONE_ANSWER_PIECES : 1,
                   now_ns, io);
     }

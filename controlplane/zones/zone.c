@@ -199,6 +199,13 @@ void zone_lost_add(struct zone *z, const struct zone_contact *contact)
     z->lost[z->lost_count++ % ZONE_LOST_MAX] = *contact;
 }
 
+void zone_meet(struct zone *z, const struct zone_contact *contact)
+{
+    if (contact->node != z->self.node && zone_member_find(z, contact->node) == NULL) {
+        zone_lost_add(z, contact);
+    }
+}
+
 void zone_members_expire(struct zone *z, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < z->member_count; i++) {

@@ -157,6 +157,10 @@ void zone_found_mesh(struct zone *zone, uint64_t now_ns);
 void zone_join(struct zone *zone, const struct zone_contact *seed, uint64_t now_ns,
                const struct zone_io *io);
 
+/* There is this node, of whatever zone: it is asked now and then, and whose claim is outdated
+ * learns of it. Without that two meshes founded apart would never meet. */
+void zone_meet(struct zone *zone, const struct zone_contact *contact);
+
 /* What this node says of itself from now on; place and id stay. Version is set here. */
 void zone_set_self(struct zone *zone, const struct zone_record *self, uint64_t now_ns);
 

@@ -69,6 +69,7 @@ class MeshSpec:
     driver: str = "af_packet"
     network: str = ""  # ipv6, dual or "": an option of scripts/mesh
     gossip: bool = False
+    zone_members: int = 96
 
 
 @dataclass
@@ -153,7 +154,8 @@ class Mesh:
                     "--lcores", str(self.spec.lcores), "--driver", self.spec.driver,
                     "--build-dir", str(self.build_dir),
                     *([f"--{self.spec.network}"] if self.spec.network else []),
-                    *(["--gossip"] if self.spec.gossip else []))
+                    *(["--gossip", "--zone-members", str(self.spec.zone_members)]
+                      if self.spec.gossip else []))
         with open(f"{self.folder}/mesh.json", encoding="utf-8") as file:
             self.facts = json.load(file)
 

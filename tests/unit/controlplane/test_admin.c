@@ -132,6 +132,63 @@ static void assert_error(json_t *json, const char *part)
     json_decref(json);
 }
 
+static _Atomic uint64_t waiting; /* ticket of whoever has asked last */
+
+static json_t *asked_later(const json_t *request, uint64_t ticket, void *user)
+{
+    (void)user;
+    if (json_is_true(json_object_get(request, "refuse"))) {
+        return json_pack("{s:s}", "error", "not now");
+    }
+    if (json_is_true(json_object_get(request, "now"))) {
+        admin_answer(admin, ticket, json_pack("{s:s}", "node", "a"));
+        return NULL;
+    }
+    uint64_t before = waiting;
+    waiting = ticket;
+    if (before != 0) { /* one question's answer comes with the next one */
+        admin_answer(admin, before, json_pack("{s:s}", "node", "a"));
+    }
+    return NULL;
+}
+
+START_TEST(answers_that_come_later)
+{
+    const struct admin_later later = {.command = "query", .ask = asked_later};
+    ck_assert_int_eq(admin_create(&admin, loop, path, answer, NULL), 0);
+    ck_assert_int_eq(admin_offer_later(admin, &later), 0);
+    for (unsigned i = 1; i < ADMIN_LATERS_MAX; i++) {
+        ck_assert_int_eq(admin_offer_later(admin, &later), 0);
+    }
+    ck_assert_int_eq(admin_offer_later(admin, &later), -ENOSPC);
+    ck_assert_int_eq(pthread_create(&thread, NULL, loop_thread, NULL), 0);
+    assert_error(ask("{\"cmd\":\"query\",\"refuse\":true}\n"), "not now");
+    assert_answered(ask("{\"cmd\":\"query\",\"now\":true}\n"));
+    waiting = 0;
+    int first = client_open();
+    client_put(first, "query\nmore\n", 11);
+    while (waiting == 0) {
+        usleep(1000);
+    }
+    assert_answered(ask("status\n")); /* others do not wait for it */
+    int second = client_open();
+    client_put(second, "query\n", 6);
+    assert_answered(client_get(first));
+    uint64_t gone = waiting;
+    close(second);
+    assert_answered(ask("status\n"));
+    /* Nobody answers: it is closed when its time is over, and its ticket is worth nothing. */
+    int third = client_open();
+    client_put(third, "query\n", 6);
+    while (waiting == gone) {
+        usleep(1000);
+    }
+    ck_assert_ptr_null(client_get(third));
+    assert_answered(ask("status\n"));
+    stop();
+}
+END_TEST
+
 START_TEST(answers)
 {
     start();
@@ -294,6 +351,7 @@ int main(void)
     TCase *tcase = tcase_create("admin");
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, answers);
+    tcase_add_test(tcase, answers_that_come_later);
     tcase_add_test(tcase, request_in_pieces);
     tcase_add_test(tcase, oversized_request);
     tcase_add_test(tcase, slow_reader);

@@ -67,6 +67,39 @@ START_TEST(equals_brute_force)
 }
 END_TEST
 
+/* Page by page the same as all at once: nothing twice, nothing left out. */
+START_TEST(pages_equal_brute_force)
+{
+    struct zone_top expected;
+    world_start(1000, 21, 0);
+    for (uint32_t i = 0; i < 200; i++) {
+        uint32_t asker = rng_below(&world->population.rng, 1000);
+        query = population_query(&world->population, &world->truth[asker],
+                                 (enum population_workload)(i % 3), i % 2 == 0);
+        query.k = ZONE_TOP_MAX;
+        world_oracle(world, &query, UINT64_MAX, &expected);
+        query.k = (uint8_t)(1 + i % 4);
+        for (uint32_t at = 0; at < expected.count;) {
+            ask(asker);
+            ck_assert(result.complete);
+            ck_assert_uint_gt(result.top.count, 0);
+            for (uint32_t f = 0; f < result.top.count && at < expected.count; f++, at++) {
+                ck_assert_uint_eq(result.top.all[f].node, expected.all[at].node);
+            }
+            const struct zone_found *last = &result.top.all[result.top.count - 1];
+            query.has_after = true;
+            query.after_distance = last->distance;
+            query.after_node = last->node;
+        }
+        if (expected.count < ZONE_TOP_MAX && expected.count > 0) {
+            ask(asker);
+            ck_assert_uint_eq(result.top.count, 0);
+        }
+    }
+    world_destroy(world);
+}
+END_TEST
+
 /* Loss costs time, not truth. */
 START_TEST(loss_is_survived)
 {
@@ -144,7 +177,7 @@ START_TEST(a_lost_zone_is_named)
     for (uint32_t i = 0; i < 50; i++) {
         query =
             population_query(&world->population, &world->truth[asker], POPULATION_GLOBAL, false);
-        query.k = 16;
+        query.k = ZONE_TOP_MAX;
         ask(asker);
         named += !result.complete;
         ck_assert_uint_eq(result.complete, result.unheard_count == 0);
@@ -161,7 +194,7 @@ START_TEST(deadline_is_kept)
 {
     world_start(1000, 5, 1.0);
     query = population_query(&world->population, &world->truth[3], POPULATION_GLOBAL, false);
-    query.k = 16;
+    query.k = ZONE_TOP_MAX;
     uint64_t before_ns = vnet_now_ns(world->vnet);
     found = false;
     world_ask(world, 3, &query, 50 * NS_PER_MS, 0);
@@ -180,6 +213,7 @@ int main(void)
     TCase *tcase = tcase_create("zone_search");
     tcase_set_timeout(tcase, 100);
     tcase_add_loop_test(tcase, equals_brute_force, 0, 6);
+    tcase_add_test(tcase, pages_equal_brute_force);
     tcase_add_test(tcase, loss_is_survived);
     tcase_add_test(tcase, a_fifth_dies);
     tcase_add_test(tcase, a_lost_zone_is_named);
