@@ -18,11 +18,13 @@
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
-#define SLOTS_DEFAULT     4u
-#define CONTEXT_DEFAULT   4096u
-#define BATCH_ROWS        64u
-#define BENCHMARK_US      300000u
+#define SLOTS_DEFAULT   4u
+#define CONTEXT_DEFAULT 4096u
+#define BATCH_ROWS      64u
+#define BENCHMARK_US    300000u
+
 #define CHAT_MESSAGES_MAX 1024u
+#define QUEUE_PER_SLOT    4u
 _Static_assert(STOP_STRINGS_MAX >= WEFT_STOPS_MAX && STOP_BYTES_MAX >= WEFT_STOP_BYTES_MAX &&
                    ENGINE_LOGPROBS_MAX >= WEFT_LOGPROBS_MAX,
                "what the wire allows");
@@ -222,15 +224,29 @@ int host_open(struct host *host, const struct host_options *options, char *why, 
     if (rc)
         return rc;
     (void)snprintf(why, why_size, "%s", text_why);
-    const struct engine_options engine = {.queue_max = options->queue, .clock = host_clock};
+    exec_info(host->exec, &host->info);
+    const uint32_t queue = options->queue ? options->queue : QUEUE_PER_SLOT * host->info.slots;
+    const struct engine_options engine = {
+        .queue_max = queue, .reserve = queue / HOST_RESERVE_PART, .clock = host_clock};
     rc = engine_create(&host->engine, host->exec, host->tokenizer, &engine);
     if (rc)
         return rc;
-    exec_info(host->exec, &host->info);
     host->prompt = calloc(host->info.context, sizeof(*host->prompt));
     if (!host->prompt)
         return -ENOMEM;
-    return engine_benchmark(host->engine, BENCHMARK_US);
+    if (options->speeds) {
+        engine_set_speeds(host->engine, options->speeds);
+        return 0;
+    }
+    const uint64_t begin_ns = clock_now_ns();
+    rc = engine_benchmark(host->engine, BENCHMARK_US);
+    host->measuring_ns = clock_now_ns() - begin_ns;
+    return rc;
+}
+
+size_t host_memory_bytes(const struct host *host)
+{
+    return host->info.weight_bytes + host->info.kv_bytes + host->info.work_bytes;
 }
 
 void host_close(struct host *host)
@@ -296,6 +312,11 @@ static struct sampler_params sampling_of(const weft_job_view_t *view)
     };
 }
 
+uint64_t host_tenant(const weft_job_view_t *view)
+{
+    return view->session ? view->session : view->conn_id;
+}
+
 int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
                  struct engine_request *out)
 {
@@ -314,7 +335,7 @@ int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
         .deadline_ns = view->deadline_ns,
         .deadline_is_end_to_end = view->deadline_is_end_to_end != 0,
         .priority = view->priority,
-        .tenant = view->session ? view->session : view->conn_id,
+        .tenant = host_tenant(view),
     };
     if (view->stop_count > STOP_STRINGS_MAX ||
         (view->embed && (host->info.width == 0 || host->info.width > WEFT_EMBEDDING_MAX)))

@@ -18,6 +18,9 @@
 #include "kernels/model/chat.h"
 #include "kernels/model/model.h"
 
+/* One part in so many of the queue is only for those who have less than their share of it. */
+#define HOST_RESERVE_PART 4u
+
 /* Where a model runs. */
 enum host_backend {
     HOST_AUTO = 0, /* on a CUDA device if there is one and it takes the model, else the processor */
@@ -33,6 +36,7 @@ struct host_options {
     uint32_t queue;      /* 0 = the engine's default */
     uint32_t context;    /* 0 = the model's, 4,096 at most */
     uint32_t memory_mib; /* of the KV cache; 0 = half of what is free, there where it will be */
+    const struct engine_speeds *speeds; /* known from before; NULL: they are measured */
 };
 
 struct host {
@@ -42,6 +46,7 @@ struct host {
     exec_t *exec;
     engine_t *engine;
     struct exec_info info;
+    uint64_t measuring_ns;                   /* of host_open(), that measuring speeds has taken */
     uint32_t *prompt;                        /* scratch of one prompt: a context long */
     struct gguf_str stops[STOP_STRINGS_MAX]; /* scratch of one request */
 };
@@ -55,11 +60,17 @@ int host_open(struct host *host, const struct host_options *options, char *why, 
 
 void host_close(struct host *host);
 
+/* Memory that the model takes while it is open, KV cache full, mapped weights counted. */
+size_t host_memory_bytes(const struct host *host);
+
 /* Makes a request of a job, to be submitted before the next one is made: it points into the host
  * and the job. Returns 0, or a status: WEFT_E_BAD_REQUEST for a prompt this model cannot read,
  * WEFT_E_TOO_LONG for one that does not fit, WEFT_E_WORKER_FAILED without memory. */
 int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
                  struct engine_request *out);
+
+/* Whose job it is: the session, else the client's connection. */
+uint64_t host_tenant(const weft_job_view_t *view);
 
 /* What engine_submit() returned, as a status for the client. */
 int host_status(int rc);

@@ -1,61 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * upstream.c - weft-upstream: serves a model of an OpenAI-compatible HTTP server to the node on
- * this machine. One thread has the port (weft/worker.h), the calls (upstream/relay.h) and the
- * signals; it sleeps until one of them has something. If the node goes away it breaks off what it
- * did for it and attaches again.
+ * this machine. One thread has the port and the signals (stay.h) and the calls (upstream/relay.h).
+ * If the node goes away it breaks off what it did for it and attaches again.
  */
 #include <curl/curl.h>
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <weft/worker.h>
 
+#include "kernels/stay.h"
 #include "kernels/upstream/relay.h"
 #include "kernels/upstream/settings.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
-#define RETRY_FIRST_MS   100u
-#define RETRY_LAST_MS    5000u
-#define DRAIN_TIMEOUT_NS (30 * NS_PER_S)
-#define FIRST_PROBE_MS   2000u
+#define FIRST_PROBE_MS 2000u
 
 struct upstream {
     struct settings settings;
     struct text text;
     struct relay *relay;
-    weft_worker_t *port;
-    bool draining;
-    uint64_t drain_begin_ns;
+    struct stay stay; /* one port */
 };
 
-static volatile sig_atomic_t signals_seen;
-
-static void on_signal(int number)
-{
-    (void)number;
-    signals_seen = signals_seen + 1;
-}
-
-static void publish_load(struct upstream *u)
+static weft_load_t load_of(const struct upstream *u)
 {
     weft_load_t load;
     relay_load(u->relay, &load);
-    if (u->draining)
+    if (u->stay.draining)
         load.room = 0;
-    weft_worker_set_load(u->port, &load);
+    return load;
 }
 
 static int on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *view, void *user)
 {
     struct upstream *u = user;
     (void)port;
-    return u->draining ? WEFT_E_DRAINING : relay_take(u->relay, job, view);
+    return u->stay.draining ? WEFT_E_DRAINING : relay_take(u->relay, job, view);
 }
 
 static void on_cancel(weft_worker_t *port, weft_job_t *job, void *user)
@@ -65,52 +50,12 @@ static void on_cancel(weft_worker_t *port, weft_job_t *job, void *user)
     relay_cancel(u->relay, job);
 }
 
-/* Sleeps until a descriptor has something, the time is over, or a signal comes. The signals are
- * blocked everywhere else, so none slips in between the look and the sleep. */
-static void wait_ms(const struct upstream *u, int timeout_ms)
-{
-    struct pollfd fds[] = {{.fd = relay_fd(u->relay), .events = POLLIN},
-                           {.fd = u->port ? weft_worker_fd(u->port) : -1, .events = POLLIN}};
-    const struct timespec ts = {.tv_sec = timeout_ms / 1000,
-                                .tv_nsec = (timeout_ms % 1000) * 1000000L};
-    sigset_t none;
-    sigemptyset(&none);
-    (void)ppoll(fds, 2, timeout_ms < 0 ? NULL : &ts, &none);
-}
+/* ---- stay.h ---- */
 
-static int sooner(int a_ms, int b_ms)
+static int attach(void *user, uint32_t index, weft_worker_t **port)
 {
-    if (a_ms < 0 || b_ms < 0)
-        return a_ms < 0 ? b_ms : a_ms;
-    return a_ms < b_ms ? a_ms : b_ms;
-}
-
-/* Lets a pending signal in without sleeping. */
-static void check_signals(struct upstream *u)
-{
-    sigset_t pending;
-    if (sigpending(&pending) == 0 &&
-        (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1))
-        wait_ms(u, 0);
-    if (signals_seen && !u->draining) {
-        u->draining = true;
-        u->drain_begin_ns = clock_now_ns();
-        LOG_INFO("stopping: finishing what is open; a second signal stops at once");
-    }
-}
-
-static bool is_over(const struct upstream *u)
-{
-    if (!u->draining)
-        return false;
-    return signals_seen > 1 || !u->port || relay_is_idle(u->relay) ||
-           clock_now_ns() - u->drain_begin_ns > DRAIN_TIMEOUT_NS;
-}
-
-static int attach(struct upstream *u)
-{
-    weft_load_t load;
-    relay_load(u->relay, &load);
+    struct upstream *u = user;
+    const weft_load_t load = load_of(u);
     const weft_worker_facts_t facts = {
         .model = u->settings.model,
         .backend = "upstream",
@@ -119,91 +64,50 @@ static int attach(struct upstream *u)
         .decode_per_second = load.decode_per_second,
     };
     const weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel, .user = u};
-    return weft_worker_attach(&u->port, u->settings.port, &facts, &load, &callbacks);
+    (void)index;
+    return weft_worker_attach(port, u->settings.port, &facts, &load, &callbacks);
 }
 
-static void serve_port(struct upstream *u)
+static void detach(void *user, uint32_t index)
 {
-    for (;;) {
-        check_signals(u);
-        relay_process(u->relay);
-        publish_load(u); /* fresh before the port answers with it */
-        const int rc = weft_worker_process(u->port);
-        if (rc) {
-            LOG_WARN("the node has gone: %s", weft_status_text(rc));
-            return;
-        }
-        publish_load(u);
-        if (is_over(u)) {
-            (void)weft_worker_process(u->port); /* the last answer's end */
-            return;
-        }
-        wait_ms(u, sooner(weft_worker_timeout_ms(u->port), relay_timeout_ms(u->relay)));
-    }
-}
-
-/* Without a node the servers' health is kept up all the same. `until_known`: not longer than until
- * it is known who is well. */
-static void pause_ms(struct upstream *u, uint32_t ms, bool until_known)
-{
-    const uint64_t end_ns = clock_now_ns() + ms * NS_PER_MS;
-    for (uint64_t now_ns = clock_now_ns(); now_ns < end_ns && !signals_seen;
-         now_ns = clock_now_ns()) {
-        const int left_ms = (int)((end_ns - now_ns) / NS_PER_MS + 1);
-        relay_process(u->relay);
-        if (until_known && relay_is_known(u->relay))
-            return;
-        wait_ms(u, sooner(left_ms, relay_timeout_ms(u->relay)));
-    }
-}
-
-static void detach(struct upstream *u)
-{
-    weft_worker_t *port = u->port;
+    struct upstream *u = user;
+    (void)index;
     relay_drop_all(u->relay);
-    u->port = NULL;
-    weft_worker_destroy(port);
 }
 
-static void run(struct upstream *u)
+/* Without a node the servers' health is kept up all the same. */
+static void work(void *user)
 {
-    uint32_t retry_ms = RETRY_FIRST_MS;
-    int last = 0;
-    for (check_signals(u); !is_over(u); check_signals(u)) {
-        const int rc = attach(u);
-        if (rc) {
-            if (rc != last)
-                LOG_WARN("cannot attach to %s: %s; trying on", u->settings.port,
-                         weft_status_text(rc));
-            last = rc;
-            pause_ms(u, retry_ms, false);
-            retry_ms = retry_ms * 2 < RETRY_LAST_MS ? retry_ms * 2 : RETRY_LAST_MS;
-            continue;
-        }
-        LOG_INFO("attached to node %s model=%s", weft_worker_node(u->port)->name,
-                 u->settings.model);
-        last = 0;
-        retry_ms = RETRY_FIRST_MS;
-        serve_port(u);
-        const bool over = is_over(u);
-        detach(u);
-        if (over)
-            return;
-        pause_ms(u, retry_ms, false); /* a node that refuses at once must not be hammered */
-    }
+    struct upstream *u = user;
+    relay_process(u->relay);
+    const weft_load_t load = load_of(u);
+    if (u->stay.ports[0].port)
+        weft_worker_set_load(u->stay.ports[0].port, &load);
 }
 
-static void catch_signals(void)
+static bool is_idle(void *user)
 {
-    const struct sigaction action = {.sa_handler = on_signal};
-    sigset_t blocked;
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGTERM);
-    sigaddset(&blocked, SIGINT);
-    sigprocmask(SIG_BLOCK, &blocked, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    const struct upstream *u = user;
+    return relay_is_idle(u->relay);
+}
+
+static bool is_known(void *user)
+{
+    const struct upstream *u = user;
+    return relay_is_known(u->relay);
+}
+
+static int timeout_ms(void *user)
+{
+    const struct upstream *u = user;
+    return relay_timeout_ms(u->relay);
+}
+
+static size_t fds(void *user, struct pollfd *out)
+{
+    const struct upstream *u = user;
+    out[0] = (struct pollfd){.fd = relay_fd(u->relay), .events = POLLIN};
+    return 1;
 }
 
 static int open_all(struct upstream *u)
@@ -246,6 +150,16 @@ static void tell_settings(const struct upstream *u)
              u->settings.local_only ? "local addresses only" : "any address");
 }
 
+static void run(struct upstream *u)
+{
+    const struct stay_ops ops = {attach, detach, work, is_idle, timeout_ms, fds, u};
+    u->stay = (struct stay){.socket_path = u->settings.port, .ops = &ops, .count = 1};
+    u->stay.ports[0].model = u->settings.model;
+    stay_pause(&u->stay, FIRST_PROBE_MS,
+               is_known); /* so that the node is told at once what is true */
+    stay_run(&u->stay);
+}
+
 int main(int argc, char **argv)
 {
     static struct upstream u; /* large: keys and paths of all endpoints */
@@ -253,13 +167,12 @@ int main(int argc, char **argv)
     int rc = settings_read(&u.settings, argc, argv);
     if (rc)
         return rc < 0 ? 2 : 0;
-    catch_signals();
+    stay_catch_signals();
     rc = curl_global_init(CURL_GLOBAL_DEFAULT) ? -ENOMEM : 0;
     if (rc == 0)
         rc = open_all(&u);
     if (rc == 0) {
         tell_settings(&u);
-        pause_ms(&u, FIRST_PROBE_MS, true); /* so that the node is told at once what is true */
         run(&u);
         relay_log_account(u.relay);
     }

@@ -29,7 +29,7 @@
 #include "schemas/base/log.h"
 #include "schemas/config.h"
 
-#define ARGS_MAX       24
+#define ARGS_MAX       64
 #define TURN_MS        200
 #define ASK_MS         1000
 #define STOP_NODE_NS   (3 * NS_PER_S)
@@ -42,11 +42,14 @@ const char cmd_serve_usage[] =
     "\n"
     "A node, a worker and OpenAI's API on this machine, until Ctrl-C; no root, no configuration.\n"
     "\n"
-    "  --model FILE           the model, GGUF\n"
+    "  --model FILE           the model, GGUF; up to 8 times for as many models\n"
     "  --listen [ADDR:]PORT   where HTTP clients come to; default 127.0.0.1:8080\n"
     "  --keys FILE            only for holders of these API keys; see weft-gateway --help\n"
     "  --cors ORIGIN          pages from there may ask, too\n"
-    "  --name NAME            what clients call the model; default: after the file's name\n"
+    "  --name NAME            what clients call the model; default: after the file's name.\n"
+    "                         Of several models, one each\n"
+    "  --models-mib N         memory for all models that are loaded at a time; the others are\n"
+    "                         loaded when they are asked for; default: three quarters of it\n"
     "  --backend WHERE        auto, cpu or cuda\n"
     "  --threads N, --slots N, --context N   as weft-worker has them\n"
     "  --position LAT,LON     where this machine is, in degrees\n"
@@ -71,10 +74,10 @@ struct program {
 
 struct serve {
     /* options */
-    const char *model;
     const char *listen;
     const char *config_option;
     struct serve_node node;
+    size_t models; /* so many; they are the worker's arguments */
     struct program programs[ROLES];
     /* what is there */
     char folder[80]; /* "" = none of ours */
@@ -113,6 +116,7 @@ static const struct option options[] = {
     {"threads", required_argument, NULL, OPT_WORKER},
     {"slots", required_argument, NULL, OPT_WORKER},
     {"context", required_argument, NULL, OPT_WORKER},
+    {"models-mib", required_argument, NULL, OPT_WORKER},
     {"keys", required_argument, NULL, OPT_GATEWAY},
     {"cors", required_argument, NULL, OPT_GATEWAY},
     {NULL, 0, NULL, 0},
@@ -140,6 +144,17 @@ static bool position_take(struct serve *s, const char *text)
            cli_real(comma + 1, -180, 180, &s->node.longitude_deg);
 }
 
+/* Soon, not when the worker looks: that starts again and again. */
+static bool model_take(struct serve *s, const char *flag, const char *value)
+{
+    if (access(value, R_OK) != 0) {
+        fprintf(stderr, "weft serve: %s: %s\n", value, strerror(errno));
+        s->failed = true;
+    }
+    s->models++;
+    return arg_add(&s->programs[WORKER], flag) && arg_add(&s->programs[WORKER], value);
+}
+
 /* `flag` is "--name", as it was given. */
 static bool option_take(struct serve *s, int option, const char *flag, const char *value)
 {
@@ -147,8 +162,7 @@ static bool option_take(struct serve *s, int option, const char *flag, const cha
     uint64_t number;
     switch (option) {
     case OPT_MODEL:
-        s->model = value;
-        return value[0] != '\0';
+        return model_take(s, flag, value);
     case OPT_LISTEN:
         s->listen = value;
         return value[0] != '\0';
@@ -183,14 +197,10 @@ static int options_read(struct serve *s, int argc, char **argv)
             return cli_usage_error("serve", "--%s cannot be %s", options[index].name, optarg);
         }
     }
-    if (optind != argc || s->model == NULL) {
+    if (optind != argc || s->models == 0) {
         return cli_usage_error("serve", "--model FILE is needed, and nothing else");
     }
-    if (access(s->model, R_OK) != 0) {
-        fprintf(stderr, "weft serve: %s: %s\n", s->model, strerror(errno));
-        return CLI_ERROR;
-    }
-    return CLI_OK;
+    return s->failed ? CLI_ERROR : CLI_OK;
 }
 
 /* ---- what has to be there ---- */
@@ -279,10 +289,10 @@ static bool commands_make(struct serve *s)
     struct program *gateway = &s->programs[GATEWAY];
     snprintf(s->client, sizeof(s->client), "unix:%s", s->port);
     return arg_add(node, "--config") && arg_add(node, s->config_path) &&
-           arg_add(worker, "--port") && arg_add(worker, s->port) && arg_add(worker, "--model") &&
-           arg_add(worker, s->model) && arg_add(gateway, "--node") && arg_add(gateway, s->client) &&
-           arg_add(gateway, "--admin") && arg_add(gateway, s->admin) &&
-           arg_add(gateway, "--listen") && arg_add(gateway, s->listen);
+           arg_add(worker, "--port") && arg_add(worker, s->port) && arg_add(gateway, "--node") &&
+           arg_add(gateway, s->client) && arg_add(gateway, "--admin") &&
+           arg_add(gateway, s->admin) && arg_add(gateway, "--listen") &&
+           arg_add(gateway, s->listen);
 }
 
 /* The others are where this program is. */
@@ -404,7 +414,23 @@ static void wait_turn(struct serve *s)
     programs_reap(s, clock_now_ns());
 }
 
-/* Says once where it is, when the node has its worker and the gateway runs. */
+/* The workers' models, with commas. */
+static void models_list(const json_t *workers, char *out, size_t size)
+{
+    size_t index;
+    const json_t *worker;
+    size_t used = 0;
+    out[0] = '\0';
+    json_array_foreach(workers, index, worker)
+    {
+        const char *model = json_string_value(json_object_get(worker, "model"));
+        int len = snprintf(out + used, size - used, "%s%s", index == 0 ? "" : ",",
+                           model != NULL ? model : "?");
+        used += len > 0 && (size_t)len < size - used ? (size_t)len : 0;
+    }
+}
+
+/* Says once where it is, when the node has its worker, with all models, and the gateway runs. */
 static void ready_look(struct serve *s)
 {
     json_t *status = NULL;
@@ -412,13 +438,13 @@ static void ready_look(struct serve *s)
         ask(s->admin, "status", ASK_MS, &status) != 0) {
         return;
     }
-    const json_t *worker = json_array_get(json_object_get(status, "workers"), 0);
-    if (worker != NULL) {
+    const json_t *workers = json_object_get(status, "workers");
+    if (json_array_size(workers) >= s->models) {
+        char models[512];
         s->ready = true;
-        const char *model = json_string_value(json_object_get(worker, "model"));
+        models_list(workers, models, sizeof(models));
         LOG_INFO("ready api=http://%s%s/v1 model=%s admin=%s",
-                 strchr(s->listen, ':') != NULL ? "" : "127.0.0.1:", s->listen,
-                 model != NULL ? model : "?", s->admin);
+                 strchr(s->listen, ':') != NULL ? "" : "127.0.0.1:", s->listen, models, s->admin);
     }
     json_decref(status);
 }

@@ -149,7 +149,7 @@ int engine_submit(engine_t *engine, const struct engine_request *request, uint64
         return WEFT_E_BUDGET_EXPIRED;
     if (request_find(engine, request->id))
         return -EEXIST;
-    if (engine_room(engine) == 0)
+    if (engine_room(engine) == 0 || !turn_may_join(engine, request->tenant))
         return WEFT_E_MESH_FULL;
     struct request *r = engine->requests;
     while (r->state != FREE)

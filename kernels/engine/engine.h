@@ -37,6 +37,7 @@
 
 #define ENGINE_PRIORITY_MAX 15u
 #define ENGINE_LOGPROBS_MAX 21u /* of a token: its own and 20 of the likeliest */
+#define ENGINE_BATCHES      4u  /* batch sizes whose speed is known: 1, 2, 4 and 8 streams */
 
 typedef struct engine engine_t;
 
@@ -49,6 +50,9 @@ struct engine_options {
     uint32_t aging_us;       /* wait that is worth a level of priority; 0 = 2,000,000 */
     engine_clock_fn clock;   /* to measure steps with; NULL: `now` of the next call counts */
     void *clock_user;
+    /* Of the places for requests, so many last ones are only for tenants with less than their share
+     * (engine_share_admits()): nobody fills the queue alone. 0 = none. */
+    uint32_t reserve;
     bool no_cache; /* every prompt is computed anew */
     uint64_t seed; /* of the cache's hashes: any number */
 };
@@ -115,15 +119,24 @@ struct engine_event {
     uint64_t stop_us; /* CANCELLED: from engine_cancel() to here; nothing computes for it now */
 };
 
+/* Measured, tokens per second; 0 = unknown. */
+struct engine_speeds {
+    double prefill;
+    double decode[ENGINE_BATCHES]; /* of 1 << i streams together */
+    double used_fraction;          /* of max_tokens that answers really use */
+};
+
 struct engine_load {
-    uint32_t room;     /* further requests it would accept now */
+    uint32_t room;     /* further requests it would accept now, from who has none there yet */
     uint64_t queue_us; /* predicted wait of a new request for its first step */
+    uint64_t drain_us; /* until all that it has will have ended, as predicted */
     uint32_t free_mib; /* memory, as far as the backend knows */
     uint32_t active;   /* requests in slots */
     uint32_t queued;
-    uint32_t steps;     /* changes all the time while a batch is computed; never 0 */
-    double prefill_tps; /* measured, tokens per second */
-    double decode_tps;  /* measured, of one stream alone */
+    uint32_t steps;              /* changes all the time while a batch is computed; never 0 */
+    double prefill_tps;          /* measured, tokens per second */
+    double decode_tps;           /* measured, of one stream alone */
+    struct engine_speeds speeds; /* all of them, kept current by what is served */
 };
 
 /* The backend must outlive the engine and belongs to it meanwhile; so does the tokenizer, which may
@@ -134,12 +147,25 @@ int engine_create(engine_t **out, exec_t *exec, const tokenizer_t *tokenizer,
 /* Open requests end without an event. NULL is fine. */
 void engine_destroy(engine_t *engine);
 
-/* Measures prefill and decode for at most about `budget_us` (at least one step of each) with the
+/* Measures prefill and decode for at most about `budget_us`, then decode of 2, 4 and 8 streams, as
+ * many as there are slots, for half of that again (at least one step of each) with the
  * clock of the options, before anything was submitted. Returns 0, -EINVAL without a clock, -EBUSY,
  * or the backend's error. */
 int engine_benchmark(engine_t *engine, uint64_t budget_us);
 
-/* Takes a request. Returns 0, WEFT_E_MESH_FULL if the queue is, WEFT_E_TOO_LONG if prompt and
+/* Instead: what an earlier engine for the same model on the same device has measured and learned.
+ */
+void engine_set_speeds(engine_t *engine, const struct engine_speeds *speeds);
+
+/* May one more of a tenant's requests wait, where `open` of `capacity` places are taken, `own` of
+ * them by this tenant, the rest by `others` other tenants, and the last `reserve` are for those
+ * with less than an equal share? Shares are counted with one tenant more than there are, so that
+ * whoever comes next finds room. */
+bool engine_share_admits(uint32_t capacity, uint32_t reserve, uint32_t open, uint32_t others,
+                         uint32_t own);
+
+/* Takes a request. Returns 0, WEFT_E_MESH_FULL if the queue is, or all of it that the tenant may
+ * have, WEFT_E_TOO_LONG if prompt and
  * answer exceed the context, WEFT_E_BUDGET_EXPIRED if the deadline has passed,
  * WEFT_E_BUDGET_INFEASIBLE if it cannot be met, -EEXIST for an open
  * id, -EINVAL for an empty prompt, no tokens asked for or fewer than are resumed, a token outside

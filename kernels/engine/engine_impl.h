@@ -110,8 +110,9 @@ struct engine {
     double *pooled; /* by slot: their sum so far */
     double prefill_tps;
     double decode_tps;
-    double batch_cost;    /* seconds that one more decoding stream adds to a step */
-    double used_fraction; /* of max_tokens that answers really use */
+    double batch_tps[ENGINE_BATCHES]; /* of so many streams together; [0] = decode_tps */
+    double batch_cost;                /* seconds that one more decoding stream adds to a step */
+    double used_fraction;             /* of max_tokens that answers really use */
     uint64_t free_read_ns;
     size_t free_bytes;
 };
@@ -131,6 +132,8 @@ void request_finish(struct engine *e, struct request *r, enum engine_finish how,
 /* ---- turn.c ---- */
 void turn_join(struct engine *e, struct request *r, uint64_t id);
 void turn_leave(struct engine *e, struct request *r);
+/* Its share of the queue allows one more. */
+bool turn_may_join(const struct engine *e, uint64_t id);
 /* It gets a slot, cached tokens left out; it has given a token. */
 void turn_begin(struct request *r, uint64_t now_ns);
 void turn_token(struct request *r);

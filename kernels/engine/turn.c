@@ -50,6 +50,32 @@ void turn_join(struct engine *e, struct request *r, uint64_t id)
     r->tenant = found;
 }
 
+bool engine_share_admits(uint32_t capacity, uint32_t reserve, uint32_t open, uint32_t others,
+                         uint32_t own)
+{
+    if (open >= capacity)
+        return false;
+    if (capacity - open > reserve)
+        return true;
+    const uint32_t share = capacity / (others + 2);
+    return own < (share ? share : 1);
+}
+
+bool turn_may_join(const struct engine *e, uint64_t id)
+{
+    uint32_t others = 0;
+    uint32_t own = 0;
+    for (size_t i = 0; i < e->request_count; i++) {
+        const struct tenant *t = &e->tenants[i];
+        if (t->open && t->id == id)
+            own = t->open;
+        else if (t->open)
+            others++;
+    }
+    return engine_share_admits((uint32_t)e->request_count, e->options.reserve,
+                               e->active + e->queued, others, own);
+}
+
 void turn_leave(struct engine *e, struct request *r)
 {
     struct tenant *t = r->tenant;

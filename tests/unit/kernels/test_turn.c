@@ -277,6 +277,50 @@ START_TEST(test_admitted_is_served)
 }
 END_TEST
 
+/* One tenant asks for all there is: the others find room all the same, as many of them as there are
+ * places left. Without a reserve it has everything. */
+START_TEST(test_nobody_fills_the_queue)
+{
+    static const struct engine_options options = {
+        .queue_max = QUEUE, .reserve = QUEUE / 4, .clock = slow_clock};
+    const uint32_t capacity = QUEUE + SLOTS;
+    struct engine_load load;
+    uint32_t taken = 0;
+    while (ask(0, 8, 4, 0, false) == 0)
+        taken++;
+    ck_assert_uint_eq(taken, capacity);
+    engine_destroy(engine);
+    ck_assert_int_eq(engine_create(&engine, &slow.base, NULL, &options), 0);
+    for (taken = 0; ask(0, 8, 4, 0, false) == 0;)
+        taken++;
+    ck_assert_uint_eq(taken, capacity - QUEUE / 4);
+    engine_load(engine, now, &load);
+    ck_assert_uint_eq(load.room, QUEUE / 4);
+    for (uint32_t tenant = 1; tenant < TENANTS; tenant++)
+        for (uint32_t i = 0; i < 4; i++)
+            ck_assert_int_eq(ask(tenant, 8, 4, 0, false), 0);
+    ck_assert_int_eq(ask(0, 8, 4, 0, false), WEFT_E_MESH_FULL);
+    engine_load(engine, now, &load);
+    ck_assert_uint_eq(load.room, QUEUE / 4 - 4 * (TENANTS - 1));
+    while (engine_busy(engine))
+        step();
+    ck_assert_int_eq(ask(0, 8, 4, 0, false), 0); /* who has nothing open is as good as new */
+}
+END_TEST
+
+START_TEST(test_shares)
+{
+    ck_assert(engine_share_admits(20, 0, 19, 0, 19));
+    ck_assert(!engine_share_admits(20, 0, 20, 3, 0));
+    ck_assert(engine_share_admits(20, 4, 15, 0, 15));
+    ck_assert(!engine_share_admits(20, 4, 16, 0, 16));
+    ck_assert(engine_share_admits(20, 4, 16, 1, 5)); /* a third of twenty is six */
+    ck_assert(!engine_share_admits(20, 4, 16, 1, 6));
+    ck_assert(engine_share_admits(4, 1, 3, 9, 0)); /* more tenants than places: one each */
+    ck_assert(!engine_share_admits(4, 1, 3, 9, 1));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("turn");
@@ -288,6 +332,8 @@ int main(void)
     tcase_add_test(tcase, test_no_credit);
     tcase_add_test(tcase, test_refused_at_once);
     tcase_add_test(tcase, test_admitted_is_served);
+    tcase_add_test(tcase, test_nobody_fills_the_queue);
+    tcase_add_test(tcase, test_shares);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -25,8 +25,12 @@
 #define PROBE_MS   2
 #define WAIT_MS    30000 /* bounds a hang, measures nothing */
 #define PIECE      1024u
+#define ASKS       100u
 
 static char model_path[] = "/tmp/weft-test-worker-XXXXXX";
+static char other_path[sizeof(model_path) + 8]; /* the same model under another name */
+static char log_path[sizeof(model_path) + 8];
+static struct port *ports[2]; /* of the two */
 static char port_path[sizeof(model_path) + 8];
 static pid_t child;
 static int listener;
@@ -34,13 +38,13 @@ static struct port *port;
 static uint8_t answer[WEFT_DATAGRAM_MAX];
 static uint32_t tokens[LONG_COUNT];
 
-static void write_model(void)
+static void write_model(uint32_t layers)
 {
-    static const struct tiny_shape shape = {
+    const struct tiny_shape shape = {
         .seed = 1,
         .type = GGUF_TENSOR_Q4_1,
         .embedding_type = GGUF_TENSOR_Q8_0,
-        .layers = 24,
+        .layers = layers,
         .heads = 8,
         .kv_heads = 2,
         .head_width = 32,
@@ -67,25 +71,66 @@ static void start_worker(void)
     }
 }
 
-static void setup(void)
+/* Both models together do not fit. */
+static void start_worker_of_two(void)
+{
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        if (!freopen(log_path, "w", stderr))
+            _exit(126);
+        execl(WEFT_WORKER, "weft-worker", "--port", port_path, "--model", model_path, "--model",
+              other_path, "--name", "one", "--name", "other", "--threads", "1", "--slots", "2",
+              "--queue", "200", "--context", "4096", "--models-mib", "16", (char *)NULL);
+        _exit(127);
+    }
+}
+
+static void begin(uint32_t layers)
 {
     struct sockaddr_un local = {.sun_family = AF_UNIX};
-    const struct port_self self = {12, 4, "node"};
-    write_model();
+    write_model(layers);
     snprintf(port_path, sizeof(port_path), "%s.sock", model_path);
     memcpy(local.sun_path, port_path, sizeof(port_path));
     listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(bind(listener, (struct sockaddr *)&local, sizeof(local)), 0);
     ck_assert_int_eq(listen(listener, 4), 0);
-    start_worker();
+    for (size_t i = 0; i < LONG_COUNT; i++)
+        tokens[i] = (uint32_t)(i * 7 % 256);
+}
+
+static struct port *take_port(void)
+{
+    const struct port_self self = {12, 4, "node"};
     struct pollfd pfd = {.fd = listener, .events = POLLIN};
+    struct port *taken;
     ck_assert_int_eq(poll(&pfd, 1, WAIT_MS), 1);
     const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     pfd.fd = fd;
     ck_assert_int_eq(poll(&pfd, 1, WAIT_MS), 1);
-    ck_assert_int_eq(port_open(&port, fd, &self), 0);
-    for (size_t i = 0; i < LONG_COUNT; i++)
-        tokens[i] = (uint32_t)(i * 7 % 256);
+    ck_assert_int_eq(port_open(&taken, fd, &self), 0);
+    return taken;
+}
+
+static void setup(void)
+{
+    begin(24);
+    start_worker();
+    port = take_port();
+}
+
+static void setup_two(void)
+{
+    begin(2); /* quick: the clients here say nothing while they wait, and are given up in the end */
+    snprintf(other_path, sizeof(other_path), "%s.2", model_path);
+    snprintf(log_path, sizeof(log_path), "%s.log", model_path);
+    ck_assert_int_eq(symlink(model_path, other_path), 0);
+    start_worker_of_two();
+    for (size_t i = 0; i < 2; i++)
+        ports[i] = take_port();
+    ck_assert_str_eq(ports[0]->facts.model, "one");
+    ck_assert_str_eq(ports[1]->facts.model, "other");
+    port = ports[0];
 }
 
 /* A worker told to stop ends with 0, whatever it was asked before. */
@@ -101,6 +146,9 @@ static void teardown(void)
     ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+static uint64_t conn_id = 3;
+static uint32_t budget_us = WEFT_BUDGET_NONE;
+
 static struct weft_req header_of(uint8_t type, uint32_t seq)
 {
     return (struct weft_req){
@@ -108,9 +156,9 @@ static struct weft_req header_of(uint8_t type, uint32_t seq)
               .type = type,
               .hdr_words = WEFT_REQ_WORDS,
               .flags = WEFT_F_RELAYED,
-              .conn_id = 3,
+              .conn_id = conn_id,
               .req_seq = seq,
-              .budget_us = WEFT_BUDGET_NONE},
+              .budget_us = budget_us},
     };
 }
 
@@ -222,6 +270,87 @@ START_TEST(test_probes_and_cancel)
 }
 END_TEST
 
+static void teardown_two(void)
+{
+    port_destroy(ports[1]);
+    port = ports[0];
+    teardown();
+    unlink(other_path);
+    unlink(log_path);
+}
+
+/* How often the worker has said so. */
+static uint32_t count_in_log(const char *words)
+{
+    char line[512];
+    uint32_t count = 0;
+    FILE *file = fopen(log_path, "re");
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof(line), file))
+        count += strstr(line, words) != NULL;
+    fclose(file);
+    return count;
+}
+
+/* The end of the request of each connection. */
+static void receive_ends(uint32_t count)
+{
+    bool ended[ASKS] = {false};
+    for (uint32_t left = count; left > 0;) {
+        const struct weft_rsp *rsp = receive_type(WEFT_T_RESP);
+        const uint32_t i = (uint32_t)rsp->h.conn_id - 1;
+        ck_assert_uint_lt(i, ASKS);
+        if (!(rsp->h.flags & WEFT_F_LAST) || ended[i])
+            continue;
+        struct weft_done done;
+        memcpy(&done, answer + rsp->h.msg_len - rsp->h.offset + sizeof(*rsp) - sizeof(done),
+               sizeof(done));
+        ck_assert_uint_eq(done.status, 0);
+        ck_assert_uint_eq(done.new_tokens, 2);
+        ended[i] = true;
+        left--;
+    }
+}
+
+static void ask_many(struct port *of, uint32_t count)
+{
+    const struct prompt_spec spec = {
+        .tokens = tokens, .token_count = 10, .max_tokens = 2, .top_p = 1.0f};
+    port = of;
+    for (uint32_t i = 0; i < count; i++) {
+        conn_id = i + 1;
+        send_request(1, &spec);
+    }
+}
+
+/* A hundred ask at once for the model that is not loaded: it is loaded once, all are answered; then
+ * the same of the one that had to go for it, with one that is in its turn. */
+START_TEST(test_loaded_once)
+{
+    const struct prompt_spec spec = {
+        .tokens = tokens, .token_count = 10, .max_tokens = 2, .top_p = 1.0f};
+    ck_assert_uint_eq(port_load_now(ports[0]).queue_us, 0);
+    ck_assert_uint_gt(port_load_now(ports[1]).queue_us, 0); /* it has to be loaded first */
+    ck_assert_uint_ge(port_load_now(ports[1]).room, ASKS);
+    ck_assert_uint_eq(count_in_log("model=other backend="), 1); /* measured at the start */
+    port = ports[1];
+    budget_us = 1; /* a time in which nothing is loaded */
+    conn_id = ASKS + 1;
+    ck_assert_int_eq(refusal(1, &spec), WEFT_E_BUDGET_INFEASIBLE);
+    budget_us = WEFT_BUDGET_NONE;
+    ask_many(ports[1], ASKS);
+    receive_ends(ASKS);
+    ck_assert_uint_eq(count_in_log("model=other backend="), 2);
+    ck_assert_uint_eq(count_in_log("model=one unloaded"), 1);
+    conn_id = 0;
+    ask_many(ports[1], 2);
+    ask_many(ports[0], ASKS);
+    receive_ends(ASKS);
+    ck_assert_uint_eq(count_in_log("model=one backend="), 2);
+    ck_assert_uint_eq(port_load_now(ports[0]).queue_us, 0);
+}
+END_TEST
+
 START_TEST(test_nonsense)
 {
     static const uint32_t outside[] = {5, TINY_VOCAB, 6};
@@ -260,6 +389,11 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_probes_and_cancel);
     tcase_add_test(tcase, test_nonsense);
+    suite_add_tcase(suite, tcase);
+    tcase = tcase_create("two models");
+    tcase_set_timeout(tcase, 200);
+    tcase_add_checked_fixture(tcase, setup_two, teardown_two);
+    tcase_add_test(tcase, test_loaded_once);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
