@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens a second of llama.cpp on a GGUF file, for scripts/bench-compare: one stream, greedy.
 
-Needs the package xllamacpp: python3 -m pip install -r llama_cpp.txt. Its wheel brings llama.cpp
+Needs the package xllamacpp (scripts/bench-peers llama_cpp). Its wheel brings llama.cpp
 built for AVX2 and not for AVX-512, which the JSON says (`system`); a build for this very processor
 may be faster.
 Prints one JSON object in the units of `weft-bench exec`.

@@ -7,6 +7,7 @@ library only.
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -33,6 +34,8 @@ def add_common(parser, name):
                         help="where the programs are; default $WEFT_BUILD_DIR or build")
     parser.add_argument("--name", default=f"{name}{os.getpid() % 10000}",
                         help="name of the mesh; default %(default)s")
+    # Whoever stops a bench that takes too long does not want its mesh to stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 class Program:
@@ -176,9 +179,12 @@ def median_interval(values):
 
 
 def revision():
-    """Of the sources, if they are in a repository."""
-    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-                          capture_output=True, text=True, check=False)
+    """What was measured: $WEFT_BENCH_LABEL, or the commit of the sources and whether they differ
+    from it."""
+    if os.environ.get("WEFT_BENCH_LABEL"):
+        return os.environ["WEFT_BENCH_LABEL"]
+    done = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude",
+                           "*"], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
 
