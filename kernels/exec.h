@@ -61,6 +61,7 @@ struct exec_info {
     size_t kv_bytes;     /* KV cache of all slots when full */
     size_t work_bytes;   /* everything else allocated */
     size_t free_bytes;   /* memory of the device still free, as far as known; else 0 */
+    uint32_t ranks;      /* processes that compute together; 0 = this one alone */
 };
 
 typedef struct exec exec_t;
@@ -80,9 +81,10 @@ struct exec {
 };
 
 /* Runs the rows. `watch` may be NULL. Returns 0, -EINVAL (nothing has run) for rows that break the
- * rules above or want what has no place, -ECANCELED if it was stopped, or a backend's -errno. After
- * -ECANCELED the slots of the batch end where their first row began, so that the same rows may come
- * again; other slots are as they were. */
+ * rules above or want what has no place, -ECANCELED if it was stopped, -ESTALE if a rank was lost
+ * and with it all that slots and pages held, or a backend's -errno. After -ECANCELED the slots of
+ * the batch end where their first row began, so that the same rows may come again; other slots are
+ * as they were. After -ESTALE the backend may be used again, every slot from position 0. */
 static inline int exec_forward_to(exec_t *exec, const struct exec_row *rows, size_t count,
                                   const struct exec_out *out, struct exec_watch *watch)
 {

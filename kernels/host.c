@@ -11,6 +11,7 @@
 #include <weft/wire.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/shards/shards.h"
 #ifdef WEFT_WITH_CUDA
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.h"
@@ -96,7 +97,9 @@ static int open_cpu(struct host *host, const struct host_options *options, uint3
                               processor_memory(), &sizes, why, why_size);
     if (rc)
         return rc;
-    const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    const uint32_t shards = options->shards ? options->shards : 1;
+    const uint32_t stages = options->stages ? options->stages : 1;
+    const long cpus = sysconf(_SC_NPROCESSORS_ONLN) / shards; /* stages take turns */
     const struct cpu_options cpu = {
         .threads = options->threads ? options->threads
                    : cpus > 3       ? (uint32_t)cpus / 2
@@ -106,7 +109,11 @@ static int open_cpu(struct host *host, const struct host_options *options, uint3
         .batch_max = sizes.batch_max,
         .pages = sizes.pages,
     };
-    return cpu_create(&host->exec, host->model, &cpu);
+    if (shards == 1 && stages == 1)
+        return cpu_create(&host->exec, host->model, &cpu);
+    const struct shards_options ranks = {
+        .model_path = options->model_path, .shards = shards, .stages = stages, .cpu = cpu};
+    return shards_create(&host->exec, host->model, &ranks, why, why_size);
 }
 
 #ifdef WEFT_WITH_CUDA
@@ -151,8 +158,13 @@ static int open_backend(struct host *host, const struct host_options *options, c
                         size_t why_size)
 {
     uint32_t context;
+    const bool is_cut = options->shards > 1 || options->stages > 1;
     int rc = find_context(host, options, &context, why, why_size);
-    if (rc || options->backend == HOST_CPU)
+    if (rc == 0 && is_cut && options->backend == HOST_CUDA) {
+        (void)snprintf(why, why_size, "shards and stages are for the cpu backend");
+        rc = -ENOTSUP;
+    }
+    if (rc || is_cut || options->backend == HOST_CPU)
         return rc ? rc : open_cpu(host, options, context, why, why_size);
     rc = open_cuda(host, options, context, why, why_size);
     if (rc == 0 || options->backend == HOST_CUDA)

@@ -31,7 +31,9 @@ enum host_backend {
 struct host_options {
     const char *model_path;
     enum host_backend backend;
-    uint32_t threads;    /* 0 = half the processors */
+    uint32_t threads;    /* 0 = half the processors; of each rank: its share of them */
+    uint32_t shards;     /* processes that compute each layer together; 0 = 1 */
+    uint32_t stages;     /* groups of them that have some of the layers each; 0 = 1 */
     uint32_t slots;      /* 0 = as many as fit the memory, 4 at most */
     uint32_t queue;      /* 0 = the engine's default */
     uint32_t context;    /* 0 = the model's, 4,096 at most */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "kernels/library.h"
+#include "kernels/shards/shards.h"
 #include "kernels/stay.h"
 #include "schemas/base/log.h"
 
@@ -32,6 +33,9 @@ static const char usage[] =
     "each\n"
     "  --backend WHERE   auto, cpu or cuda; default: auto, a CUDA device if there is one\n"
     "  --threads N       processor threads; default: half the processors\n"
+    "  --shards N        processes that compute every layer together, each its share of heads,\n"
+    "                    MLP and vocabulary, on the processor; default: 1\n"
+    "  --stages M        groups of such processes that have a part of the layers each; default: 1\n"
     "  --slots N         requests answered at the same time; default: 4, fewer if memory is\n"
     "                    short; more than fit at their longest share what there is\n"
     "  --queue N         requests that may wait; default: 4 per slot\n"
@@ -170,6 +174,8 @@ enum option_id {
     NAME,
     BACKEND,
     THREADS,
+    SHARDS,
+    STAGES,
     SLOTS,
     QUEUE,
     CONTEXT,
@@ -226,6 +232,8 @@ static int parse_options(struct worker *w, int argc, char **argv)
         {"name", required_argument, NULL, NAME},
         {"backend", required_argument, NULL, BACKEND},
         {"threads", required_argument, NULL, THREADS},
+        {"shards", required_argument, NULL, SHARDS},
+        {"stages", required_argument, NULL, STAGES},
         {"slots", required_argument, NULL, SLOTS},
         {"queue", required_argument, NULL, QUEUE},
         {"context", required_argument, NULL, CONTEXT},
@@ -235,7 +243,8 @@ static int parse_options(struct worker *w, int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     uint32_t *const numbers[] = {
-        [THREADS] = &w->options.threads,   [SLOTS] = &w->options.slots,
+        [THREADS] = &w->options.threads,   [SHARDS] = &w->options.shards,
+        [STAGES] = &w->options.stages,     [SLOTS] = &w->options.slots,
         [QUEUE] = &w->options.queue,       [CONTEXT] = &w->options.context,
         [MEMORY] = &w->options.memory_mib, [MODELS_MEMORY] = &w->models_mib};
     uint32_t names = 0;
@@ -271,6 +280,8 @@ int main(int argc, char **argv)
 {
     static struct worker w;
     struct host_options options[SHELF_MODELS_MAX];
+    if (shards_is_rank(argc, argv))
+        return shards_rank_main();
     int rc = parse_options(&w, argc, argv);
     if (rc)
         return rc < 0 ? 2 : 0;

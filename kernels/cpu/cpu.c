@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A forward pass over a batch of rows. The heavy parts (products, attention)
  * are split among the pool's threads by output row or by head; what lies between is small and done
- * by the caller's thread. */
+ * by the caller's thread. With a shard (collective/shard.h) this is one of several ranks. */
 #include "kernels/cpu/cpu.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kernels/collective/shard.h"
 #include "kernels/cpu/heads.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/packed.h"
@@ -24,6 +25,7 @@
 struct cpu {
     struct exec base; /* first: exec.h */
     const struct model *model;
+    const struct shard *shard; /* NULL: alone */
     const struct cpu_kernels *kernels;
     struct pool *pool;
     uint32_t slots;
@@ -40,13 +42,13 @@ struct cpu {
 
     float *work; /* one allocation for the buffers below, each batch_max rows */
     size_t work_bytes;
-    float *x;             /* residual stream, width */
+    float *x;             /* residual stream, width; a float behind it for shards */
     float *normed;        /* width */
     float *q;             /* heads * head_width */
     float *k;             /* kv heads * head_width */
     float *v;             /* kv heads * head_width */
     float *mixed;         /* what attention gives, as q */
-    float *added;         /* what goes onto the stream, width */
+    float *added;         /* what goes onto the stream, width; a float behind it for shards */
     float *gate;          /* ffn_width */
     float *up;            /* ffn_width */
     uint8_t *inputs;      /* what is multiplied next, quantised: packed_input_bytes() a row */
@@ -56,6 +58,9 @@ struct cpu {
     size_t scratch_stride;
     float *scores; /* per thread */
     size_t scores_stride;
+    float *part_logits; /* shards: of this rank's rows of the vocabulary, a row each */
+    float *gathered;    /* of all shards, one row */
+    float *row_logits;  /* one row, whole */
     struct heads heads;
     struct weights weights;
 
@@ -68,6 +73,7 @@ struct cpu {
     const float *norm;        /* the next norm's weights */
     size_t norm_count;        /* its rows */
     struct exec_watch *watch; /* or NULL */
+    bool agreed_stop;         /* all shards know of the stop */
 };
 
 struct span {
@@ -187,14 +193,17 @@ static void phase_attend(void *arg, uint32_t index, uint32_t threads)
 {
     struct cpu *cpu = arg;
     const struct model *m = cpu->model;
-    const uint32_t group = m->head_count / m->kv_head_count;
     const float scale = 1.0f / sqrtf((float)m->head_width);
     const size_t items = cpu->count * m->head_count;
     /* Behind a long prompt this is most of a layer, so it looks for the stop by itself. */
-    for (size_t i = items * index / threads; i < items * (index + 1) / threads && !is_stopped(cpu);
-         i++) {
+    const size_t end = items * (index + 1) / threads;
+    for (size_t i = items * index / threads; i < end; i++) {
+        if (is_stopped(cpu)) {
+            memset(cpu->mixed + i * m->head_width, 0, (end - i) * m->head_width * sizeof(float));
+            return;
+        }
         const struct exec_row *row = &cpu->rows[i / m->head_count];
-        const uint32_t kv_head = (uint32_t)(i % m->head_count) / group;
+        const uint32_t kv_head = model_kv_head(m, (uint32_t)(i % m->head_count));
         const struct cpu_rows keys = kv_rows(cpu, row->slot, 0, kv_head);
         const struct cpu_rows values = kv_rows(cpu, row->slot, 1, kv_head);
         cpu->kernels->attend(cpu->q + i * m->head_width, &keys, &values, (size_t)row->position + 1,
@@ -259,10 +268,33 @@ static void norm_rows(struct cpu *cpu, const struct model_tensor *weight)
     run_rows(cpu, phase_norm);
 }
 
-static void add_rows(struct cpu *cpu)
+static struct collective *team_of(const struct cpu *cpu)
 {
-    for (size_t i = 0; i < cpu->count * cpu->model->width; i++)
+    return cpu->shard ? cpu->shard->team : NULL;
+}
+
+/* Shards stop where all of them do: at the sum that tells them. */
+static bool has_to_stop(const struct cpu *cpu)
+{
+    return team_of(cpu) ? cpu->agreed_stop : is_stopped(cpu);
+}
+
+/* What this rank adds to the stream becomes what all of its stage add; a stop goes with it. */
+static int sum_added(struct cpu *cpu, size_t floats)
+{
+    cpu->added[floats] = is_stopped(cpu) ? 1.0f : 0.0f;
+    const int rc = collective_allreduce(team_of(cpu), cpu->added, floats + 1);
+    cpu->agreed_stop = rc == 0 && cpu->added[floats] > 0.0f;
+    return rc;
+}
+
+static int add_rows(struct cpu *cpu)
+{
+    const size_t floats = cpu->count * cpu->model->width;
+    const int rc = team_of(cpu) ? sum_added(cpu, floats) : 0;
+    for (size_t i = 0; rc == 0 && i < floats; i++)
         cpu->x[i] += cpu->added[i];
+    return rc;
 }
 
 static void find_angles(struct cpu *cpu)
@@ -295,31 +327,64 @@ static void phase_place(void *arg, uint32_t index, uint32_t threads)
     }
 }
 
-/* False if it was stopped: the stream is then not worth anything. */
-static bool run_layer(struct cpu *cpu, uint32_t index)
+/* Unless it returns 0 the stream is not worth anything. */
+static int run_layer(struct cpu *cpu, uint32_t index)
 {
     cpu->layer_index = index;
     cpu->layer = &cpu->model->layers[index];
-    if (is_stopped(cpu))
-        return false;
+    if (has_to_stop(cpu))
+        return -ECANCELED;
     norm_rows(cpu, &cpu->layer->attn_norm);
     pool_run(cpu->pool, phase_qkv, cpu);
     run_rows(cpu, phase_place);
     pool_run(cpu->pool, phase_attend, cpu);
-    if (is_stopped(cpu))
-        return false;
+    if (has_to_stop(cpu))
+        return -ECANCELED;
     run_rows(cpu, phase_mixed);
     pool_run(cpu->pool, phase_attn_out, cpu);
-    add_rows(cpu);
+    int rc = add_rows(cpu);
+    if (rc || has_to_stop(cpu))
+        return rc ? rc : -ECANCELED;
     norm_rows(cpu, &cpu->layer->ffn_norm);
     pool_run(cpu->pool, phase_gate_up, cpu);
-    if (is_stopped(cpu))
-        return false;
+    if (has_to_stop(cpu))
+        return -ECANCELED;
     pool_run(cpu->pool, phase_down, cpu);
-    add_rows(cpu);
+    rc = add_rows(cpu);
     if (cpu->watch)
         atomic_fetch_add_explicit(&cpu->watch->progress, 1, memory_order_relaxed);
-    return true;
+    return rc;
+}
+
+static int run_stage(struct cpu *cpu)
+{
+    int rc = 0;
+    cpu->agreed_stop = false;
+    for (uint32_t l = 0; rc == 0 && l < cpu->model->layer_count; l++)
+        rc = run_layer(cpu, l);
+    return rc;
+}
+
+/* Stage after stage; behind each of them all ranks have the stream, or know of the stop. */
+static int run_stages(struct cpu *cpu)
+{
+    const struct model_place *place = &cpu->shard->place;
+    const size_t floats = cpu->count * cpu->model->width;
+    int rc = 0;
+    for (uint32_t stage = 0; rc == 0 && stage < place->stages; stage++) {
+        if (stage == place->stage)
+            rc = run_stage(cpu);
+        else if (cpu->watch)
+            atomic_fetch_add_explicit(&cpu->watch->progress, 1, memory_order_relaxed);
+        if (rc && rc != -ECANCELED)
+            break;
+        cpu->x[floats] = rc ? 1.0f : 0.0f;
+        rc = collective_broadcast(cpu->shard->line, cpu->x, (floats + 1) * sizeof(*cpu->x),
+                                  stage * place->shards);
+        if (rc == 0 && cpu->x[floats] > 0.0f)
+            rc = -ECANCELED;
+    }
+    return rc;
 }
 
 /* Layers above the stop have not seen the batch's rows: its slots must not count them. */
@@ -333,7 +398,7 @@ static void copy_states(const struct cpu *cpu, float *states)
 {
     const struct model *m = cpu->model;
     const float *norm = (const float *)(const void *)m->output_norm.data;
-    for (size_t i = 0; i < cpu->count; i++) {
+    for (size_t i = 0; states && i < cpu->count; i++) {
         if (!cpu->rows[i].want_state)
             continue;
         cpu->kernels->rms_norm(cpu->x + i * m->width, norm, m->width, m->norm_epsilon, states);
@@ -342,20 +407,75 @@ static void copy_states(const struct cpu *cpu, float *states)
 }
 
 /* Rows that want logits move up to the front of the stream. */
-static void run_logits(struct cpu *cpu, float *logits)
+static void pick_rows(struct cpu *cpu)
 {
     const struct model *m = cpu->model;
-    cpu->logits = logits;
     cpu->norm = (const float *)(const void *)m->output_norm.data;
     cpu->norm_count = 0;
     for (size_t i = 0; i < cpu->count; i++)
         if (cpu->rows[i].want_logits)
             memmove(cpu->x + cpu->norm_count++ * m->width, cpu->x + i * m->width,
                     m->width * sizeof(*cpu->x));
+}
+
+static void run_logits(struct cpu *cpu, float *logits)
+{
+    cpu->logits = logits;
     if (cpu->norm_count == 0)
         return;
     run_rows(cpu, phase_norm);
     pool_run(cpu->pool, phase_logits, cpu);
+}
+
+/* Rows of the vocabulary that a shard has at most. */
+static uint32_t part_rows_max(const struct cpu *cpu)
+{
+    const struct shard *s = cpu->shard;
+    uint32_t most = 0;
+    for (uint32_t r = 0; r < s->place.shards; r++) {
+        const struct model_rows rows = model_vocab_rows(s->whole, r, s->place.shards);
+        most = rows.end - rows.begin > most ? rows.end - rows.begin : most;
+    }
+    return most;
+}
+
+/* Row `index` of the logits, from all shards of the last stage. */
+static int gather_row(struct cpu *cpu, size_t index)
+{
+    const struct shard *s = cpu->shard;
+    const float *mine = cpu->part_logits + index * cpu->model->output.rows;
+    const size_t most = part_rows_max(cpu);
+    if (!s->team) {
+        memcpy(cpu->row_logits, mine, cpu->model->vocab * sizeof(*mine));
+        return 0;
+    }
+    const int rc = collective_allgather(s->team, mine, most * sizeof(*mine), cpu->gathered);
+    for (uint32_t r = 0; rc == 0 && r < s->place.shards; r++) {
+        const struct model_rows rows = model_vocab_rows(s->whole, r, s->place.shards);
+        memcpy(cpu->row_logits + rows.begin, cpu->gathered + r * most,
+               (rows.end - rows.begin) * sizeof(*mine));
+    }
+    return rc;
+}
+
+/* Logits from whoever has them; `logits` is NULL where nobody wants them. */
+static int run_shared_logits(struct cpu *cpu, float *logits)
+{
+    const struct model_place *place = &cpu->shard->place;
+    const size_t row_bytes = cpu->model->vocab * sizeof(*logits);
+    const bool is_last = place->stage + 1 == place->stages;
+    int rc = 0;
+    if (is_last)
+        run_logits(cpu, cpu->part_logits);
+    for (size_t i = 0; rc == 0 && i < cpu->norm_count; i++) {
+        rc = is_last ? gather_row(cpu, i) : 0;
+        if (rc == 0 && cpu->shard->line)
+            rc = collective_broadcast(cpu->shard->line, cpu->row_logits, row_bytes,
+                                      (place->stages - 1) * place->shards);
+        if (rc == 0 && logits)
+            memcpy(logits + i * cpu->model->vocab, cpu->row_logits, row_bytes);
+    }
+    return rc;
 }
 
 static bool row_is_valid(const struct cpu *cpu, const struct exec_row *rows, size_t i)
@@ -372,17 +492,32 @@ static bool row_is_valid(const struct cpu *cpu, const struct exec_row *rows, siz
     return row->position <= cpu->used[row->slot];
 }
 
+/* Of several ranks only the first gives results. */
+static bool gives_results(const struct cpu *cpu)
+{
+    return !cpu->shard || (cpu->shard->place.stage == 0 && cpu->shard->place.shard == 0);
+}
+
+static bool rows_are_valid(const struct cpu *cpu, const struct exec_row *rows, size_t count,
+                           const struct exec_out *out)
+{
+    if (count == 0 || count > cpu->batch_max)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!row_is_valid(cpu, rows, i) ||
+            (gives_results(cpu) &&
+             ((rows[i].want_logits && !out->logits) || (rows[i].want_state && !out->states))))
+            return false;
+    return true;
+}
+
 static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count,
                        const struct exec_out *out, struct exec_watch *watch)
 {
     struct cpu *cpu = (struct cpu *)self;
     const struct model *m = cpu->model;
-    if (count == 0 || count > cpu->batch_max)
+    if (!rows_are_valid(cpu, rows, count, out))
         return -EINVAL;
-    for (size_t i = 0; i < count; i++)
-        if (!row_is_valid(cpu, rows, i) || (rows[i].want_logits && !out->logits) ||
-            (rows[i].want_state && !out->states))
-            return -EINVAL;
     cpu->rows = rows;
     cpu->count = count;
     cpu->watch = watch;
@@ -393,13 +528,15 @@ static int cpu_forward(exec_t *self, const struct exec_row *rows, size_t count,
         cpu->used[rows[i].slot] = rows[i].position + 1;
     }
     find_angles(cpu);
-    for (uint32_t l = 0; l < m->layer_count; l++) {
-        if (!run_layer(cpu, l)) {
-            forget_rows(cpu);
-            return -ECANCELED;
-        }
+    const int rc = cpu->shard && cpu->shard->line ? run_stages(cpu) : run_stage(cpu);
+    if (rc) {
+        forget_rows(cpu);
+        return rc;
     }
-    copy_states(cpu, out->states);
+    copy_states(cpu, gives_results(cpu) ? out->states : NULL);
+    pick_rows(cpu);
+    if (cpu->shard)
+        return run_shared_logits(cpu, gives_results(cpu) ? out->logits : NULL);
     run_logits(cpu, out->logits);
     return 0;
 }
@@ -488,15 +625,18 @@ static size_t lay_out(struct cpu *cpu, float *base)
     longest = attn > longest ? attn : longest;
     cpu->scratch_stride = round_up(CPU_TILE_ROWS * longest, 16);
     cpu->scores_stride = round_up(cpu->context, 16);
+    /* Room to read a whole share behind the last row. */
+    const size_t share = cpu->shard ? part_rows_max(cpu) : 0;
+    const size_t shares = cpu->shard ? cpu->shard->place.shards : 0;
     float *inputs = NULL;
     float *gate_inputs = NULL;
     const struct {
         float **at;
         size_t floats;
     } parts[] = {
-        {&cpu->x, cpu->batch_max * (size_t)m->width},
+        {&cpu->x, cpu->batch_max * (size_t)m->width + 1},
         {&cpu->normed, cpu->batch_max * (size_t)m->width},
-        {&cpu->added, cpu->batch_max * (size_t)m->width},
+        {&cpu->added, cpu->batch_max * (size_t)m->width + 1},
         {&cpu->q, cpu->batch_max * attn},
         {&cpu->mixed, cpu->batch_max * attn},
         {&cpu->k, cpu->batch_max * kv},
@@ -508,6 +648,9 @@ static size_t lay_out(struct cpu *cpu, float *base)
         {&cpu->angles, cpu->batch_max * (size_t)m->rope_width},
         {&cpu->scratch, threads * cpu->scratch_stride},
         {&cpu->scores, threads * cpu->scores_stride},
+        {&cpu->part_logits, cpu->shard ? cpu->batch_max * (size_t)m->output.rows + share : 0},
+        {&cpu->gathered, share * shares},
+        {&cpu->row_logits, cpu->shard ? m->vocab : 0},
     };
     size_t total = 0;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
@@ -583,6 +726,7 @@ int cpu_create(exec_t **out, const struct model *model, const struct cpu_options
         return -ENOMEM;
     cpu->base.ops = &cpu_ops;
     cpu->model = model;
+    cpu->shard = options->shard;
     cpu->kernels = cpu_kernels_select(options->force_portable, options->exact);
     cpu->slots = options->slots ? options->slots : 1;
     cpu->context = options->context;

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/collective/shard.h"
 #include "kernels/exec.h"
 #include "kernels/model/model.h"
 
@@ -21,10 +22,14 @@ struct cpu_options {
                           * With fewer, slots beyond them need exec_place() first */
     bool force_portable; /* also by WEFT_CPU=portable in the environment */
     bool exact;          /* float32 throughout; also by WEFT_CPU=exact. See kernels.h */
+    /* NULL: alone. Else the model is the part at its place (model/part.h), all ranks call the same
+     * functions with the same arguments, and only the first gives logits and states. Its groups may
+     * become others between two calls. */
+    const struct shard *shard;
 };
 
-/* The model must outlive the backend. The KV cache is reserved here and takes memory only as
- * positions are first used. Returns 0, -EINVAL, -ENOMEM. */
+/* The model, and the shard, must outlive the backend. The KV cache is reserved here and takes
+ * memory only as positions are first used. Returns 0, -EINVAL, -ENOMEM. */
 int cpu_create(exec_t **out, const struct model *model, const struct cpu_options *options);
 
 /* Bytes of KV cache that one slot of `context` positions takes; SIZE_MAX if beyond counting. */

@@ -270,17 +270,19 @@ LANES_OUTER static void fast_matmul(const struct model_tensor *w, uint32_t row_b
     for (uint32_t r = row_begin; r < row_end;) {
         const uint32_t rows = row_end - r < CPU_TILE_ROWS ? 1 : CPU_TILE_ROWS;
         const float *weights = (const float *)(const void *)(w->data + r * w->row_bytes);
+        size_t stride = w->row_bytes / sizeof(*weights); /* a part of a matrix has gaps */
         if (w->type != GGUF_TENSOR_F32) {
             for (uint32_t j = 0; j < rows; j++)
                 expand_row(w->type, w->data + (r + j) * w->row_bytes, w->cols,
                            scratch + (size_t)j * w->cols);
             weights = scratch;
+            stride = w->cols;
         }
         if (rows == CPU_TILE_ROWS)
-            plain_rows(CPU_TILE_ROWS, weights, w->cols, x, x_stride, w->cols, count, y + r,
+            plain_rows(CPU_TILE_ROWS, weights, stride, x, x_stride, w->cols, count, y + r,
                        y_stride);
         else
-            plain_rows(1, weights, w->cols, x, x_stride, w->cols, count, y + r, y_stride);
+            plain_rows(1, weights, stride, x, x_stride, w->cols, count, y + r, y_stride);
         r += rows;
     }
 }

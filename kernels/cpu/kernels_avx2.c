@@ -299,6 +299,7 @@ AVX2 static void matmul_tiled(const struct model_tensor *w, uint32_t begin, uint
     for (uint32_t r = begin; r < end;) {
         const uint32_t rows = end - r < CPU_TILE_ROWS ? 1 : CPU_TILE_ROWS;
         const float *weights = (const float *)(const void *)(w->data + r * w->row_bytes);
+        size_t stride = w->row_bytes / sizeof(*weights); /* a part of a matrix has gaps */
         if (w->type != GGUF_TENSOR_F32) {
             const char *next = (const char *)w->data + (r + rows) * w->row_bytes;
             for (size_t at = 0; at < CPU_TILE_ROWS * w->row_bytes; at += LINE_BYTES)
@@ -307,9 +308,10 @@ AVX2 static void matmul_tiled(const struct model_tensor *w, uint32_t begin, uint
                 avx2_expand(w->type, w->data + (r + j) * w->row_bytes, w->cols,
                             scratch + (size_t)j * w->cols);
             weights = scratch;
+            stride = w->cols;
         }
         if (rows == CPU_TILE_ROWS)
-            tiles_four_rows(weights, w->cols, x, x_stride, w->cols, count, y + r, y_stride);
+            tiles_four_rows(weights, stride, x, x_stride, w->cols, count, y + r, y_stride);
         else
             tiles_one_row(weights, x, x_stride, w->cols, count, y + r, y_stride);
         r += rows;

@@ -239,6 +239,18 @@ void page_pool_release(struct page_pool *pool, const uint32_t *pages, uint32_t c
         let_go(pool, pages[--count]);
 }
 
+void page_pool_forget(struct page_pool *pool)
+{
+    while (pool->oldest != PAGE_NONE) {
+        const uint32_t page = pool->oldest;
+        kept_remove(pool, page);
+        unseal(pool, page);
+        pool->pages[page].next = pool->free;
+        pool->free = page;
+        pool->free_count++;
+    }
+}
+
 struct page_pool_stats page_pool_stats(const struct page_pool *pool)
 {
     return (struct page_pool_stats){

@@ -49,6 +49,9 @@ uint32_t page_pool_seal(struct page_pool *pool, uint32_t page, uint32_t parent,
 /* Gives back the references to a whole chain of pages, in the order of positions. */
 void page_pool_release(struct page_pool *pool, const uint32_t *pages, uint32_t count);
 
+/* What sealed pages held is gone: nobody finds them any more. No page may be held. */
+void page_pool_forget(struct page_pool *pool);
+
 struct page_pool_stats {
     uint32_t pages;
     uint32_t held;   /* have references */

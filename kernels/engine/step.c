@@ -173,6 +173,18 @@ static size_t fail_batch(engine_t *e, const struct batch *b, uint64_t now_ns,
     return count;
 }
 
+/* The backend has lost what every slot held. */
+static size_t fail_all(engine_t *e, uint64_t now_ns, struct engine_event *events)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < e->request_count; i++)
+        if (e->requests[i].state == PREFILL || e->requests[i].state == DECODE)
+            request_finish(e, &e->requests[i], ENGINE_ERROR, now_ns, &events[count++]);
+    if (e->pool)
+        page_pool_forget(e->pool);
+    return count;
+}
+
 int engine_settle(engine_t *engine, struct engine_event *events, size_t capacity)
 {
     engine_t *e = engine;
@@ -195,7 +207,9 @@ int engine_settle(engine_t *engine, struct engine_event *events, size_t capacity
             count += answer_take(e, e->row_owner[i], &e->picked[i], b.end_ns, events + count);
     count += drop_ended(e, b.end_ns, events + count);
     /* Of a batch that was stopped nobody is left now. */
-    if (b.rc)
+    if (b.rc == -ESTALE)
+        count += fail_all(e, b.end_ns, events + count);
+    else if (b.rc)
         count += fail_batch(e, &b, b.end_ns, events + count);
     return (int)count;
 }

@@ -166,6 +166,7 @@ static int read_sizes(struct loader *l)
         (uint64_t)m->head_count * m->head_width > MODEL_SIDE_MAX)
         return loader_fail(l, -EINVAL, "%u heads of %u over %u KV heads do not fit together",
                            m->head_count, m->head_width, m->kv_head_count);
+    m->head_group = m->head_count / m->kv_head_count;
     return read_scalars(l);
 }
 

@@ -20,7 +20,8 @@
 
 #include "kernels/model/gguf.h"
 
-/* A matrix of rows x cols, row by row; a vector has one row. Points into the file. */
+/* A matrix of rows x cols, row by row; a vector has one row. Points into the file. Of a part
+ * (part.h) the rows may be further from each other than they are long. */
 struct model_tensor {
     const uint8_t *data;
     uint32_t type; /* enum gguf_tensor_type */
@@ -66,7 +67,9 @@ struct model {
     uint32_t width;   /* of the residual stream */
     uint32_t ffn_width;
     uint32_t head_count;
-    uint32_t kv_head_count; /* divides head_count */
+    uint32_t kv_head_count; /* divides head_count, unless this is a part (part.h) */
+    uint32_t head_group;    /* query heads that look at one KV head */
+    uint32_t head_skip;     /* of the first KV head's group that are not here: 0 but in a part */
     uint32_t head_width;
     uint32_t rope_width; /* leading values of a head that are rotated; even */
     uint32_t vocab;
@@ -79,6 +82,12 @@ struct model {
     struct model_layer *layers;
     size_t weight_bytes; /* read for one token */
 };
+
+/* The KV head that a query head looks at. */
+static inline uint32_t model_kv_head(const struct model *model, uint32_t head)
+{
+    return (model->head_skip + head) / model->head_group;
+}
 
 /* Opens `path` and loads. Heap; free with model_destroy(). */
 int model_open(struct model **out, const char *path, char *why, size_t why_size);

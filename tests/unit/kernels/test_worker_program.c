@@ -2,6 +2,7 @@
 /* The program weft-worker behind weftd's own end of a port, with a small model that takes its time
  * over a long prompt: what it answers while it computes, and to nonsense. */
 #include <check.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -60,13 +61,13 @@ static void write_model(uint32_t layers)
     free(data);
 }
 
-static void start_worker(void)
+static void start_worker(const char *shards)
 {
     child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         execl(WEFT_WORKER, "weft-worker", "--port", port_path, "--model", model_path, "--threads",
-              "1", "--slots", "2", "--context", "4096", (char *)NULL);
+              "1", "--slots", "2", "--context", "4096", "--shards", shards, (char *)NULL);
         _exit(127);
     }
 }
@@ -115,7 +116,7 @@ static struct port *take_port(void)
 static void setup(void)
 {
     begin(24);
-    start_worker();
+    start_worker("1");
     port = take_port();
 }
 
@@ -131,6 +132,13 @@ static void setup_two(void)
     ck_assert_str_eq(ports[0]->facts.model, "one");
     ck_assert_str_eq(ports[1]->facts.model, "other");
     port = ports[0];
+}
+
+static void setup_shards(void)
+{
+    begin(24);
+    start_worker("3");
+    port = take_port();
 }
 
 /* A worker told to stop ends with 0, whatever it was asked before. */
@@ -381,6 +389,57 @@ START_TEST(test_nonsense)
 }
 END_TEST
 
+/* One of the worker's ranks: a child of any of its threads. */
+static pid_t first_rank(void)
+{
+    char pattern[64];
+    glob_t found;
+    pid_t rank = 0;
+    snprintf(pattern, sizeof(pattern), "/proc/%d/task/*/children", (int)child);
+    ck_assert_int_eq(glob(pattern, 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc && rank == 0; i++) {
+        FILE *file = fopen(found.gl_pathv[i], "re");
+        if (file && fscanf(file, "%d", &rank) != 1)
+            rank = 0;
+        if (file)
+            fclose(file);
+    }
+    globfree(&found);
+    ck_assert_int_ne(rank, 0);
+    return rank;
+}
+
+static struct weft_done done_of(uint32_t seq)
+{
+    struct weft_done done;
+    const struct weft_rsp *rsp = receive_type(WEFT_T_RESP);
+    while (rsp->h.req_seq != seq || !(rsp->h.flags & WEFT_F_LAST))
+        rsp = receive_type(WEFT_T_RESP);
+    memcpy(&done, answer + rsp->h.msg_len - rsp->h.offset + sizeof(*rsp) - sizeof(done),
+           sizeof(done));
+    return done;
+}
+
+/* A rank is killed under a request: that ends with a failure, by which the client goes on
+ * elsewhere, and the next one is served. */
+START_TEST(test_lost_rank)
+{
+    struct prompt_spec spec = {
+        .tokens = tokens, .token_count = LONG_COUNT, .max_tokens = 8, .top_p = 1.0f};
+    send_request(1, &spec);
+    (void)receive_type(WEFT_T_GRANT);
+    ck_assert_int_eq(kill(first_rank(), SIGKILL), 0);
+    ck_assert_int_eq(-(int)done_of(1).status, WEFT_E_WORKER_FAILED);
+    /* The same beginning, but nothing of it is left anywhere. */
+    spec.token_count = 50;
+    send_request(2, &spec);
+    const struct weft_done done = done_of(2);
+    ck_assert_uint_eq(done.cached_tokens, 0);
+    ck_assert_uint_eq(done.status, 0);
+    ck_assert_uint_eq(done.new_tokens, 8);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("worker_program");
@@ -394,6 +453,11 @@ int main(void)
     tcase_set_timeout(tcase, 200);
     tcase_add_checked_fixture(tcase, setup_two, teardown_two);
     tcase_add_test(tcase, test_loaded_once);
+    suite_add_tcase(suite, tcase);
+    tcase = tcase_create("shards");
+    tcase_set_timeout(tcase, 200);
+    tcase_add_checked_fixture(tcase, setup_shards, teardown);
+    tcase_add_test(tcase, test_lost_rank);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

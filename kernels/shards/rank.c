@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A rank but the first: opens its part of the model, then does what it is told until the first rank
+ * closes the socket, by its own will or by its death. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "kernels/shards/orders.h"
+#include "kernels/shards/shards.h"
+#include "schemas/base/log.h"
+
+struct rank {
+    struct hello hello;
+    struct model *whole;
+    struct model *part;
+    struct shard shard;
+    exec_t *exec;
+    struct exec_row *rows; /* of the forward in hand */
+    uint32_t *pages;       /* of the slot in hand */
+    uint32_t pages_max;
+};
+
+bool shards_is_rank(int argc, char **argv)
+{
+    return argc == 3 && strcmp(argv[1], "--rank") == 0;
+}
+
+static int open_part(struct rank *r, char *why, size_t why_size)
+{
+    const struct hello *h = &r->hello;
+    struct stat st;
+    if (stat(h->model_path, &st) || (uint64_t)st.st_size != h->file_bytes)
+        return -ESTALE;
+    int rc = model_open(&r->whole, h->model_path, why, why_size);
+    if (!rc)
+        rc = model_part(&r->part, r->whole, &h->place, why, why_size);
+    if (rc)
+        return rc;
+    r->shard = (struct shard){.whole = r->whole, .place = h->place};
+    const struct cpu_options cpu = {
+        .threads = h->threads,
+        .slots = h->slots,
+        .context = h->context,
+        .batch_max = h->batch_max,
+        .pages = h->pages,
+        .force_portable = h->force_portable,
+        .exact = h->exact,
+        .shard = &r->shard,
+    };
+    rc = cpu_create(&r->exec, r->part, &cpu);
+    if (rc)
+        return rc;
+    struct exec_info info;
+    exec_info(r->exec, &info);
+    r->pages_max = info.context / EXEC_PAGE_TOKENS + 1;
+    r->rows = calloc(h->batch_max, sizeof(*r->rows));
+    r->pages = calloc(r->pages_max, sizeof(*r->pages));
+    return r->rows && r->pages ? 0 : -ENOMEM;
+}
+
+static int join_groups(struct rank *r)
+{
+    const struct model_place *place = &r->hello.place;
+    const uint8_t ready = 1;
+    int rc = orders_send(ORDERS_FD, &ready, sizeof(ready));
+    if (!rc && place->shards > 1)
+        rc = collective_shm_join(&r->shard.team, TEAM_FD, place->shard, r->hello.timeout_ms);
+    if (!rc && place->stages > 1)
+        rc = collective_shm_join(&r->shard.line, LINE_FD,
+                                 place->stage * place->shards + place->shard, r->hello.timeout_ms);
+    return rc;
+}
+
+static int do_forward(struct rank *r, const struct order *order)
+{
+    const struct exec_out nowhere = {0};
+    if (order->count > r->hello.batch_max)
+        return -EPROTO;
+    int rc = orders_receive(ORDERS_FD, r->rows, order->count * sizeof(*r->rows));
+    if (rc)
+        return rc;
+    rc = exec_forward_to(r->exec, r->rows, order->count, &nowhere, NULL);
+    /* The first rank found the same, and said so. */
+    return rc == -EINVAL || rc == -ECANCELED ? 0 : rc;
+}
+
+static int do_place(struct rank *r, const struct order *order)
+{
+    if (order->count > r->pages_max)
+        return -EPROTO;
+    const int rc = orders_receive(ORDERS_FD, r->pages, order->count * sizeof(*r->pages));
+    return rc ? rc : exec_place(r->exec, order->slot, r->pages, order->count, order->used);
+}
+
+static int obey(struct rank *r)
+{
+    for (;;) {
+        struct order order;
+        int rc = orders_receive(ORDERS_FD, &order, sizeof(order));
+        if (rc)
+            return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
+        if (order.kind == ORDER_FORWARD)
+            rc = do_forward(r, &order);
+        else
+            rc = order.kind == ORDER_PLACE ? do_place(r, &order) : -EPROTO;
+        if (rc)
+            return rc;
+    }
+}
+
+static void close_rank(struct rank *r)
+{
+    exec_destroy(r->exec);
+    collective_destroy(r->shard.line);
+    collective_destroy(r->shard.team);
+    model_destroy(r->part);
+    model_destroy(r->whole);
+    free(r->rows);
+    free(r->pages);
+}
+
+int shards_rank_main(void)
+{
+    static struct rank r;
+    char why[256] = "";
+    log_init(LOG_LEVEL_INFO, "weft-rank");
+    int rc = orders_receive(ORDERS_FD, &r.hello, sizeof(r.hello));
+    if (rc || r.hello.magic != ORDERS_MAGIC) {
+        LOG_ERROR("a rank is started by weft-worker --shards, not by hand");
+        return 2;
+    }
+    r.hello.model_path[PATH_BYTES - 1] = 0;
+    rc = open_part(&r, why, sizeof(why));
+    if (rc)
+        LOG_ERROR("cannot open its part of %s: %s", r.hello.model_path,
+                  why[0] ? why : strerror(-rc));
+    if (!rc)
+        rc = join_groups(&r);
+    if (!rc)
+        rc = obey(&r);
+    if (rc)
+        LOG_WARN("stage %u shard %u ends: %s", r.hello.place.stage, r.hello.place.shard,
+                 strerror(-rc));
+    close_rank(&r);
+    return rc ? 1 : 0;
+}
