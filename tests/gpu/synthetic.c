@@ -87,6 +87,7 @@ struct model *synthetic_create(const struct synthetic_shape *shape, uint64_t see
     m->ffn_width = shape->ffn_width;
     m->head_count = shape->heads;
     m->kv_head_count = shape->kv_heads;
+    m->head_group = shape->heads / shape->kv_heads;
     m->head_width = shape->head_width;
     m->rope_width = shape->head_width;
     m->vocab = shape->vocab;
