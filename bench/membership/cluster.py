@@ -171,6 +171,14 @@ class Cluster:
         """Does every observer believe every subject to be alive? Hold self.changed."""
         return all(self.believes[o].get(s) == ALIVE for o in observers for s in subjects if o != s)
 
+    def unseen(self, limit=5):
+        """The first few of those who do not believe somebody to be alive, for messages."""
+        with self.changed:
+            pairs = [(o, s, self.believes[o].get(s, "unknown")) for o in self.names
+                     for s in self.names if o != s and self.believes[o].get(s) != ALIVE]
+        return f"{len(pairs)} views differ: " + ", ".join(
+            f"{o} holds {s} {kind}" for o, s, kind in pairs[:limit])
+
     def wait(self, condition, timeout_s):
         """Waits for condition(), called with the lock held. Returns whether it came true."""
         with self.changed:
@@ -193,7 +201,7 @@ def running(fabric, agent, folder, timeout_s, pace_s=0.02):
             time.sleep(pace_s)
         if not cluster.wait_whole(timeout_s):
             lost = cluster.dead_processes()
-            raise RuntimeError(f"{agent.name}: not whole after {timeout_s} s"
+            raise RuntimeError(f"{agent.name}: not whole after {timeout_s} s; {cluster.unseen()}"
                                + (f"; these ended: {', '.join(lost)}" if lost else ""))
         yield cluster
     finally:

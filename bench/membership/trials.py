@@ -61,7 +61,7 @@ def rejoin(cluster, fault, timeout_s):
     cluster.start(fault.victim, join=fault.other)
     if not cluster.wait_whole(timeout_s):
         raise RuntimeError(f"{cluster.agent.name}: not whole {timeout_s} s after a new start of "
-                           f"{node_name(fault.victim)}")
+                           f"{node_name(fault.victim)}; {cluster.unseen()}")
     return None
 
 

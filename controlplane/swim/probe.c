@@ -146,6 +146,11 @@ void swim_ask(struct swim *swim, uint64_t uid, uint64_t now_ns, struct swim_out 
     }
 }
 
+void ping_only(struct swim *swim, uint32_t slot, struct swim_out *out)
+{
+    ping_send(swim, &swim->members[slot], random_u32(swim), false, out);
+}
+
 /* ---- for others ---- */
 
 static void answer_requester(struct swim *swim, const struct probe *probe,
@@ -388,7 +393,7 @@ void probe_notify(struct swim *swim, uint64_t now_ns, struct swim_out *out)
         uint32_t before = swim->probe_count;
         probe_start(swim, i, now_ns, out);
         if (swim->probe_count == before) {
-            ping_send(swim, member, random_u32(swim), false, out); /* only to be told */
+            ping_only(swim, i, out); /* only to be told */
         }
         member_notify(swim, member, false);
     }

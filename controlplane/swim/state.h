@@ -236,6 +236,8 @@ bool key_for(struct swim *swim, struct member *member, uint32_t index, uint8_t k
 
 /* ---- probe.c ---- */
 void probe_start(struct swim *swim, uint32_t slot, uint64_t now_ns, struct swim_out *out);
+/* A ping whose answer is not waited for: what is known there comes with it. */
+void ping_only(struct swim *swim, uint32_t slot, struct swim_out *out);
 void probe_help(struct swim *swim, uint32_t requester, uint32_t token, uint64_t uid,
                 uint64_t now_ns, struct swim_out *out);
 void probe_acked(struct swim *swim, uint32_t slot, uint32_t token, bool pair, uint64_t now_ns,

@@ -12,7 +12,8 @@
 #include "controlplane/swim/state.h"
 
 #define TELLS_MAX       8u
-#define LAST_ASK_NS     (500 * NS_PER_MS) /* before a verdict by too few */
+#define LAST_ASK_NS     (500 * NS_PER_MS) /* before a verdict */
+#define LAST_ASKERS     64u               /* expected number of nodes that ask, if enough agree */
 #define OBSERVERS_DRAWN 4u /* expected number of nodes that look for themselves at once */
 
 /* Lifeguard's curve: max - (max - min) ln(votes) / ln(needed). */
@@ -27,17 +28,13 @@ static uint64_t timeout_ns(const struct swim *swim, uint32_t votes)
     return swim->suspect_max_ns - (uint64_t)(part * range_ns);
 }
 
-/* When a suspect is asked once more, with the votes on the ping: before a verdict that fewer than
- * enough observers agree on. Who has been cut off holds votes of its own about those it could not
- * hear, nobody else has them, and now one answer ends them. */
+/* When a suspect is asked once more, with the votes on the ping: its answer carries a record that
+ * ends them, and need not come from mouth to mouth. */
 static uint64_t ask_at_ns(const struct swim *swim, const struct suspicion *suspicion)
 {
     uint64_t ahead_ns =
         LAST_ASK_NS < swim->suspect_min_ns / 2 ? LAST_ASK_NS : swim->suspect_min_ns / 2;
-    if (suspicion->asked || suspicion->vote_count == SWIM_OBSERVERS) {
-        return suspicion->deadline_ns;
-    }
-    return suspicion->deadline_ns - ahead_ns;
+    return suspicion->asked ? suspicion->deadline_ns : suspicion->deadline_ns - ahead_ns;
 }
 
 void suspicions_rate(struct swim *swim)
@@ -247,16 +244,23 @@ void vote_take(struct swim *swim, const struct swim_vote *vote, uint32_t sender,
     }
 }
 
-/* The last question. What it takes to be answered is left to it, even if other votes have brought
- * the verdict near. */
+/* The last question. If fewer than enough agree, what it takes to be answered is left to it: who
+ * has been cut off and is back holds votes of its own about those it could not hear, and nobody
+ * else has them. If enough agree it is a ping that holds nothing up, from not too many at once. */
 static void suspect_ask(struct swim *swim, struct suspicion *suspicion, uint64_t now_ns,
                         struct swim_out *out)
 {
     uint64_t ahead_ns = suspicion->deadline_ns - ask_at_ns(swim, suspicion);
+    suspicion->asked = true;
+    if (suspicion->vote_count == SWIM_OBSERVERS) {
+        if (random_below(swim, swim->live_count) < LAST_ASKERS) {
+            ping_only(swim, suspicion->slot, out);
+        }
+        return;
+    }
     if (suspicion->deadline_ns < now_ns + ahead_ns) {
         suspicion->started_ns += now_ns + ahead_ns - suspicion->deadline_ns;
     }
-    suspicion->asked = true;
     probe_start(swim, suspicion->slot, now_ns, out);
 }
 

@@ -154,7 +154,8 @@ int figures_detect(const struct sim_settings *settings, uint32_t nodes)
 /* ---- slow nodes ---- */
 
 struct slow {
-    uint32_t slow_count;    /* nodes 0.. are the slow ones */
+    uint32_t slow_count; /* nodes 0.. are the slow ones */
+    double pause_max_s;
     uint64_t wrong_healthy; /* healthy ones held dead, by anyone: Lifeguard's FP */
     uint64_t wrong_by_healthy;
     uint64_t slow_held_dead;
@@ -180,11 +181,11 @@ static void slow_event(struct cluster *cluster, uint32_t node, const struct swim
 /* One slow node pauses and goes on, over and over: script value 0. */
 static void slow_script(struct cluster *cluster, uint32_t node, uint64_t value, void *user)
 {
+    const struct slow *slow = user;
     (void)value;
-    (void)user;
-    /* Log-uniform, 0.1 to 30 s, then as long awake on average. */
-    double pause_s = 0.1 * pow(300.0, rng_unit(&cluster->rng));
-    double awake_s = 0.1 * pow(300.0, rng_unit(&cluster->rng));
+    /* Log-uniform, a 300th of the longest to it, then as long awake on average. */
+    double pause_s = slow->pause_max_s / 300.0 * pow(300.0, rng_unit(&cluster->rng));
+    double awake_s = slow->pause_max_s / 300.0 * pow(300.0, rng_unit(&cluster->rng));
     uint64_t pause_ns = (uint64_t)(pause_s * 1e9);
     vnet_freeze(cluster->vnet, node, pause_ns);
     vnet_at(cluster->vnet, vnet_now_ns(cluster->vnet) + pause_ns + (uint64_t)(awake_s * 1e9), node,
@@ -193,7 +194,8 @@ static void slow_script(struct cluster *cluster, uint32_t node, uint64_t value, 
 
 int figures_slow(const struct sim_settings *settings, uint32_t nodes)
 {
-    struct slow slow = {.slow_count = settings->slow};
+    struct slow slow = {.slow_count = settings->slow,
+                        .pause_max_s = (double)settings->pause_max_ms / 1e3};
     struct cluster_hooks hooks = {.event = slow_event, .script = slow_script, .user = &slow};
     struct delay delay = {.kind = DELAY_CONSTANT, .constant_ns = settings->delay_ns};
     struct cluster *cluster = settled(settings, nodes, settings->seed, &hooks, &delay);

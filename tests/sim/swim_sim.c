@@ -29,6 +29,7 @@ static void usage(FILE *out)
         "          dead wrongly, by it or by others\n"
         "\n"
         "  --loss P          of every datagram; default 0\n"
+        "  --pause-max-ms P  slow: the longest pause; default 30000, the shortest is a 300th\n"
         "  --delay-us D      one way; default 500\n"
         "  --probe-ms, --suspect-min-ms, --suspect-max-ms  instead of the defaults\n"
         "\n"
@@ -80,6 +81,7 @@ enum choice {
     OPTION_SECONDS,
     OPTION_NODES,
     OPTION_SLOW,
+    OPTION_PAUSE,
     OPTION_LOSS,
     OPTION_DELAY,
     OPTION_PROBE,
@@ -96,6 +98,7 @@ static const struct option options[] = {
     {"seconds", required_argument, NULL, OPTION_SECONDS},
     {"nodes", required_argument, NULL, OPTION_NODES},
     {"slow", required_argument, NULL, OPTION_SLOW},
+    {"pause-max-ms", required_argument, NULL, OPTION_PAUSE},
     {"loss", required_argument, NULL, OPTION_LOSS},
     {"delay-us", required_argument, NULL, OPTION_DELAY},
     {"probe-ms", required_argument, NULL, OPTION_PROBE},
@@ -130,6 +133,9 @@ static void option_take(struct sim_settings *settings, uint32_t *nodes, int opti
     case OPTION_SLOW:
         settings->slow = (uint32_t)value;
         break;
+    case OPTION_PAUSE:
+        settings->pause_max_ms = (uint64_t)value;
+        break;
     case OPTION_LOSS:
         settings->loss = value;
         break;
@@ -156,8 +162,12 @@ static void option_take(struct sim_settings *settings, uint32_t *nodes, int opti
 
 int main(int argc, char **argv)
 {
-    struct sim_settings settings = {
-        .seed = 1, .trials = 30, .slow = 4, .seconds = 300, .delay_ns = 500 * NS_PER_US};
+    struct sim_settings settings = {.seed = 1,
+                                    .trials = 30,
+                                    .slow = 4,
+                                    .seconds = 300,
+                                    .pause_max_ms = 30000,
+                                    .delay_ns = 500 * NS_PER_US};
     uint32_t nodes = 32;
     int option;
     if (argc < 2) {

@@ -10,7 +10,8 @@ struct sim_settings {
     uint32_t trials;
     uint32_t slow;
     uint64_t seconds;
-    uint64_t delay_ns; /* one way */
+    uint64_t pause_max_ms; /* of slow nodes */
+    uint64_t delay_ns;     /* one way */
     double loss;
     uint64_t probe_interval_ns, suspect_min_ns, suspect_max_ns; /* 0: the defaults */
     bool verbose;
