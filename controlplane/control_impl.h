@@ -6,6 +6,7 @@
 
 #include "controlplane/admin/admin.h"
 #include "controlplane/control.h"
+#include "controlplane/gossip/decree.h"
 #include "controlplane/gossip/gossip.h"
 #include "controlplane/gossip/letters.h"
 #include "controlplane/gossip/zoning.h"
@@ -18,7 +19,8 @@ struct control {
     struct loop *loop;
     struct members *members;
     struct gossip *gossip;  /* which then owns the members; NULL: beacons */
-    struct letters letters; /* these two with gossip only */
+    struct letters letters; /* these three with gossip only */
+    struct decree decree;
     struct zoning *zoning;
     struct admin *admin;
     int fd;       /* control port */
@@ -74,8 +76,20 @@ int zone_query_offer(struct control *control);
 void letters_receive(struct control *control, const void *data, size_t size, uint64_t now_ns);
 /* Does what is due; returns when there is something next. */
 uint64_t letters_tick(struct control *control, uint64_t now_ns);
+/* Sends one, sealed; for what is not a zone's. */
+void letter_to(struct control *control, uint32_t slot, enum letter_topic topic, const void *data,
+               size_t size);
 /* This node's zone in the status. */
 json_t *zone_status(const struct control *control);
+
+/* ---- control_policy.c ---- */
+/* With gossip, after it. Returns 0 or -errno, logged. */
+int control_policy_create(struct control *control);
+/* Reads the policy's file; what cannot be taken is logged, and the policy in force stays. */
+void control_policy_load(struct control *control);
+void control_policy_receive(struct control *control, const struct letter *letter, uint64_t now_ns);
+void control_policy_tick(struct control *control, uint64_t now_ns);
+json_t *control_policy_status(const struct control *control);
 
 /* ---- control_status.c ---- */
 json_t *control_status(struct control *control);

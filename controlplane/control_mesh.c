@@ -155,6 +155,7 @@ void mesh_reload(struct control *control)
                   why[0] != '\0' ? why : "too many others at once; change one after the other");
     }
     keys_wipe(&keys);
+    control_policy_load(control);
 }
 
 /* ---- sending ---- */

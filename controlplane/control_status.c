@@ -72,6 +72,7 @@ json_t *control_member_json(const struct members *members, const struct member *
     }
     json_object_set_new(json, "latitude_deg", json_real(member->latitude_deg));
     json_object_set_new(json, "longitude_deg", json_real(member->longitude_deg));
+    json_object_set_new(json, "barred", json_boolean(member->barred));
     life_add(json, members, member, now_ns);
     return json;
 }
@@ -130,6 +131,7 @@ json_t *control_status(struct control *control)
                             json_integer(swim_health(gossip_swim(control->gossip))));
         json_object_set_new(status, "leaving", json_boolean(gossip_has_left(control->gossip)));
         json_object_set_new(status, "zone", zone_status(control));
+        json_object_set_new(status, "policy", control_policy_status(control));
     }
     if (control->hooks.add_status != NULL) {
         control->hooks.add_status(status, control->hooks.user);

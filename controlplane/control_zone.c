@@ -39,6 +39,17 @@ static void letter_send(const struct in6_addr *address, uint16_t port, const voi
     memcpy(datagram->data, data, size);
 }
 
+void letter_to(struct control *control, uint32_t slot, enum letter_topic topic, const void *data,
+               size_t size)
+{
+    uint8_t sealed[SWIM_DATAGRAM_MAX];
+    const struct swim_member *to = swim_at(gossip_swim(control->gossip), slot);
+    size_t len = letter_seal(&control->letters, slot, topic, data, size, sealed);
+    if (len != 0) {
+        letter_send(&to->record.address, to->record.port, sealed, len, control);
+    }
+}
+
 /* ---- a query: what is asked ---- */
 
 static double number_at(const json_t *object, const char *key, double none)
@@ -238,12 +249,14 @@ int letters_create(struct control *control, const struct keys *keys)
         .found = query_found,
         .user = control,
     };
-    return zoning_create(&control->zoning, &options, control->started_ns);
+    rc = control_policy_create(control);
+    return rc < 0 ? rc : zoning_create(&control->zoning, &options, control->started_ns);
 }
 
 void letters_destroy(struct control *control)
 {
     zoning_destroy(control->zoning);
+    decree_deinit(&control->decree);
     letters_deinit(&control->letters);
 }
 
@@ -253,6 +266,8 @@ void letters_receive(struct control *control, const void *data, size_t size, uin
     if (letter_open(&control->letters, data, size, now_ns, &letter)) {
         if (letter.topic == LETTER_ZONE) {
             zoning_input(control->zoning, &letter, now_ns);
+        } else if (letter.topic == LETTER_POLICY) {
+            control_policy_receive(control, &letter, now_ns);
         }
         letters_flush(control);
     }
@@ -265,6 +280,7 @@ uint64_t letters_tick(struct control *control, uint64_t now_ns)
     }
     if (zoning_next_ns(control->zoning) <= now_ns) {
         zoning_tick(control->zoning, now_ns);
+        control_policy_tick(control, now_ns); /* zones wake often enough */
         letters_flush(control);
     }
     return zoning_next_ns(control->zoning);

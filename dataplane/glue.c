@@ -66,7 +66,8 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
         node.load_ns = m->changed_ns > node.load_ns ? m->changed_ns : node.load_ns;
     }
     node.reachable = paths_hop(g->paths, index, node.mac);
-    for (uint32_t i = 0; i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE && !leaving; i++) {
+    for (uint32_t i = 0;
+         i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE && !leaving && !m->barred; i++) {
         node.models[node.model_count++] = m->facts.models[i].id;
     }
     return node;

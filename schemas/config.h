@@ -72,10 +72,12 @@ struct config {
         char admin[CONFIG_PATH_MAX];
         char port[CONFIG_PATH_MAX];
     } sockets;
-    bool gossip; /* false: a static mesh, and the next five mean nothing */
+    bool gossip; /* false: a static mesh, and the next seven mean nothing */
     char identity[CONFIG_PATH_MAX];
     char mesh_key[CONFIG_PATH_MAX];
     uint32_t zone_members;
+    char policy_key[65]; /* hex, "" = none */
+    char policy[CONFIG_PATH_MAX];
     struct config_seed seeds[CONFIG_SEEDS_MAX];
     uint32_t seed_count;
     struct config_member *members; /* of a static mesh; with gossip this node alone */

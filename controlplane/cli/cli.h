@@ -34,6 +34,7 @@ int cmd_query(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_conf_check(int argc, char **argv);
 int cmd_mesh_key(int argc, char **argv);
+int cmd_policy(int argc, char **argv);
 int cmd_peers(int argc, char **argv);
 int cmd_routes(int argc, char **argv);
 
@@ -45,6 +46,7 @@ extern const char cmd_query_usage[];
 extern const char cmd_serve_usage[];
 extern const char cmd_conf_check_usage[];
 extern const char cmd_mesh_key_usage[];
+extern const char cmd_policy_usage[];
 extern const char cmd_peers_usage[];
 extern const char cmd_routes_usage[];
 

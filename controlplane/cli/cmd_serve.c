@@ -6,7 +6,6 @@
  * does.
  */
 #include <errno.h>
-#include <ftw.h>
 #include <getopt.h>
 #include <limits.h>
 #include <netinet/in.h>
@@ -18,13 +17,13 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "controlplane/cli/ask.h"
 #include "controlplane/cli/cli.h"
 #include "controlplane/cli/serve.h"
+#include "controlplane/cli/serve_folder.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 #include "schemas/config.h"
@@ -46,12 +45,15 @@ const char cmd_serve_usage[] =
     "  --listen [ADDR:]PORT   where HTTP clients come to; default 127.0.0.1:8080\n"
     "  --keys FILE            only for holders of these API keys; see weft-gateway --help\n"
     "  --cors ORIGIN          pages from there may ask, too\n"
+    "  --tls-cert FILE, --tls-key FILE   HTTPS in place of HTTP (PEM); SIGHUP reads both again\n"
+    "  --state DIR            keeps there what was registered at the API\n"
     "  --name NAME            what clients call the model; default: after the file's name.\n"
     "                         Of several models, one each\n"
     "  --models-mib N         memory for all models that are loaded at a time; the others are\n"
     "                         loaded when they are asked for; default: three quarters of it\n"
     "  --backend WHERE        auto, cpu or cuda\n"
     "  --threads N, --slots N, --context N   as weft-worker has them\n"
+    "  --kv-dir DIR           keeps prompts' beginnings from one start to the next\n"
     "  --position LAT,LON     where this machine is, in degrees\n"
     "  --tier N               its hardware tier, 0 to 7; default 0\n"
     "  --config FILE          the node's own configuration, for one that is part of a mesh\n"
@@ -75,12 +77,14 @@ struct program {
 struct serve {
     /* options */
     const char *listen;
+    const char *scheme;
     const char *config_option;
     struct serve_node node;
     size_t models; /* so many; they are the worker's arguments */
     struct program programs[ROLES];
     /* what is there */
     char folder[80]; /* "" = none of ours */
+    int lock;        /* of it; -1 = none */
     char programs_dir[PATH_MAX];
     char config_path[CONFIG_PATH_MAX + 16];
     char admin[CONFIG_PATH_MAX];
@@ -103,6 +107,7 @@ enum option_id {
     OPT_TIER,
     OPT_WORKER,  /* goes to the worker as it is */
     OPT_GATEWAY, /* and to the gateway */
+    OPT_TLS_CERT,
 };
 
 static const struct option options[] = {
@@ -117,8 +122,12 @@ static const struct option options[] = {
     {"slots", required_argument, NULL, OPT_WORKER},
     {"context", required_argument, NULL, OPT_WORKER},
     {"models-mib", required_argument, NULL, OPT_WORKER},
+    {"kv-dir", required_argument, NULL, OPT_WORKER},
     {"keys", required_argument, NULL, OPT_GATEWAY},
     {"cors", required_argument, NULL, OPT_GATEWAY},
+    {"tls-cert", required_argument, NULL, OPT_TLS_CERT},
+    {"tls-key", required_argument, NULL, OPT_GATEWAY},
+    {"state", required_argument, NULL, OPT_GATEWAY},
     {NULL, 0, NULL, 0},
 };
 
@@ -177,6 +186,9 @@ static bool option_take(struct serve *s, int option, const char *flag, const cha
         }
         s->node.tier = (uint32_t)number;
         return true;
+    case OPT_TLS_CERT:
+        s->scheme = "https";
+        return arg_add(p, flag) && arg_add(p, value);
     default:
         return arg_add(p, flag) && arg_add(p, value);
     }
@@ -231,11 +243,14 @@ static uint32_t port_find(void)
 static int folder_make(struct serve *s)
 {
     const char *runtime = getenv("XDG_RUNTIME_DIR");
-    int len = snprintf(s->folder, sizeof(s->folder), "%s/weft-serve-XXXXXX",
-                       runtime != NULL && access(runtime, W_OK) == 0 ? runtime : "/tmp");
-    if (len < 0 || len >= (int)sizeof(s->folder) || mkdtemp(s->folder) == NULL) {
-        fprintf(stderr, "weft serve: no folder for sockets: %s\n", strerror(errno));
-        s->folder[0] = '\0';
+    const char *base = runtime != NULL && access(runtime, W_OK) == 0 ? runtime : "/tmp";
+    unsigned left = serve_folders_clean(base);
+    int rc = serve_folder_make(base, s->folder, sizeof(s->folder), &s->lock);
+    if (left > 0) {
+        LOG_INFO("removed what was left behind folders=%u in=%s", left, base);
+    }
+    if (rc != 0) {
+        fprintf(stderr, "weft serve: no folder for sockets: %s\n", strerror(-rc));
         return CLI_ERROR;
     }
     return CLI_OK;
@@ -399,7 +414,12 @@ static void signals_read(struct serve *s)
 {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        if (info.ssi_signo != SIGCHLD) {
+        /* The kernel's own is the terminal's end, somebody's is a wish. */
+        if (info.ssi_signo == SIGHUP && info.ssi_code == SI_USER) {
+            if (s->programs[GATEWAY].pid != 0) {
+                kill(s->programs[GATEWAY].pid, SIGHUP);
+            }
+        } else if (info.ssi_signo != SIGCHLD) {
             s->now = s->stopping;
             s->stopping = true;
         }
@@ -443,7 +463,7 @@ static void ready_look(struct serve *s)
         char models[512];
         s->ready = true;
         models_list(workers, models, sizeof(models));
-        LOG_INFO("ready api=http://%s%s/v1 model=%s admin=%s",
+        LOG_INFO("ready api=%s://%s%s/v1 model=%s admin=%s", s->scheme,
                  strchr(s->listen, ':') != NULL ? "" : "127.0.0.1:", s->listen, models, s->admin);
     }
     json_decref(status);
@@ -472,27 +492,13 @@ static void program_stop(struct serve *s, enum role role, uint64_t patience_ns)
     }
 }
 
-static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-    (void)st, (void)type, (void)at;
-    (void)remove(path);
-    return 0;
-}
-
-/* What a killed node has left, too. */
-static void folder_remove(const struct serve *s)
-{
-    if (s->folder[0] != '\0') {
-        (void)nftw(s->folder, entry_remove, 4, FTW_DEPTH | FTW_PHYS);
-    }
-}
-
 static int serve_run(struct serve *s)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
     s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -520,19 +526,19 @@ static int serve_run(struct serve *s)
 int cmd_serve(int argc, char **argv)
 {
     static struct serve serve;
-    serve = (struct serve){.listen = "8080"};
+    serve = (struct serve){.listen = "8080", .scheme = "http", .lock = -1};
     int rc = options_read(&serve, argc, argv);
     if (rc == CLI_OK) {
+        log_init(LOG_LEVEL_INFO, "serve");
         rc = serve.config_option != NULL ? config_take(&serve) : config_make(&serve);
     }
     if (rc == CLI_OK && !commands_make(&serve)) {
         rc = cli_usage_error("serve", "too many options");
     }
     if (rc == CLI_OK) {
-        log_init(LOG_LEVEL_INFO, "serve");
         programs_find(&serve);
         rc = serve_run(&serve);
     }
-    folder_remove(&serve);
+    serve_folder_remove(serve.folder, serve.lock);
     return rc;
 }

@@ -20,6 +20,7 @@ static const struct cli_command commands[] = {
      cmd_query_usage},
     {"pcap", cmd_pcap, "capture a node's datagrams, with what became of each", cmd_pcap_usage},
     {"mesh-key", cmd_mesh_key, "make the key that the members of a mesh share", cmd_mesh_key_usage},
+    {"policy", cmd_policy, "sign a policy, and show which one a node obeys", cmd_policy_usage},
     {"conf-check", cmd_conf_check, "check a node's configuration file", cmd_conf_check_usage},
     {"version", cmd_version, "print the version", "\n"},
     {"help", cmd_help, "explain a command", "[COMMAND]\n"},

@@ -86,8 +86,10 @@ static struct route_node node_of(const json_t *member, uint32_t index)
         const char *name = json_string_value(json_array_get(tags, i));
         node.tags |= name != NULL ? weft_tag_mask(name) : 0;
     }
-    const json_t *models =
-        json_is_true(json_object_get(member, "asker")) ? NULL : json_object_get(member, "models");
+    const json_t *models = json_is_true(json_object_get(member, "asker")) ||
+                                   json_is_true(json_object_get(member, "barred"))
+                               ? NULL
+                               : json_object_get(member, "models");
     for (size_t i = 0; i < json_array_size(models) && i < ROUTE_MODELS_PER_NODE; i++) {
         const char *name = json_string_value(json_array_get(models, i));
         node.models[node.model_count++] = name != NULL ? weft_model_id(name) : 0;
@@ -236,7 +238,9 @@ static int judge(struct asked *a, uint32_t index)
     struct route_table *table = NULL;
     struct route_choice choice;
     int rc = choose_among(a, index, &table, &choice);
-    if (rc == 0 && choice.node == ROUTE_INDEX_NONE) {
+    if (rc == 0 && json_is_true(json_object_get(member, "barred"))) {
+        exclude(a, index, "policy", "is excluded by the policy");
+    } else if (rc == 0 && choice.node == ROUTE_INDEX_NONE) {
         char text[64];
         verdict_text(a, index, &choice, text, sizeof(text));
         exclude(a, index, verdict_name(choice.constraint), text);

@@ -358,6 +358,13 @@ void gossip_leave(struct gossip *gossip, uint64_t now_ns, struct swim_out *out)
     }
 }
 
+void gossip_set_decree(struct gossip *gossip, const struct decree *decree)
+{
+    gossip->peers.decree = decree;
+    peers_self_refresh(&gossip->peers);
+    gossip->dirty = true;
+}
+
 /* ---- reading ---- */
 
 bool gossip_has_left(const struct gossip *gossip)

@@ -85,6 +85,10 @@ int gossip_join(struct gossip *gossip, const struct config_seed *seed, struct sw
 void gossip_leave(struct gossip *gossip, uint64_t now_ns, struct swim_out *out);
 bool gossip_has_left(const struct gossip *gossip);
 
+/* What members say of themselves counts as far as the policy grants it, from now on. Kept. */
+struct decree;
+void gossip_set_decree(struct gossip *gossip, const struct decree *decree);
+
 /* What the packet path and the status are built from; valid as long as `gossip`. */
 struct members *gossip_members(struct gossip *gossip);
 const struct swim *gossip_swim(const struct gossip *gossip);

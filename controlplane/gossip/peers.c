@@ -47,7 +47,7 @@ void peers_deinit(struct peers *peers)
 
 /* ---- records ---- */
 
-static struct roster_entry entry_of(const struct swim_record *record)
+static struct roster_entry entry_of(const struct peers *peers, const struct swim_record *record)
 {
     struct roster_entry entry = {
         .id = record->id,
@@ -61,6 +61,8 @@ static struct roster_entry entry_of(const struct swim_record *record)
     };
     memcpy(entry.name, record->name, sizeof(entry.name));
     memcpy(entry.jurisdiction, record->jurisdiction, sizeof(entry.jurisdiction));
+    entry.barred = !decree_judge(peers->decree, record->id, record->public_key, &entry.tags,
+                                 entry.jurisdiction);
     return entry;
 }
 
@@ -112,7 +114,7 @@ static void record_carry(struct peers *peers, struct peer *peer, const struct sw
                          uint64_t now_ns)
 {
     const struct swim_record *record = &member->record;
-    struct roster_entry entry = entry_of(record);
+    struct roster_entry entry = entry_of(peers, record);
     uint32_t slot = (uint32_t)(peer - peers->all);
     bool live = member->status <= SWIM_SUSPECT;
     uint32_t clash = ROSTER_NONE;
@@ -242,15 +244,21 @@ static void peer_refresh(struct peers *peers, uint32_t slot, uint64_t now_ns)
     }
 }
 
-/* This node's own entry follows its own record: its id may have changed. */
-static void self_refresh(struct peers *peers)
+/* Is there another policy than the one by which the table was made? */
+static bool peers_judged_anew(const struct peers *peers)
+{
+    return peers->decree != NULL && peers->decree->changes != peers->decree_changes;
+}
+
+void peers_self_refresh(struct peers *peers)
 {
     const struct swim_record *record = &swim_self(peers->swim)->record;
     uint32_t index = members_self(peers->members);
     const struct member *self = members_at(peers->members, index);
-    struct roster_entry entry = entry_of(record);
+    struct roster_entry entry = entry_of(peers, record);
     uint32_t clash;
-    if (self->id == record->id && self->incarnation == record->incarnation) {
+    if (self->id == record->id && self->incarnation == record->incarnation &&
+        !peers_judged_anew(peers)) {
         return;
     }
     if (roster_update(peers->members, index, &entry, &clash) == -EEXIST) {
@@ -274,9 +282,11 @@ bool peers_refresh(struct peers *peers, uint64_t now_ns, struct swim_out *out)
     uint32_t slots = swim_slots(peers->swim);
     uint32_t asked = 0;
     bool more = false;
-    self_refresh(peers);
+    bool anew = peers_judged_anew(peers);
+    peers_self_refresh(peers);
     for (uint32_t slot = 1; slot < slots; slot++) {
         struct peer *peer = &peers->all[slot];
+        peer->incarnation = anew ? 0 : peer->incarnation; /* its record is carried over again */
         peer_refresh(peers, slot, now_ns);
         if (peer->index == ROSTER_NONE || !peer_to_ask(peers, slot, now_ns)) {
             continue;
@@ -290,5 +300,6 @@ bool peers_refresh(struct peers *peers, uint64_t now_ns, struct swim_out *out)
             more = true;
         }
     }
+    peers->decree_changes = peers->decree != NULL ? peers->decree->changes : 0;
     return more;
 }

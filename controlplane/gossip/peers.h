@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "controlplane/gossip/decree.h"
 #include "controlplane/gossip/gossip.h"
 #include "controlplane/maps/latency.h"
 
@@ -35,6 +36,8 @@ struct peers {
     struct members *members;
     struct latency_map latency;
     struct gossip_counters *counters;
+    const struct decree *decree; /* NULL: what members say of themselves is believed */
+    uint32_t decree_changes;     /* carried over */
     struct geo_point place;
     bool has_place;
     struct peer *all; /* GOSSIP_MEMBERS_MAX, by swim's slot */
@@ -44,6 +47,9 @@ struct peers {
 int peers_init(struct peers *peers, struct swim *swim, const struct config *config,
                struct gossip_counters *counters, uint64_t seed, uint64_t now_ns);
 void peers_deinit(struct peers *peers);
+
+/* This node's own entry follows its own record and the policy. */
+void peers_self_refresh(struct peers *peers);
 
 /* Brings the table up to date; asks a few of those who are new (adds to `out`). True: there is more
  * to do. */

@@ -103,6 +103,7 @@ struct member {
     /* Of a roster (roster.h) only. */
     enum member_state state; /* see member_state_of() */
     uint32_t owner;          /* whoever keeps the roster: its number for this member */
+    bool barred;             /* the policy lets no request go there */
     bool place_doubted;      /* light could not have been there and back in the time measured */
     bool rtt_estimated;      /* srtt_ns is worked out, not measured */
 

@@ -8,7 +8,7 @@
  *     version 42                  # rises with each issue; an older file is never taken
  *     issued 1790000000           # seconds since 1970; `expires` likewise, 0 or absent: never
  *     providers local,acme        # allow-list; nodes of others are excluded
- *     node 7 provider=local jurisdiction=DE tags=eu,gdpr
+ *     node 7 provider=local jurisdiction=DE tags=eu,gdpr key=0123...   # its identity, if given
  *     signature 0123...           # hex: Ed25519 over all bytes before this line
  *
  * One statement a line, in any order but the first and the last; '#' begins a comment. A node that
@@ -16,7 +16,7 @@
  * says that it is old: an outage of the issuer takes no mesh down (policy_is_expired(), for
  * alarms).
  *
- * Keys that may sign are given by the caller. Memory: heap, 16 bytes a node, at most
+ * Keys that may sign are given by the caller. Memory: heap, 48 bytes a node, at most
  * POLICY_NODES_MAX. A policy never changes once made: any number of threads may read it.
  */
 #pragma once
@@ -47,6 +47,8 @@ struct policy_node {
     uint32_t tags;    /* bits of tags.def */
     uint8_t provider; /* index */
     char jurisdiction[3];
+    bool has_key;
+    uint8_t key[POLICY_KEY_BYTES]; /* its identity; another node with that id is not listed */
 };
 
 struct policy {

@@ -11,7 +11,7 @@
 
 #define MAGIC          "weft-policy 1"
 #define SIGNATURE_WORD "signature "
-#define WORDS_MAX      5u
+#define WORDS_MAX      6u
 #define NUMBER_MAX     (UINT64_MAX / 10 - 1)
 _Static_assert(POLICY_KEY_BYTES == crypto_sign_PUBLICKEYBYTES, "Ed25519");
 _Static_assert(POLICY_SIGNATURE_BYTES == crypto_sign_BYTES, "Ed25519");
@@ -146,7 +146,17 @@ static bool read_jurisdiction(struct text text, char out[3])
     return true;
 }
 
-/* provider=, jurisdiction= and tags= in any order, provider needed, none twice. */
+static bool read_key(struct text text, struct policy_node *node)
+{
+    size_t bytes = 0;
+    node->has_key = true;
+    return text.length == 2 * POLICY_KEY_BYTES &&
+           sodium_hex2bin(node->key, sizeof(node->key), text.at, text.length, NULL, &bytes, NULL) ==
+               0 &&
+           bytes == sizeof(node->key);
+}
+
+/* provider=, jurisdiction=, tags= and key= in any order, provider needed, none twice. */
 static void read_node(struct reader *r, const struct text *words, uint32_t count)
 {
     struct policy_node node = {0};
@@ -164,6 +174,9 @@ static void read_node(struct reader *r, const struct text *words, uint32_t count
         } else if (text_is(key, "jurisdiction")) {
             good = read_jurisdiction(value, node.jurisdiction);
             bit = 2;
+        } else if (text_is(key, "key")) {
+            good = read_key(value, &node);
+            bit = 8;
         } else {
             good = text_is(key, "tags") && read_tags(value, &node.tags);
             bit = 4;

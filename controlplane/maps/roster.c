@@ -23,6 +23,7 @@ static void entry_put(struct members *members, struct member *member,
     member->tier = entry->tier;
     member->tags = entry->tags;
     member->config_tags = entry->tags;
+    member->barred = entry->barred;
     member->incarnation = entry->incarnation;
     members->by_id[entry->id] = (uint16_t)(member - members->all);
     members->version++;

@@ -23,6 +23,7 @@ struct roster_entry {
     uint32_t tier;
     uint32_t tags;
     char jurisdiction[3];
+    bool barred; /* the policy lets no request go there */
     uint64_t incarnation;
 };
 

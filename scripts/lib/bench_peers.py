@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Routers that scripts/bench-gateway holds Weft against: how each is started before an upstream,
-and where it comes from. Those of PyPI are in BUILD_DIR/peers/NAME (scripts/bench-peers).
+and where it comes from. Python ones are in BUILD_DIR/peers/NAME (scripts/bench-peers).
 """
 import shutil
 import subprocess

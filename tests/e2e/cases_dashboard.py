@@ -265,6 +265,6 @@ def live_page(mesh, _quick):
             fits(page, width)
             picture(page, "mesh", width)
         answers = metrics(g)['weft_gateway_node_answers_total{node="frankfurt"}']
-        lines = page.value("document.querySelectorAll('#lines tr').length")
-        check(lines == answers, f"{lines} lines, {answers} answers in /metrics")
+        wait_until(lambda: page.value("document.querySelectorAll('#lines tr').length") == answers,
+                   PAGE_S, f"a line for each of {answers} answers in /metrics")
         check(not page.errors, "the console has errors:", page.errors)

@@ -87,6 +87,34 @@ def whole_life(mesh, _quick):
         server.close()
 
 
+@case("serve/leftovers", HOST)
+def leftovers(mesh, _quick):
+    """What a killed `weft serve` has left is removed by the next one, what runs is left alone."""
+    path = Path(mesh.folder) / "tokyo" / "weft.log"
+    folders = []
+    servers = []
+    try:
+        for killed in (True, False):
+            at = path.stat().st_size if path.exists() else 0
+            servers.append(serve(mesh))
+            wait_until(lambda start=at: "ready api=" in log_of_this(servers[-1], start), READY_S,
+                       "it says that it is")
+            folders.append(Path(re.search(r"admin=(\S+)/admin.sock",
+                                          log_of_this(servers[-1], at))[1]))
+            if killed:
+                programs = children(servers[-1].process.pid)
+                servers[-1].process.kill()
+                servers[-1].process.wait(READY_S)
+                wait_until(lambda p=programs: not any(Path(f"/proc/{pid}").exists()
+                                                      for pid in p.values()), READY_S,
+                           "its programs have ended, too")
+                check(folders[0].exists(), "nothing was left")
+        check(not folders[0].exists() and folders[1].exists(), "not removed:", folders)
+    finally:
+        for server in servers:
+            server.close()
+
+
 @case("serve/would_not_run", HOST)
 def would_not_run(mesh, _quick):
     """No such file, a file that is no model, a listening port that somebody has: an error, soon."""

@@ -733,7 +733,7 @@ START_TEST(keys_described)
         ck_assert_str_ne(info.expects, "");
         ck_assert_str_ne(info.text, "");
     }
-    ck_assert_uint_eq(count, 33);
+    ck_assert_uint_eq(count, 35);
 }
 END_TEST
 
