@@ -20,12 +20,43 @@
 #include "controlplane/cli/query.h"
 #include "dataplane/gateway/gateway.h"
 #include "dataplane/gateway/listen.h"
+#include "dataplane/gateway/otlp_io.h"
+#include "dataplane/gateway/tls.h"
+#include "kernels/model/grammar.h"
 #include "schemas/base/log.h"
 
 #define DEFAULT_LISTEN     "8080"
 #define DEFAULT_MAX_TOKENS 512u
 
 /* ---- what the loop needs from elsewhere ---- */
+
+/* What the worker will do with it, tried here: there it could not say which word of a schema is
+ * wrong. */
+static bool check_format(const weft_query_t *query, struct api_error *error)
+{
+    char why[256];
+    struct grammar *grammar;
+    bool call = query->format == WEFT_FORMAT_CALL;
+    const char *text = call ? query->messages[0].text : query->format_text;
+    const struct grammar_spec spec = {
+        .kind = (enum grammar_kind)query->format,
+        .text = text,
+        .len = call           ? query->messages[0].len
+               : text != NULL ? strlen(text)
+                              : 0,
+        .tool = query->format_text,
+        .arguments = "arguments",
+    };
+    int rc = grammar_compile(&grammar, &spec, why, sizeof(why));
+    grammar_destroy(grammar);
+    if (rc == -ENOMEM) {
+        error_of_status(error, rc);
+    } else if (rc != 0) {
+        error_bad(error, call ? "tools" : "response_format", "%s", why);
+        error->code = "unsupported_schema";
+    }
+    return rc == 0;
+}
 
 /* What `weft query` would say. */
 static json_t *dry_run(const json_t *question, const json_t *status, struct api_error *error)
@@ -81,6 +112,7 @@ static int signals_open(struct gateway *g)
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     g->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -114,6 +146,10 @@ static int client_open(struct gateway *g)
 
 static int http_open(struct gateway *g)
 {
+    const struct gateway_options *o = &g->options;
+    if (o->tls_cert != NULL && tls_load(o->tls_cert, o->tls_key) != 0) {
+        return -EINVAL;
+    }
     g->listen_fd = listen_open(g->options.listen);
     if (g->listen_fd < 0) {
         fprintf(stderr, "weft-gateway: cannot listen on %s: %s\n", g->options.listen,
@@ -123,6 +159,16 @@ static int http_open(struct gateway *g)
     int rc = server_start(g);
     if (rc != 0) {
         fprintf(stderr, "weft-gateway: the HTTP server does not start\n");
+    }
+    return rc;
+}
+
+/* Behind signals_open(): the thread must not take them. */
+static int otlp_open(struct gateway *g)
+{
+    int rc = g->options.otlp != NULL ? otlp_io_start(&g->otlp, g->options.otlp) : 0;
+    if (rc != 0) {
+        fprintf(stderr, "weft-gateway: --otlp %s: %s\n", g->options.otlp, strerror(-rc));
     }
     return rc;
 }
@@ -144,6 +190,7 @@ static int gateway_up(struct gateway *g)
     rc = rc == 0 ? peers_io_open(g) : rc;
     rc = rc == 0 ? signals_open(g) : rc;
     rc = rc == 0 ? client_open(g) : rc;
+    rc = rc == 0 ? otlp_open(g) : rc;
     return rc == 0 ? http_open(g) : rc;
 }
 
@@ -154,8 +201,10 @@ static void gateway_down(struct gateway *g)
     while (!LIST_EMPTY(&g->exchanges)) {
         exchange_free(LIST_FIRST(&g->exchanges));
     }
+    otlp_io_stop(g->otlp);
     census_deinit(&g->census);
     peers_io_close(g);
+    tls_unload();
     keys_deinit(&g->keys);
     if (g->epoll >= 0) {
         close(g->epoll);
@@ -182,7 +231,14 @@ static void usage(FILE *out)
         "                           `register` for those who may register nodes and services\n"
         "  --state DIR              keeps there what was registered; default: until it ends\n"
         "  --new-key NAME           draw a key: prints it and its line for that file, and stops\n"
+        "  --tls-cert FILE          HTTPS in place of HTTP: the certificate, then those up to its\n"
+        "                           root's (PEM); SIGHUP reads it and the key again\n"
+        "  --tls-key FILE           its key (PEM)\n"
         "  --cors ORIGIN            pages from there may ask, too; `*`: from anywhere\n"
+        "  --otlp URL               send traces to this OpenTelemetry collector, as in\n"
+        "                           http://127.0.0.1:4318; default: none are sent\n"
+        "  --otlp-ratio R           of traces that begin here, so many: 0 to 1; default 1\n"
+        "  --experimental-components   stages of one inference at different nodes\n"
         "  --max-tokens N           for requests that do not say; default 512\n"
         "  --connections N          clients at a time, at most; default 65536\n"
         "  -q, --quiet              no line for each request\n"
@@ -198,7 +254,18 @@ static void usage(FILE *out)
         out);
 }
 
-enum option_id { OPT_MAX_TOKENS = 256, OPT_CONNECTIONS, OPT_NEW_KEY, OPT_CORS, OPT_STATE };
+enum option_id {
+    OPT_MAX_TOKENS = 256,
+    OPT_CONNECTIONS,
+    OPT_NEW_KEY,
+    OPT_CORS,
+    OPT_OTLP,
+    OPT_OTLP_RATIO,
+    OPT_STATE,
+    OPT_CERT,
+    OPT_KEY,
+    OPT_COMPONENTS
+};
 
 static bool u32_read(const char *text, uint32_t min, uint32_t max, uint32_t *out)
 {
@@ -209,6 +276,13 @@ static bool u32_read(const char *text, uint32_t min, uint32_t max, uint32_t *out
     }
     *out = (uint32_t)value;
     return true;
+}
+
+static bool ratio_read(const char *text, double *out)
+{
+    char *end;
+    *out = strtod(text, &end);
+    return text[0] != '\0' && *end == '\0' && *out >= 0 && *out <= 1;
 }
 
 static bool option_take(struct gateway_options *o, int option)
@@ -235,9 +309,23 @@ static bool option_take(struct gateway_options *o, int option)
     case OPT_CORS:
         o->cors = optarg;
         return strpbrk(optarg, "\r\n") == NULL;
+    case OPT_OTLP:
+        o->otlp = optarg;
+        return true;
+    case OPT_OTLP_RATIO:
+        return ratio_read(optarg, &o->otlp_ratio);
     case OPT_STATE:
         o->state = optarg;
         return optarg[0] != '\0';
+    case OPT_CERT:
+        o->tls_cert = optarg;
+        return true;
+    case OPT_KEY:
+        o->tls_key = optarg;
+        return true;
+    case OPT_COMPONENTS:
+        o->components = true;
+        return true;
     case OPT_MAX_TOKENS:
         return u32_read(optarg, 1, UINT32_MAX, &o->default_max_tokens);
     case OPT_CONNECTIONS:
@@ -273,7 +361,12 @@ static int options_read(struct gateway_options *o, int argc, char **argv)
         {"keys", required_argument, NULL, 'k'},
         {"new-key", required_argument, NULL, OPT_NEW_KEY},
         {"cors", required_argument, NULL, OPT_CORS},
+        {"otlp", required_argument, NULL, OPT_OTLP},
+        {"otlp-ratio", required_argument, NULL, OPT_OTLP_RATIO},
         {"state", required_argument, NULL, OPT_STATE},
+        {"tls-cert", required_argument, NULL, OPT_CERT},
+        {"tls-key", required_argument, NULL, OPT_KEY},
+        {"experimental-components", no_argument, NULL, OPT_COMPONENTS},
         {"quiet", no_argument, NULL, 'q'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
@@ -296,6 +389,10 @@ static int options_read(struct gateway_options *o, int argc, char **argv)
             return 2;
         }
     }
+    if ((o->tls_cert == NULL) != (o->tls_key == NULL)) {
+        fputs("weft-gateway: --tls-cert and --tls-key belong together\n", stderr);
+        return 2;
+    }
     if (optind != argc || o->node == NULL || o->node[0] == '\0') {
         fputs("weft-gateway: --node is needed, or WEFT_NODE; see weft-gateway --help\n", stderr);
         return 2;
@@ -308,8 +405,10 @@ int main(int argc, char **argv)
     struct gateway gateway = {
         .options = {.node = getenv("WEFT_NODE"),
                     .listen = DEFAULT_LISTEN,
+                    .otlp_ratio = 1,
                     .default_max_tokens = DEFAULT_MAX_TOKENS,
                     .connections_max = 65536},
+        .check_format = check_format,
         .dry_run = dry_run,
         .epoll = -1,
         .listen_fd = -1,
@@ -324,7 +423,8 @@ int main(int argc, char **argv)
     log_init(LOG_LEVEL_INFO, "gateway");
     int rc = gateway_up(&gateway);
     if (rc == 0) {
-        LOG_INFO("ready listen=%s node=%s", gateway.options.listen, gateway.options.node);
+        LOG_INFO("ready listen=%s scheme=%s node=%s", gateway.options.listen,
+                 gateway.options.tls_cert != NULL ? "https" : "http", gateway.options.node);
         loop_run(&gateway);
     }
     gateway_down(&gateway);

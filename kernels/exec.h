@@ -61,6 +61,9 @@ struct exec_info {
     size_t kv_bytes;     /* KV cache of all slots when full */
     size_t work_bytes;   /* everything else allocated */
     size_t free_bytes;   /* memory of the device still free, as far as known; else 0 */
+    size_t page_bytes;   /* of one page outside, exec_page_out(); 0 = the backend cannot */
+    const char *mode;    /* backends with equal modes compute the same bits; static. NULL: only with
+                          * equal `backend` and `detail` */
     uint32_t ranks;      /* processes that compute together; 0 = this one alone */
 };
 
@@ -72,6 +75,9 @@ struct exec_ops {
                    const struct exec_out *out, struct exec_watch *watch);
     /* May be NULL. */
     int (*place)(exec_t *self, uint32_t slot, const uint32_t *pages, uint32_t count, uint32_t used);
+    /* May be NULL. */
+    int (*page_out)(exec_t *self, uint32_t page, void *out);
+    int (*page_in)(exec_t *self, uint32_t page, const void *in);
     void (*info)(const exec_t *self, struct exec_info *out);
     void (*destroy)(exec_t *self);
 };
@@ -101,6 +107,19 @@ static inline int exec_place(exec_t *exec, uint32_t slot, const uint32_t *pages,
                              uint32_t used)
 {
     return exec->ops->place ? exec->ops->place(exec, slot, pages, count, used) : -ENOTSUP;
+}
+
+/* What a page of the KV cache holds, as `page_bytes` bytes that any backend of the same mode with
+ * the same model takes back, into any page: a sequence goes on there as if it had never left. Not
+ * while anything is computed. Returns 0, -EINVAL for a page that is not there, -ENOTSUP. */
+static inline int exec_page_out(exec_t *exec, uint32_t page, void *out)
+{
+    return exec->ops->page_out ? exec->ops->page_out(exec, page, out) : -ENOTSUP;
+}
+
+static inline int exec_page_in(exec_t *exec, uint32_t page, const void *in)
+{
+    return exec->ops->page_in ? exec->ops->page_in(exec, page, in) : -ENOTSUP;
 }
 
 /* The same where no state is wanted. */

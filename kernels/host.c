@@ -16,6 +16,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.h"
 #endif
+#include "kernels/model/chat_tools.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
@@ -237,9 +238,16 @@ int host_open(struct host *host, const struct host_options *options, char *why, 
         return rc;
     (void)snprintf(why, why_size, "%s", text_why);
     exec_info(host->exec, &host->info);
+    if (host->tokenizer) {
+        rc = grammar_vocab_create(&host->vocab, host->tokenizer);
+        if (rc && rc != -ENOTSUP)
+            return rc;
+    }
     const uint32_t queue = options->queue ? options->queue : QUEUE_PER_SLOT * host->info.slots;
-    const struct engine_options engine = {
-        .queue_max = queue, .reserve = queue / HOST_RESERVE_PART, .clock = host_clock};
+    const struct engine_options engine = {.queue_max = queue,
+                                          .reserve = queue / HOST_RESERVE_PART,
+                                          .clock = host_clock,
+                                          .vocab = host->vocab};
     rc = engine_create(&host->engine, host->exec, host->tokenizer, &engine);
     if (rc)
         return rc;
@@ -265,6 +273,7 @@ void host_close(struct host *host)
 {
     engine_destroy(host->engine);
     exec_destroy(host->exec);
+    grammar_vocab_destroy(host->vocab);
     tokenizer_destroy(host->tokenizer);
     model_destroy(host->model);
     free(host->prompt);
@@ -294,9 +303,14 @@ static int encode_chat(struct host *host, const weft_job_view_t *view, size_t *c
         messages[i] =
             (struct chat_message){view->parts[i].role, view->parts[i].text, view->parts[i].len};
     struct chat chat = host->chat;
-    chat.no_thinking = view->no_thinking != 0;
-    int rc =
-        chat_encode(&chat, messages, view->part_count, host->prompt, host->info.context, count);
+    struct chat_tools tools = {.messages = NULL};
+    chat.no_thinking = view->no_thinking != 0 || view->format != WEFT_FORMAT_NONE;
+    chat.must_call = view->format == WEFT_FORMAT_CALL;
+    int rc = chat_tools_begin(&tools, &chat, messages, view->part_count);
+    if (rc == 0)
+        rc = chat_encode(&chat, tools.messages, tools.count, host->prompt, host->info.context,
+                         count);
+    chat_tools_end(&tools);
     free(messages);
     return rc;
 }
@@ -322,6 +336,32 @@ static struct sampler_params sampling_of(const weft_job_view_t *view)
         .presence = view->presence_penalty,
         .frequency = view->frequency_penalty,
     };
+}
+
+/* The tools that a CALL is one of come with the chat. */
+static int make_grammar(const struct host *host, const weft_job_view_t *view, struct grammar **out)
+{
+    char why[160];
+    char tool[WEFT_TOOL_NAME_MAX] = "";
+    struct grammar_spec spec = {.kind = (enum grammar_kind)view->format,
+                                .text = view->format_text,
+                                .len = view->format_len,
+                                .arguments = chat_arguments_key(&host->chat)};
+    if (view->format == WEFT_FORMAT_CALL) {
+        if (view->format_len >= sizeof(tool) || view->part_count == 0 ||
+            view->parts[0].role != WEFT_ROLE_TOOLS)
+            return WEFT_E_BAD_REQUEST;
+        memcpy(tool, view->format_text, view->format_len);
+        spec.tool = tool;
+        spec.text = view->parts[0].text;
+        spec.len = view->parts[0].len;
+    }
+    if (!host->vocab)
+        return WEFT_E_NO_CAPABLE_NODE;
+    const int rc = grammar_compile(out, &spec, why, sizeof(why));
+    if (rc)
+        LOG_DEBUG("format refused: %s", why);
+    return rc == -ENOMEM ? WEFT_E_WORKER_FAILED : rc ? WEFT_E_BAD_REQUEST : 0;
 }
 
 uint64_t host_tenant(const weft_job_view_t *view)
@@ -364,6 +404,8 @@ int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
     } else {
         rc = encode_chat(host, view, &out->token_count);
     }
+    if (rc == 0 && view->format != WEFT_FORMAT_NONE)
+        rc = make_grammar(host, view, &out->grammar);
     return host_status(rc);
 }
 

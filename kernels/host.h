@@ -45,6 +45,7 @@ struct host {
     struct model *model;
     tokenizer_t *tokenizer; /* NULL if the file has none known here: jobs must bring token ids */
     struct chat chat;       /* begin is TOKENIZER_NONE without a known template */
+    struct grammar_vocab *vocab; /* NULL: answers cannot be held to a format */
     exec_t *exec;
     engine_t *engine;
     struct exec_info info;
@@ -66,8 +67,10 @@ void host_close(struct host *host);
 size_t host_memory_bytes(const struct host *host);
 
 /* Makes a request of a job, to be submitted before the next one is made: it points into the host
- * and the job. Returns 0, or a status: WEFT_E_BAD_REQUEST for a prompt this model cannot read,
- * WEFT_E_TOO_LONG for one that does not fit, WEFT_E_WORKER_FAILED without memory. */
+ * and the job; out->grammar, if the job has a format, is the caller's to destroy. Returns 0, or a
+ * status: WEFT_E_BAD_REQUEST for a prompt this model cannot read, WEFT_E_TOO_LONG for one that does
+ * not fit, WEFT_E_NO_CAPABLE_NODE for a format that its tokens cannot hold to, WEFT_E_WORKER_FAILED
+ * without memory. */
 int host_request(struct host *host, uint64_t id, const weft_job_view_t *view,
                  struct engine_request *out);
 

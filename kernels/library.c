@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "kernels/keep.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
@@ -18,6 +19,31 @@
 
 /* ---- loading and unloading ---- */
 
+/* What cannot be kept costs time, nothing else. */
+static void load_cache(struct serving *s, const char *dir)
+{
+    if (s->facts.kept_as == 0)
+        s->facts.kept_as = keep_model(&s->host);
+    const int pages = keep_load(&s->host, s->facts.kept_as, dir, s->name);
+    if (pages >= 0)
+        LOG_INFO("model=%s kv_pages=%d loaded from %s", s->name, pages, dir);
+    else if (pages != -ENOENT)
+        LOG_WARN("model=%s kept cache in %s refused: %s", s->name, dir,
+                 pages == -ESTALE   ? "of another model or arithmetic"
+                 : pages == -EPROTO ? "of another version"
+                 : pages == -EINVAL ? "damaged"
+                                    : weft_status_text(pages));
+}
+
+static void save_cache(const struct serving *s, const char *dir)
+{
+    const int pages = keep_save(&s->host, s->facts.kept_as, dir, s->name);
+    if (pages >= 0)
+        LOG_INFO("model=%s kv_pages=%d kept in %s", s->name, pages, dir);
+    else
+        LOG_WARN("model=%s cache not kept in %s: %s", s->name, dir, weft_status_text(pages));
+}
+
 static void run_task(struct library_task *t)
 {
     const uint64_t begin_ns = clock_now_ns();
@@ -26,7 +52,11 @@ static void run_task(struct library_task *t)
         t->rc = host_open(&s->host, &s->options, t->why, sizeof(t->why));
         if (t->rc)
             host_close(&s->host);
+        else if (t->kv_dir)
+            load_cache(s, t->kv_dir);
     } else {
+        if (t->kv_dir)
+            save_cache(s, t->kv_dir);
         host_close(&s->host);
     }
     t->took_ns = clock_now_ns() - begin_ns - s->host.measuring_ns;
@@ -48,8 +78,8 @@ static void set_state(struct library *l, uint32_t index, enum shelf_state state)
 
 static void begin_task(struct library *l, uint32_t index, bool is_load)
 {
-    l->task =
-        (struct library_task){.serving = &l->servings[index], .index = index, .is_load = is_load};
+    l->task = (struct library_task){
+        .serving = &l->servings[index], .index = index, .is_load = is_load, .kv_dir = l->kv_dir};
     set_state(l, index, is_load ? SHELF_LOADING : SHELF_LEAVING);
     if (pthread_create(&l->thread, NULL, loader_main, l) == 0)
         return;
@@ -117,8 +147,9 @@ static void end_task(struct library *l)
 
 static void unload_now(struct library *l, uint32_t index)
 {
-    serving_end(&l->servings[index]);
-    host_close(&l->servings[index].host);
+    struct library_task t = {.serving = &l->servings[index], .kv_dir = l->kv_dir};
+    serving_end(t.serving);
+    run_task(&t);
     set_state(l, index, SHELF_AWAY);
 }
 
@@ -133,7 +164,7 @@ static uint64_t loaded_bytes(const struct library *l)
 static int load_first(struct library *l, uint32_t index)
 {
     struct serving *s = &l->servings[index];
-    struct library_task t = {.serving = s, .is_load = true};
+    struct library_task t = {.serving = s, .is_load = true, .kv_dir = l->kv_dir};
     run_task(&t);
     int rc = t.rc;
     if (rc) {
@@ -188,9 +219,10 @@ static void predict(struct library *l)
 }
 
 int library_open(struct library *l, uint32_t count, const char *const *names,
-                 const struct host_options *options, uint64_t budget_bytes)
+                 const struct host_options *options, uint64_t budget_bytes, const char *kv_dir)
 {
-    *l = (struct library){.count = count, .shelf = {.count = count, .budget_bytes = UINT64_MAX}};
+    *l = (struct library){
+        .count = count, .kv_dir = kv_dir, .shelf = {.count = count, .budget_bytes = UINT64_MAX}};
     for (uint32_t i = 0; i < count; i++)
         serving_init(&l->servings[i], names[i], &options[i]);
     l->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -4,7 +4,8 @@
  * opens and closes them, serving.h serves each. The main thread never waits for either.
  *
  * Every model is loaded once at the start: that is how its facts are known, and that its file is
- * sound. What is loaded twice has the same sizes again.
+ * sound. What is loaded twice has the same sizes again, and
+ * with a `kv_dir` the beginnings of prompts that it knew (keep.h).
  *
  * Threads: the main thread's.
  */
@@ -23,6 +24,7 @@ struct library_task {
     struct serving *serving; /* NULL: nothing to do */
     uint32_t index;
     bool is_load;
+    const char *kv_dir; /* struct library */
     int rc;
     uint64_t took_ns;
     char why[256];
@@ -31,6 +33,7 @@ struct library_task {
 struct library {
     uint32_t count;
     struct serving servings[SHELF_MODELS_MAX];
+    const char *kv_dir; /* where caches of models are kept that are not loaded; NULL: nowhere */
     struct shelf shelf;
     struct library_task task;
     pthread_t thread;
@@ -41,7 +44,7 @@ struct library {
  * may take `budget_bytes`; 0 = three quarters of what is free there. Says on standard error what is
  * wrong. Returns 0 or -errno; library_close() in either case. */
 int library_open(struct library *library, uint32_t count, const char *const *names,
-                 const struct host_options *options, uint64_t budget_bytes);
+                 const struct host_options *options, uint64_t budget_bytes, const char *kv_dir);
 void library_close(struct library *library);
 
 /* Goes on with everything: tokens, loading, unloading. */

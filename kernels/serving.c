@@ -24,9 +24,10 @@ struct parked {
     bool cancelled; /* it ends with the next serving_work() */
 };
 
-/* An embedding on its way; the engine writes `values` until the job's end. */
-struct embedding {
-    LIST_ENTRY(embedding) link;
+/* What the engine uses until a job's end: an embedding it writes, a grammar it reads. */
+struct kept {
+    LIST_ENTRY(kept) link;
+    struct grammar *grammar; /* or NULL */
     uint64_t id;
     float values[];
 };
@@ -35,22 +36,23 @@ void serving_init(struct serving *s, const char *name, const struct host_options
 {
     *s = (struct serving){.name = name, .options = *options};
     TAILQ_INIT(&s->parked);
-    LIST_INIT(&s->embeddings);
+    LIST_INIT(&s->kept);
 }
 
-static void embedding_drop(struct embedding *e)
+static void kept_drop(struct kept *e)
 {
     if (!e)
         return;
     LIST_REMOVE(e, link);
+    grammar_destroy(e->grammar);
     free(e);
 }
 
 void serving_deinit(struct serving *s)
 {
     serving_drop_all(s);
-    while (!LIST_EMPTY(&s->embeddings))
-        embedding_drop(LIST_FIRST(&s->embeddings));
+    while (!LIST_EMPTY(&s->kept))
+        kept_drop(LIST_FIRST(&s->kept));
     free(s->text);
 }
 
@@ -105,23 +107,29 @@ static uint64_t job_id(const weft_job_t *job)
     return (uint64_t)(uintptr_t)job;
 }
 
-static struct embedding *embedding_of(struct serving *s, uint64_t id)
+static struct kept *kept_of(struct serving *s, uint64_t id)
 {
-    struct embedding *e;
-    LIST_FOREACH(e, &s->embeddings, link)
+    struct kept *e;
+    LIST_FOREACH(e, &s->kept, link)
     if (e->id == id)
         return e;
     return NULL;
 }
 
-static int embedding_add(struct serving *s, struct engine_request *request)
+static int kept_add(struct serving *s, struct engine_request *request)
 {
-    struct embedding *e = malloc(sizeof(*e) + s->host.info.width * sizeof(e->values[0]));
-    if (!e)
+    const size_t floats = request->embed ? s->host.info.width : 0;
+    if (!floats && !request->grammar)
+        return 0;
+    struct kept *e = malloc(sizeof(*e) + floats * sizeof(e->values[0]));
+    if (!e) {
+        grammar_destroy(request->grammar);
         return WEFT_E_WORKER_FAILED;
+    }
     e->id = request->id;
+    e->grammar = request->grammar;
     request->embedding = e->values;
-    LIST_INSERT_HEAD(&s->embeddings, e, link);
+    LIST_INSERT_HEAD(&s->kept, e, link);
     return 0;
 }
 
@@ -129,12 +137,12 @@ static int submit(struct serving *s, weft_job_t *job, const weft_job_view_t *vie
 {
     struct engine_request request;
     int rc = host_request(&s->host, job_id(job), view, &request);
-    if (rc == 0 && request.embed)
-        rc = embedding_add(s, &request);
+    if (rc == 0)
+        rc = kept_add(s, &request);
     if (rc == 0)
         rc = host_status(runner_submit(s->runner, &request));
     if (rc)
-        embedding_drop(embedding_of(s, request.id));
+        kept_drop(kept_of(s, request.id));
     else
         s->open++;
     return rc;
@@ -325,8 +333,8 @@ static void hand_out(struct serving *s, const struct engine_event *event)
                  (unsigned long long)event->stop_us, event->prompt_tokens, event->new_tokens);
     weft_job_report_t report = host_report(event);
     report.queue_us += (uintptr_t)weft_job_user(job);
-    const struct embedding *e = embedding_of(s, event->id);
-    if (e && event->finish == ENGINE_STOP &&
+    const struct kept *e = kept_of(s, event->id);
+    if (e && !e->grammar && event->finish == ENGINE_STOP &&
         weft_job_embedding(job, e->values, s->host.info.width)) {
         report.status = WEFT_E_WORKER_FAILED;
         report.finish = WEFT_FINISH_FAILED;
@@ -348,7 +356,7 @@ static void take_events(struct serving *s)
                 hand_out(s, &events[i]);
             if (events[i].kind != ENGINE_DONE)
                 continue;
-            embedding_drop(embedding_of(s, events[i].id));
+            kept_drop(kept_of(s, events[i].id));
             s->open--;
             s->used_ns = clock_now_ns();
             s->load_changed = true;
@@ -418,5 +426,6 @@ weft_worker_facts_t serving_port_facts(const struct serving *s)
         .context_tokens = s->facts.context,
         .prefill_per_second = (uint32_t)s->facts.speeds.prefill,
         .decode_per_second = (uint32_t)s->facts.speeds.decode[0],
+        .can = WEFT_CAN_FORMATS | WEFT_CAN_TOOLS, /* a file that cannot be held to them refuses */
     };
 }

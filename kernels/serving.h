@@ -20,7 +20,7 @@
 #include "kernels/runner.h"
 
 struct parked;
-struct embedding;
+struct kept;
 
 /* What is known of a model from its first time on, loaded or not. */
 struct serving_facts {
@@ -30,6 +30,7 @@ struct serving_facts {
     uint32_t capacity; /* requests it holds, running and waiting */
     uint64_t bytes;    /* when loaded */
     struct engine_speeds speeds;
+    uint64_t kept_as; /* keep_model(); 0 = not looked at */
 };
 
 struct serving {
@@ -49,7 +50,7 @@ struct serving {
 
     TAILQ_HEAD(, parked) parked;
     uint32_t parked_count;
-    LIST_HEAD(, embedding) embeddings;
+    LIST_HEAD(, kept) kept;
     char *text;        /* scratch of one token */
     bool load_changed; /* since serving_load() */
 };

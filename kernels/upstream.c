@@ -62,6 +62,7 @@ static int attach(void *user, uint32_t index, weft_worker_t **port)
         .context_tokens = u->settings.context,
         .prefill_per_second = load.prefill_per_second,
         .decode_per_second = load.decode_per_second,
+        .can = WEFT_CAN_FORMATS,
     };
     const weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel, .user = u};
     (void)index;

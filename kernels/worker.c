@@ -43,6 +43,9 @@ static const char usage[] =
     "  --memory-mib N    memory for a model's KV cache; default: half of what is free\n"
     "  --models-mib N    of several models, memory for all that are loaded, weights and KV cache;\n"
     "                    default: three quarters of what is free at the start\n"
+    "  --kv-dir DIR      keeps what is known of prompts' beginnings there while a model is not\n"
+    "                    loaded and from one start to the next; DIR/NAME.weftkv serves the same\n"
+    "                    model at another node, too\n"
     "  --help            this text\n"
     "\n"
     "Models: llama (SmolLM2, Llama 3 to 3.2), qwen2 (Qwen2, Qwen2.5) and qwen3, dense; "
@@ -63,6 +66,7 @@ struct worker {
     const char *socket_path;
     struct host_options options;
     uint32_t models_mib;
+    const char *kv_dir;
     uint32_t count;
     const char *paths[SHELF_MODELS_MAX];
     const char *names[SHELF_MODELS_MAX];
@@ -181,6 +185,7 @@ enum option_id {
     CONTEXT,
     MEMORY,
     MODELS_MEMORY,
+    KV_DIR,
     HELP,
 };
 
@@ -239,6 +244,7 @@ static int parse_options(struct worker *w, int argc, char **argv)
         {"context", required_argument, NULL, CONTEXT},
         {"memory-mib", required_argument, NULL, MEMORY},
         {"models-mib", required_argument, NULL, MODELS_MEMORY},
+        {"kv-dir", required_argument, NULL, KV_DIR},
         {"help", no_argument, NULL, HELP},
         {NULL, 0, NULL, 0},
     };
@@ -258,6 +264,8 @@ static int parse_options(struct worker *w, int argc, char **argv)
         }
         if (option == PORT)
             w->socket_path = optarg;
+        else if (option == KV_DIR)
+            w->kv_dir = optarg;
         else if (option == MODEL)
             rc = add_text(w->paths, &w->count, "model", optarg);
         else if (option == NAME)
@@ -291,7 +299,8 @@ int main(int argc, char **argv)
         options[i] = w.options;
         options[i].model_path = w.paths[i];
     }
-    rc = library_open(&w.library, w.count, w.names, options, (uint64_t)w.models_mib << 20);
+    rc =
+        library_open(&w.library, w.count, w.names, options, (uint64_t)w.models_mib << 20, w.kv_dir);
     if (rc == 0)
         run(&w);
     library_close(&w.library);

@@ -185,7 +185,7 @@ layouts.grant = {
 sizes.grant = 4
 
 f["reject.status"] = ProtoField.uint16("weft.reject.status", "status", base.DEC, {[0] = "OK", [1001] = "UNKNOWN_MODEL", [1002] = "NO_CAPABLE_NODE", [1003] = "BUDGET_INFEASIBLE", [1004] = "BUDGET_EXPIRED", [1005] = "MESH_FULL", [1006] = "WORKER_LOST", [1007] = "STALLED", [1008] = "UNREACHABLE", [1009] = "CANCELLED", [1010] = "BAD_REQUEST", [1011] = "TOO_LONG", [1012] = "VERSION", [1013] = "LOOP", [1014] = "CORRUPT", [1015] = "WORKER_FAILED", [1016] = "DRAINING", [1017] = "CONFIG", [1018] = "PROTOCOL"}, nil, "minus the status code (status.def)")
-f["reject.constraint"] = ProtoField.uint16("weft.reject.constraint", "constraint", base.DEC, {[0] = "NONE", [1] = "MODEL", [2] = "TAGS", [3] = "TIER", [4] = "RADIUS", [5] = "VRAM", [6] = "ROOM", [7] = "BUDGET"}, nil, "the binding constraint (WEFT_CONSTRAINTS)")
+f["reject.constraint"] = ProtoField.uint16("weft.reject.constraint", "constraint", base.DEC, {[0] = "NONE", [1] = "MODEL", [2] = "TAGS", [3] = "TIER", [4] = "RADIUS", [5] = "VRAM", [6] = "ROOM", [7] = "BUDGET", [8] = "ABILITY"}, nil, "the binding constraint (WEFT_CONSTRAINTS)")
 f["reject.best"] = ProtoField.uint32("weft.reject.best", "best", base.DEC, nil, nil, "best achievable figure of that constraint, its own unit")
 f["reject.retry_after_us"] = ProtoField.uint32("weft.reject.retry_after_us", "retry_after_us", base.DEC, nil, nil, "when to try again; 0 = do not")
 f["reject.candidates"] = ProtoField.uint32("weft.reject.candidates", "candidates", base.DEC, nil, nil, "nodes that passed the filters before that constraint")
@@ -203,7 +203,8 @@ f["prompt.flags"] = ProtoField.uint8("weft.prompt.flags", "flags", base.HEX, nil
 f["prompt.flags.no_thinking"] = ProtoField.bool("weft.prompt.flags.no_thinking", "NO_THINKING", 8, nil, 0x1, "a chat model with the switch answers without thinking first")
 f["prompt.flags.embed_mean"] = ProtoField.bool("weft.prompt.flags.embed_mean", "EMBED_MEAN", 8, nil, 0x2, "no text: an EMBEDDING of the prompt, the mean over its tokens")
 f["prompt.flags.embed_last"] = ProtoField.bool("weft.prompt.flags.embed_last", "EMBED_LAST", 8, nil, 0x4, "the same of its last token; not both")
-bits["prompt.flags"] = {"prompt.flags.no_thinking", "prompt.flags.embed_mean", "prompt.flags.embed_last"}
+f["prompt.flags.formatted"] = ProtoField.bool("weft.prompt.flags.formatted", "FORMATTED", 8, nil, 0x8, "`format` says what the answer must be: who does not know that must refuse")
+bits["prompt.flags"] = {"prompt.flags.no_thinking", "prompt.flags.embed_mean", "prompt.flags.embed_last", "prompt.flags.formatted"}
 f["prompt.hdr_len"] = ProtoField.uint16("weft.prompt.hdr_len", "hdr_len", base.DEC, nil, nil, "bytes of this header; resumed tokens begin there")
 f["prompt.max_tokens"] = ProtoField.uint32("weft.prompt.max_tokens", "max_tokens", base.DEC, nil, nil, "stop after so many, resumed included")
 f["prompt.seed"] = ProtoField.uint64("weft.prompt.seed", "seed", base.HEX, nil, nil, "of the sampler; the same seed gives the same text")
@@ -220,7 +221,13 @@ f["prompt.frequency"] = ProtoField.float("weft.prompt.frequency", "frequency")
 f["prompt.logprobs"] = ProtoField.uint16("weft.prompt.logprobs", "logprobs", base.DEC, nil, nil, "log probabilities a token: its own and the best; 0 = none")
 f["prompt.stops"] = ProtoField.uint16("weft.prompt.stops", "stops", base.DEC, nil, nil, "number of stop strings")
 f["prompt.stops_at"] = ProtoField.uint16("weft.prompt.stops_at", "stops_at", base.DEC, nil, nil, "where in this header they begin; 0 = there are none")
-f["prompt.reserved"] = ProtoField.uint16("weft.prompt.reserved", "reserved", base.DEC, nil, nil, "zero")
+f["prompt.format"] = ProtoField.uint16("weft.prompt.format", "format", base.DEC, nil, nil, "WEFT_FORMAT_*; not NONE: with the flag FORMATTED")
+f["prompt.format_at"] = ProtoField.uint16("weft.prompt.format_at", "format_at", base.DEC, nil, nil, "where in this header its text begins; 0 = it has none")
+f["prompt.format_len"] = ProtoField.uint16("weft.prompt.format_len", "format_len", base.DEC, nil, nil, "bytes of it; up to three zero bytes follow")
+f["prompt.trace_flags"] = ProtoField.uint32("weft.prompt.trace_flags", "trace_flags", base.DEC, nil, nil, "W3C trace context: 1 = sampled")
+f["prompt.trace_high"] = ProtoField.uint64("weft.prompt.trace_high", "trace_high", base.DEC, nil, nil, "the trace's id, first half")
+f["prompt.trace_low"] = ProtoField.uint64("weft.prompt.trace_low", "trace_low", base.DEC, nil, nil, "second half; both 0 = none")
+f["prompt.trace_span"] = ProtoField.uint64("weft.prompt.trace_span", "trace_span", base.DEC, nil, nil, "the span that what is done here belongs to")
 layouts.prompt = {
     {"prompt.kind", 0, 1, true},
     {"prompt.flags", 1, 1, true},
@@ -240,11 +247,17 @@ layouts.prompt = {
     {"prompt.logprobs", 56, 2, true},
     {"prompt.stops", 58, 2, true},
     {"prompt.stops_at", 60, 2, true},
-    {"prompt.reserved", 62, 2, true},
+    {"prompt.format", 62, 2, true},
+    {"prompt.format_at", 64, 2, true},
+    {"prompt.format_len", 66, 2, true},
+    {"prompt.trace_flags", 68, 4, true},
+    {"prompt.trace_high", 72, 8, true},
+    {"prompt.trace_low", 80, 8, true},
+    {"prompt.trace_span", 88, 8, true},
 }
-sizes.prompt = 64
+sizes.prompt = 96
 
-f["part.role"] = ProtoField.uint32("weft.part.role", "role", base.DEC, {[1] = "SYSTEM", [2] = "USER", [3] = "ASSISTANT"}, nil, "WEFT_ROLE_*")
+f["part.role"] = ProtoField.uint32("weft.part.role", "role", base.DEC, {[1] = "SYSTEM", [2] = "USER", [3] = "ASSISTANT", [4] = "TOOL", [5] = "CALLS", [6] = "TOOLS"}, nil, "WEFT_ROLE_*")
 f["part.len"] = ProtoField.uint32("weft.part.len", "len", base.DEC, nil, nil, "bytes of text that follow")
 layouts.part = {
     {"part.role", 0, 4, true},

@@ -172,6 +172,8 @@ void attempt_step(struct client_attempt *a, uint64_t now_ns)
     struct weft_request *req = a->owner;
     if (req != NULL && !a->accepted && a->core.server != WEFT_NODE_NONE) {
         a->accepted = true;
+        uint64_t us = (now_ns - req->stream.start_ns) / NS_PER_US;
+        a->core.result.accepted_us = us != 0 ? us : 1;
         stream_accepted(&req->stream, a->index, a->core.server, a->core.alternates);
     }
     attempt_texts(a, now_ns);

@@ -77,7 +77,7 @@ static int query_header(const weft_query_t *q, struct weft_req_hdr *hdr)
 
 static uint32_t query_role(const char *name)
 {
-    for (uint32_t role = WEFT_ROLE_SYSTEM; name != NULL && role <= WEFT_ROLE_ASSISTANT; role++) {
+    for (uint32_t role = WEFT_ROLE_SYSTEM; name != NULL && role <= WEFT_ROLE_TOOLS; role++) {
         if (strcmp(name, weft_role_name(role)) == 0) {
             return role;
         }
@@ -93,7 +93,10 @@ static bool query_sampling_is_fine(const struct prompt_spec *s)
            s->repetition <= PROMPT_PENALTY_MAX && s->presence >= -PROMPT_PENALTY_MAX &&
            s->presence <= PROMPT_PENALTY_MAX && s->frequency >= -PROMPT_PENALTY_MAX &&
            s->frequency <= PROMPT_PENALTY_MAX && s->logprobs <= WEFT_LOGPROBS_MAX &&
-           s->embed <= WEFT_EMBED_LAST;
+           s->embed <= WEFT_EMBED_LAST && s->format <= WEFT_FORMAT_CALL &&
+           s->format_len <= WEFT_FORMAT_MAX &&
+           (s->format != WEFT_FORMAT_NONE) >= (s->format_len != 0) &&
+           (s->format == WEFT_FORMAT_NONE || s->embed == WEFT_EMBED_NONE);
 }
 
 static int query_stops(const weft_query_t *q, weft_job_part_t *stops)
@@ -133,8 +136,12 @@ static int query_prompt(const weft_query_t *q, weft_job_part_t *parts, weft_job_
         .stop_count = q->stop_count,
         .no_thinking = q->no_thinking,
         .embed = q->embed,
+        .format = q->format,
+        .format_text = q->format_text,
+        .format_len = q->format_text != NULL ? strlen(q->format_text) : 0,
     };
-    if (!query_sampling_is_fine(spec) || query_stops(q, stops) != 0) {
+    if (!query_sampling_is_fine(spec) || query_stops(q, stops) != 0 ||
+        (q->traceparent != NULL && !traceparent_parse(q->traceparent, &spec->trace))) {
         return -EINVAL;
     }
     for (size_t i = 0; i < q->message_count; i++) {

@@ -12,9 +12,22 @@
 #include "dataplane/client/worker_impl.h"
 #include "schemas/base/clock.h"
 
+static uint32_t worker_needs(const weft_job_view_t *view)
+{
+    uint32_t needs = view->format == WEFT_FORMAT_CALL ? WEFT_CAN_TOOLS : 0;
+    needs |= view->format != WEFT_FORMAT_NONE ? WEFT_CAN_FORMATS : 0;
+    for (size_t i = 0; i < view->part_count; i++) {
+        needs |= view->parts[i].role > WEFT_ROLE_ASSISTANT ? WEFT_CAN_TOOLS : 0;
+    }
+    return needs;
+}
+
 static int worker_on_job(void *user, struct weft_job *job, const weft_job_view_t *view)
 {
     struct weft_worker *w = user;
+    if ((worker_needs(view) & ~w->can) != 0) {
+        return WEFT_E_NO_CAPABLE_NODE;
+    }
     return w->callbacks.on_job(w, job, view, w->callbacks.user);
 }
 
@@ -98,6 +111,7 @@ int weft_worker_attach(weft_worker_t **worker, const char *socket_path,
     }
     w->epoll = w->socket = w->wake_own = w->wake_node = -1;
     w->callbacks = *callbacks;
+    w->can = facts->can;
     rc = worker_port_open(w, socket_path, &hello);
     rc = rc == 0 ? worker_serve_open(w, facts->backend) : rc;
     if (rc != 0) {

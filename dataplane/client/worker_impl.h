@@ -30,6 +30,7 @@ struct weft_worker {
     uint64_t load_word;
     struct serve *serve;
     weft_worker_callbacks_t callbacks;
+    uint32_t can; /* WEFT_CAN_* */
     weft_worker_node_t node;
     uint16_t held_len; /* a datagram taken from `serve` that found no place; 0 = none */
     uint8_t held[SERVE_OUT_MAX];

@@ -13,12 +13,15 @@
 #include "schemas/base/cursor.h"
 
 #define PROMPT_EMBED ((unsigned)(WEFT_PROMPT_F_EMBED_MEAN | WEFT_PROMPT_F_EMBED_LAST))
-#define PROMPT_FLAGS ((unsigned)WEFT_PROMPT_F_NO_THINKING | PROMPT_EMBED)
+#define PROMPT_FLAGS                                                                               \
+    ((unsigned)(WEFT_PROMPT_F_NO_THINKING | WEFT_PROMPT_F_FORMATTED) | PROMPT_EMBED)
+/* Stop strings come behind all fields that their writer knows, which are these at least. */
+#define PROMPT_STOPS_LEAST offsetof(struct weft_prompt, format_at)
 
-/* The header with its stop strings; below 64 KiB by their limits. */
+/* The header with its stop strings and its format; below 64 KiB by their limits. */
 static size_t prompt_head_size(const struct prompt_spec *spec)
 {
-    size_t size = sizeof(struct weft_prompt);
+    size_t size = sizeof(struct weft_prompt) + spec->format_len;
     for (size_t i = 0; i < spec->stop_count; i++) {
         size += sizeof(uint16_t) + spec->stops[i].len;
     }
@@ -78,6 +81,7 @@ static uint8_t prompt_flags(const struct prompt_spec *spec)
     unsigned flags = spec->no_thinking ? WEFT_PROMPT_F_NO_THINKING : 0;
     flags |= spec->embed == WEFT_EMBED_MEAN ? WEFT_PROMPT_F_EMBED_MEAN : 0;
     flags |= spec->embed == WEFT_EMBED_LAST ? WEFT_PROMPT_F_EMBED_LAST : 0;
+    flags |= spec->format != WEFT_FORMAT_NONE ? WEFT_PROMPT_F_FORMATTED : 0;
     return (uint8_t)flags;
 }
 
@@ -101,9 +105,17 @@ static uint8_t *prompt_put_head(const struct prompt_spec *spec, uint8_t kind, ui
         .frequency = spec->frequency,
         .logprobs = (uint16_t)spec->logprobs,
         .stops = (uint16_t)spec->stop_count,
-        .stops_at = spec->stop_count != 0 ? sizeof(head) : 0,
+        .stops_at = (uint16_t)(spec->stop_count != 0 ? sizeof(head) + spec->format_len : 0),
+        .format = (uint16_t)spec->format,
+        .format_at = spec->format_len != 0 ? sizeof(head) : 0,
+        .format_len = (uint16_t)spec->format_len,
+        .trace_high = spec->trace.high,
+        .trace_low = spec->trace.low,
+        .trace_span = spec->trace.span,
+        .trace_flags = spec->trace.flags,
     };
     out = prompt_put(out, &head, sizeof(head));
+    out = prompt_put(out, spec->format_text, spec->format_len);
     for (size_t i = 0; i < spec->stop_count; i++) {
         uint16_t len = (uint16_t)spec->stops[i].len;
         out = prompt_put(out, &len, sizeof(len));
@@ -147,12 +159,12 @@ uint8_t *prompt_resumed(const uint8_t *body, uint32_t len, const uint32_t *token
     if (out == NULL) {
         return NULL;
     }
-    memcpy(&head, body, sizeof(head));
+    memcpy(&head, body, WEFT_PROMPT_LEAST);
     uint8_t *at = prompt_put(out, body, head.hdr_len);
     at = prompt_put(at, tokens, count * (size_t)4);
     prompt_put(at, body + head.hdr_len, len - head.hdr_len);
     head.resume = count;
-    memcpy(out, &head, sizeof(head));
+    memcpy(out, &head, WEFT_PROMPT_LEAST);
     prompt_seal(out, size);
     *out_len = (uint32_t)size;
     return out;
@@ -183,6 +195,15 @@ static bool prompt_penalty_is_fine(float value)
     return value >= -PROMPT_PENALTY_MAX && value <= PROMPT_PENALTY_MAX; /* a NaN is not */
 }
 
+static void prompt_trace(const struct weft_prompt *head, weft_job_view_t *view)
+{
+    const struct trace_context trace = {head->trace_high, head->trace_low, head->trace_span,
+                                        (uint8_t)(head->trace_flags & TRACEPARENT_SAMPLED)};
+    if (traceparent_is_set(&trace)) {
+        traceparent_write(&trace, view->traceparent);
+    }
+}
+
 static int prompt_controls(const struct weft_prompt *head, weft_job_view_t *view)
 {
     float repetition = head->repetition;
@@ -201,6 +222,30 @@ static int prompt_controls(const struct weft_prompt *head, weft_job_view_t *view
     view->frequency_penalty = head->frequency;
     view->logprobs = head->logprobs;
     view->no_thinking = (head->flags & WEFT_PROMPT_F_NO_THINKING) != 0;
+    prompt_trace(head, view);
+    return 0;
+}
+
+static int prompt_format(const struct weft_prompt *head, const uint8_t *body, weft_job_view_t *view)
+{
+    bool flagged = (head->flags & WEFT_PROMPT_F_FORMATTED) != 0;
+    if (flagged != (head->format != WEFT_FORMAT_NONE)) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    if (!flagged) {
+        return 0; /* in a shorter header stop strings stand where its text would be told of */
+    }
+    if (head->format > WEFT_FORMAT_CALL || head->format_len > WEFT_FORMAT_MAX ||
+        view->embed != WEFT_EMBED_NONE) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    if (head->format_len != 0 &&
+        (head->format_at < sizeof(*head) || head->format_at + head->format_len > head->hdr_len)) {
+        return WEFT_E_BAD_REQUEST;
+    }
+    view->format = head->format;
+    view->format_text = (const char *)body + (head->format_len != 0 ? head->format_at : 0);
+    view->format_len = head->format_len;
     return 0;
 }
 
@@ -211,7 +256,7 @@ static int prompt_stops(const struct weft_prompt *head, const uint8_t *body, wef
     if (head->stops == 0) {
         return 0;
     }
-    if (head->stops_at < sizeof(*head) || head->stops_at > head->hdr_len) {
+    if (head->stops_at < PROMPT_STOPS_LEAST || head->stops_at > head->hdr_len) {
         return WEFT_E_BAD_REQUEST;
     }
     struct cursor c;
@@ -237,7 +282,7 @@ static int prompt_chat(struct cursor *c, uint32_t count, weft_job_view_t *view,
         list[i].role = part.role;
         list[i].len = part.len;
         list[i].text = cursor_take(c, part.len);
-        if (c->failed || part.role < WEFT_ROLE_SYSTEM || part.role > WEFT_ROLE_ASSISTANT) {
+        if (c->failed || part.role < WEFT_ROLE_SYSTEM || part.role > WEFT_ROLE_TOOLS) {
             return WEFT_E_BAD_REQUEST;
         }
     }
@@ -320,6 +365,17 @@ static int prompt_body(const struct weft_prompt *head, const uint8_t *body, size
     return 0;
 }
 
+/* The fields that are there, the others zero: they end with the header or where stop strings begin.
+ */
+static void prompt_fields(const uint8_t *body, struct weft_prompt *head)
+{
+    size_t len = head->hdr_len < sizeof(*head) ? head->hdr_len : sizeof(*head);
+    memcpy(head, body, len);
+    if (head->stops != 0 && head->stops_at >= PROMPT_STOPS_LEAST && head->stops_at < len) {
+        memset((uint8_t *)head + head->stops_at, 0, len - head->stops_at);
+    }
+}
+
 int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_job_part_t **parts)
 {
     struct weft_prompt head = {0};
@@ -335,9 +391,10 @@ int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_jo
     if (head.hdr_len < WEFT_PROMPT_LEAST || head.hdr_len > len || head.hdr_len % 4 != 0) {
         return WEFT_E_BAD_REQUEST;
     }
-    memcpy(&head, body, head.hdr_len < sizeof(head) ? head.hdr_len : sizeof(head));
+    prompt_fields(body, &head);
     int rc = prompt_sampling(&head, view);
     rc = rc == 0 ? prompt_controls(&head, view) : rc;
+    rc = rc == 0 ? prompt_format(&head, body, view) : rc;
     if (rc != 0) {
         return rc;
     }

@@ -11,6 +11,8 @@
 #include <weft/wire.h>
 #include <weft/worker.h>
 
+#include "schemas/base/traceparent.h"
+
 #define PROMPT_PARTS_MAX       16384u
 #define PROMPT_TEMPERATURE_MAX 100.0f
 #define PROMPT_PENALTY_MAX     100.0f
@@ -38,7 +40,11 @@ struct prompt_spec {
     const weft_job_part_t *stops; /* WEFT_STOPS_MAX at most, 1 to WEFT_STOP_BYTES_MAX bytes each */
     size_t stop_count;
     bool no_thinking;
-    uint32_t embed; /* enum weft_embed */
+    uint32_t embed;  /* enum weft_embed */
+    uint32_t format; /* enum weft_format */
+    const char *format_text;
+    size_t format_len;          /* WEFT_FORMAT_MAX at most */
+    struct trace_context trace; /* zero = none */
 };
 
 /* The same body, made for going on behind the `count` tokens: heap, or NULL (-ENOMEM, too long).

@@ -85,6 +85,8 @@ void serve_job_refuse(struct weft_job *job, int status)
         constraint = WEFT_C_ROOM;
     } else if (status == WEFT_E_BUDGET_EXPIRED || status == WEFT_E_BUDGET_INFEASIBLE) {
         constraint = WEFT_C_BUDGET;
+    } else if (status == WEFT_E_NO_CAPABLE_NODE) {
+        constraint = WEFT_C_ABILITY;
     }
     if (status > 0 || status < -(int)UINT16_MAX) {
         status = WEFT_E_WORKER_FAILED; /* not a status: does not fit the wire */

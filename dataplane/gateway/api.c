@@ -181,7 +181,7 @@ static bool unsupported_refuse(const struct api_request *r, struct api_error *er
         const char *name;
         const char *harmless;
     } fields[] = {
-        {"tools", NULL},
+        {"tools", NULL}, /* but for chats */
         {"functions", NULL},
         {"tool_choice", "none"},
         {"logit_bias", NULL},
@@ -198,22 +198,15 @@ static bool unsupported_refuse(const struct api_request *r, struct api_error *er
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         const char *name = fields[i].name;
         const json_t *value = given(r->root, name);
-        bool fits = (strcmp(name, "prompt") == 0 && r->kind != API_RESPONSE) ||
-                    (strcmp(name, "tools") == 0 && tools_off) ||
-                    (strcmp(name, "tool_choice") == 0 && harmless(value, "auto"));
+        bool fits =
+            (strcmp(name, "prompt") == 0 && r->kind != API_RESPONSE) ||
+            (strcmp(name, "tools") == 0 && (tools_off || r->kind == API_CHAT)) ||
+            (strcmp(name, "tool_choice") == 0 && (r->kind == API_CHAT || harmless(value, "auto")));
         if (value != NULL && !fits && !harmless(value, fields[i].harmless)) {
             error_bad(error, name, "`%s` is not supported by the models of this mesh.", name);
             error->code = "unsupported_parameter";
             return false;
         }
-    }
-    const json_t *format = given(r->root, "response_format");
-    format = format != NULL ? format : given(given(r->root, "text"), "format");
-    const char *type = json_string_value(json_object_get(format, "type"));
-    if (format != NULL && (type == NULL || strcmp(type, "text") != 0)) {
-        error_bad(error, "response_format", "Only the response format `text` is supported.");
-        error->code = "unsupported_parameter";
-        return false;
     }
     return true;
 }
@@ -271,9 +264,12 @@ static bool content_take(struct api_request *r, const json_t *content, const cha
     return true;
 }
 
-static const char *role_of(const json_t *message)
+static const char *role_of(const struct api_request *r, const json_t *message)
 {
     const char *role = json_string_value(given(message, "role"));
+    if (role != NULL && r->kind == API_CHAT && strcmp(role, "tool") == 0) {
+        return role;
+    }
     if (role != NULL && strcmp(role, "developer") == 0) {
         return "system"; /* the newer name of the same */
     }
@@ -288,7 +284,7 @@ static bool messages_room(struct api_request *r, size_t count, const char *param
     if (count == 0 || count > MESSAGES_MAX) {
         return error_bad(error, param, "`%s` must have 1 to %u entries.", param, MESSAGES_MAX);
     }
-    r->messages = calloc(count, sizeof(*r->messages));
+    r->messages = calloc(count + 1, sizeof(*r->messages)); /* tools may come first */
     if (r->messages == NULL) {
         error_of_status(error, WEFT_E_MESH_FULL);
     }
@@ -299,18 +295,25 @@ static bool message_take(struct api_request *r, const json_t *message, const cha
                          struct api_error *error)
 {
     struct api_text text = {"", 0};
-    const char *role = role_of(message);
+    const char *role = role_of(r, message);
+    bool calls = !harmless(given(message, "tool_calls"), NULL);
     if (role == NULL) {
         return error_bad(error, param,
-                         "`%s[%zu].role` must be system, developer, user or assistant.", param,
-                         r->message_count);
+                         "`%s[%zu].role` must be system, developer, user or assistant%s.", param,
+                         r->message_count, r->kind == API_CHAT ? ", or tool" : "");
     }
-    if (harmless(given(message, "tool_calls"), NULL) == false) {
+    if (calls && (r->kind != API_CHAT || strcmp(role, "assistant") != 0)) {
         return error_bad(error, param, "`%s[%zu].tool_calls` is not supported.", param,
                          r->message_count);
     }
     if (!content_take(r, json_object_get(message, "content"), param, &text, error)) {
         return false;
+    }
+    if (calls) {
+        role = "calls";
+        if (!api_calls(r, message, text.text, &text, error)) {
+            return false;
+        }
     }
     r->messages[r->message_count++] =
         (weft_message_t){.role = role, .text = text.text, .len = text.len};
@@ -323,7 +326,7 @@ static bool chat_take(struct api_request *r, struct api_error *error)
     if (!json_is_array(list)) {
         return error_bad(error, "messages", "`messages` must be a list.");
     }
-    if (!messages_room(r, json_array_size(list), "messages", error)) {
+    if (!messages_room(r, json_array_size(list), "messages", error) || !api_tools(r, error)) {
         return false;
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -492,7 +495,7 @@ bool api_read(struct api_request *r, enum api_kind kind, const char *body, size_
     r->query.temperature = 1.0f; /* OpenAI's default */
     if (!root_take(r, body, len, error) || !model_take(r, error) || !numbers_take(r, error) ||
         !usage_take(r, error) || !stops_take(r, error) || !logprobs_take(r, error) ||
-        !unsupported_refuse(r, error)) {
+        !unsupported_refuse(r, error) || !api_format(r, error)) {
         return false;
     }
     thinking_take(r);

@@ -4,7 +4,7 @@
  * a struct out; no HTTP library, no clock, no randomness. place.c has Weft's own constraints.
  *
  * Fields that are not known are tolerated, as OpenAI's clients expect; those that are known and
- * cannot be honoured (tools, response_format other than text, ...) are an error, never ignored.
+ * cannot be honoured are an error, never ignored. tools.c has formats, tools and their messages.
  */
 #pragma once
 
@@ -43,8 +43,11 @@ struct api_request {
     struct api_text *prompts; /* heap; or NULL */
     weft_message_t *messages; /* heap; or NULL */
     size_t message_count;
-    bool base64;   /* embeddings: not as numbers */
-    bool logprobs; /* as query.logprobs says, which counts the token's own */
+    uint32_t tpot_ms; /* wanted between tokens; 0 = not said */
+    bool base64;      /* embeddings: not as numbers */
+    bool tools;       /* are offered: the answer may call them, so far as it is a chat's */
+    bool one_call;    /* at a time */
+    bool logprobs;    /* as query.logprobs says, which counts the token's own */
     char tags[256];
     const char *stops[WEFT_STOPS_MAX];
     weft_query_t query; /* all but the prompt; max_tokens 0 = not given */
@@ -65,6 +68,17 @@ bool api_check(const struct api_request *r, struct api_error *error);
 
 /* The query of answer `choice`, 0..n*prompt_count-1; valid as long as `r`. */
 weft_query_t api_query(const struct api_request *r, uint32_t choice);
+
+/* tools.c: what the answer must be; tools, before the messages, of which they are the first then;
+ * an assistant's message with calls, or NULL: no memory or nonsense, with `error` set. */
+bool api_format(struct api_request *r, struct api_error *error);
+bool api_tools(struct api_request *r, struct api_error *error);
+bool api_calls(struct api_request *r, const json_t *message, const char *text, struct api_text *out,
+               struct api_error *error);
+/* Keeps a value's JSON until api_deinit(). */
+bool api_keep_json(struct api_request *r, const json_t *value, struct api_text *out);
+/* Is there a tool of that name? */
+bool api_has_tool(const struct api_request *r, const char *name);
 
 /* place.c: the object `weft` of a body. */
 bool api_places(struct api_request *r, const json_t *weft, struct api_error *error);

@@ -96,6 +96,12 @@ static weft_result_t vector_take(struct exchange *x, uint32_t choice, const weft
     return taken;
 }
 
+/* A budget for the whole answer is the mesh's business alone. */
+static struct figures_slo slo_of(const struct api_request *r)
+{
+    return (struct figures_slo){r->query.end_to_end ? 0 : r->query.budget_ms, r->tpot_ms};
+}
+
 static void calls_submit(struct exchange *x);
 
 static void on_done(weft_request_t *req, const weft_result_t *result, void *user)
@@ -108,7 +114,9 @@ static void on_done(weft_request_t *req, const weft_result_t *result, void *user
     call->request = NULL;
     x->live--;
     figures_answer(&x->gateway->figures, x->request.query.model, x->key, result);
+    figures_slo(&x->gateway->figures, x->request.query.model, slo_of(&x->request), result);
     live_io_answer(x->gateway, x->request.query.model, result);
+    trace_io_answer(call, result);
     reply_done(&x->reply, call->index, result);
     calls_submit(x);
     if (x->live == 0) {
@@ -153,7 +161,9 @@ static void calls_submit(struct exchange *x)
            x->connection != NULL && !x->peer->gone) {
         struct call *call = &x->calls[x->next];
         weft_query_t query = api_query(&x->request, x->next);
+        char traceparent[TRACEPARENT_BYTES];
         *call = (struct call){.exchange = x, .index = x->next};
+        query.traceparent = trace_io_submit(x, call, traceparent);
         int rc = weft_submit(x->gateway->client, &query, on_text, on_done, call, &call->request);
         if (rc != 0) {
             struct api_error error;
@@ -167,12 +177,20 @@ static void calls_submit(struct exchange *x)
     x->gateway->figures.waiting += first && x->live > 0;
 }
 
+static bool format_is_fine(struct exchange *x)
+{
+    weft_query_t query = api_query(&x->request, 0);
+    return query.format == WEFT_FORMAT_NONE || x->gateway->check_format == NULL ||
+           x->gateway->check_format(&query, &x->error);
+}
+
 bool exchange_read(struct exchange *x, enum api_kind kind, const char *body, size_t len)
 {
     bool good = api_read(&x->request, kind, body, len, &x->error);
     if (good) {
         MHD_get_connection_values(x->connection, MHD_HEADER_KIND, header_take, x);
         good = x->error.http_status == 0 && api_check(&x->request, &x->error);
+        good = good && format_is_fine(x);
     }
     if (good) {
         request_complete(x);
@@ -220,6 +238,7 @@ void exchange_free(struct exchange *x)
 {
     live_io_leave(x);
     realtime_free(x->realtime);
+    components_free(x->components);
     LIST_REMOVE(x, link);
     x->gateway->figures.open--;
     if (x->inference) {

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <weft/status.h>
 
+#include "schemas/metrics.def"
+
 /* Bounds as OpenTelemetry's conventions advise; in seconds; ends at 0. */
 static const double duration_bounds[] = {.01,  .02,  .04,   .08,   .16,   .32,   .64, 1.28,
                                          2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 0};
@@ -70,6 +72,28 @@ static struct figures_key *key_of(struct figures *f, const char *name)
     return key;
 }
 
+/* Between tokens after the first, on average; 0 = there are no two. */
+static double per_token_s(const weft_result_t *r)
+{
+    return r->new_tokens > 1 && r->total_us > r->first_token_us
+               ? (double)(r->total_us - r->first_token_us) / 1e6 / (r->new_tokens - 1)
+               : 0;
+}
+
+void figures_slo(struct figures *f, const char *model, struct figures_slo slo,
+                 const weft_result_t *result)
+{
+    if ((slo.first_ms | slo.token_ms) == 0 || result->status == WEFT_E_CANCELLED) {
+        return;
+    }
+    struct figures_model *m = model_of(f, result->status == WEFT_E_UNKNOWN_MODEL ? "?" : model);
+    bool met = result->status == 0 &&
+               (slo.first_ms == 0 || result->first_token_us <= slo.first_ms * UINT64_C(1000)) &&
+               (slo.token_ms == 0 || per_token_s(result) <= slo.token_ms / 1e3);
+    m->slo_met += met;
+    m->slo_missed += !met;
+}
+
 void figures_answer(struct figures *f, const char *model, const char *key,
                     const weft_result_t *result)
 {
@@ -90,12 +114,13 @@ void figures_answer(struct figures *f, const char *model, const char *key,
     }
     if (result->status == 0) {
         histogram_add(&m->duration, duration_bounds, (double)result->total_us / 1e6);
+        histogram_add(&m->queue, first_token_bounds, (double)result->queue_us / 1e6);
+        histogram_add(&m->prefill, first_token_bounds, (double)result->prefill_us / 1e6);
+        histogram_add(&m->decode, duration_bounds, (double)result->decode_us / 1e6);
         histogram_add(&m->network, first_token_bounds, (double)result->net_us / 1e6);
     }
     if (result->status == 0 && result->new_tokens > 1) {
-        histogram_add(&m->per_token, per_token_bounds,
-                      (double)(result->total_us - result->first_token_us) / 1e6 /
-                          (result->new_tokens - 1));
+        histogram_add(&m->per_token, per_token_bounds, per_token_s(result));
     }
     if (key != NULL) {
         struct figures_key *k = key_of(f, key);
@@ -122,11 +147,12 @@ static void label_write(struct buf *out, const char *key, const char *value)
 static void histogram_write(struct buf *out, const char *name, const char *model,
                             const double *bounds, const struct figures_histogram *h)
 {
+    const char *label = strncmp(name, "vllm:", 5) == 0 ? "model_name" : "gen_ai_request_model";
     uint64_t sum = 0;
     for (uint32_t i = 0;; i++) {
         sum += h->counts[i];
         buf_add_format(out, "%s_bucket{", name);
-        label_write(out, "gen_ai_request_model", model);
+        label_write(out, label, model);
         if (bounds[i] != 0) {
             buf_add_format(out, ",le=\"%g\"} %llu\n", bounds[i], (unsigned long long)sum);
         } else {
@@ -135,9 +161,9 @@ static void histogram_write(struct buf *out, const char *name, const char *model
         }
     }
     buf_add_format(out, "%s_sum{", name);
-    label_write(out, "gen_ai_request_model", model);
+    label_write(out, label, model);
     buf_add_format(out, "} %.9g\n%s_count{", h->sum, name);
-    label_write(out, "gen_ai_request_model", model);
+    label_write(out, label, model);
     buf_add_format(out, "} %llu\n", (unsigned long long)h->count);
 }
 
@@ -183,7 +209,20 @@ static void member_gauge(struct buf *out, const json_t *members, const char *met
     }
 }
 
-/* The counters of the node next to the gateway, whatever it has; drops by reason. */
+/* What a counter of a node's packet path counts; NULL = it is not in the table. */
+static const char *node_counter_text(const char *name)
+{
+#define TEXT_(metric, kind, unit, text)                                                            \
+    if (strcmp(name, #metric) == 0) {                                                              \
+        return text;                                                                               \
+    }
+    WEFT_METRICS_ROUTE(TEXT_)
+    WEFT_METRICS_LOCAL(TEXT_)
+#undef TEXT_
+    return NULL;
+}
+
+/* The counters of the node next to the gateway that metrics.def has; drops by reason. */
 static void node_write(const json_t *status, struct buf *out)
 {
     const char *key;
@@ -192,9 +231,12 @@ static void node_write(const json_t *status, struct buf *out)
     json_t *drops = json_object_get(counters, "drops");
     json_object_foreach(counters, key, value)
     {
-        if (json_is_integer(value) && strlen(key) < FIGURES_NAME_MAX) {
-            buf_add_format(out, "# TYPE weft_node_%s_total counter\nweft_node_%s_total %lld\n", key,
-                           key, (long long)json_integer_value(value));
+        const char *text = node_counter_text(key);
+        if (json_is_integer(value) && text != NULL) {
+            buf_add_format(out,
+                           "# HELP weft_node_%s_total %s\n# TYPE weft_node_%s_total counter\n"
+                           "weft_node_%s_total %lld\n",
+                           key, text, key, key, (long long)json_integer_value(value));
         }
     }
     head_write(out, "weft_node_drops_total", "counter", "frames let go of, by reason");

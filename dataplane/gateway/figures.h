@@ -63,6 +63,17 @@ void figures_status(struct figures *f, int status);
 void figures_answer(struct figures *f, const char *model, const char *key,
                     const weft_result_t *result);
 
+/* How quick the client wanted it, ms; 0 = not said. */
+struct figures_slo {
+    uint32_t first_ms; /* to the first token */
+    uint32_t token_ms; /* between tokens after it, on average */
+};
+
+/* The same answer, after figures_answer(): has it kept what was asked for? Who asked for nothing or
+ * gave up himself is not counted. */
+void figures_slo(struct figures *f, const char *model, struct figures_slo slo,
+                 const weft_result_t *result);
+
 /* Everything, and of the node's status answer (NULL = unknown) what the mesh is like. */
 void figures_write(const struct figures *f, const json_t *status, struct buf *out);
 

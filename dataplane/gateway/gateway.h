@@ -23,6 +23,7 @@
 
 #include "dataplane/gateway/api.h"
 #include "dataplane/gateway/census.h"
+#include "dataplane/gateway/components_io.h"
 #include "dataplane/gateway/dashboard.h"
 #include "dataplane/gateway/figures.h"
 #include "dataplane/gateway/keys.h"
@@ -31,6 +32,7 @@
 #include "dataplane/gateway/realtime_io.h"
 #include "dataplane/gateway/reply.h"
 #include "dataplane/gateway/scan.h"
+#include "dataplane/gateway/trace_io.h"
 #include "schemas/base/rng.h"
 
 #define GATEWAY_BODY_MAX     (16u << 20)
@@ -69,6 +71,8 @@ struct call {
     struct exchange *exchange;
     weft_request_t *request; /* NULL: over */
     uint32_t index;
+    uint64_t asked_ns;
+    uint64_t span; /* id of its part of the trace */
 };
 
 struct exchange {
@@ -84,6 +88,7 @@ struct exchange {
     char method[8];
     char path[128];              /* for the log; cut */
     char tail[GATEWAY_TAIL_MAX]; /* what follows the route's path */
+    char allow[32];              /* methods that the path has, when it was asked with another */
     char id[32];
     struct buf body;
     uint64_t body_bytes; /* that came, kept or not */
@@ -107,20 +112,29 @@ struct exchange {
     uint32_t scopes;                   /* KEYS_* that it has */
     const struct dashboard_file *file; /* the answer is a page of the dashboard; else NULL */
     struct live_viewer viewer;
-    struct realtime_io *realtime; /* it becomes, or is, a WebSocket; else NULL */
+    struct exchange_trace trace;
+    struct components *components; /* stages at different nodes; else NULL */
+    struct realtime_io *realtime;  /* it becomes, or is, a WebSocket; else NULL */
 };
+
+struct otlp_io;
 
 struct gateway_options {
     const char *node;
-    const char *listen; /* [ADDRESS:]PORT */
-    const char *admin;  /* NULL = none */
-    const char *models; /* names with commas; NULL = none */
-    const char *state;  /* folder of what shall outlive the program; NULL = nothing shall */
-    const char *keys;   /* file; NULL = everybody may ask */
-    const char *cors;   /* origin; NULL = no pages from elsewhere */
+    const char *listen;   /* [ADDRESS:]PORT */
+    const char *admin;    /* NULL = none */
+    const char *models;   /* names with commas; NULL = none */
+    const char *state;    /* folder of what shall outlive the program; NULL = nothing shall */
+    const char *keys;     /* file; NULL = everybody may ask */
+    const char *tls_cert; /* chain, PEM; NULL = plain HTTP */
+    const char *tls_key;
+    const char *cors;  /* origin; NULL = no pages from elsewhere */
+    const char *otlp;  /* where traces go; NULL = nowhere */
+    double otlp_ratio; /* of traces that begin here, so many */
     uint32_t default_max_tokens;
     uint32_t connections_max;
-    bool quiet; /* no line for each request */
+    bool components; /* the experiment is on */
+    bool quiet;      /* no line for each request */
 };
 
 struct gateway {
@@ -131,8 +145,11 @@ struct gateway {
     struct keys keys;
     struct figures figures;
     struct live_io live;
+    struct otlp_io *otlp; /* NULL = traces go nowhere */
     struct peers_io peers;
     /* Answers a question to /v1/route from the node's status; NULL with the error set. */
+    /* Can a worker hold an answer to what the query's format says? NULL: it is not asked. */
+    bool (*check_format)(const weft_query_t *query, struct api_error *error);
     json_t *(*dry_run)(const json_t *question, const json_t *status, struct api_error *error);
     struct rng rng;
     int epoll;

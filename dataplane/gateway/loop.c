@@ -4,11 +4,13 @@
  * the ends of clients. See gateway.h.
  */
 #include <errno.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "dataplane/gateway/gateway.h"
+#include "dataplane/gateway/tls.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
@@ -34,14 +36,31 @@ static void peer_gone(struct peer *p)
 
 static void stop_begin(struct gateway *g)
 {
-    struct signalfd_siginfo info;
-    if (read(g->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
-        return;
-    }
     uint64_t now_ns = clock_now_ns();
     LOG_INFO("stopping open=%u", (unsigned)g->figures.open);
     g->stop_ns = g->stopping ? now_ns : now_ns + STOP_NS; /* the second time: at once */
     g->stopping = true;
+}
+
+static void reload(const struct gateway *g)
+{
+    const struct gateway_options *o = &g->options;
+    if (o->tls_cert != NULL && tls_load(o->tls_cert, o->tls_key) == 0) {
+        LOG_INFO("certificate read again path=%s", o->tls_cert);
+    }
+}
+
+static void signal_take(struct gateway *g)
+{
+    struct signalfd_siginfo info;
+    if (read(g->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
+        return;
+    }
+    if (info.ssi_signo == SIGHUP) {
+        reload(g);
+    } else {
+        stop_begin(g);
+    }
 }
 
 /* Those who wait for the census hear of it, whether it was answered or not. */
@@ -119,7 +138,7 @@ static void turn(struct gateway *g)
         if (watch->kind == WATCH_PEER) {
             peer_gone((struct peer *)(void *)watch);
         } else if (watch->kind == WATCH_SIGNAL) {
-            stop_begin(g);
+            signal_take(g);
         } else if (watch->kind == WATCH_REALTIME) {
             realtime_ready((struct realtime_io *)(void *)watch, events[i].events);
         }

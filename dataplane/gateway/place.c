@@ -141,6 +141,9 @@ static bool u32_set(struct api_request *r, enum place_id id, uint32_t value)
         r->query.budget_ms = value;
         r->has_budget = true;
         return true;
+    case PLACE_tpot_ms:
+        r->tpot_ms = value;
+        return true;
     case PLACE_priority:
         r->query.priority = value;
         return true;

@@ -10,8 +10,8 @@
  *        response.output_text.delta and .done, response.content_part.done,
  *        response.output_item.done, response.done, error
  *
- * All of a conversation's questions carry one session key, so that they go to the node that knows
- * its beginning already. A response that was cancelled or failed stays in the conversation as far
+ * All of a conversation's questions carry one session key, by which the mesh may know them for one
+ * conversation. A response that was cancelled or failed stays in the conversation as far
  * as it came. What cannot be honoured (audio, tools) is an error event, never ignored; the session
  * goes on after any error.
  */

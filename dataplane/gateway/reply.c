@@ -53,6 +53,7 @@ void reply_deinit(struct reply *r)
     for (uint32_t i = 0; i < r->count; i++) {
         buf_deinit(&r->choices[i].text);
         reply_logprobs_deinit(&r->choices[i].logprobs);
+        calls_deinit(&r->choices[i].calls);
     }
     free(r->choices);
     r->choices = NULL;
@@ -111,6 +112,32 @@ static void begin(struct reply *r, uint32_t choice)
     }
 }
 
+static void text_take(struct reply *r, uint32_t choice, const char *text, size_t len)
+{
+    struct reply_choice *c = &r->choices[choice];
+    if (!r->request->stream) {
+        buf_add_held(&c->text, &c->hold, text, len);
+        return;
+    }
+    begin(r, choice);
+    r->format->text(r, choice, text, len);
+}
+
+/* `len` bytes of what was held are text; calls that are new are told. */
+static void calls_move(struct reply *r, uint32_t choice, size_t len)
+{
+    struct reply_choice *c = &r->choices[choice];
+    if (len != 0) {
+        text_take(r, choice, c->calls.held.data + c->calls.held.at, len);
+        calls_drop(&c->calls, len);
+    }
+    r->out.failed = r->out.failed || c->calls.held.failed;
+    for (; r->request->stream && c->told < calls_count(&c->calls); c->told++) {
+        begin(r, choice);
+        r->format->call(r, choice, c->told);
+    }
+}
+
 void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len,
                 const weft_logprob_t *logprobs, size_t count)
 {
@@ -121,12 +148,11 @@ void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len,
     if (count > 0 && r->request->logprobs) {
         reply_logprobs_keep(r, choice, logprobs, count);
     }
-    if (!r->request->stream) {
-        buf_add_held(&c->text, &c->hold, text, len);
+    if (!r->request->tools) {
+        text_take(r, choice, text, len);
         return;
     }
-    begin(r, choice);
-    r->format->text(r, choice, text, len);
+    calls_move(r, choice, calls_feed(&c->calls, r->request, text, len));
 }
 
 static void stream_finish(struct reply *r, uint32_t choice)
@@ -150,6 +176,10 @@ void reply_done(struct reply *r, uint32_t choice, const weft_result_t *result)
     c->result = *result;
     c->finish = result->finish == WEFT_FINISH_LENGTH ? "length" : "stop";
     r->done++;
+    if (result->status == 0 && r->request->tools) {
+        calls_move(r, choice, calls_end(&c->calls, r->request));
+        c->finish = calls_count(&c->calls) != 0 ? "tool_calls" : c->finish;
+    }
     if (result->status != 0) {
         struct api_error error;
         error_of_result(&error, result);

@@ -19,6 +19,7 @@
 
 #include "dataplane/gateway/api.h"
 #include "dataplane/gateway/buf.h"
+#include "dataplane/gateway/calls.h"
 #include "dataplane/gateway/error.h"
 
 /* Of tokens whose text has not gone out yet: each list as the inside of a JSON array. */
@@ -34,7 +35,9 @@ struct reply_choice {
     struct buf text; /* whole answers, and the Responses API: all of it, as the inside of JSON */
     struct utf8_hold hold;
     struct reply_logprobs logprobs;
-    bool begun; /* its first event has gone out */
+    struct calls calls; /* of tools; where they are offered */
+    size_t told;        /* of those, as events */
+    bool begun;         /* its first event has gone out */
     bool done;
     const char *finish; /* OpenAI's word */
     weft_result_t result;
@@ -47,6 +50,8 @@ struct reply_format {
     /* Events of a stream, into `out`. `event` texts are what buf_add_held() takes. */
     void (*begin)(struct reply *r, uint32_t choice);
     void (*text)(struct reply *r, uint32_t choice, const char *text, size_t len);
+    /* A call of a tool, by its number in the answer; NULL where there are none. */
+    void (*call)(struct reply *r, uint32_t choice, size_t index);
     void (*finish)(struct reply *r, uint32_t choice);
     void (*end)(struct reply *r);
     /* The whole answer as one object. */

@@ -137,6 +137,42 @@ static void rest_add(struct reply *r, uint32_t choice, const char *before, const
     piece_end(r, choice, after);
 }
 
+/* {"id":...,"type":"function","function":{"name":...,"arguments":"...", without its ends. */
+static void call_add(struct reply *r, uint32_t choice, size_t index, bool arguments)
+{
+    const json_t *call = json_array_get(r->choices[choice].calls.list, index);
+    const json_t *text = json_object_get(call, "arguments");
+    buf_add_format(&r->out,
+                   "\"id\":\"call_%s_%u_%zu\",\"type\":\"function\",\"function\":{\"name\":",
+                   r->id + strcspn(r->id, "-") + 1, choice, index);
+    buf_add_quoted(&r->out, json_string_value(json_object_get(call, "name")));
+    buf_add_text(&r->out, ",\"arguments\":\"");
+    if (arguments) {
+        buf_add_json(&r->out, json_string_value(text), json_string_length(text));
+    }
+    buf_add_text(&r->out, "\"}");
+}
+
+static void chat_call(struct reply *r, uint32_t choice, size_t index)
+{
+    const json_t *call = json_array_get(r->choices[choice].calls.list, index);
+    const json_t *text = json_object_get(call, "arguments");
+    for (int part = 0; part < 2; part++) {
+        event_begin(r);
+        buf_add_format(&r->out,
+                       ",\"choices\":[{\"index\":%u,\"delta\":{\"tool_calls\":[{\"index\":%zu,",
+                       choice, index);
+        if (part == 0) {
+            call_add(r, choice, index, false);
+        } else {
+            buf_add_text(&r->out, "\"function\":{\"arguments\":\"");
+            buf_add_json(&r->out, json_string_value(text), json_string_length(text));
+            buf_add_text(&r->out, "\"}");
+        }
+        piece_end(r, choice, "}]},");
+    }
+}
+
 static void chat_finish(struct reply *r, uint32_t choice)
 {
     rest_add(r, choice, "\"delta\":{\"content\":", "\"},");
@@ -147,6 +183,17 @@ static void chat_finish(struct reply *r, uint32_t choice)
     event_end(r);
 }
 
+static void calls_add(struct reply *r, uint32_t choice)
+{
+    size_t count = calls_count(&r->choices[choice].calls);
+    for (size_t i = 0; i < count; i++) {
+        buf_add_text(&r->out, i == 0 ? ",\"tool_calls\":[{" : ",{");
+        call_add(r, choice, i, true);
+        buf_add_text(&r->out, "}");
+    }
+    buf_add_text(&r->out, count != 0 ? "]" : "");
+}
+
 static void chat_whole(struct reply *r)
 {
     whole_begin(r);
@@ -155,7 +202,9 @@ static void chat_whole(struct reply *r)
                        "%s{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":\"",
                        i != 0 ? "," : "", i);
         content_add(r, i);
-        buf_add_text(&r->out, "\",\"refusal\":null},");
+        buf_add_text(&r->out, "\",\"refusal\":null");
+        calls_add(r, i);
+        buf_add_text(&r->out, "},");
         finish_add(r, i);
     }
     whole_end(r);
@@ -166,6 +215,7 @@ const struct reply_format reply_chat = {
     .chunk_object = "chat.completion.chunk",
     .begin = chat_begin,
     .text = chat_text,
+    .call = chat_call,
     .finish = chat_finish,
     .end = stream_end,
     .whole = chat_whole,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* response.c - the Responses API, text only: one message with one part of text, whole or as the
  * events of OpenAI's API reference, "Responses: Streaming". See reply.h. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "dataplane/gateway/reply.h"
@@ -88,6 +89,16 @@ static void asked_add(struct reply *r)
                    q->max_tokens, (double)q->temperature, q->top_p > 0 ? (double)q->top_p : 1.0);
 }
 
+/* As it was asked for. */
+static void format_add(struct reply *r)
+{
+    const json_t *text = json_object_get(r->request->root, "text");
+    const json_t *format = json_object_get(text, "format");
+    char *dumped = json_is_object(format) ? json_dumps(format, JSON_COMPACT) : NULL;
+    buf_add_text(&r->out, dumped != NULL ? dumped : "{\"type\":\"text\"}");
+    free(dumped);
+}
+
 /* The object `response`: as it stands at the beginning, or with `all`. */
 static void response_add(struct reply *r, bool all)
 {
@@ -111,7 +122,9 @@ static void response_add(struct reply *r, bool all)
     }
     buf_add_text(&r->out, ",\"metadata\":{},\"parallel_tool_calls\":false,\"tool_choice\":\"none\","
                           "\"tools\":[],\"previous_response_id\":null,\"store\":false,"
-                          "\"text\":{\"format\":{\"type\":\"text\"}},\"truncation\":\"disabled\"}");
+                          "\"text\":{\"format\":");
+    format_add(r);
+    buf_add_text(&r->out, "},\"truncation\":\"disabled\"}");
 }
 
 static void response_event(struct reply *r, const char *type, bool all)

@@ -97,6 +97,7 @@ static void models_one(struct exchange *x)
 
 static void metrics(struct exchange *x)
 {
+    trace_io_count(x->gateway);
     figures_write(&x->gateway->figures, x->gateway->census.status, &x->answer);
     live_write_metrics(&x->gateway->live.live, &x->answer);
     exchange_answer(x, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
@@ -172,6 +173,7 @@ static const struct route routes[] = {
     {.method = "GET", .path = "/metrics", .open = true, .census = true, .handle = metrics},
     {.method = "GET", .path = "/v1/models", .census = true, .handle = models_list},
     {.method = "GET", .path = "/v1/models/", .tail = true, .census = true, .handle = models_one},
+    {.method = "POST", .path = "/v1/components/run", .handle = components_run},
     {.method = "GET", .path = "/v1/realtime", .handle = realtime_open},
     {.method = "GET", .path = "/v1/usage", .handle = usage},
     {.method = "GET", .path = "/v1/peers", .census = true, .handle = peers_list},
@@ -206,8 +208,12 @@ bool route_find(struct exchange *x, const char *method, const char *path)
             continue;
         }
         path_known = true;
+        size_t len = strlen(x->allow);
+        snprintf(x->allow + len, sizeof(x->allow) - len, "%s%s", len != 0 ? ", " : "",
+                 route->method);
         if (strcmp(route->method, wanted) == 0) {
             x->route = route;
+            x->allow[0] = '\0';
             snprintf(x->tail, sizeof(x->tail), "%s", path + strlen(route->path));
             return true;
         }

@@ -19,13 +19,15 @@
 #include <sys/socket.h>
 
 #include "dataplane/gateway/gateway.h"
+#include "dataplane/gateway/tls.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
 #define CONNECTION_BYTES   (32u << 10) /* headers, and a piece of a reply */
 #define IDLE_TIMEOUT_S     120u /* without a byte either way; waiting for the mesh is not idle */
 #define REPLY_BLOCK        (16u << 10)
-#define STATUS_CLIENT_GONE 499         /* before there was an answer; sent to nobody */
+#define STATUS_CLIENT_GONE 499 /* before there was an answer; sent to nobody */
+#define TLS_PRIORITIES     "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1:-VERS-DTLS-ALL"
 #define DRAIN_MAX          (64u << 20) /* of a body that is refused */
 
 static void exchange_suspend(struct exchange *x)
@@ -171,9 +173,15 @@ static enum MHD_Result exchange_send(struct exchange *x)
     if (response == NULL) {
         return MHD_NO;
     }
+    char traceparent[TRACEPARENT_BYTES];
+    trace_io_text(x, traceparent);
     header_add(response, "x-request-id", "%s", x->id);
+    header_add(response, "traceparent", "%s", traceparent);
     cors_headers(response, x);
     dashboard_headers(x, response);
+    if (x->allow[0] != '\0') {
+        header_add(response, "allow", "%s", x->allow);
+    }
     error_headers(response, x->inference ? &x->reply.error : &x->error);
     account_headers(response, x);
     enum MHD_Result rc = MHD_queue_response(x->connection, (unsigned)x->status, response);
@@ -204,6 +212,7 @@ static struct exchange *exchange_begin(struct gateway *g, struct MHD_Connection 
     snprintf(x->path, sizeof(x->path), "%s", path);
     LIST_INSERT_HEAD(&g->exchanges, x, link);
     g->figures.open++;
+    trace_io_begin(x);
     return x;
 }
 
@@ -337,7 +346,7 @@ static void exchange_log(const struct exchange *x, enum MHD_RequestTerminationCo
         return;
     }
     LOG_INFO("request id=%s key=%s method=%s path=%s status=%d end=%s ms=%.1f bytes=%" PRIu64
-             "%s%s%s%s%s ttft_ms=%.1f tokens=%u",
+             "%s%s%s%s%s ttft_ms=%.1f tokens=%u trace=%016" PRIx64 "%016" PRIx64,
              x->id, x->key != NULL ? x->key : "-", x->method,
              x->route != NULL ? x->route->path : "?", x->status,
              end == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "whole"
@@ -350,7 +359,7 @@ static void exchange_log(const struct exchange *x, enum MHD_RequestTerminationCo
              : x->reply.ended  ? "ok"
                                : "cancelled",
              "", x->first_ns != 0 ? (double)(x->first_ns - x->asked_ns) / 1e6 : 0.0,
-             r != NULL ? r->new_tokens : 0);
+             r != NULL ? r->new_tokens : 0, x->trace.parent.high, x->trace.parent.low);
 }
 
 static void on_completed(void *user, struct MHD_Connection *connection, void **context,
@@ -364,6 +373,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
     *context = NULL;
     x->status = x->status != 0 ? x->status : STATUS_CLIENT_GONE;
     exchange_log(x, end);
+    trace_io_end(x);
     figures_status(&x->gateway->figures, x->status);
     x->gateway->figures.sent_bytes += x->sent_bytes;
     x->gateway->figures.body_bytes += x->body_bytes;
@@ -429,11 +439,18 @@ int server_start(struct gateway *g)
         {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
+    const struct MHD_OptionItem secure[] = {
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, tls_callback()},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, TLS_PRIORITIES},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    bool tls = g->options.tls_cert != NULL;
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE |
+                     MHD_USE_ERROR_LOG | (tls ? (unsigned)MHD_USE_TLS : 0u);
     /* The logger has to be known before an option can be complained about. */
-    g->http = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE |
-                                   MHD_USE_ERROR_LOG,
-                               0, NULL, NULL, on_request, g, MHD_OPTION_EXTERNAL_LOGGER, on_log, g,
-                               MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    g->http = MHD_start_daemon(flags, 0, NULL, NULL, on_request, g, MHD_OPTION_EXTERNAL_LOGGER,
+                               on_log, g, MHD_OPTION_ARRAY, options, MHD_OPTION_ARRAY,
+                               tls ? secure : &secure[2], MHD_OPTION_END);
     if (g->http == NULL) {
         return -EIO;
     }

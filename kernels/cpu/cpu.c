@@ -557,6 +557,40 @@ static int cpu_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint32_
     return 0;
 }
 
+/* A page outside: [layer][key, value][kv head][position][head_width], as it lies here but for the
+ * other pages. */
+static size_t page_bytes(const struct cpu *cpu)
+{
+    return (size_t)cpu->model->layer_count * 2 * cpu->model->kv_head_count * page_floats(cpu) *
+           sizeof(float);
+}
+
+static int copy_page(struct cpu *cpu, uint32_t page, uint8_t *out, const uint8_t *in)
+{
+    const size_t bytes = page_floats(cpu) * sizeof(float);
+    const size_t heads = (size_t)cpu->model->layer_count * 2 * cpu->model->kv_head_count;
+    if (page >= cpu->pages)
+        return -EINVAL;
+    for (size_t i = 0; i < heads; i++) {
+        float *at = cpu->kv + (i * cpu->pages + page) * page_floats(cpu);
+        if (out)
+            memcpy(out + i * bytes, at, bytes);
+        else
+            memcpy(at, in + i * bytes, bytes);
+    }
+    return 0;
+}
+
+static int cpu_page_out(exec_t *self, uint32_t page, void *out)
+{
+    return copy_page((struct cpu *)self, page, out, NULL);
+}
+
+static int cpu_page_in(exec_t *self, uint32_t page, const void *in)
+{
+    return copy_page((struct cpu *)self, page, NULL, in);
+}
+
 /* MemAvailable; 0 if the kernel does not say. */
 static size_t available_bytes(void)
 {
@@ -588,6 +622,9 @@ static void cpu_info(const exec_t *self, struct exec_info *out)
         .kv_bytes = cpu->kv_bytes,
         .work_bytes = cpu->work_bytes + cpu->weights.memory_bytes,
         .free_bytes = available_bytes(),
+        .page_bytes = page_bytes(cpu),
+        /* Integers are the same bits everywhere (kernels.h); float32 follows the instructions. */
+        .mode = cpu->kernels->quantise ? "cpu/fast" : NULL,
     };
 }
 
@@ -714,6 +751,8 @@ size_t cpu_kv_slot_bytes(const struct model *model, uint32_t context)
 static const struct exec_ops cpu_ops = {
     .forward = cpu_forward,
     .place = cpu_place,
+    .page_out = cpu_page_out,
+    .page_in = cpu_page_in,
     .info = cpu_info,
     .destroy = cpu_destroy,
 };

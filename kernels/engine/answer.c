@@ -13,6 +13,16 @@ static struct gguf_str token_bytes(const struct engine *e, uint32_t token)
     return e->tokenizer ? tokenizer_token_bytes(e->tokenizer, token) : (struct gguf_str){"", 0};
 }
 
+/* False: the grammar does not allow the token. */
+static bool grammar_goes_on(const struct engine *e, struct ending *end, uint32_t token)
+{
+    if (!end->grammar)
+        return true;
+    const bool allowed = grammar_take(end->grammar, e->options.vocab, &end->place, token);
+    end->ended = allowed && grammar_must_end(&end->place);
+    return allowed;
+}
+
 int answer_begin(const struct engine *e, struct request *r, const struct engine_request *request)
 {
     struct ending *end = r->ending;
@@ -28,11 +38,17 @@ int answer_begin(const struct engine *e, struct request *r, const struct engine_
         memcpy(end->bytes + used, stop.data, stop.len);
         used += stop.len;
     }
-    for (size_t i = 0; end->stops.count && i < request->resume_count; i++) {
-        if (end->state.ended)
-            return -EINVAL; /* nothing can have been given behind it */
+    end->grammar = request->grammar;
+    end->ended = false;
+    if (end->grammar)
+        grammar_begin(end->grammar, &end->place);
+    for (size_t i = 0; i < request->resume_count; i++) {
+        if (end->ended || !grammar_goes_on(e, end, request->resume[i]))
+            return -EINVAL; /* nothing can have been given behind it, or not this */
         const struct gguf_str bytes = token_bytes(e, request->resume[i]);
-        (void)stop_feed(&end->stops, &end->state, bytes.data, bytes.len);
+        if (end->stops.count)
+            (void)stop_feed(&end->stops, &end->state, bytes.data, bytes.len);
+        end->ended = end->ended || end->state.ended;
     }
     return 0;
 }
@@ -67,18 +83,30 @@ static void penalise(const struct engine *e, const struct request *r, float *log
                          e->seen);
 }
 
+/* What the grammar does not allow becomes impossible. */
+static void restrict_tokens(const struct engine *e, const struct request *r, float *logits)
+{
+    const struct ending *end = r->ending;
+    const uint32_t *mask = grammar_mask(e->masks, end->grammar, r->order + 1, &end->place,
+                                        r->max_tokens - r->new_count);
+    for (size_t i = 0; i < e->info.vocab; i++)
+        if (!(mask[i / 32] >> i % 32 & 1))
+            logits[i] = -INFINITY;
+}
+
 static void sample(const struct engine *e, const struct request *r, float *logits,
                    struct pick *pick)
 {
     const size_t vocab = e->info.vocab;
     const float *raw = logits;
-    if (sampler_has_penalties(&r->sampling)) {
-        if (r->logprobs) {
-            memcpy(e->raw, logits, vocab * sizeof(*logits));
-            raw = e->raw;
-        }
-        penalise(e, r, logits);
+    if (r->logprobs && (r->ending->grammar || sampler_has_penalties(&r->sampling))) {
+        memcpy(e->raw, logits, vocab * sizeof(*logits));
+        raw = e->raw;
     }
+    if (sampler_has_penalties(&r->sampling))
+        penalise(e, r, logits);
+    if (r->ending->grammar)
+        restrict_tokens(e, r, logits);
     pick->token = sampler_pick(&r->sampling, (uint64_t)r->prompt_count + r->new_count, logits,
                                vocab, e->scratch);
     pick->logprob_count = 0;
@@ -180,9 +208,11 @@ size_t answer_take(struct engine *e, struct request *r, const struct pick *pick,
         .logprob_count = pick->logprob_count,
     };
     memcpy(events[0].logprobs, pick->logprobs, pick->logprob_count * sizeof(pick->logprobs[0]));
+    (void)grammar_goes_on(e, r->ending, pick->token);
     let_out(r, token_bytes(e, pick->token), &events[0]);
-    if (!r->ending->state.ended && r->new_count < r->max_tokens)
+    r->ending->ended = r->ending->ended || r->ending->state.ended;
+    if (!r->ending->ended && r->new_count < r->max_tokens)
         return 1;
-    request_finish(e, r, r->ending->state.ended ? ENGINE_STOP : ENGINE_LENGTH, now_ns, &events[1]);
+    request_finish(e, r, r->ending->ended ? ENGINE_STOP : ENGINE_LENGTH, now_ns, &events[1]);
     return 2;
 }

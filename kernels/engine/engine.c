@@ -67,6 +67,10 @@ int engine_create(engine_t **out, exec_t *exec, const tokenizer_t *tokenizer,
         e->states = array_create((size_t)e->info.batch_max * e->info.width, sizeof(*e->states));
         e->pooled = array_create((size_t)e->info.slots * e->info.width, sizeof(*e->pooled));
     }
+    if (e->options.vocab && grammar_masks_create(&e->masks, e->options.vocab)) {
+        engine_destroy(e);
+        return -ENOMEM;
+    }
     if ((e->info.width && (!e->states || !e->pooled)) || !e->tables || !e->tenants ||
         !e->requests || !e->tokens || !e->endings || !e->seen || !e->raw || !e->slot_taken ||
         !e->rows || !e->row_owner || !e->picked || !e->logits || !e->scratch) {
@@ -90,6 +94,7 @@ void engine_destroy(engine_t *engine)
     free(engine->endings);
     free(engine->seen);
     free(engine->raw);
+    grammar_masks_destroy(engine->masks);
     free(engine->states);
     free(engine->pooled);
     free(engine->slot_taken);
@@ -126,6 +131,8 @@ static int check_request(const engine_t *e, const struct engine_request *r)
         r->max_tokens < r->resume_count || r->priority > ENGINE_PRIORITY_MAX ||
         r->logprobs > ENGINE_LOGPROBS_MAX)
         return -EINVAL;
+    if (r->grammar && (!e->masks || !e->tokenizer || r->embed))
+        return -ENOTSUP;
     if (r->embed && (!e->states || !r->embedding || r->resume_count))
         return -EINVAL;
     if (r->token_count > e->info.context || r->max_tokens > e->info.context - r->token_count)

@@ -31,6 +31,7 @@
 #include <stdint.h>
 
 #include "kernels/exec.h"
+#include "kernels/model/grammar_mask.h"
 #include "kernels/model/sampler.h"
 #include "kernels/model/stop.h"
 #include "kernels/model/tokenizer.h"
@@ -55,6 +56,8 @@ struct engine_options {
     uint32_t reserve;
     bool no_cache; /* every prompt is computed anew */
     uint64_t seed; /* of the cache's hashes: any number */
+    const struct grammar_vocab
+        *vocab; /* for requests with a grammar; outlives the engine; or NULL */
 };
 
 /* Over the states of the prompt's tokens (exec.h); the vector is made one of length 1. */
@@ -71,12 +74,13 @@ struct engine_request {
     size_t stop_count;              /* STOP_STRINGS_MAX at most */
     enum engine_embed embed;        /* no answer: a vector of the prompt into `embedding` ... */
     float *embedding;               /* ... `width` floats of the caller's, until the DONE */
-    uint32_t logprobs;              /* of each token: its own and so many less one; 0 = none */
-    uint32_t max_tokens;            /* resumed tokens included, not fewer */
-    uint64_t deadline_ns;           /* 0 = none */
-    bool deadline_is_end_to_end;    /* else it ends with the first token */
-    uint32_t priority;              /* 0..ENGINE_PRIORITY_MAX */
-    uint64_t tenant;                /* whose it is: tenants share the engine evenly; any number */
+    struct grammar *grammar;     /* what the answer may be; the caller's, until the DONE; or NULL */
+    uint32_t logprobs;           /* of each token: its own and so many less one; 0 = none */
+    uint32_t max_tokens;         /* resumed tokens included, not fewer */
+    uint64_t deadline_ns;        /* 0 = none */
+    bool deadline_is_end_to_end; /* else it ends with the first token */
+    uint32_t priority;           /* 0..ENGINE_PRIORITY_MAX */
+    uint64_t tenant;             /* whose it is: tenants share the engine evenly; any number */
 };
 
 enum engine_event_kind { ENGINE_TOKEN = 1, ENGINE_DONE = 2 };
@@ -202,3 +206,20 @@ int engine_settle(engine_t *engine, struct engine_event *events, size_t capacity
 int engine_step(engine_t *engine, uint64_t now_ns, struct engine_event *events, size_t capacity);
 
 void engine_load(engine_t *engine, uint64_t now_ns, struct engine_load *out);
+
+/* ---- taking the prefix cache elsewhere (move.c) ----
+ * A session that has been here goes on elsewhere without its prefill: in a later engine for the
+ * same model, on this node or another. Nothing else changes, in any bit. moved.h is the format. */
+
+/* Takes `size` bytes; not 0 ends the export with that. */
+typedef int (*engine_sink_fn)(void *user, const void *data, size_t size);
+
+/* Writes all pages that stand for a known beginning. `model` says which model computes how: only
+ * engines that give the same one take them. Not between plan and settle. Returns how many, -EBUSY,
+ * -ENOTSUP, -ENOMEM, what the sink gave. */
+int engine_export(engine_t *engine, uint64_t model, engine_sink_fn sink, void *user);
+
+/* Takes what was exported, as far as pages are free; all of it is checked first. Returns how many
+ * pages, -EBUSY, -ENOTSUP, -EPROTO for another version, -ESTALE for another model, -EINVAL if it is
+ * damaged: then nothing has changed. */
+int engine_import(engine_t *engine, uint64_t model, const void *data, size_t size);

@@ -28,6 +28,9 @@ struct ending {
     struct stop_set stops;
     struct stop_state state; /* has seen every token of the answer */
     char bytes[STOP_STRINGS_MAX * STOP_BYTES_MAX];
+    const struct grammar *grammar; /* or NULL */
+    struct grammar_state place;    /* in it, behind every token of the answer */
+    bool ended;                    /* by a string, or where the grammar ends */
 };
 
 struct request {
@@ -104,10 +107,11 @@ struct engine {
     struct pick *picked;        /* what was sampled for them */
     float *logits;
     struct sampler_candidate *scratch;
-    uint32_t *seen; /* scratch of penalties: a bit for each token */
-    float *raw;     /* logits before them */
-    float *states;  /* of a batch; NULL: the backend has none */
-    double *pooled; /* by slot: their sum so far */
+    uint32_t *seen;              /* scratch of penalties: a bit for each token */
+    float *raw;                  /* logits before them */
+    struct grammar_masks *masks; /* NULL: no vocabulary for grammars */
+    float *states;               /* of a batch; NULL: the backend has none */
+    double *pooled;              /* by slot: their sum so far */
     double prefill_tps;
     double decode_tps;
     double batch_tps[ENGINE_BATCHES]; /* of so many streams together; [0] = decode_tps */

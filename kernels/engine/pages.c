@@ -214,6 +214,22 @@ int page_pool_take(struct page_pool *pool, uint32_t count, uint32_t *out)
     return 0;
 }
 
+bool page_pool_look(const struct page_pool *pool, uint32_t page, uint32_t *parent,
+                    const uint32_t **tokens)
+{
+    const struct page *p = &pool->pages[page];
+    if (page >= pool->count || !p->sealed)
+        return false;
+    *parent = p->parent;
+    *tokens = p->tokens;
+    return true;
+}
+
+int page_pool_take_free(struct page_pool *pool, uint32_t *out)
+{
+    return pool->free == PAGE_NONE ? -ENOSPC : page_pool_take(pool, 1, out);
+}
+
 uint32_t page_pool_seal(struct page_pool *pool, uint32_t page, uint32_t parent,
                         const uint32_t *tokens)
 {

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,12 @@ int page_pool_take(struct page_pool *pool, uint32_t count, uint32_t *out);
  * for the same already, that one, and `page` has been let go. */
 uint32_t page_pool_seal(struct page_pool *pool, uint32_t page, uint32_t parent,
                         const uint32_t *tokens);
+
+/* The page's tokens and the page before it (PAGE_NONE: none). False: it is not sealed. */
+bool page_pool_look(const struct page_pool *pool, uint32_t page, uint32_t *parent,
+                    const uint32_t **tokens);
+/* The same as page_pool_take(), but nothing that is kept goes for it. */
+int page_pool_take_free(struct page_pool *pool, uint32_t *out);
 
 /* Gives back the references to a whole chain of pages, in the order of positions. */
 void page_pool_release(struct page_pool *pool, const uint32_t *pages, uint32_t count);

@@ -22,7 +22,7 @@ static size_t drop_ended(engine_t *e, uint64_t now_ns, struct engine_event *even
         struct request *r = &e->requests[i];
         if (r->state != FREE && r->cancelled)
             request_finish(e, r, ENGINE_CANCELLED, now_ns, &events[count++]);
-        else if (r->state == QUEUED && r->ending->state.ended)
+        else if (r->state == QUEUED && r->ending->ended)
             request_finish(e, r, ENGINE_STOP, now_ns, &events[count++]);
         else if (r->state == QUEUED && r->new_count == r->max_tokens)
             request_finish(e, r, ENGINE_LENGTH, now_ns, &events[count++]);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/model/chat_tools.h"
+
 #define MARK_BEGIN  "<|im_start|>"
 #define MARK_END    "<|im_end|>"
 #define MARK_SYSTEM MARK_BEGIN "system"
@@ -26,6 +28,9 @@
  */
 static const char llama_dates[] =
     "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+
+static const char llama_tools[] =
+    "Environment: ipython\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
 
 struct prompt {
     const struct chat *chat;
@@ -202,12 +207,18 @@ static int put_header(struct prompt *p, const char *role)
 
 static int put_llama3(struct prompt *p, const char *role, const char *before, struct gguf_str text)
 {
-    char head[sizeof(llama_dates) + 2];
+    char head[sizeof(llama_tools) + 2];
     (void)snprintf(head, sizeof(head), "\n\n%s", before);
     int rc = put_header(p, role);
     if (rc == 0)
         rc = put_joined(p, head, trim(text));
     return rc ? rc : put_token(p, p->chat->end);
+}
+
+/* What stands before every system prompt. */
+static const char *llama_preface(const struct chat *chat)
+{
+    return !chat->has_dates ? "" : chat->has_tools ? llama_tools : llama_dates;
 }
 
 static int begin_prompt(struct prompt *p, const struct chat_message *first)
@@ -219,25 +230,35 @@ static int begin_prompt(struct prompt *p, const struct chat_message *first)
                    : 0;
     int rc = put_token(p, chat->first);
     if (rc == 0 && chat->has_dates && first->role != CHAT_SYSTEM)
-        rc = put_llama3(p, "system", llama_dates, (struct gguf_str){"", 0});
+        rc = put_llama3(p, "system", llama_preface(chat), (struct gguf_str){"", 0});
     return rc;
 }
 
 static int put_message(struct prompt *p, const struct chat_message *message, bool is_first)
 {
-    static const char *const roles[] = {NULL, "system", "user", "assistant"};
+    static const char *const roles[] = {NULL, "system", "user", "assistant", "ipython"};
     const struct chat *chat = p->chat;
     struct gguf_str text = {message->text, message->len};
-    if (message->role < CHAT_SYSTEM || message->role > CHAT_ASSISTANT)
+    if (message->role < CHAT_SYSTEM || message->role > CHAT_TOOL ||
+        (message->role == CHAT_TOOL && chat->family != CHAT_LLAMA3))
         return -EINVAL;
     const char *role = roles[message->role];
     if (chat->family == CHAT_LLAMA3)
         return put_llama3(
-            p, role, chat->has_dates && is_first && message->role == CHAT_SYSTEM ? llama_dates : "",
-            text);
+            p, role, is_first && message->role == CHAT_SYSTEM ? llama_preface(chat) : "", text);
     if (chat->can_think && message->role == CHAT_ASSISTANT)
         text = without_thoughts(text);
     return put_chatml(p, role, text);
+}
+
+/* The mark is a token of its own in models that were taught to call. */
+static int begin_call(struct prompt *p)
+{
+    const uint32_t mark = tokenizer_special(p->chat->tokenizer, CHAT_CALL_BEGIN);
+    if (mark == TOKENIZER_NONE)
+        return put_text(p, CHAT_CALL_BEGIN "\n", sizeof(CHAT_CALL_BEGIN));
+    const int rc = put_token(p, mark);
+    return rc ? rc : put_text(p, "\n", 1);
 }
 
 /* The beginning of the answer. */
@@ -251,14 +272,16 @@ static int end_prompt(struct prompt *p)
     int rc = put_token(p, chat->begin);
     if (rc == 0)
         rc = put_text(p, "assistant\n", 10);
-    if (rc || !chat->can_think || !chat->no_thinking)
-        return rc;
-    rc = put_token(p, chat->think);
-    if (rc == 0)
-        rc = put_text(p, "\n\n", 2);
-    if (rc == 0)
-        rc = put_token(p, chat->think_end);
-    return rc ? rc : put_text(p, "\n\n", 2);
+    if (rc == 0 && chat->can_think && chat->no_thinking) {
+        rc = put_token(p, chat->think);
+        if (rc == 0)
+            rc = put_text(p, "\n\n", 2);
+        if (rc == 0)
+            rc = put_token(p, chat->think_end);
+        if (rc == 0)
+            rc = put_text(p, "\n\n", 2);
+    }
+    return rc || !chat->must_call ? rc : begin_call(p);
 }
 
 int chat_encode(const struct chat *chat, const struct chat_message *messages, size_t message_count,

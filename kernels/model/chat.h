@@ -26,7 +26,14 @@
 #include "kernels/model/tokenizer.h"
 
 /* Same numbers as WEFT_ROLE_* of weft/wire.h. */
-enum chat_role { CHAT_SYSTEM = 1, CHAT_USER = 2, CHAT_ASSISTANT = 3 };
+enum chat_role {
+    CHAT_SYSTEM = 1,
+    CHAT_USER = 2,
+    CHAT_ASSISTANT = 3,
+    CHAT_TOOL = 4, /* Llama 3 only, after chat_tools.h, which takes the others */
+    CHAT_CALLS = 5,
+    CHAT_TOOLS = 6,
+};
 
 struct chat_message {
     uint32_t role; /* enum chat_role */
@@ -45,6 +52,8 @@ struct chat {
     uint32_t first;         /* Llama 3: <|begin_of_text|> */
     uint32_t headed;        /* Llama 3: <|end_header_id|> */
     bool has_dates;         /* Llama 3.1 */
+    bool has_tools;         /* Llama 3: it says so before the dates */
+    bool must_call;         /* the caller's to set: ChatML: the answer is inside of a call */
     struct gguf_str system; /* ChatML: default system prompt, len 0 without one */
     bool can_think;         /* ChatML: the template has the switch */
     bool no_thinking;       /* the caller's to set; false is the templates' default */

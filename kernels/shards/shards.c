@@ -300,11 +300,21 @@ static int shards_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint
     return rc;
 }
 
+/* Of shards, by their number. */
+static const char *const counts[SHARDS_RANKS_MAX + 1] = {
+    "",          "1 shard",   "2 shards",  "3 shards",  "4 shards",  "5 shards",
+    "6 shards",  "7 shards",  "8 shards",  "9 shards",  "10 shards", "11 shards",
+    "12 shards", "13 shards", "14 shards", "15 shards", "16 shards"};
+
 static void shards_info(const exec_t *self, struct exec_info *out)
 {
     const struct shards *s = (const struct shards *)self;
     exec_info(s->inner, out);
     out->ranks = s->ranks;
+    /* Bits are those of as many shards only, and a rank's pages are a part. */
+    out->mode = NULL;
+    out->detail = s->shard.place.shards > 1 ? counts[s->shard.place.shards] : out->detail;
+    out->page_bytes = 0;
     out->weight_bytes = s->whole->weight_bytes;
     out->kv_bytes *= s->ranks;
 }

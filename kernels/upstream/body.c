@@ -111,6 +111,21 @@ static int put_switches(json_t *root, const weft_job_view_t *view)
                                json_pack("{s:b}", "enable_thinking", 0));
 }
 
+/* The server holds the answer to it, if it can; what it cannot it refuses itself. */
+static int put_format(json_t *root, const weft_job_view_t *view)
+{
+    json_t *format;
+    if (view->format == WEFT_FORMAT_NONE)
+        return 0;
+    if (view->format == WEFT_FORMAT_JSON)
+        format = json_pack("{s:s}", "type", "json_object");
+    else
+        format = json_pack("{s:s, s:{s:s, s:b, s:o}}", "type", "json_schema", "json_schema", "name",
+                           "answer", "strict", 1, "schema",
+                           json_loadb(view->format_text, view->format_len, JSON_DECODE_ANY, NULL));
+    return json_object_set_new(root, "response_format", format);
+}
+
 char *body_write(const struct body_options *options, const weft_job_view_t *view, const char *given,
                  size_t given_len, uint32_t max_tokens, int *status)
 {
@@ -131,7 +146,7 @@ char *body_write(const struct body_options *options, const weft_job_view_t *view
     if (rc == 0)
         rc = put_sampling(root, view, max_tokens);
     if (rc == 0)
-        rc = put_stops(root, view) | put_switches(root, view);
+        rc = put_stops(root, view) | put_switches(root, view) | put_format(root, view);
     char *body = rc == 0 ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return body;

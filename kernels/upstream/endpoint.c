@@ -160,7 +160,7 @@ void endpoint_tick(struct endpoint *endpoint, uint64_t now_ns)
     if (endpoint->probe ||
         (!is_quiet(endpoint, now_ns) && !breaker_probe(&endpoint->breaker, now_ns)))
         return;
-    endpoint->probe = http_start(endpoint->http, endpoint->peer, endpoint->models_url, NULL,
+    endpoint->probe = http_start(endpoint->http, endpoint->peer, endpoint->models_url, NULL, NULL,
                                  ENDPOINT_PROBE_MS, &events, endpoint);
     if (!endpoint->probe)
         failed(endpoint, true, "out of memory", now_ns);

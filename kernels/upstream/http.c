@@ -21,6 +21,7 @@
 #define EVENTS_AT_ONCE 32
 #define NEVER          UINT64_MAX
 #define HEADER_MAX     4096u
+#define TRACE_MAX      80u /* "traceparent: " and its 55 digits */
 
 struct http_call {
     TAILQ_ENTRY(http_call) link;
@@ -28,7 +29,9 @@ struct http_call {
     CURL *easy;
     struct http_events events;
     void *user;
-    bool begun; /* head() was called */
+    bool begun;                 /* head() was called */
+    struct curl_slist trace;    /* in front of the peer's headers */
+    char trace_line[TRACE_MAX]; /* "" = none */
     char error[CURL_ERROR_SIZE];
 };
 
@@ -208,7 +211,7 @@ static void set_options(struct http_call *call, const struct http_peer *peer, co
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "weft-upstream");
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, peer->headers);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call->trace_line[0] ? &call->trace : peer->headers);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)HTTP_CONNECT_MS);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, timeout_ms);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -230,8 +233,8 @@ static void set_options(struct http_call *call, const struct http_peer *peer, co
 }
 
 struct http_call *http_start(struct http *http, const struct http_peer *peer, const char *url,
-                             const char *body, long timeout_ms, const struct http_events *events,
-                             void *user)
+                             const char *body, const char *traceparent, long timeout_ms,
+                             const struct http_events *events, void *user)
 {
     struct http_call *call = calloc(1, sizeof(*call));
     if (!call)
@@ -241,6 +244,10 @@ struct http_call *http_start(struct http *http, const struct http_peer *peer, co
     if (!call->easy) {
         free(call);
         return NULL;
+    }
+    if (traceparent && traceparent[0]) {
+        (void)snprintf(call->trace_line, sizeof(call->trace_line), "traceparent: %s", traceparent);
+        call->trace = (struct curl_slist){call->trace_line, peer->headers};
     }
     set_options(call, peer, url, body, timeout_ms);
     TAILQ_INSERT_TAIL(&http->calls, call, link);

@@ -53,10 +53,12 @@ int http_peer_create(struct http_peer **peer, const char *key, const char *ca_pa
 void http_peer_destroy(struct http_peer *peer);
 
 /* Calls; GET if `body` is NULL. `body` is kept by reference until the end. `timeout_ms` bounds the
- * whole call; 0 = no bound. NULL: no memory. */
+ * whole call; 0 = no bound. `traceparent` goes along as a header; NULL or "" = none. NULL: no
+ * memory.
+ */
 struct http_call *http_start(struct http *http, const struct http_peer *peer, const char *url,
-                             const char *body, long timeout_ms, const struct http_events *events,
-                             void *user);
+                             const char *body, const char *traceparent, long timeout_ms,
+                             const struct http_events *events, void *user);
 /* Breaks a call off at once; `end` is not called. */
 void http_cancel(struct http_call *call);
 

@@ -257,7 +257,8 @@ static int call(struct slot *slot, struct endpoint *endpoint)
     slot->call_count = slot->said.count;
     slot->endpoint = endpoint;
     slot->tried |= 1u << (endpoint - relay->endpoints);
-    slot->call = http_start(relay->http, endpoint->peer, url, slot->body, 0, &events, slot);
+    slot->call = http_start(relay->http, endpoint->peer, url, slot->body, slot->view->traceparent,
+                            0, &events, slot);
     if (!slot->call) {
         free(slot->body);
         slot->body = NULL;

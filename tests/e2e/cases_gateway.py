@@ -13,6 +13,7 @@ from harness import MODEL, ROOT, MeshSpec, Skip, case, check, wait_until
 from http_client import Stream, chat, content, gateway, sent_whole
 
 ONE = MeshSpec(workers="frankfurt")
+TWO = MeshSpec(workers="frankfurt,newyork")
 NONE = MeshSpec(nodes=2, workers="none")
 CHAT = "/v1/chat/completions"
 TOY = "toy"
@@ -100,7 +101,11 @@ def refusals(mesh, _quick):
         expect_error(post(hi, {"x-slo-ttft-ms": "1"}), 422, "budget_infeasible", False)
         expect_error(post(hi | {"max_tokens": 1000000}), 400, "context_length_exceeded", False)
         expect_error(post(hi | {"stream": True, "tools": [{"type": "function"}]}), 400,
-                     "unsupported_parameter", False)
+                     "invalid_value", False)
+        schema = {"type": "json_schema", "json_schema": {"schema": {"pattern": "a"}}}
+        reply = post(hi | {"stream": True, "response_format": schema})
+        expect_error(reply, 400, "unsupported_schema", False)
+        check("`pattern`" in reply.error["message"], "the keyword is not named:", reply)
         expect_error(post(hi, {"x-weft-anything": "1"}), 400, "invalid_value", False)
         expect_error(post("nonsense"), 400, "invalid_value", False)
         expect_error(post("[" * 100), 400, "invalid_value", False)
@@ -115,6 +120,48 @@ def refusals(mesh, _quick):
         expect_error(post(b" " * 9, {"expect": "100-continue"}, "/nowhere"), 404, "unknown_url",
                      False)
         check(g.ask("GET", "/health").status == 200, "not there any more")
+
+
+PERSON = {"type": "object", "required": ["name", "age", "pets"], "additionalProperties": False,
+          "properties": {"name": {"type": "string"}, "age": {"type": "integer"},
+                         "pets": {"type": "array", "items": {"enum": ["cat", "dog"]}}}}
+AS_PERSON = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+
+
+def is_person(text):
+    person = json.loads(text)
+    return (list(person) == ["name", "age", "pets"] and isinstance(person["name"], str) and
+            isinstance(person["age"], int) and set(person["pets"]) <= {"cat", "dog"})
+
+
+@case("gateway/formats", TWO, dirty=True)
+def formats(mesh, quick):
+    """JSON that meets a schema however few tokens it may have, and however wild; a call of a tool;
+    and the worker dies in the middle of the JSON: the same bytes."""
+    asked = chat(MODEL, "Make up a person, as JSON.", max_tokens=48, response_format=AS_PERSON)
+    with gateway(mesh) as g:
+        many = g.ask("POST", CHAT, asked | {"temperature": 1.5, "n": 4 if quick else 8, "seed": 1})
+        for choice in many.json["choices"]:
+            check(choice["finish_reason"] == "stop" and is_person(choice["message"]["content"]),
+                  "not valid:", choice)
+        tool = {"type": "function", "function": {"name": "add_person", "parameters": PERSON}}
+        call = g.ask("POST", CHAT, chat(MODEL, "Add Bob, 5.", max_tokens=60, tools=[tool],
+                                        tool_choice="required"))
+        choice = call.json["choices"][0]
+        check(choice["finish_reason"] == "tool_calls", call)
+        made = choice["message"]["tool_calls"][0]["function"]
+        check(made["name"] == "add_person" and is_person(made["arguments"]), call)
+        greedy = asked | {"temperature": 0, "stream": True}
+        wanted = content(list(Stream(g, CHAT, greedy)))
+        rooms = {node: mesh.room(node) for node in ("frankfurt", "newyork")}
+        stream = Stream(g, CHAT, greedy)
+        events = [next(stream) for _ in range(6)]
+        busy = next(node for node, room in rooms.items() if mesh.room(node) < room)
+        mesh.kill(busy, "worker")
+        events += list(stream)
+        check(stream.done and content(events) == wanted and is_person(wanted),
+              "another text:", content(events), wanted)
+        check(f"served by {busy}" not in stream.comments[0], "not taken over:", stream.comments)
 
 
 def metric(g, name):

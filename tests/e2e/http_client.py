@@ -87,9 +87,12 @@ class Server:
         with open(self.log_path, encoding="utf-8", errors="replace") as file:
             return file.read()
 
+    def socket(self):
+        return connect_inside(self.netns, ("127.0.0.1", PORT))
+
     def connection(self):
         connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=TIMEOUT_S)
-        connection.sock = connect_inside(self.netns, ("127.0.0.1", PORT))
+        connection.sock = self.socket()
         return connection
 
     def ask(self, method, path, body=None, headers=None, connection=None):

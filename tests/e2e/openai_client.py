@@ -3,12 +3,15 @@
 Ends with 77 where the client is not installed (openai_client.txt says which one and how). For
 cases_gateway.py; each scenario is a function, all run, failures are told at the end."""
 import asyncio
+import json
 import sys
 import traceback
+from typing import Literal
 
 WANTED = "3.54.0"
 try:
     import openai
+    import pydantic
 except ImportError:
     print("the package openai is not installed")
     sys.exit(77)
@@ -164,6 +167,70 @@ def embeddings(client, model):
     assert answer.usage.total_tokens == answer.usage.prompt_tokens > 40
 
 
+def as_schema(schema):
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+
+
+@scenario
+def json_object(client, model):
+    answer = client.chat.completions.create(model=model, messages=HI, max_tokens=32,
+                                            response_format={"type": "json_object"})
+    assert isinstance(json.loads(answer.choices[0].message.content), dict), answer
+
+
+@scenario
+def parsed(client, model):
+    class Pet(pydantic.BaseModel):
+        kind: Literal["cat", "dog"]
+        age: int
+
+    class Person(pydantic.BaseModel):
+        name: str
+        nick: str | None
+        pets: list[Pet]
+    for seed in range(3):
+        answer = client.chat.completions.parse(model=model, messages=HI, max_tokens=90, seed=seed,
+                                               temperature=1.5, response_format=Person)
+        assert isinstance(answer.choices[0].message.parsed, Person), answer
+    answer = client.responses.parse(model=model, input=HI, max_output_tokens=90, text_format=Person)
+    assert isinstance(answer.output_parsed, Person), answer
+
+
+WEATHER = {"type": "function", "function": {
+    "name": "weather", "description": "The weather of a city.", "parameters": {
+        "type": "object", "required": ["city", "unit"], "additionalProperties": False,
+        "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}}}}}
+
+
+@scenario
+def tools(client, model):
+    asked = {"model": model, "messages": [{"role": "user", "content": "How warm is Paris?"}],
+             "max_tokens": 64, "tools": [WEATHER]}
+    named = {"type": "function", "function": {"name": "weather"}}
+    for choice in ("required", named):
+        answer = client.chat.completions.create(tool_choice=choice, **asked).choices[0]
+        call = answer.message.tool_calls[0]
+        arguments = json.loads(call.function.arguments)
+        assert answer.finish_reason == "tool_calls" and call.function.name == "weather", answer
+        assert set(arguments) == {"city", "unit"} and arguments["unit"] in "CF", arguments
+    result = {"role": "tool", "tool_call_id": call.id, "content": "21 degrees"}
+    asked["messages"] += [answer.message, result]
+    for choice in ("auto", "none"):
+        answer = client.chat.completions.create(tool_choice=choice, **asked).choices[0]
+        assert answer.message.content or answer.message.tool_calls, answer
+
+
+@scenario
+def tools_stream(client, model):
+    with client.chat.completions.stream(
+            model=model, messages=HI, max_tokens=64, tools=[WEATHER], tool_choice="required",
+            parallel_tool_calls=False) as events:
+        final = events.get_final_completion()
+    call = final.choices[0].message.tool_calls[0]
+    assert call.function.name == "weather" and json.loads(call.function.arguments)["unit"] in "CF"
+    assert final.choices[0].finish_reason == "tool_calls"
+
+
 @scenario
 def errors(client, model):
     def refused(kind, **asked):
@@ -176,7 +243,8 @@ def errors(client, model):
     assert refused(openai.NotFoundError, model="nobody-has-it").code == "model_not_found"
     assert refused(openai.BadRequestError, temperature=9).param == "temperature"
     assert refused(openai.BadRequestError, max_tokens=10 ** 7).code == "context_length_exceeded"
-    refused(openai.BadRequestError, tools=[{"type": "function", "function": {"name": "f"}}])
+    refused(openai.BadRequestError, tools=[{"type": "function", "function": {"name": "f g"}}])
+    refused(openai.BadRequestError, response_format=as_schema({"type": "string", "pattern": "a"}))
     refused(openai.UnprocessableEntityError, extra_body={"weft": {"tier": [7, 7]}})
     refused(openai.UnprocessableEntityError, extra_headers={"x-slo-ttft-ms": "1"})
 

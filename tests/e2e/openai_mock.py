@@ -99,7 +99,8 @@ class Handler(BaseHTTPRequestHandler):
         state = read_state(self.state_path)
         request = json.loads(body)
         told = {"path": self.path, "authorization": self.headers.get("Authorization"),
-                "request": request, "connection": self.client_address[1]}
+                "request": request, "connection": self.client_address[1],
+                "traceparent": self.headers.get("traceparent")}
         try:
             told["end"] = self.answer(request, state)
         except (BrokenPipeError, ConnectionResetError):

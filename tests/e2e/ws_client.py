@@ -8,7 +8,6 @@ import os
 import struct
 
 from harness import check
-from http_client import PORT, connect_inside
 
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -17,7 +16,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 class WebSocket:
     def __init__(self, server, path, headers=None):
         key = base64.b64encode(os.urandom(16)).decode()
-        self.sock = connect_inside(server.netns, ("127.0.0.1", PORT))
+        self.sock = server.socket()
         self.file = self.sock.makefile("rb")
         lines = [f"GET {path} HTTP/1.1", "host: here", "upgrade: websocket",
                  "connection: keep-alive, Upgrade", f"sec-websocket-key: {key}",

@@ -42,7 +42,10 @@ typedef struct weft_client_opts {
 
 /* One message of a chat. Text is UTF-8, `len` bytes, need not end in zero. */
 typedef struct weft_message {
-    const char *role; /* "system", "user" or "assistant" */
+    const char *role; /* "system", "user", "assistant"; or, for models that call tools: "tools",
+                       * first of all (a JSON list of functions in OpenAI's form), "calls" (an
+                       * answer with calls: {"content": "...", "calls": [{"name": ..., "arguments":
+                       * {...}}]}), "tool" (the result of one) */
     const char *text;
     size_t len;
 } weft_message_t;
@@ -95,8 +98,12 @@ typedef struct weft_query {
                                * delivered. 1 to 256 bytes each, zero-terminated */
     size_t stop_count;        /* 16 at most */
     uint32_t embed;           /* WEFT_EMBED_*: not a text is wanted but a vector for the prompt */
+    uint32_t format; /* WEFT_FORMAT_* (weft/wire.h): what the answer must be; 0 = any text */
+    const char *traceparent; /* W3C trace context, "00-<32 hex>-<16 hex>-<2 hex>": told to the
+                              * worker, so that what it asks elsewhere belongs to the same trace */
+    const char *format_text; /* SCHEMA: a JSON Schema; CALL: a tool's name; 32 KiB at most */
 
-    uint64_t reserved[3]; /* zero */
+    uint64_t reserved[1]; /* zero */
 } weft_query_t;
 
 /* How an embedding is made of the model's states behind its last layer; length 1 in either case. */
@@ -127,8 +134,10 @@ typedef struct weft_result {
     bool hedged;              /* a second node was asked as well */
     uint64_t gap_us;          /* longest wait between two tokens */
     uint32_t cached_tokens;   /* tokens of the prompt that the worker knew already */
+    uint64_t accepted_us;     /* from weft_submit() until it was heard that the worker that served
+                               * has accepted; 0 = none has */
 
-    uint64_t reserved[7]; /* zero */
+    uint64_t reserved[6]; /* zero */
 } weft_result_t;
 
 /* Called for each piece of text in order: `len` bytes of UTF-8 that may end inside a character.

@@ -47,6 +47,8 @@ WEFT_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endia
 #define WEFT_STOP_BYTES_MAX 256u   /* of a stop string */
 #define WEFT_LOGPROBS_MAX   21u    /* of a token: its own and 20 of the best */
 #define WEFT_EMBEDDING_MAX  16383u /* floats: one frame */
+#define WEFT_TOOL_NAME_MAX  65u    /* zero included */
+#define WEFT_FORMAT_MAX     32768u /* bytes of a format's text */
 
 /* ---- structs ---- */
 #define WEFT_PACKED                                            __attribute__((packed))
@@ -142,7 +144,7 @@ WEFT_ASSERT(sizeof(struct weft_return) == 32, "return block is 32 bytes");
 WEFT_ASSERT(sizeof(((struct weft_first_hop *)0)->avoid) == WEFT_AVOID_MAX * sizeof(uint16_t),
             "nodes to avoid");
 WEFT_ASSERT(sizeof(struct weft_req) == 96 && sizeof(struct weft_rsp) == 80, "header sizes");
-WEFT_ASSERT(sizeof(struct weft_prompt) == 64 && sizeof(struct weft_frame) == 8, "body sizes");
+WEFT_ASSERT(sizeof(struct weft_prompt) == 96 && sizeof(struct weft_frame) == 8, "body sizes");
 WEFT_ASSERT(sizeof(struct weft_reject) == 16 && sizeof(struct weft_done) == 80, "body sizes");
 WEFT_ASSERT(sizeof(struct weft_logprob_entry) == 12, "body sizes");
 WEFT_ASSERT(offsetof(struct weft_prompt, repetition) == WEFT_PROMPT_LEAST, "body sizes");
@@ -165,6 +167,7 @@ WEFT_ASSERT(sizeof(struct weft_rsp) + sizeof(struct weft_reject) <= sizeof(struc
 #define WEFT_ENUM_PROMPT_(name, value, text)           WEFT_PROMPT_##name = (value),
 #define WEFT_ENUM_PROMPT_F_(name, bit, text)           WEFT_PROMPT_F_##name = 1 << (bit),
 #define WEFT_ENUM_FRAME_F_(name, bit, text)            WEFT_FRAME_F_##name = 1 << (bit),
+#define WEFT_ENUM_FORMAT_(name, value, text)           WEFT_FORMAT_##name = (value),
 #define WEFT_ENUM_ROLE_(name, value, text)             WEFT_ROLE_##name = (value),
 #define WEFT_ENUM_FRAME_(name, value, text)            WEFT_FRAME_##name = (value),
 #define WEFT_ENUM_FINISH_(name, value, text)           WEFT_FINISH_##name = (value),
@@ -175,6 +178,7 @@ enum weft_constraint { WEFT_CONSTRAINTS(WEFT_ENUM_CONSTRAINT_) };
 enum weft_prompt_kind { WEFT_PROMPT_KINDS(WEFT_ENUM_PROMPT_) };
 enum weft_prompt_flag { WEFT_PROMPT_FLAGS(WEFT_ENUM_PROMPT_F_) };
 enum weft_frame_flag { WEFT_FRAME_FLAGS(WEFT_ENUM_FRAME_F_) };
+enum weft_format { WEFT_FORMATS(WEFT_ENUM_FORMAT_) };
 enum weft_role { WEFT_ROLES(WEFT_ENUM_ROLE_) };
 enum weft_frame_kind { WEFT_FRAME_KINDS(WEFT_ENUM_FRAME_) };
 enum weft_finish { WEFT_FINISHES(WEFT_ENUM_FINISH_) };

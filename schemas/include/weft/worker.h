@@ -32,9 +32,16 @@ typedef struct weft_worker_facts {
     uint32_t context_tokens;     /* prompt and answer together */
     uint32_t prefill_per_second; /* tokens per second, measured */
     uint32_t decode_per_second;  /* tokens per second of one stream, measured */
+    uint32_t can;                /* WEFT_CAN_*: requests that need others are refused for it */
 
     uint64_t reserved[4]; /* zero */
 } weft_worker_facts_t;
+
+/* Abilities of a runtime that not every one has. */
+enum weft_can {
+    WEFT_CAN_FORMATS = 1, /* view->format: JSON, SCHEMA */
+    WEFT_CAN_TOOLS = 2,   /* the roles TOOLS, CALLS and TOOL, and the format CALL */
+};
 
 /* Room now; kept current by the runtime with weft_worker_set_load(). */
 typedef struct weft_load {
@@ -81,12 +88,18 @@ typedef struct weft_job_view {
     float repetition_penalty; /* of tokens of prompt and answer; 1 = off */
     float presence_penalty;   /* of tokens of the answer, resumed ones included; 0 = off */
     float frequency_penalty;
-    uint32_t logprobs; /* weft_job_logprobs() before each token, so many entries; 0 = none */
-    int no_thinking;   /* of a chat: do not think first */
-    int embed;         /* no tokens are wanted but weft_job_embedding(): 1 = the mean over the
-                        * prompt's tokens, 2 = of the last one; 0 = text */
-    uint64_t conn_id;  /* the client's connection: random, one for each weft_client_t */
-    uint32_t session;  /* the same for requests that belong together; 0 = none */
+    uint32_t logprobs;    /* weft_job_logprobs() before each token, so many entries; 0 = none */
+    int no_thinking;      /* of a chat: do not think first */
+    int embed;            /* no tokens are wanted but weft_job_embedding(): 1 = the mean over the
+                           * prompt's tokens, 2 = of the last one; 0 = text */
+    uint64_t conn_id;     /* the client's connection: random, one for each weft_client_t */
+    uint32_t session;     /* the same for requests that belong together; 0 = none */
+    char traceparent[56]; /* W3C trace context of the client, zero-terminated; "" = none: for what
+                           * is asked elsewhere on its behalf */
+    int format;           /* WEFT_FORMAT_* of weft/wire.h: what the answer must be, resumed tokens
+                           * included; 0 = any text */
+    const char *format_text;
+    size_t format_len;
 } weft_job_view_t;
 
 /* Account the runtime gives at the end. */

@@ -142,11 +142,44 @@ START_TEST(every_cut_and_lie_is_refused)
     }
     *head = good;
     struct weft_part *part = (struct weft_part *)(void *)(head + 1);
-    part->role = 4;
+    part->role = WEFT_ROLE_TOOLS + 1;
     ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
     part->role = WEFT_ROLE_USER;
     part->len = UINT32_MAX;
     ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+}
+END_TEST
+
+/* A trace goes along; stop strings may begin where the fields of an older writer end. */
+START_TEST(trace_goes_along)
+{
+    const struct trace_context trace = {1, 2, 3, TRACEPARENT_SAMPLED};
+    weft_job_part_t stop = {0, "no trace but a stop string, and a long one", 42};
+    weft_job_view_t view;
+    uint8_t body[256];
+    for (int i = 0; i < 4; i++) {
+        struct prompt_spec spec = base_spec();
+        spec.trace = (i & 1) != 0 ? trace : (struct trace_context){0};
+        spec.stops = &stop;
+        spec.stop_count = (i & 2) != 0;
+        prompt_write(&spec, body);
+        ck_assert_int_eq(parse_copy(body, prompt_size(&spec), &view), 0);
+        ck_assert_str_eq(view.traceparent,
+                         (i & 1) != 0 ? "00-00000000000000010000000000000002-0000000000000003-01"
+                                      : "");
+        ck_assert_uint_eq(view.stop_count, spec.stop_count);
+    }
+    /* The last of them had both: now as if its writer had known of no trace. */
+    const size_t cut = sizeof(struct weft_prompt) - offsetof(struct weft_prompt, format_at);
+    struct weft_prompt *head = (struct weft_prompt *)(void *)body;
+    size_t len = head->hdr_len - cut;
+    head->hdr_len = (uint16_t)len;
+    head->stops_at = offsetof(struct weft_prompt, format_at);
+    memmove(body + head->stops_at, body + sizeof(*head), len - head->stops_at);
+    memcpy(body + len, "hi", 2);
+    ck_assert_int_eq(parse_copy(body, len + 2, &view), 0);
+    ck_assert_str_eq(view.traceparent, "");
+    ck_assert_uint_eq(view.stop_count, 1);
 }
 END_TEST
 
@@ -234,6 +267,37 @@ START_TEST(older_header_means_nothing_of_what_it_lacks)
 }
 END_TEST
 
+START_TEST(formats_are_flagged_and_bounded)
+{
+    struct prompt_spec spec = controlled_spec(three_stops, 3);
+    spec.format = WEFT_FORMAT_SCHEMA;
+    spec.format_text = "{\"a\":1}";
+    spec.format_len = 7;
+    _Alignas(8) uint8_t body[256];
+    weft_job_view_t view;
+    weft_job_part_t *list;
+    prompt_write(&spec, body);
+    const size_t len = prompt_size(&spec);
+    ck_assert_int_eq(prompt_parse(body, len, &view, &list), 0);
+    check_controls(&view);
+    ck_assert_int_eq(view.format, WEFT_FORMAT_SCHEMA);
+    ck_assert_uint_eq(view.format_len, 7);
+    ck_assert_mem_eq(view.format_text, spec.format_text, 7);
+    free(list);
+    struct weft_prompt *head = (struct weft_prompt *)(void *)body;
+    const struct weft_prompt good = *head;
+    for (unsigned lie = 0; lie < 6; lie++) {
+        *head = good;
+        head->flags ^=
+            lie == 0 ? WEFT_PROMPT_F_FORMATTED : 0; /* or an old worker would ignore it */
+        head->flags |= lie == 1 ? WEFT_PROMPT_F_EMBED_MEAN : 0;
+        head->format = lie == 2 ? WEFT_FORMAT_CALL + 1 : lie == 3 ? 0 : head->format;
+        head->format_at = lie == 4 ? 60 : lie == 5 ? 250 : head->format_at;
+        ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
+    }
+}
+END_TEST
+
 START_TEST(controls_out_of_range_are_refused)
 {
     struct prompt_spec spec = controlled_spec(three_stops, 3);
@@ -273,7 +337,8 @@ START_TEST(controls_out_of_range_are_refused)
         ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
         *head = good;
     }
-    const uint16_t places[] = {0, 8, sizeof(good) - 1, 79, 80, 81, UINT16_MAX};
+    const uint16_t places[] = {
+        0, 8, 63, sizeof(good) + 15, sizeof(good) + 16, sizeof(good) + 17, UINT16_MAX};
     for (size_t i = 0; i < 7; i++) {
         head->stops_at = places[i];
         ck_assert_int_eq(parse_copy(body, len, &view), WEFT_E_BAD_REQUEST);
@@ -338,10 +403,12 @@ int main(void)
     tcase_add_test(t, size_limit);
     tcase_add_test(t, sampling_out_of_range_is_refused);
     tcase_add_test(t, every_cut_and_lie_is_refused);
+    tcase_add_test(t, trace_goes_along);
     tcase_add_test(t, every_flipped_bit_is_noticed);
     tcase_add_test(t, controls_round_trip);
     tcase_add_test(t, older_header_means_nothing_of_what_it_lacks);
     tcase_add_test(t, controls_out_of_range_are_refused);
+    tcase_add_test(t, formats_are_flagged_and_bounded);
     tcase_add_test(t, resumed_body_is_the_same_behind_its_tokens);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

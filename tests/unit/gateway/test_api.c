@@ -174,7 +174,7 @@ static const struct {
     {"{\"model\":\"m\"}", "messages"},
     {"{\"model\":\"m\",\"messages\":[]}", "messages"},
     {"{\"model\":\"m\",\"messages\":[5]}", "messages"},
-    {"{\"model\":\"m\",\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "messages"},
+    {"{\"model\":\"m\",\"messages\":[{\"role\":\"function\",\"content\":\"x\"}]}", "messages"},
     {"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":5}]}", "messages"},
     {"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
      "messages"},
@@ -190,6 +190,18 @@ static const struct {
     {CHAT_HEAD ",\"stream\":1}", "stream"},
     {CHAT_HEAD ",\"stream_options\":[]}", "stream_options"},
     {CHAT_HEAD ",\"tools\":[{}]}", "tools"},
+    {CHAT_HEAD ",\"tools\":{}}", "tools"},
+    {CHAT_HEAD ",\"tool_choice\":\"required\"}", "tool_choice"},
+    {CHAT_HEAD
+     ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":{"
+     "\"type\":\"function\",\"function\":{\"name\":\"g\"}}}",
+     "tool_choice"},
+    {CHAT_HEAD
+     ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"response_format\":{"
+     "\"type\":\"json_object\"}}",
+     "response_format"},
+    {CHAT_HEAD ",\"response_format\":{\"type\":\"json_schema\"}}", "response_format"},
+    {CHAT_HEAD ",\"response_format\":{\"type\":\"xml\"}}", "response_format"},
     {CHAT_HEAD ",\"stop\":[\"\"]}", "stop"},
     {CHAT_HEAD ",\"stop\":5}", "stop"},
     {CHAT_HEAD ",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"0\",\"1\","
@@ -198,7 +210,6 @@ static const struct {
     {CHAT_HEAD ",\"top_logprobs\":2}", "top_logprobs"},
     {CHAT_HEAD ",\"logprobs\":true,\"top_logprobs\":21}", "top_logprobs"},
     {CHAT_HEAD ",\"presence_penalty\":2.1}", "presence_penalty"},
-    {CHAT_HEAD ",\"response_format\":{\"type\":\"json_object\"}}", "response_format"},
     {CHAT_HEAD ",\"logit_bias\":{\"5\":1}}", "logit_bias"},
     {CHAT_HEAD ",\"weft\":5}", "weft"},
     {CHAT_HEAD ",\"weft\":{\"tiers\":5}}", "weft"},
@@ -219,6 +230,42 @@ START_TEST(refused)
                   error.param, error.message);
     ck_assert_str_ne(error.message, "");
     ck_assert(!error.retry);
+    finish();
+}
+END_TEST
+
+START_TEST(formats_and_tools)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"response_format\":{\"type\":\"json_object\"}}"));
+    ck_assert_uint_eq(r.query.format, WEFT_FORMAT_JSON);
+    finish();
+    ck_assert(read_as(API_CHAT,
+                      CHAT_HEAD ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{"
+                                "\"name\":\"x\",\"schema\":{\"type\": \"null\"}}}}"));
+    ck_assert_uint_eq(r.query.format, WEFT_FORMAT_SCHEMA);
+    ck_assert_str_eq(r.query.format_text, "{\"type\":\"null\"}");
+    finish();
+    ck_assert(read_as(API_RESPONSE,
+                      "{\"model\":\"m\",\"input\":\"hi\",\"text\":{\"format\":{\"type\":"
+                      "\"json_schema\",\"name\":\"x\",\"schema\":{}}}}"));
+    ck_assert_str_eq(r.query.format_text, "{}");
+    finish();
+    ck_assert(read_as(
+        API_CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{"
+                  "\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\",\"type\":"
+                  "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}}]},{"
+                  "\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"2\"}],\"tools\":[{"
+                  "\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"type\":"
+                  "\"function\",\"function\":{\"name\":\"f\"}}}"));
+    ck_assert_uint_eq(r.query.format, WEFT_FORMAT_CALL);
+    ck_assert_str_eq(r.query.format_text, "f");
+    ck_assert_uint_eq(r.message_count, 4);
+    ck_assert_str_eq(r.messages[0].role, "tools");
+    ck_assert_str_eq(r.messages[2].role, "calls");
+    ck_assert_str_eq(r.messages[2].text,
+                     "{\"content\":\"\",\"calls\":[{\"name\":\"f\",\"arguments\":{\"a\":1}}]}");
+    ck_assert_str_eq(r.messages[3].role, "tool");
+    ck_assert(r.tools && api_has_tool(&r, "f") && !api_has_tool(&r, "g"));
     finish();
 }
 END_TEST
@@ -277,7 +324,7 @@ START_TEST(places_of_headers)
     static const char *const bad[][2] = {
         {"x-weft-tier", "9"},     {"x-weft-tier", "-1"},        {"x-weft-tier", ""},
         {"x-weft-tags", ","},     {"x-weft-near", "5"},         {"x-weft-priority", "16"},
-        {"x-weft-hedge", "yes?"}, {"x-weft-anything", "1"},     {"x-slo-tpot-ms", "10"},
+        {"x-weft-hedge", "yes?"}, {"x-weft-anything", "1"},     {"x-slo-tpot-ms", "0"},
         {"x-weft-e2e", ""},       {"x-weft-radius-km", "1e3x"}, {"x-weft-session", "\xff"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -311,6 +358,7 @@ int main(void)
     tcase_add_test(tc, responses);
     tcase_add_loop_test(tc, refused, 0, (int)(sizeof(wrong) / sizeof(wrong[0])));
     tcase_add_test(tc, of_no_effect);
+    tcase_add_test(tc, formats_and_tools);
     tcase_add_test(tc, places_of_the_body);
     tcase_add_test(tc, places_of_headers);
     tcase_add_test(tc, e2e_needs_a_budget);

@@ -76,6 +76,37 @@ START_TEST(answers)
 }
 END_TEST
 
+START_TEST(slo)
+{
+    memset(&f, 0, sizeof(f));
+    const weft_result_t r = {.finish = WEFT_FINISH_STOP,
+                             .new_tokens = 11,
+                             .first_token_us = 100000,
+                             .total_us = 600000}; /* 50 ms between tokens */
+    const weft_result_t one = {.finish = WEFT_FINISH_STOP, .new_tokens = 1, .first_token_us = 9};
+    const weft_result_t cut = {.status = WEFT_E_WORKER_LOST, .first_token_us = 1};
+    const weft_result_t gone = {.status = WEFT_E_CANCELLED};
+    const struct {
+        struct figures_slo slo;
+        const weft_result_t *result;
+        uint64_t met, missed;
+    } cases[] = {
+        {{0, 0}, &r, 0, 0},   {{100, 0}, &r, 1, 0},  {{99, 0}, &r, 0, 1},   {{0, 50}, &r, 1, 0},
+        {{0, 49}, &r, 0, 1},  {{100, 50}, &r, 1, 0}, {{99, 50}, &r, 0, 1},  {{100, 49}, &r, 0, 1},
+        {{0, 1}, &one, 1, 0}, {{9, 9}, &cut, 0, 1},  {{9, 9}, &gone, 0, 0},
+    };
+    uint64_t met = 0;
+    uint64_t missed = 0;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        figures_slo(&f, "m", cases[i].slo, cases[i].result);
+        met += cases[i].met;
+        missed += cases[i].missed;
+        ck_assert_uint_eq(f.model_count == 0 ? 0 : f.models[0].slo_met, met);
+        ck_assert_uint_eq(f.model_count == 0 ? 0 : f.models[0].slo_missed, missed);
+    }
+}
+END_TEST
+
 START_TEST(tables_are_bounded)
 {
     memset(&f, 0, sizeof(f));
@@ -154,6 +185,7 @@ int main(void)
     Suite *suite = suite_create("gateway_figures");
     TCase *tc = tcase_create("figures");
     tcase_add_test(tc, answers);
+    tcase_add_test(tc, slo);
     tcase_add_test(tc, tables_are_bounded);
     tcase_add_test(tc, the_mesh);
     tcase_add_test(tc, form);

@@ -364,11 +364,110 @@ START_TEST(responses_as_events)
 }
 END_TEST
 
+#define TOOLS                                                                                      \
+    ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}},{\"type\":\"function\","    \
+    "\"function\":{\"name\":\"g\"}}]"
+
+/* Pieces of an answer, and what is left of it: text, and names with arguments. */
+static const struct {
+    const char *more;
+    const char *pieces[6];
+    const char *text;
+    const char *calls;
+} talks[] = {
+    {"", {"Hi ", "<tool", "> a <b"}, "Hi <tool> a <b", ""},
+    {"",
+     {"I ask.\n<tool_", "call>\n{\"name\":\"f\",", "\"arguments\":{\"a\":\"\xc3\xbc\"}}\n</tool_c",
+      "all>"},
+     "I ask.",
+     "f{\"a\":\"\xc3\xbc\"} "},
+    {"",
+     {"<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>",
+      "{\"name\":\"g\",\"arguments\":{\"b\":[1]}}</tool_call>"},
+     "",
+     "f{} g{\"b\":[1]} "},
+    {",\"parallel_tool_calls\":false",
+     {"<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>",
+      "{\"name\":\"g\",\"arguments\":{\"b\":[1]}}</tool_call>"},
+     "",
+     "f{} "},
+    {"",
+     {"<tool_call>{\"name\":\"h\",\"arguments\":{}}</tool_call>"},
+     "<tool_call>{\"name\":\"h\",\"arguments\":{}}</tool_call>",
+     ""},
+    {"",
+     {"<tool_call>", "{\"name\":\"f\",\"arguments\":"},
+     "<tool_call>{\"name\":\"f\",\"arguments\":",
+     ""},
+    {"", {"<tool_call>", "{\"name\":\"f\",\"arguments\":{}}\n"}, "", "f{} "},
+    {"", {" {\"name\":", "\"f\",\"parameters\":{\"x\":1}}"}, "", "f{\"x\":1} "},
+    {"", {"{\"name\":", "\"Bob\"}"}, "{\"name\":\"Bob\"}", ""},
+    {",\"tool_choice\":\"required\"", {"{\"name\": \"g\", ", "\"arguments\": {}}"}, "", "g{} "},
+};
+
+static void add_call(char *out, const json_t *call)
+{
+    const json_t *function = json_object_get(call, "function");
+    strcat(out, string_at(function, "name"));
+    strcat(out, string_at(function, "arguments"));
+}
+
+START_TEST(calls_of_tools)
+{
+    char body[1024];
+    char got[512] = "";
+    char said[512] = "";
+    for (int stream = 0; stream < 2; stream++) {
+        snprintf(body, sizeof(body), CHAT TOOLS "%s,\"stream\":%s}", talks[_i].more,
+                 stream ? "true" : "false");
+        begin(API_CHAT, body);
+        for (size_t i = 0; i < 6 && talks[_i].pieces[i] != NULL; i++) {
+            text(0, talks[_i].pieces[i]);
+        }
+        done(0, 0, WEFT_FINISH_STOP);
+        got[0] = said[0] = '\0';
+        const json_t *choice = NULL;
+        if (stream) {
+            take_events();
+            for (size_t i = 0; i + 1 < event_count; i++) {
+                choice = choice_of(i);
+                const json_t *delta = json_object_get(choice, "delta");
+                const json_t *call = json_array_get(json_object_get(delta, "tool_calls"), 0);
+                strcat(said, string_at(delta, "content"));
+                ck_assert((string_at(call, "id")[0] != '\0') ==
+                          (string_at(json_object_get(call, "function"), "name")[0] != '\0'));
+                add_call(got, call);
+                strcat(got, call != NULL && string_at(call, "id")[0] == '\0' ? " " : "");
+            }
+        } else {
+            size_t len;
+            char *all = buf_give(&reply.out, &len);
+            events[event_count++] = json_loads(all, 0, NULL);
+            free(all);
+            choice = choice_of(0);
+            const json_t *message = json_object_get(choice, "message");
+            const json_t *list = json_object_get(message, "tool_calls");
+            strcat(said, string_at(message, "content"));
+            for (size_t i = 0; i < json_array_size(list); i++) {
+                add_call(got, json_array_get(list, i));
+                strcat(got, " ");
+            }
+        }
+        ck_assert_str_eq(said, talks[_i].text);
+        ck_assert_str_eq(got, talks[_i].calls);
+        ck_assert_str_eq(string_at(choice, "finish_reason"),
+                         got[0] != '\0' ? "tool_calls" : "stop");
+        finish();
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gateway_reply");
     TCase *tc = tcase_create("reply");
     tcase_add_test(tc, a_stream);
+    tcase_add_loop_test(tc, calls_of_tools, 0, sizeof(talks) / sizeof(talks[0]));
     tcase_add_test(tc, no_usage_unless_asked);
     tcase_add_test(tc, an_empty_answer_is_one);
     tcase_add_test(tc, half_a_character_at_the_end);

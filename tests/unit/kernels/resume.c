@@ -28,6 +28,7 @@ struct answer {
 };
 
 struct bench {
+    struct grammar_vocab *vocabulary;
     exec_t *exec;
     engine_t *engine;
     struct engine_event *events;
@@ -48,7 +49,10 @@ static void bench_open(struct bench *b, const struct model *model, const tokeniz
     options.context = context;
     *b = (struct bench){.now = 1, .vocab = model->vocab};
     ck_assert_int_eq(cpu_create(&b->exec, model, &options), 0);
-    ck_assert_int_eq(engine_create(&b->engine, b->exec, tokenizer, NULL), 0);
+    if (tokenizer)
+        ck_assert_int_eq(grammar_vocab_create(&b->vocabulary, tokenizer), 0);
+    const struct engine_options engine = {.vocab = b->vocabulary};
+    ck_assert_int_eq(engine_create(&b->engine, b->exec, tokenizer, &engine), 0);
     b->events = calloc(engine_events_max(b->engine), sizeof(*b->events));
     ck_assert_ptr_nonnull(b->events);
 }
@@ -57,6 +61,7 @@ static void bench_close(struct bench *b)
 {
     free(b->events);
     engine_destroy(b->engine);
+    grammar_vocab_destroy(b->vocabulary);
     exec_destroy(b->exec);
 }
 
@@ -130,6 +135,7 @@ static void run(struct bench *b, const struct resume_case *c, const struct answe
         .stops = c->stops,
         .stop_count = c->stop_count,
         .logprobs = c->logprobs,
+        .grammar = c->grammar,
         .priority = ENGINE_PRIORITY_MAX,
     };
     ck_assert_int_eq(engine_submit(b->engine, &request, b->now), 0);

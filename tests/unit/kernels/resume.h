@@ -18,6 +18,7 @@ struct resume_case {
     const struct gguf_str *stops;
     size_t stop_count;
     uint32_t logprobs;
+    struct grammar *grammar; /* or NULL */
 };
 
 struct resume_text {

@@ -51,6 +51,16 @@ static int counting_place(exec_t *self, uint32_t slot, const uint32_t *pages, ui
     return exec_place(((struct bench *)self)->real, slot, pages, count, used);
 }
 
+static int counting_out(exec_t *self, uint32_t page, void *out)
+{
+    return exec_page_out(((struct bench *)self)->real, page, out);
+}
+
+static int counting_in(exec_t *self, uint32_t page, const void *in)
+{
+    return exec_page_in(((struct bench *)self)->real, page, in);
+}
+
 static void counting_info(const exec_t *self, struct exec_info *out)
 {
     exec_info(((const struct bench *)self)->real, out);
@@ -63,6 +73,8 @@ static void counting_destroy(exec_t *self)
 
 static const struct exec_ops counting = {.forward = counting_forward,
                                          .place = counting_place,
+                                         .page_out = counting_out,
+                                         .page_in = counting_in,
                                          .info = counting_info,
                                          .destroy = counting_destroy};
 
@@ -260,6 +272,105 @@ START_TEST(test_conversation)
 }
 END_TEST
 
+/* ---- taken elsewhere ---- */
+
+struct bytes {
+    uint8_t *data;
+    size_t size;
+};
+
+static int collect(void *user, const void *from, size_t size)
+{
+    struct bytes *b = user;
+    b->data = realloc(b->data, b->size + size);
+    ck_assert_ptr_nonnull(b->data);
+    memcpy(b->data + b->size, from, size);
+    b->size += size;
+    return 0;
+}
+
+static void run_one(struct bench *b, const struct asked *a)
+{
+    answers[a->request.id] = (struct answer){0};
+    ck_assert_int_eq(engine_submit(b->engine, &a->request, b->now), 0);
+    while (!answers[a->request.id].done)
+        step(b);
+}
+
+/* Sessions go on in another engine: the same answers, bit for bit, without their prefill. */
+START_TEST(test_moved)
+{
+    struct bench from;
+    struct bench to;
+    struct bench alone;
+    struct bytes moved = {0};
+    static struct asked asked[40];
+    uint64_t rng = 99;
+    uint64_t cached = 0;
+    bench_open(&from, 3, 0, false);
+    bench_open(&to, 3, _i ? CONTEXT / P + 3 : 0, false); /* with room for all, and for little */
+    bench_open(&alone, 1, 0, true);
+    ck_assert_int_eq(engine_export(alone.engine, 7, collect, &moved), -ENOTSUP);
+    for (uint64_t id = 0; id < 40; id++) {
+        ask(&asked[id], id, &rng);
+        run_one(&from, &asked[id]);
+    }
+    const int pages = engine_export(from.engine, 7, collect, &moved);
+    ck_assert_int_gt(pages, 4);
+    const int taken = engine_import(to.engine, 7, moved.data, moved.size);
+    ck_assert_int_gt(taken, 4);
+    ck_assert(_i ? taken < pages : taken == pages);
+    const uint64_t rows = to.rows;
+    for (uint64_t id = 0; id < 40; id++) {
+        run_one(&to, &asked[id]);
+        cached += answers[id].end.cached_tokens;
+        if (id == 0)
+            ck_assert_uint_lt(to.rows - rows, asked[0].request.token_count + ANSWER);
+        check_alone(&alone, &asked[id]);
+    }
+    ck_assert_uint_gt(cached, 10 * P);
+    free(moved.data);
+    bench_close(&from);
+    bench_close(&to);
+    bench_close(&alone);
+}
+END_TEST
+
+/* Any damage, any other model: refused, and nothing has come in. */
+START_TEST(test_damaged)
+{
+    struct bench from;
+    struct bench to;
+    struct bytes moved = {0};
+    struct bytes nothing = {0};
+    static struct asked asked;
+    uint64_t rng = 5;
+    bench_open(&from, 1, 0, false);
+    bench_open(&to, 1, 0, false);
+    for (uint64_t id = 0; id < 8; id++) {
+        ask(&asked, id, &rng);
+        run_one(&from, &asked);
+    }
+    ck_assert_int_gt(engine_export(from.engine, 7, collect, &moved), 1);
+    ck_assert_int_eq(engine_import(to.engine, 8, moved.data, moved.size), -ESTALE);
+    for (int i = 0; i < 300; i++) {
+        const size_t at = (size_t)(tiny_random(&rng) % (i < 100 ? 48 : moved.size));
+        const uint8_t bit = (uint8_t)(1u << tiny_random(&rng) % 8);
+        moved.data[at] ^= bit;
+        ck_assert_int_lt(engine_import(to.engine, 7, moved.data, moved.size), 0);
+        moved.data[at] ^= bit;
+        const size_t cut = (size_t)(tiny_random(&rng) % moved.size);
+        ck_assert_int_lt(engine_import(to.engine, 7, moved.data, cut), 0);
+    }
+    ck_assert_int_eq(engine_export(to.engine, 7, collect, &nothing), 0);
+    ck_assert_int_gt(engine_import(to.engine, 7, moved.data, moved.size), 0);
+    free(moved.data);
+    free(nothing.data);
+    bench_close(&from);
+    bench_close(&to);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("prefix");
@@ -268,6 +379,8 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_loop_test(tcase, test_reuse_changes_nothing, 0, 2);
     tcase_add_test(tcase, test_conversation);
+    tcase_add_loop_test(tcase, test_moved, 0, 2);
+    tcase_add_test(tcase, test_damaged);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

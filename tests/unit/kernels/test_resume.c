@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "resume.h"
+#include "schema_check.h"
 #include "tiny_model.h"
 
 #define CONTEXT 120u
@@ -114,6 +115,41 @@ START_TEST(test_every_cut_with_controls)
 }
 END_TEST
 
+/* The place in a grammar follows from the resumed tokens; what comes meets the schema, cut or not,
+ * and is whole although so few tokens are left. */
+START_TEST(test_every_cut_with_a_grammar)
+{
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"},\"b\":{\"type\":"
+        "\"array\",\"items\":{\"type\":[\"integer\",\"null\"]}}},\"required\":[\"a\",\"b\"]}";
+    static const uint32_t prompt[] = {70, 71, 72, 73};
+    const struct grammar_spec spec = {
+        .kind = GRAMMAR_SCHEMA, .text = schema, .len = sizeof(schema) - 1};
+    struct resume_text text;
+    struct grammar *grammar;
+    json_t *document = json_loads(schema, 0, NULL);
+    ck_assert_int_eq(grammar_compile(&grammar, &spec, NULL, 0), 0);
+    for (uint64_t round = 0; round < ROUNDS; round++) {
+        const struct resume_case c = {
+            .prompt = prompt,
+            .prompt_count = 4,
+            .sampling = {.temperature = round % 2 ? 1.2f : 0.0f, .seed = round, .presence = 0.2f},
+            .max_tokens = 50,
+            .logprobs = round % 3 ? 0 : 3,
+            .grammar = grammar,
+        };
+        (void)resume_check(model, tokenizer, CONTEXT, &c, &text);
+        ck_assert_int_eq(text.finish, ENGINE_STOP);
+        json_t *value = json_loadb(text.bytes, text.len, JSON_ALLOW_NUL, NULL);
+        ck_assert_msg(value && schema_check(document, document, value), "%.*s", (int)text.len,
+                      text.bytes);
+        json_decref(value);
+    }
+    json_decref(document);
+    grammar_destroy(grammar);
+}
+END_TEST
+
 START_TEST(test_refusals)
 {
     static const uint32_t prompt[] = {1, 2, 3};
@@ -162,6 +198,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, test_every_cut);
     tcase_add_test(tcase, test_every_cut_with_controls);
+    tcase_add_test(tcase, test_every_cut_with_a_grammar);
     tcase_add_test(tcase, test_refusals);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/model/chat.h"
+#include "kernels/model/chat_tools.h"
 #include "kernels/model/tokenizer.h"
 #include "tiny_model.h"
 
@@ -276,6 +277,56 @@ START_TEST(test_thinking)
 }
 END_TEST
 
+static const char functions[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]";
+static const char calls[] =
+    "{\"content\":\"so\",\"calls\":[{\"name\":\"f\",\"arguments\":{\"a\":1}}]}";
+
+/* As the templates of Qwen2.5 and Qwen3 write it, and that of Llama 3.1. */
+START_TEST(test_tools)
+{
+    const struct chat_message talk[] = {
+        {CHAT_TOOLS, functions, strlen(functions)}, {CHAT_SYSTEM, "s", 1}, {CHAT_USER, "u", 1},
+        {CHAT_CALLS, calls, strlen(calls)},         {CHAT_TOOL, "1", 1},   {CHAT_TOOL, "2", 1}};
+    static const enum tiny_chat kinds[] = {TINY_CHATML, TINY_LLAMA3};
+    static const char *const wanted[][5] = {
+        {"s\n\n# Tools\n\nYou may call",
+         "<tools>\n{\"type\": \"function\", \"function\": {\"name\": "
+         "\"f\"}}\n</tools>",
+         "assistant\nso\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n"
+         "</tool_call>{274}",
+         "user\n<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n"
+         "</tool_response>{274}",
+         "assistant\n<tool_call>\n"},
+        {"Environment: ipython\nCutting Knowledge", "Given the following functions",
+         "do not use variables", "so\n{\"name\": \"f\", \"parameters\": {\"a\": 1}}{278}",
+         "ipython{277}\n\n\"1\"{278}{276}ipython{277}\n\n\"2\"{278}"}};
+    for (size_t k = 0; k < 2; k++) {
+        struct chat chat;
+        struct chat_tools tools;
+        uint32_t ids[4096];
+        size_t count;
+        open_kind(kinds[k], &chat);
+        chat.must_call = kinds[k] == TINY_CHATML;
+        ck_assert_int_eq(chat_tools_begin(&tools, &chat, talk, 6), 0);
+        ck_assert_int_eq(chat_encode(&chat, tools.messages, tools.count, ids, 4096, &count), 0);
+        const char *text = spelled(ids, count);
+        for (size_t i = 0; i < 5; i++)
+            ck_assert_msg(strcasestr(text, wanted[k][i]) != NULL, "%s\nnot in\n%s", wanted[k][i],
+                          text);
+        chat_tools_end(&tools);
+        ck_assert_int_eq(chat_tools_begin(&tools, &chat, talk + 2, 1), 0);
+        ck_assert_uint_eq(tools.count, 1);
+        chat_tools_end(&tools);
+        const struct chat_message late[] = {talk[2], talk[0]};
+        ck_assert_int_eq(chat_tools_begin(&tools, &chat, late, 2), -EINVAL);
+        chat_tools_end(&tools);
+        const struct chat_message nonsense[] = {{CHAT_CALLS, "[]", 2}};
+        ck_assert_int_eq(chat_tools_begin(&tools, &chat, nonsense, 1), -EINVAL);
+        chat_tools_end(&tools);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tokenizer");
@@ -287,6 +338,7 @@ int main(void)
     tcase_add_test(tcase, test_round_trip);
     tcase_add_test(tcase, test_capacity);
     tcase_add_test(tcase, test_long_piece);
+    tcase_add_test(tcase, test_tools);
     tcase_add_test(tcase, test_chat);
     tcase_add_test(tcase, test_unknown_template);
     tcase_add_test(tcase, test_llama3);

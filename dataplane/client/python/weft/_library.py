@@ -62,7 +62,10 @@ class CQuery(ctypes.Structure):
         ("stop", POINTER(c_char_p)),
         ("stop_count", c_size_t),
         ("embed", c_uint32),
-        ("reserved", c_uint64 * 3),
+        ("format", c_uint32),
+        ("traceparent", c_char_p),
+        ("format_text", c_char_p),
+        ("reserved", c_uint64 * 1),
     ]
 
 
@@ -89,7 +92,8 @@ class CResult(ctypes.Structure):
         ("hedged", c_bool),
         ("gap_us", c_uint64),
         ("cached_tokens", c_uint32),
-        ("reserved", c_uint64 * 7),
+        ("accepted_us", c_uint64),
+        ("reserved", c_uint64 * 6),
     ]
 
 

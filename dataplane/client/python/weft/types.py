@@ -56,6 +56,8 @@ class QueryFields(TypedDict, total=False):
     logprobs: int
     no_thinking: bool
     embed: str
+    json: bool
+    schema: str
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Query:
     logprobs: int = 0  # for each token: its own and so many less one of the likeliest
     no_thinking: bool = False
     embed: str = ""  # "mean" or "last": no text but Answer.embedding, a vector of length 1
+    json: bool = False  # the answer must be a JSON object
+    schema: str = ""  # it must be JSON that meets this JSON Schema
 
     def messages(self) -> list[Message]:
         if isinstance(self.prompt, str):
@@ -120,6 +124,7 @@ class Result:
     hedged: bool
     gap_us: int
     cached_tokens: int  # of the prompt, that the worker knew already
+    accepted_us: int  # until it was heard that the worker that served has accepted; 0 = none has
 
     @classmethod
     def from_c(cls, c: CResult) -> Self:
@@ -209,6 +214,10 @@ def query_to_c(q: Query) -> tuple[CQuery, list[object]]:
         c.latitude_deg, c.longitude_deg = q.near
     tags = q.tags if isinstance(q.tags, str) else ",".join(q.tags)
     c.tags = plain("tags", tags) if tags else None
+    if q.schema:
+        c.format, c.format_text = 2, plain("schema", q.schema)
+    elif q.json:
+        c.format = 1
     if q.embed:
         if q.embed not in EMBEDS:
             raise InvalidQueryError.of(f"embed cannot be {q.embed}")

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * trace_io.h - which trace a request belongs to, and what is told of it when: `traceparent` comes
+ * in with the request, goes on to the worker and out with the response; records go to otlp_io.h if
+ * the trace is sampled. Inside of the gateway; the loop's thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <weft/client.h>
+
+#include "schemas/base/traceparent.h"
+
+struct gateway;
+struct exchange;
+struct call;
+
+/* In an exchange. */
+struct exchange_trace {
+    struct trace_context parent; /* span 0: this is the trace's beginning */
+    uint64_t span;               /* the exchange's own */
+};
+
+/* A request begins: reads its header, or begins a trace. */
+void trace_io_begin(struct exchange *x);
+/* What the client is told. */
+void trace_io_text(const struct exchange *x, char out[static TRACEPARENT_BYTES]);
+/* What the worker is told about this answer; NULL if nobody asked for it. Valid until the next one
+ * of the exchange. */
+const char *trace_io_submit(struct exchange *x, struct call *call,
+                            char out[static TRACEPARENT_BYTES]);
+/* The answer is over. */
+void trace_io_answer(const struct call *call, const weft_result_t *result);
+/* The request is. */
+void trace_io_end(const struct exchange *x);
+/* Brings the figures up to date. */
+void trace_io_count(struct gateway *g);
