@@ -255,16 +255,18 @@ struct model {
     tokenizer_t *tokenizer;
     struct grammar_vocab *vocab;
     struct grammar_masks *masks;
+    uint8_t *bytes; /* the file's, if it is in memory */
 };
 
 static void model_open(struct model *m, const char *path)
 {
     size_t size;
+    m->bytes = NULL;
     if (path) {
         ck_assert_int_eq(gguf_open(&m->file, path, NULL, 0), 0);
     } else {
-        uint8_t *bytes = tiny_write(&tiny_default, &size);
-        ck_assert_int_eq(gguf_open_memory(&m->file, bytes, size, NULL, 0), 0);
+        m->bytes = tiny_write(&tiny_default, &size);
+        ck_assert_int_eq(gguf_open_memory(&m->file, m->bytes, size, NULL, 0), 0);
     }
     ck_assert_int_eq(tokenizer_create(&m->tokenizer, m->file, NULL, 0), 0);
     ck_assert_int_eq(grammar_vocab_create(&m->vocab, m->tokenizer), 0);
@@ -277,6 +279,7 @@ static void model_close(struct model *m)
     grammar_vocab_destroy(m->vocab);
     tokenizer_destroy(m->tokenizer);
     gguf_close(m->file);
+    free(m->bytes);
 }
 
 static bool in_mask(const uint32_t *mask, uint32_t token)
