@@ -16,8 +16,8 @@ TAGS = ("eu", "gdpr", "us", "apac", "uk")
 
 
 def settled(mesh, names):
-    """True: each of the nodes is in a zone of the size asked for, whose records it has, and the zones
-    hold all of them."""
+    """True: each of the nodes is in a zone of the size asked for, whose records it has, and the
+    zones hold all of them."""
     zones = {name: mesh.status(name)["zone"] for name in names}
     return (all(z["joined"] and z["synced"] and z["members"] <= ZONED.zone_members
                 for z in zones.values())
