@@ -15,8 +15,6 @@
 
 #include "controlplane/swim/state.h"
 
-#define TRIES_MAX 4u
-
 /* RFC 6298 without its second of patience; stretched while this node is not well. */
 static uint64_t rto_ns(const struct swim *swim, const struct member *member)
 {
@@ -64,7 +62,7 @@ static void probe_drop(struct swim *swim, struct probe *probe)
 static struct probe *probe_find(struct swim *swim, uint32_t token)
 {
     for (uint32_t i = 0; i < swim->probe_count; i++) {
-        if (swim->probes[i].token == token) {
+        if (swim->probes[i].token == (token & ~(PROBE_TRIES - 1))) {
             return &swim->probes[i];
         }
     }
@@ -115,12 +113,23 @@ static struct probe *probe_add(struct swim *swim, enum probe_kind kind, struct m
         .kind = kind,
         .slot = slot_of(swim, member),
         .uid = member->pub.uid,
-        .token = random_u32(swim),
+        .token = random_u32(swim) & ~(PROBE_TRIES - 1),
         .tries = 1,
-        .sent_ns = now_ns,
+        .sent_ns = {now_ns},
         .next_ns = now_ns + rto_ns(swim, member),
     };
     return probe;
+}
+
+/* Each ping of a probe has a token of its own: its answer tells the round trip even if the one
+ * before it was slow or lost, so that a way that has become long is known as such. */
+static void ping_again(struct swim *swim, struct probe *probe, struct member *member,
+                       bool introduce, uint64_t now_ns, struct swim_out *out)
+{
+    uint32_t which = probe->tries < PROBE_TRIES ? probe->tries : PROBE_TRIES - 1;
+    probe->sent_ns[which] = now_ns;
+    probe->tries++;
+    ping_send(swim, member, probe->token + which, introduce, out);
 }
 
 void probe_start(struct swim *swim, uint32_t slot, uint64_t now_ns, struct swim_out *out)
@@ -208,14 +217,14 @@ void probe_acked(struct swim *swim, uint32_t slot, uint32_t token, bool pair, ui
     member->knows_me = true;
     if (!pair) {
         /* Any member could have said so: ask again, now that both know each other. */
-        if (probe->tries < TRIES_MAX) {
-            ping_send(swim, member, token, false, out);
-            probe->tries++;
+        if (probe->tries < PROBE_TRIES) {
+            ping_again(swim, probe, member, false, now_ns, out);
         }
         return;
     }
-    if (probe->tries == 1) {
-        rtt_sample(member, now_ns - probe->sent_ns);
+    uint32_t which = token % PROBE_TRIES;
+    if (which < probe->tries) {
+        rtt_sample(member, now_ns - probe->sent_ns[which]);
     }
     member->pub.acked_ns = now_ns;
     member->failed_ns = 0;
@@ -297,8 +306,7 @@ static bool probe_advance(struct swim *swim, struct probe *probe, uint64_t now_n
         uint64_t slowest_ns = rto;
         probe->indirect = true;
         probe->indirect_ns = now_ns;
-        probe->tries++;
-        ping_send(swim, member, probe->token, member->pub.srtt_ns == 0, out);
+        ping_again(swim, probe, member, member->pub.srtt_ns == 0, now_ns, out);
         helpers_ask(swim, probe, member, out, &slowest_ns);
         /* To the helper and back, and twice the helper's own patience. */
         probe->next_ns = now_ns + rto;
@@ -307,14 +315,12 @@ static bool probe_advance(struct swim *swim, struct probe *probe, uint64_t now_n
     }
     if (probe->kind == PROBE_OWN && !probe->last_try) {
         probe->last_try = true;
-        probe->tries++;
-        ping_send(swim, member, probe->token, true, out);
+        ping_again(swim, probe, member, true, now_ns, out);
         probe->next_ns = probe->end_ns;
         return true;
     }
     if (probe->kind == PROBE_HELP && probe->tries == 1) {
-        probe->tries++;
-        ping_send(swim, member, probe->token, true, out);
+        ping_again(swim, probe, member, true, now_ns, out);
         probe->next_ns = now_ns + rto;
         return true;
     }

@@ -13,6 +13,7 @@
 
 #define SELF            0u /* slot of this node */
 #define PROBES_MAX      64u
+#define PROBE_TRIES     4u /* a power of two */
 #define HELPERS         3u
 #define FANOUT          3u
 #define HEALTH_MAX      7u
@@ -79,10 +80,10 @@ enum probe_kind { PROBE_OWN, PROBE_HELP };
 struct probe {
     enum probe_kind kind;
     uint32_t slot;
-    uint64_t uid; /* a slot may change hands */
-    uint32_t token;
+    uint64_t uid;   /* a slot may change hands */
+    uint32_t token; /* of the first ping; the low bits count on */
     uint32_t tries;
-    uint64_t sent_ns;
+    uint64_t sent_ns[PROBE_TRIES];
     uint64_t next_ns;
     uint64_t indirect_ns; /* when helpers were asked */
     uint64_t end_ns;      /* of their time */

@@ -11,21 +11,26 @@
 
 #include "controlplane/swim/state.h"
 
-#define TELLS_MAX       8u
-#define LAST_ASK_NS     (500 * NS_PER_MS) /* before a verdict */
-#define LAST_ASKERS     64u               /* expected number of nodes that ask, if enough agree */
-#define OBSERVERS_DRAWN 4u /* expected number of nodes that look for themselves at once */
+#define TELLS_MAX         8u
+#define LAST_ASK_NS       (500 * NS_PER_MS) /* before a verdict */
+#define LAST_ASKERS       64u               /* expected number of nodes that ask, if enough agree */
+#define HEARD_ROUND_TRIPS 4u                /* until all have heard a suspect, at least */
+#define OBSERVERS_DRAWN   4u /* expected number of nodes that look for themselves at once */
 
-/* Lifeguard's curve: max - (max - min) ln(votes) / ln(needed). */
-static uint64_t timeout_ns(const struct swim *swim, uint32_t votes)
+/* Lifeguard's curve: max - (max - min) ln(votes) / ln(needed); all of it longer where the way to
+ * the suspect takes so long that it could not be heard in time. */
+static uint64_t timeout_ns(const struct swim *swim, const struct suspicion *suspicion)
 {
     uint32_t needed = swim->live_count < SWIM_OBSERVERS ? swim->live_count : SWIM_OBSERVERS;
-    if (votes >= needed) {
-        return swim->suspect_min_ns;
+    uint64_t srtt_ns = swim->members[suspicion->slot].pub.srtt_ns;
+    uint64_t way_ns = HEARD_ROUND_TRIPS * (srtt_ns < RTO_MAX_NS ? srtt_ns : RTO_MAX_NS);
+    uint64_t min_ns = way_ns > swim->suspect_min_ns ? way_ns : swim->suspect_min_ns;
+    uint64_t max_ns = swim->suspect_max_ns + (min_ns - swim->suspect_min_ns);
+    if (suspicion->vote_count >= needed) {
+        return min_ns;
     }
-    double part = log((double)votes) / log((double)needed);
-    double range_ns = (double)(swim->suspect_max_ns - swim->suspect_min_ns);
-    return swim->suspect_max_ns - (uint64_t)(part * range_ns);
+    double part = log((double)suspicion->vote_count) / log((double)needed);
+    return max_ns - (uint64_t)(part * (double)(max_ns - min_ns));
 }
 
 /* When a suspect is asked once more, with the votes on the ping: its answer carries a record that
@@ -45,7 +50,7 @@ void suspicions_rate(struct swim *swim)
         if (suspicion->slot == SWIM_SLOT_NONE || suspicion->deadline_ns == UINT64_MAX) {
             continue;
         }
-        suspicion->deadline_ns = suspicion->started_ns + timeout_ns(swim, suspicion->vote_count);
+        suspicion->deadline_ns = suspicion->started_ns + timeout_ns(swim, suspicion);
         uint64_t due_ns = ask_at_ns(swim, suspicion);
         swim->suspect_ns = due_ns < swim->suspect_ns ? due_ns : swim->suspect_ns;
     }
