@@ -489,12 +489,12 @@ void probe_remembered(struct swim *swim, uint64_t now_ns, struct swim_out *out)
     uint64_t interval_ns = alone ? JOIN_NS : SWIM_REMEMBER_NS;
     /* Nodes that lost each other at the same moment shall not call at the same moment. */
     swim->remember_ns = jittered(swim, now_ns, interval_ns);
-    for (uint32_t i = 0; i < (alone ? FANOUT : 1) && seed_count + swim->dead_count > 0; i++) {
-        uint32_t which = random_below(swim, seed_count + swim->dead_count);
-        if (which >= seed_count) {
-            dead_call(swim, which - seed_count, out);
-        } else {
-            seed_call(swim, seeds[which], out);
+    for (uint32_t i = 0; i < (alone ? FANOUT : 1); i++) {
+        if (seed_count > 0) {
+            seed_call(swim, seeds[random_below(swim, seed_count)], out);
+        }
+        if (swim->dead_count > 0) {
+            dead_call(swim, random_below(swim, swim->dead_count), out);
         }
     }
 }
