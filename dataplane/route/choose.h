@@ -26,8 +26,9 @@
 
 #define ROUTE_TOP_K      8u
 #define ROUTE_ALTERNATES 2u
-#define ROUTE_SLACK_DEN  2u     /* half of the best, ... */
-#define ROUTE_SHARE_US   25000u /* ... this at most, ... */
+#define ROUTE_SHORT_DEN  2u     /* half of the best ... */
+#define ROUTE_SHORT_US   25000u /* ... up to this, ... */
+#define ROUTE_LONG_DEN   4u     /* ... or a quarter if that is more, ... */
 #define ROUTE_SLACK_US   10000u /* ... and this */
 #define ROUTE_NEAR_CELLS 32u    /* 20 km */
 /* Prompts arrive as bytes; English takes about four of them per token. */
@@ -172,9 +173,10 @@ static inline uint32_t route_work_us(struct route_work work, uint64_t wait_us, u
 /* How slow a nearer node may be when the best one takes `best_us`. */
 static inline uint64_t route_limit_us(uint32_t best_us)
 {
-    uint32_t share_us = best_us / ROUTE_SLACK_DEN;
-    share_us = share_us < ROUTE_SHARE_US ? share_us : ROUTE_SHARE_US;
-    return (uint64_t)best_us + share_us + ROUTE_SLACK_US;
+    uint32_t short_us = best_us / ROUTE_SHORT_DEN;
+    uint32_t long_us = best_us / ROUTE_LONG_DEN;
+    short_us = short_us < ROUTE_SHORT_US ? short_us : ROUTE_SHORT_US;
+    return (uint64_t)best_us + (short_us > long_us ? short_us : long_us) + ROUTE_SLACK_US;
 }
 
 /* A candidate predicted within this is within the limit of whichever is the best. */

@@ -197,15 +197,16 @@ INLINE_256 __m256i least_of(__m256i v)
 /* route_limit_us() in each lane; what would not fit 32 bits is above all predictions anyway. */
 INLINE_256 __m256i limit_of(__m256i best_us)
 {
-    const uint32_t fits = UINT32_MAX - ROUTE_SHARE_US - ROUTE_SLACK_US;
+    const uint32_t fits = (UINT32_MAX - ROUTE_SHORT_US - ROUTE_SLACK_US) / 5 * 4;
     __m256i best = _mm256_min_epu32(best_us, _mm256_set1_epi32((int)fits));
     __m256i share = _mm256_srli_epi32(best, 1);
-    share = _mm256_min_epu32(share, _mm256_set1_epi32((int)ROUTE_SHARE_US));
+    share = _mm256_min_epu32(share, _mm256_set1_epi32((int)ROUTE_SHORT_US));
+    share = _mm256_max_epu32(share, _mm256_srli_epi32(best, 2));
     share = _mm256_add_epi32(share, _mm256_set1_epi32((int)ROUTE_SLACK_US));
     return _mm256_add_epi32(best, share);
 }
-_Static_assert(ROUTE_SLACK_DEN == 2, "limit_of() adds a half");
-_Static_assert(UINT32_MAX - ROUTE_SHARE_US - ROUTE_SLACK_US >= ROUTE_PREDICT_MAX_US,
+_Static_assert(ROUTE_SHORT_DEN == 2 && ROUTE_LONG_DEN == 4, "limit_of() adds a half or a quarter");
+_Static_assert((UINT32_MAX - ROUTE_SHORT_US - ROUTE_SLACK_US) / 5u * 5u >= ROUTE_PREDICT_MAX_US,
                "limit_of() saturates above all predictions");
 
 /* Lanes no further than ROUTE_NEAR_CELLS behind lane `first`. */

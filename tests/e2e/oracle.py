@@ -12,7 +12,9 @@ RING = 65536            # x: longitude over the whole ring
 HALF_RING = 32767       # y: latitude over half of it
 TIER_CELLS = 1638       # 1,000 km a tier
 EARTH_RADIUS_KM = 6371.0088
-SLACK_RATIO = 1.5       # predicted completion may be this much worse than the best ...
+SLACK_RATIO = 1.25      # predicted completion may be this much worse than the best ...
+SHORT_RATIO = 1.5       # ... or this,
+SHORT_S = 0.025         # if it is no more than that ...
 SLACK_S = 0.010         # ... plus this
 GREY = 0.3              # predictions this close to the limit may fall either way
 RADIUS_GREY_KM = 2.0    # positions travel as cells of 0.6 km
@@ -79,7 +81,7 @@ def acceptable(nodes, latitude, longitude, tiers=(0, 7), radius_km=0, tags=froze
         return set()
     kept.sort(key=lambda n: (distance_cells(n, latitude, longitude, tiers[0]), n.id))
     best = min(n.first_token_s for n in kept)
-    limit = best * SLACK_RATIO + SLACK_S
+    limit = max(best * SLACK_RATIO, min(best * SHORT_RATIO, best + SHORT_S)) + SLACK_S
     names = set()
     for node in kept:
         if node.first_token_s <= limit * (1 + GREY):

@@ -12,9 +12,10 @@
 #include "schemas/base/rng.h"
 #include "tests/unit/route/palette.h"
 
-#define TABLES    100000
-#define NODES_MAX 600u /* enough for rows, and for many blocks of the scan */
-#define MODEL_A   1000u
+#define SLOWEST_US(best) (floor((best) + fmax(fmin((best) / 2, 25000), (best) / 4)) + 10000)
+#define TABLES           100000
+#define NODES_MAX        600u /* enough for rows, and for many blocks of the scan */
+#define MODEL_A          1000u
 
 static struct route_load loads[65536];
 static struct scan scratch;
@@ -164,11 +165,11 @@ static struct oracle_answer oracle_among(const struct oracle_node *nodes, unsign
     qsort(entries, used, sizeof(entries[0]), oracle_compare);
     used = used > 8 ? 8 : used;
     double best = entries[0].predicted;
+    unsigned chosen = 0;
     for (unsigned i = 1; i < used; i++) {
         best = fmin(best, entries[i].predicted);
     }
-    unsigned chosen = 0;
-    while (entries[chosen].predicted > floor(best + fmin(best * 0.5, 25000)) + 10000) {
+    while (entries[chosen].predicted > SLOWEST_US(best)) {
         chosen++;
     }
     /* Near-equals: draw two of them by lot, take the sooner, then the one sent less. */
@@ -176,7 +177,7 @@ static struct oracle_answer oracle_among(const struct oracle_node *nodes, unsign
     unsigned number = 0;
     for (unsigned i = chosen; i < used; i++) {
         if (entries[i].distance - entries[chosen].distance <= 32 &&
-            entries[i].predicted <= floor(best + fmin(best * 0.5, 25000)) + 10000) {
+            entries[i].predicted <= SLOWEST_US(best)) {
             equals[number++] = i;
         }
     }
@@ -580,11 +581,10 @@ START_TEST(near_wins_unless_clearly_slower)
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
     nodes[1].queue_us = 23001;
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3); /* New York is next by distance */
-    nodes[0].queue_us = 900000;
-    nodes[2].queue_us = 144000; /* 170 ms in all: half would be a lot, 35 ms are the limit */
-    nodes[1].queue_us = 179001;
+    nodes[0].queue_us = 900000, nodes[1].queue_us = 196501;
+    nodes[2].queue_us = 144000; /* 170 ms in all: a quarter of it and 10 ms are the limit */
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3);
-    nodes[1].queue_us = 179000;
+    nodes[1].queue_us = 196500;
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
     nodes[2].alive = nodes[1].alive = false;
     ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 1);
