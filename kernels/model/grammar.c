@@ -26,7 +26,10 @@ enum phase {
     HEX_1,
     HEX_2,
     HEX_2_LOW, /* no surrogates */
+    HEX_2_ZERO,
     HEX_3,
+    HEX_3_ZERO,
+    HEX_4_ZERO,
     HEX_4,
     UTF8_1, /* one more byte of a character */
     UTF8_2,
@@ -134,6 +137,24 @@ static enum outcome string_escape(const struct node *n, struct grammar_frame *f,
     return STAYS;
 }
 
+/* After so many zeros the next must not make U+0000: JSON has it, many readers of JSON do not. */
+static uint8_t next_hex(uint8_t phase, uint8_t low)
+{
+    const bool zero = low == '0';
+    switch (phase) {
+    case HEX_1:
+        return zero ? HEX_2_ZERO : low == 'd' ? HEX_2_LOW : HEX_2;
+    case HEX_2_ZERO:
+        return zero ? HEX_3_ZERO : HEX_3;
+    case HEX_3_ZERO:
+        return zero ? HEX_4_ZERO : HEX_4;
+    case HEX_3:
+        return HEX_4;
+    default:
+        return HEX_3;
+    }
+}
+
 static enum outcome string_hex(const struct node *n, struct grammar_frame *f, uint8_t byte)
 {
     const uint8_t low = byte | 0x20;
@@ -141,14 +162,12 @@ static enum outcome string_hex(const struct node *n, struct grammar_frame *f, ui
         return DEAD;
     if (f->phase == HEX_2_LOW && !(byte >= '0' && byte <= '7'))
         return DEAD;
-    if (f->phase == HEX_1)
-        f->phase = low == 'd' ? HEX_2_LOW : HEX_2;
-    else if (f->phase == HEX_2 || f->phase == HEX_2_LOW)
-        f->phase = HEX_3;
-    else if (f->phase == HEX_3)
-        f->phase = HEX_4;
-    else
+    if (f->phase == HEX_4_ZERO && byte == '0')
+        return DEAD;
+    if (f->phase == HEX_4 || f->phase == HEX_4_ZERO)
         character(n, f);
+    else
+        f->phase = next_hex(f->phase, low);
     return STAYS;
 }
 
@@ -178,9 +197,10 @@ static enum outcome string_step(const struct node *n, struct grammar_frame *f, u
 static uint32_t string_rest(const struct node *n, const struct grammar_frame *f)
 {
     static const uint8_t left[] = {
-        [ESCAPE] = 1, [HEX_1] = 4,     [HEX_2] = 3,    [HEX_2_LOW] = 3, [HEX_3] = 2,
-        [HEX_4] = 1,  [UTF8_1] = 1,    [UTF8_2] = 2,   [UTF8_2_E0] = 2, [UTF8_2_ED] = 2,
-        [UTF8_3] = 3, [UTF8_3_F0] = 3, [UTF8_3_F4] = 3};
+        [ESCAPE] = 1,     [HEX_1] = 4,  [HEX_2] = 3,      [HEX_2_LOW] = 3,
+        [HEX_2_ZERO] = 3, [HEX_3] = 2,  [HEX_3_ZERO] = 2, [HEX_4_ZERO] = 1,
+        [HEX_4] = 1,      [UTF8_1] = 1, [UTF8_2] = 2,     [UTF8_2_E0] = 2,
+        [UTF8_2_ED] = 2,  [UTF8_3] = 3, [UTF8_3_F0] = 3,  [UTF8_3_F4] = 3};
     uint32_t missing = f->count < n->min ? n->min - f->count : 0;
     missing -= f->phase != PLAIN && missing ? 1 : 0;
     return missing + 1 + (f->phase != PLAIN ? left[f->phase] : 0);

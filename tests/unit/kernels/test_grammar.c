@@ -155,11 +155,13 @@ START_TEST(unsound_json_is_not_allowed)
                                       "{\"a\":1} ",
                                       "[]]",
                                       "\"\xf0\x80\x80\x80\"",
-                                      "--1"};
+                                      "--1",
+                                      "\"\\u0000\"",
+                                      "{\"a\\u0000\":1}"};
     struct grammar *g = made("true");
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         ck_assert_msg(!accepts(g, bad[i]), "%s", bad[i]);
-    ck_assert(accepts(g, "\"\\uD7FF\\uE000\\u0041\""));
+    ck_assert(accepts(g, "\"\\uD7FF\\uE000\\u0041\\u0001\\u0100\\u0010\\u1000\\u0d00\""));
     ck_assert(accepts(g, "-0.0e+10"));
     grammar_destroy(g);
 }
