@@ -323,7 +323,7 @@ static int with_port(const struct dataplane_options *o, struct run *r, struct sh
     rc = rc == 0 ? dataplane_start(device) : rc;
     if (rc == 0) {
         pin_to(generator, dataplane_env.cpus[0]);
-        struct rte_mempool *pool = pool_create("afxdp", BENCH_BUFFERS, true);
+        struct rte_mempool *pool = packet_pool_create("afxdp", BENCH_BUFFERS, true);
         rc = rte_eth_dev_get_port_by_name(XDP_PORT, &r->port);
         rc = rc != 0 ? rc : pool == NULL ? -ENOMEM : dataplane_port_start(r->port, pool);
         rc = rc != 0 ? rc : measure_all(o, r, shared, testpmd_device);

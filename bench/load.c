@@ -22,6 +22,7 @@
 #define SPIN_NS         (100 * NS_PER_US)
 #define TIME_MAX_MS     4e6
 #define CLOSED_OPEN_MAX 65536
+#define PROMPT_FILE_MAX ((size_t)16 << 20)
 
 struct options {
     struct drive_plan drive;
@@ -31,6 +32,7 @@ struct options {
     const char *trace;
     const char *hlog;
     const char *samples;
+    const char *prompt_file;
     double speed;
     double seconds;
     bool json, open, no_floor;
@@ -76,6 +78,7 @@ static void usage(FILE *out)
           "each request\n"
           "  --model NAME        default smollm2-135m-instruct\n"
           "  --prompt TEXT       default: a short question\n"
+          "  --prompt-file FILE  instead: what is in there\n"
           "  --max-tokens N      default 8\n"
           "  --budget-ms N       time until the first token; default none\n"
           "  --near LAT,LON      the client's place\n"
@@ -114,6 +117,7 @@ static const struct option long_options[] = {
     {"token-scale", required_argument, NULL, 'k'},
     {"model", required_argument, NULL, 'm'},
     {"prompt", required_argument, NULL, 'p'},
+    {"prompt-file", required_argument, NULL, 'f'},
     {"max-tokens", required_argument, NULL, 't'},
     {"budget-ms", required_argument, NULL, 'b'},
     {"near", required_argument, NULL, 'l'},
@@ -210,6 +214,9 @@ static int take_query(struct options *o, int option, const char *value)
         return 0;
     case 'p':
         o->drive.prompt = value;
+        return 0;
+    case 'f':
+        o->prompt_file = value;
         return 0;
     case 't':
         return take_count(&q->max_tokens, value, 1, UINT32_MAX);
@@ -398,6 +405,32 @@ static int measure_floor(struct session *s)
     return rc;
 }
 
+/* The whole file, ended by a zero. Heap; NULL after a sentence about why not. */
+static char *read_prompt(const char *path)
+{
+    char *text = malloc(PROMPT_FILE_MAX + 1);
+    FILE *file = fopen(path, "rb");
+    size_t len = 0;
+    if (text != NULL && file != NULL)
+        len = fread(text, 1, PROMPT_FILE_MAX + 1, file);
+    const char *why = text == NULL            ? strerror(ENOMEM)
+                      : file == NULL          ? strerror(errno)
+                      : ferror(file)          ? "it cannot be read"
+                      : len == 0              ? "it is empty"
+                      : len > PROMPT_FILE_MAX ? "it is longer than 16 MiB"
+                      : memchr(text, 0, len)  ? "it has a zero byte"
+                                              : NULL;
+    if (file != NULL)
+        fclose(file);
+    if (why == NULL) {
+        text[len] = '\0';
+        return text;
+    }
+    fprintf(stderr, "weft-bench load: %s: %s\n", path, why);
+    free(text);
+    return NULL;
+}
+
 static int measure(struct session *s)
 {
     struct options *o = &s->o;
@@ -450,7 +483,9 @@ static int run(const struct options *o, int argc, char **argv)
         return EXIT_FAILURE;
     }
     s->o = *o;
-    int rc = plan(s);
+    char *prompt = o->prompt_file != NULL ? read_prompt(o->prompt_file) : NULL;
+    int rc = o->prompt_file == NULL || prompt != NULL ? plan(s) : -EINVAL;
+    s->o.drive.prompt = prompt != NULL ? prompt : o->drive.prompt;
     rc = rc == 0 ? measure(s) : rc;
     if (s->drive.sent != 0) {
         rc |= report(s, argc, argv);
@@ -463,6 +498,7 @@ static int run(const struct options *o, int argc, char **argv)
     drive_deinit(&s->floor_drive);
     trace_deinit(&s->trace);
     free(s->due_ns);
+    free(prompt);
     free(s);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -48,7 +48,7 @@ static int server_open(struct driver *d)
 {
     const weft_client_opts_t options = {.node = d->plan->node};
     if (strncmp(d->plan->node, "http://", 7) == 0) {
-        return http_create(&d->http, d->plan->node);
+        return load_http_create(&d->http, d->plan->node);
     }
     int rc = weft_client_create(&d->client, &options);
     return rc == 0 ? client_note_arrivals(d->client) : rc;
@@ -56,29 +56,29 @@ static int server_open(struct driver *d)
 
 static void server_close(struct driver *d)
 {
-    http_destroy(d->http);
+    load_http_destroy(d->http);
     weft_client_destroy(d->client);
 }
 
 static int server_fd(const struct driver *d)
 {
-    return d->http != NULL ? http_fd(d->http) : weft_client_fd(d->client);
+    return d->http != NULL ? load_http_fd(d->http) : weft_client_fd(d->client);
 }
 
 static int server_timeout_ms(const struct driver *d)
 {
-    return d->http != NULL ? http_timeout_ms(d->http) : weft_client_timeout_ms(d->client);
+    return d->http != NULL ? load_http_timeout_ms(d->http) : weft_client_timeout_ms(d->client);
 }
 
 static int server_process(struct driver *d)
 {
-    return d->http != NULL ? http_process(d->http) : weft_client_process(d->client);
+    return d->http != NULL ? load_http_process(d->http) : weft_client_process(d->client);
 }
 
 static int server_submit(struct driver *d, const weft_query_t *query, weft_text_fn text,
                          weft_done_fn done, void *user)
 {
-    return d->http != NULL ? http_submit(d->http, query, text, done, user)
+    return d->http != NULL ? load_http_submit(d->http, query, text, done, user)
                            : weft_submit(d->client, query, text, done, user, NULL);
 }
 

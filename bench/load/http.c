@@ -199,7 +199,7 @@ static void end_silent(struct http *h, uint64_t now_ns)
     h->looked_ns = now_ns;
 }
 
-int http_process(struct http *h)
+int load_http_process(struct http *h)
 {
     struct epoll_event events[EVENTS];
     int n = epoll_wait(h->epoll, events, EVENTS, 0);
@@ -246,8 +246,8 @@ static char *write_request(const struct http *h, const weft_query_t *query, size
     return out;
 }
 
-int http_submit(struct http *h, const weft_query_t *query, weft_text_fn text, weft_done_fn done,
-                void *user)
+int load_http_submit(struct http *h, const weft_query_t *query, weft_text_fn text,
+                     weft_done_fn done, void *user)
 {
     if (h->open == OPEN_MAX) {
         return -EAGAIN;
@@ -274,7 +274,7 @@ int http_submit(struct http *h, const weft_query_t *query, weft_text_fn text, we
     c->user = user;
     http_reply_init(&c->reply);
     h->open++;
-    (void)send_more(c); /* what fails here is seen by the next http_process() */
+    (void)send_more(c); /* what fails here is seen by the next load_http_process() */
     return 0;
 }
 
@@ -322,7 +322,7 @@ static int take_url(struct http *h, const char *url)
     return look_up(h, host, port);
 }
 
-int http_create(struct http **http, const char *url)
+int load_http_create(struct http **http, const char *url)
 {
     struct http *h = calloc(1, sizeof(*h));
     if (h == NULL) {
@@ -335,14 +335,14 @@ int http_create(struct http **http, const char *url)
     h->buffer = malloc(READ_BYTES);
     int rc = h->epoll < 0 ? -errno : h->buffer == NULL ? -ENOMEM : take_url(h, url);
     if (rc != 0) {
-        http_destroy(h);
+        load_http_destroy(h);
         return rc;
     }
     *http = h;
     return 0;
 }
 
-void http_destroy(struct http *h)
+void load_http_destroy(struct http *h)
 {
     if (h == NULL) {
         return;
@@ -360,12 +360,12 @@ void http_destroy(struct http *h)
     free(h);
 }
 
-int http_fd(const struct http *h)
+int load_http_fd(const struct http *h)
 {
     return h->epoll;
 }
 
-int http_timeout_ms(const struct http *h)
+int load_http_timeout_ms(const struct http *h)
 {
     return h->open != 0 ? (int)(LOOK_EVERY_NS / NS_PER_MS) : -1;
 }

@@ -133,7 +133,7 @@ static int port_configure(struct nic *nic)
 static int make_pool(struct nic *nic, const struct nic_options *options)
 {
     uint32_t buffers = BUFFERS + nic->queues * driver_buffers(nic->driver.kind);
-    nic->pool = pool_create("weft", buffers, nic->driver.family != 0);
+    nic->pool = packet_pool_create("weft", buffers, nic->driver.family != 0);
     if (nic->pool == NULL) {
         LOG_ERROR("no memory for %u packet buffers in %u MiB: raise nic.memory_mib", buffers,
                   options->memory_mib);
@@ -292,7 +292,7 @@ void nic_destroy(struct nic *nic)
         rte_eth_dev_close(nic->port);
     }
     driver_stopped(&nic->driver);
-    pool_destroy(nic->pool);
+    packet_pool_destroy(nic->pool);
     free(nic);
     eal_stop();
 }

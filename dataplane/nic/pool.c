@@ -60,14 +60,14 @@ static struct rte_mempool *create_shared(const char *name, uint32_t buffers)
     return pool;
 }
 
-struct rte_mempool *pool_create(const char *name, uint32_t buffers, bool shared)
+struct rte_mempool *packet_pool_create(const char *name, uint32_t buffers, bool shared)
 {
     return shared ? create_shared(name, buffers)
                   : rte_pktmbuf_pool_create(name, buffers, POOL_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
                                             SOCKET_ID_ANY);
 }
 
-void pool_destroy(struct rte_mempool *pool)
+void packet_pool_destroy(struct rte_mempool *pool)
 {
     rte_mempool_free(pool);
 }

@@ -17,6 +17,6 @@ struct rte_mempool;
 #define POOL_CACHE        64u   /* buffers that an lcore keeps */
 
 /* `shared`: for the drivers of kernel sockets. NULL if there is no memory. */
-struct rte_mempool *pool_create(const char *name, uint32_t buffers, bool shared);
+struct rte_mempool *packet_pool_create(const char *name, uint32_t buffers, bool shared);
 /* NULL is fine. */
-void pool_destroy(struct rte_mempool *pool);
+void packet_pool_destroy(struct rte_mempool *pool);

@@ -77,7 +77,7 @@ class BenchMesh:
         try:
             self.mesh.up()
             names = [node["name"] for node in self.mesh.nodes()]
-            for name in self.workers or names:
+            for name in names if self.workers is None else self.workers:
                 self.start_toy(name)
             for name in names:
                 self.wait_seen(name)
@@ -192,8 +192,8 @@ def about():
     """What every JSON says of itself: command, day, revision, machine."""
     words, skip = [f"scripts/{Path(sys.argv[0]).name}"], False
     for word in sys.argv[1:]:
-        if skip or word in ("--build-dir", "--name", "--json"):
-            skip = word in ("--build-dir", "--name")
+        if skip or word in ("--build-dir", "--name", "--keep", "--json"):
+            skip = not skip and word != "--json"
             continue
         words.append(word)
     return {"command": " ".join(words), "machine": machine(), "revision": revision(),

@@ -61,7 +61,7 @@ class Peer:
     command: Callable
     conf: str = ""
     debian: bool = False
-    rate_share: float = 1.0  # of the rate asked for: what it can take on a small machine
+    rate_share: float = 1.0  # of the requests asked for: what it can take in reasonable time
 
     def program(self, build):
         """Where it is; None: not installed."""
@@ -106,7 +106,7 @@ def python_router(module, quiet):
 PEERS = {peer.name: peer for peer in (
     Peer("nginx", lambda port, upstream: ["-c", "@"], NGINX_CONF, debian=True),
     Peer("haproxy", lambda port, upstream: ["-db", "-f", "@"], HAPROXY_CONF, debian=True),
-    Peer("sglang_router", python_router("sglang_router.launch_router", "warn")),
+    Peer("sglang_router", python_router("sglang_router.launch_router", "warn"), rate_share=0.2),
     Peer("vllm_router", python_router("vllm_router.launch_router", "warning")),
     Peer("litellm", lambda port, upstream: ["-m", "litellm.proxy.proxy_cli", "--config", "@",
                                             "--host", "127.0.0.1", "--port", port],
