@@ -24,7 +24,7 @@
 #define TOY_QUEUE       32u /* with slots: further requests that may wait */
 #define ATTACH_TRIES    20
 #define ATTACH_PAUSE_US 100000
-#define WAIT_MAX_MS     100
+#define WAIT_MAX_MS     100ull
 #define DRAIN_NS        (10 * NS_PER_S)
 #define LINGER_NS       (300 * NS_PER_MS) /* for the last answers' acknowledgements */
 
@@ -57,17 +57,23 @@ static void on_cancel(weft_worker_t *worker, weft_job_t *job, void *user)
     pace_cancel(&t->pace, job);
 }
 
-static int wait_ms(const weft_worker_t *worker, const struct toy *t)
+/* Until the worker or the next token needs it, to the nanosecond: a slot that is free a millisecond
+ * late is a millisecond of capacity. */
+static void wait_for_work(const weft_worker_t *worker, const struct toy *t)
 {
-    int ms = weft_worker_timeout_ms(worker);
-    uint64_t now_ns = clock_now_ns();
-    uint64_t due_ns = pace_due_ns(&t->pace, now_ns);
-    if (due_ns != UINT64_MAX) {
-        uint64_t left_ns = due_ns > now_ns ? due_ns - now_ns : 0;
-        int token_ms = (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS);
-        ms = ms < 0 || token_ms < ms ? token_ms : ms;
-    }
-    return ms < 0 || ms > WAIT_MAX_MS ? WAIT_MAX_MS : ms; /* a signal may come just before poll */
+    const int worker_ms = weft_worker_timeout_ms(worker);
+    const uint64_t now_ns = clock_now_ns();
+    const uint64_t due_ns = pace_due_ns(&t->pace, now_ns);
+    /* a signal may come just before the wait */
+    uint64_t left_ns = WAIT_MAX_MS * NS_PER_MS;
+    if (worker_ms >= 0 && (uint64_t)worker_ms * NS_PER_MS < left_ns)
+        left_ns = (uint64_t)worker_ms * NS_PER_MS;
+    if (due_ns != UINT64_MAX && due_ns < now_ns + left_ns)
+        left_ns = due_ns > now_ns ? due_ns - now_ns : 0;
+    struct pollfd pfd = {.fd = weft_worker_fd(worker), .events = POLLIN};
+    const struct timespec left = {.tv_sec = (time_t)(left_ns / NS_PER_S),
+                                  .tv_nsec = (long)(left_ns % NS_PER_S)};
+    (void)ppoll(&pfd, 1, &left, NULL);
 }
 
 /* Told to end: takes nothing new, and ends when all it has is done. Returns true then. */
@@ -103,8 +109,7 @@ static void serve(weft_worker_t *worker, struct toy *t)
         if (weft_worker_process(worker) != 0) {
             return;
         }
-        struct pollfd pfd = {.fd = weft_worker_fd(worker), .events = POLLIN};
-        (void)poll(&pfd, 1, wait_ms(worker, t));
+        wait_for_work(worker, t);
     }
 }
 
@@ -116,6 +121,7 @@ static int attach_and_serve(const char *port_socket, const char *model,
     const struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    prctl(PR_SET_TIMERSLACK, 1);
     pace_init(&t.pace, plan);
     weft_worker_t *worker = NULL;
     const uint64_t interval_ns = plan->interval_ns != 0 ? plan->interval_ns : NS_PER_US;

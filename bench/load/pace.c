@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <weft/wire.h>
 
+#include "schemas/base/clock.h"
+
+#define LATE_MAX_NS (10 * NS_PER_MS) /* later than that it was no wake-up */
+
 struct pace_job {
     TAILQ_ENTRY(pace_job) link;
     weft_job_t *job;
@@ -125,8 +129,11 @@ void pace_step(struct pace *p, uint64_t now_ns)
             emit(j);
         } while (p->plan.interval_ns == 0 && !is_over(j));
         if (is_over(j)) {
+            /* Who waits has the place from when it was free, not from when this thread woke: else
+             * the capacity would be the machine's. */
+            const uint64_t free_ns = j->due_ns;
             finish(p, j);
-            serve_next(p, now_ns);
+            serve_next(p, now_ns - free_ns < LATE_MAX_NS ? free_ns : now_ns);
         } else {
             j->due_ns += p->plan.interval_ns;
             TAILQ_INSERT_TAIL(&p->queue, j, link);
