@@ -25,10 +25,11 @@ static const struct {
     uint32_t candidates;
     bool ip6;
 } cases[] = {
-    {"new-64", SCENE_NEW, 64, false},       {"new-1024", SCENE_NEW, 1024, false},
-    {"here-1024", SCENE_HERE, 1024, false}, {"pinned", SCENE_PINNED, 64, false},
-    {"cookie", SCENE_COOKIE, 64, false},    {"reply", SCENE_REPLY, 64, false},
-    {"pinned-ip6", SCENE_PINNED, 64, true}, {"cookie-ip6", SCENE_COOKIE, 64, true},
+    {"new-64", SCENE_NEW, 64, false},         {"new-1024", SCENE_NEW, 1024, false},
+    {"here-1024", SCENE_HERE, 1024, false},   {"pinned", SCENE_PINNED, 64, false},
+    {"cookie", SCENE_COOKIE, 64, false},      {"reply", SCENE_REPLY, 64, false},
+    {"session-64", SCENE_SESSION, 64, false}, {"pinned-ip6", SCENE_PINNED, 64, true},
+    {"cookie-ip6", SCENE_COOKIE, 64, true},
 };
 #define CASES (sizeof(cases) / sizeof(cases[0]))
 

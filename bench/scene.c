@@ -13,6 +13,7 @@ const char *scene_kind_name(enum scene_kind kind)
     static const char *const names[SCENE_KINDS] = {
         [SCENE_NEW] = "new request",
         [SCENE_HERE] = "new request, node's own place",
+        [SCENE_SESSION] = "new request of a session",
         [SCENE_PINNED] = "later datagram, pinned",
         [SCENE_COOKIE] = "unproven client, cookie",
         [SCENE_REPLY] = "reply through the ingress",
@@ -57,6 +58,10 @@ static uint32_t make_request(struct scene *s, struct rng *rng, uint32_t i, uint3
     if (s->kind == SCENE_HERE) {
         uint8_t want = f->weft.req.h.want & (uint8_t)~WEFT_WANT_POSITION;
         packet_set_u8(f, &f->weft.req.h.want, want);
+    }
+    if (s->kind == SCENE_SESSION) {
+        uint32_t session = (uint32_t)conn_id | 1u;
+        packet_set(f, &f->weft.req.h.session, &session, sizeof(session));
     }
     if (s->kind != SCENE_COOKIE) {
         fixture_cookie(s->core, &p);
@@ -133,7 +138,7 @@ static inline void fill(struct scene *s, uint8_t *data, uint32_t size)
 {
     const struct route_frame *template = &s->templates[s->next++ % SCENE_TEMPLATES];
     memcpy(data, (const uint8_t *)template + s->start, size);
-    if (s->kind == SCENE_NEW || s->kind == SCENE_HERE) {
+    if (s->kind == SCENE_NEW || s->kind == SCENE_HERE || s->kind == SCENE_SESSION) {
         struct route_frame *f = (struct route_frame *)(void *)(data - s->start);
         uint32_t seq = s->req_seq++;
         packet_set(f, &f->weft.req.h.req_seq, &seq, sizeof(seq));

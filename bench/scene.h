@@ -16,11 +16,12 @@
 #define SCENE_REFRESH 32768u
 
 enum scene_kind {
-    SCENE_NEW,    /* first datagram of a request of a proven client: a choice among all nodes */
-    SCENE_HERE,   /* the same without a place of its own: the node's counts (table.h's rows) */
-    SCENE_PINNED, /* a later datagram of it */
-    SCENE_COOKIE, /* a client not proven yet: gets its cookie */
-    SCENE_REPLY,  /* an answer on its way back to its client */
+    SCENE_NEW,     /* first datagram of a request of a proven client: a choice among all nodes */
+    SCENE_HERE,    /* the same without a place of its own: the node's counts (table.h's rows) */
+    SCENE_SESSION, /* as SCENE_NEW, of a session whose last request a node has served */
+    SCENE_PINNED,  /* a later datagram of it */
+    SCENE_COOKIE,  /* a client not proven yet: gets its cookie */
+    SCENE_REPLY,   /* an answer on its way back to its client */
     SCENE_KINDS
 };
 

@@ -96,15 +96,18 @@ static uint32_t room_of(const struct toy *t)
     return t->drain_ns == 0 && t->pace.open < places ? places - t->pace.open : 0;
 }
 
+static uint32_t queue_us_of(const struct toy *t)
+{
+    return t->drain_ns == 0 ? (uint32_t)(pace_wait_ns(&t->pace) / NS_PER_US) : UINT32_MAX;
+}
+
 /* Until the node goes or a signal says so. */
 static void serve(weft_worker_t *worker, struct toy *t)
 {
     while (weft_worker_process(worker) == 0 && !drained(t, clock_now_ns())) {
         pace_step(&t->pace, clock_now_ns());
         t->steps += t->steps == UINT32_MAX ? 2 : 1; /* lives; 0 would mean unknown */
-        weft_load_t load = {.room = room_of(t),
-                            .queue_us = (uint32_t)(pace_wait_ns(&t->pace) / NS_PER_US),
-                            .steps = t->steps};
+        weft_load_t load = {.room = room_of(t), .queue_us = queue_us_of(t), .steps = t->steps};
         weft_worker_set_load(worker, &load);
         if (weft_worker_process(worker) != 0) {
             return;

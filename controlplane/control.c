@@ -91,14 +91,18 @@ static int order_open(struct control *control, int *fd, void (*fn)(int fd, void 
 
 static void drained_check(struct control *control, uint64_t now_ns)
 {
-    bool busy = control->hooks.busy != NULL && control->hooks.busy(control->hooks.user);
-    if (control->drain_ns == 0 || now_ns < control->drain_ns + CONTROL_LEAVE_NS ||
-        (busy && now_ns < control->drain_ns + CONTROL_DRAIN_NS)) {
+    if (control->drain_ns == 0) {
+        return;
+    }
+    uint64_t least_ns = control->drain_told ? CONTROL_LEAVE_NS : 0;
+    uint64_t most_ns = control->drain_told ? CONTROL_DRAIN_NS : CONTROL_ALONE_NS;
+    bool busy = control->hooks.busy != NULL && control->hooks.busy(now_ns, control->hooks.user);
+    if (now_ns < control->drain_ns + least_ns || (busy && now_ns < control->drain_ns + most_ns)) {
         return;
     }
     if (busy) {
         LOG_WARN("requests are still under way after %llu s; not waiting for them any longer",
-                 (unsigned long long)(CONTROL_DRAIN_NS / NS_PER_S));
+                 (unsigned long long)(most_ns / NS_PER_S));
     }
     control->drain_ns = 0;
     control->hooks.on_drained(control->hooks.user);
@@ -108,16 +112,18 @@ static void drain_begin(int fd, void *user)
 {
     struct control *control = user;
     order_take(fd);
-    if (control->drain_ns != 0 || control->hooks.on_drained == NULL) {
+    if (control->leaving || control->hooks.on_drained == NULL) {
         return;
     }
     uint64_t now_ns = clock_now_ns();
-    if (!mesh_leave(control, now_ns)) {
-        control->hooks.on_drained(control->hooks.user);
-        return;
-    }
-    LOG_INFO("leaving the mesh");
+    control->drain_told = mesh_leave(control, now_ns);
     control->drain_ns = now_ns;
+    control->leaving = true;
+    LOG_INFO(control->drain_told ? "leaving the mesh" : "draining");
+    if (control->hooks.drain != NULL) {
+        control->hooks.drain(now_ns, control->hooks.user);
+    }
+    drained_check(control, now_ns);
 }
 
 void control_drain(struct control *control)

@@ -23,7 +23,8 @@
 #define CONTROL_PUBLISH_NS (20 * NS_PER_MS) /* between two on_members, and two early beacons */
 #define CONTROL_TICK_NS    (100 * NS_PER_MS)
 #define CONTROL_LEAVE_NS   (1 * NS_PER_S)  /* so long all have to hear the good-bye */
-#define CONTROL_DRAIN_NS   (10 * NS_PER_S) /* so long requests under way have to end */
+#define CONTROL_DRAIN_NS   (10 * NS_PER_S) /* so long requests under way have to end ... */
+#define CONTROL_ALONE_NS   (3 * NS_PER_S)  /* ... where nobody else is told, as in a static mesh */
 
 /* Any hook may be NULL. */
 struct control_hooks {
@@ -37,8 +38,10 @@ struct control_hooks {
     void (*add_status)(json_t *status, void *user);
     /* Every CONTROL_TICK_NS. */
     void (*on_tick)(uint64_t now_ns, void *user);
-    /* Are requests under way at this node's worker? Asked while draining. */
-    bool (*busy)(void *user);
+    /* Draining begins: nobody must begin anything here any more. */
+    void (*drain)(uint64_t now_ns, void *user);
+    /* Are requests under way at this node's worker, or through this node? Asked while draining. */
+    bool (*busy)(uint64_t now_ns, void *user);
     /* What control_drain() began has ended: the node may stop. */
     void (*on_drained)(void *user);
     void *user;
@@ -67,9 +70,8 @@ void control_stop(struct control *control);
  * and keeps those it has. Any thread and signal handlers. */
 void control_reload(struct control *control);
 
-/* Says good-bye to the mesh, so that nobody chooses this node any more, waits for the requests
- * under way, then calls on_drained(). In a static mesh nobody can be told: on_drained() comes at
- * once. */
+/* Says good-bye to the mesh, so that nobody chooses this node any more, tells the packet path
+ * (drain()), waits for what is under way, then calls on_drained(). */
 void control_drain(struct control *control);
 
 /* Removes the admin socket. NULL is fine. */
@@ -87,5 +89,9 @@ int control_offer(struct control *control, const struct admin_session *session);
 
 /* Local facts changed: they are asked for and sent soon, at most every CONTROL_PUBLISH_NS. */
 void control_touch(struct control *control);
+
+/* The packet path waits for that node in vain: is it there? With gossip it is asked at once; in a
+ * static mesh its beacons tell. The thread in control_run(). */
+void control_ask(struct control *control, uint16_t node_id);
 
 const struct members *control_members(const struct control *control);

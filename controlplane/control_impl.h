@@ -35,6 +35,8 @@ struct control {
     uint64_t published_ns;
     uint64_t touched_ns;
     uint64_t drain_ns; /* when draining began; 0: it has not */
+    bool drain_told;   /* others were told of it */
+    bool leaving;      /* draining has begun */
     bool publish_armed;
     bool touch_armed;
     uint64_t send_failures;

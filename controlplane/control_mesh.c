@@ -255,6 +255,16 @@ json_t *mesh_join(struct control *control, const json_t *request)
                      addr_format(&seed.address, address), "port", (int)seed.port);
 }
 
+void control_ask(struct control *control, uint16_t node_id)
+{
+    uint64_t now_ns = clock_now_ns();
+    if (control->gossip != NULL) {
+        gossip_ask(control->gossip, node_id, now_ns, &control->out);
+        out_send(control);
+        mesh_send(control, now_ns);
+    }
+}
+
 bool mesh_leave(struct control *control, uint64_t now_ns)
 {
     if (control->gossip == NULL || swim_live_count(gossip_swim(control->gossip)) <= 1) {

@@ -126,10 +126,10 @@ json_t *control_status(struct control *control)
     }
     json_object_set_new(status, "membership",
                         json_string(control->gossip != NULL ? "gossip" : "static"));
+    json_object_set_new(status, "leaving", json_boolean(control->leaving));
     if (control->gossip != NULL) {
         json_object_set_new(status, "health",
                             json_integer(swim_health(gossip_swim(control->gossip))));
-        json_object_set_new(status, "leaving", json_boolean(gossip_has_left(control->gossip)));
         json_object_set_new(status, "zone", zone_status(control));
         json_object_set_new(status, "policy", control_policy_status(control));
     }

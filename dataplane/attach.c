@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <weft/worker.h>
 
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
@@ -34,6 +35,7 @@ struct attach {
     struct port *workers[PORT_WORKERS_MAX]; /* by slot: attached, or being let go of */
     uint16_t room_most[PORT_WORKERS_MAX];   /* that each ever had */
     uint64_t told_words;                    /* sum over the load words last told to the members */
+    bool draining;
     struct client_port *clients[PORT_CLIENTS_MAX]; /* by slot, as well */
     uint32_t generations[PORT_CLIENTS_MAX];
 };
@@ -390,12 +392,24 @@ void attach_facts(struct attach *a, struct members_facts *facts)
     facts->room = load.room;
     facts->queue_us = load.queue_us;
     facts->free_vram_mib = load.free_vram_64mib * WEFT_VRAM_UNIT_MIB;
+    facts->flags = MEMBERS_FACT_REUSE;
+    if (a->draining) {
+        facts->room = 0;
+        facts->queue_us = WEFT_QUEUE_DRAINING;
+    }
     for (uint32_t i = 0; i < count; i++) {
         uint16_t room = port_load_now(ports[i]).room;
         uint16_t *most = &a->room_most[ports[i]->slot];
         *most = room > *most ? room : *most;
+        facts->flags &=
+            port_can(ports[i], WEFT_CAN_REUSE) ? MEMBERS_FACT_MASK : ~MEMBERS_FACT_REUSE;
         facts_add(facts, ports[i]);
     }
+}
+
+void attach_drain(struct attach *a)
+{
+    a->draining = true;
 }
 
 bool attach_busy(const struct attach *a)

@@ -36,6 +36,9 @@ void attach_tick(struct attach *attach, uint64_t now_ns);
 /* What the local workers can do, together. */
 void attach_facts(struct attach *attach, struct members_facts *facts);
 
+/* The node takes no new requests any more: the mesh is told so. */
+void attach_drain(struct attach *attach);
+
 /* Has the worker less room than it had when it had most? Then requests are under way at it. */
 bool attach_busy(const struct attach *attach);
 

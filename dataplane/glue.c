@@ -30,10 +30,17 @@ struct glue {
     uint16_t epoch;
     uint64_t started_ns; /* first look at the members */
     bool published;      /* a table */
+    bool draining;       /* takes no new requests any more */
     struct attach *attach;
 };
 
 /* ---- tables ---- */
+
+static uint32_t queue_of(const struct members_facts *facts)
+{
+    bool drains = facts->room == 0 && facts->queue_us == WEFT_QUEUE_DRAINING;
+    return drains || facts->queue_us < QUEUE_MAX_US ? facts->queue_us : QUEUE_MAX_US;
+}
 
 static struct route_node node_of(const struct glue *g, const struct members *members,
                                  uint32_t index, uint64_t now_ns)
@@ -45,13 +52,14 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
         .id = m->id,
         .tier = (uint8_t)m->tier,
         .alive = m->alive || leaving,
+        .leaving = leaving,
         .x = weft_cell_x(m->longitude_deg),
         .y = weft_cell_y(m->latitude_deg),
         .addr = m->address,
         .tags = m->tags,
         .at = geo_point_at(m->latitude_deg, m->longitude_deg),
         .load_ns = m->id == members_at(members, members_self(members))->id ? now_ns : m->heard_ns,
-        .queue_us = m->facts.queue_us < QUEUE_MAX_US ? m->facts.queue_us : QUEUE_MAX_US,
+        .queue_us = queue_of(&m->facts),
         .room = m->facts.room,
         .free_vram_64mib = (uint16_t)(m->facts.free_vram_mib / WEFT_VRAM_UNIT_MIB > UINT16_MAX
                                           ? UINT16_MAX
@@ -59,15 +67,16 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
         .rtt_us = (uint32_t)(m->srtt_ns / NS_PER_US),
         .prefill_per_second = m->facts.prefill_tps,
         .decode_per_second = m->facts.decode_tps,
+        .keeps_prompts = (m->facts.flags & MEMBERS_FACT_REUSE) != 0,
     };
     if (member_state_of(members, m) == MEMBER_SUSPECT) {
+        node.suspect = true;
         /* Whoever else can do it goes before; if nobody can, it is tried all the same. */
-        node.queue_us += SUSPECT_QUEUE_US;
+        node.queue_us += node.queue_us < QUEUE_MAX_US ? SUSPECT_QUEUE_US : 0;
         node.load_ns = m->changed_ns > node.load_ns ? m->changed_ns : node.load_ns;
     }
     node.reachable = paths_hop(g->paths, index, node.mac);
-    for (uint32_t i = 0;
-         i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE && !leaving && !m->barred; i++) {
+    for (uint32_t i = 0; i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE && !m->barred; i++) {
         node.models[node.model_count++] = m->facts.models[i].id;
     }
     return node;
@@ -115,6 +124,7 @@ static void publish_members(const struct members *members, uint64_t now_ns, void
         LOG_ERROR("cannot build a routing table: %s; keeping the old one", strerror(-rc));
         return;
     }
+    table->closing = g->draining;
     publish_set(g->tables, table);
     g->published = true;
     report_members(members);
@@ -126,12 +136,25 @@ static void on_paths(uint64_t now_ns, void *user)
     publish_members(control_members(g->control), now_ns, g);
 }
 
+/* Nodes that do not answer a request need not wait for their turn to be asked whether they live. */
+static void ask_for_missed(struct glue *g)
+{
+    for (uint32_t i = 0; i < g->config->nic.lcores; i++) {
+        uint16_t id = atomic_exchange_explicit(&g->cores[i]->route->missed, WEFT_NODE_NONE,
+                                               memory_order_relaxed);
+        if (id != WEFT_NODE_NONE) {
+            control_ask(g->control, id);
+        }
+    }
+}
+
 static void on_tick(uint64_t now_ns, void *user)
 {
     struct glue *g = user;
     attach_tick(g->attach, now_ns);
     tap_hub_reap(g->taps);
     paths_tick(g->paths, now_ns);
+    ask_for_missed(g);
     if (!g->published) {
         publish_members(control_members(g->control), now_ns, g);
     }
@@ -143,10 +166,25 @@ static void local_facts(struct members_facts *facts, void *user)
     attach_facts(g->attach, facts);
 }
 
-static bool busy(void *user)
+/* New requests are answered with DRAINING from now on, and nobody is to send any. */
+static void drain(uint64_t now_ns, void *user)
+{
+    struct glue *g = user;
+    g->draining = true;
+    attach_drain(g->attach);
+    publish_members(control_members(g->control), now_ns, g);
+    control_touch(g->control);
+}
+
+/* Requests at the own workers, or answers of others on their way to clients. */
+static bool busy(uint64_t now_ns, void *user)
 {
     const struct glue *g = user;
-    return attach_busy(g->attach);
+    bool carries = false;
+    for (uint32_t i = 0; i < g->config->nic.lcores; i++) {
+        carries = carries || carried_any(&g->cores[i]->route->carried, now_ns);
+    }
+    return carries || attach_busy(g->attach);
 }
 
 /* ---- status ---- */
@@ -226,6 +264,7 @@ struct control_hooks glue_hooks(struct glue *g)
         .local_facts = local_facts,
         .add_status = add_status,
         .on_tick = on_tick,
+        .drain = drain,
         .busy = busy,
         .user = g,
     };

@@ -117,9 +117,24 @@ static void compose_lost(const struct route_table *table, const struct inflight_
     p->weft_len = sizeof(rsp) + sizeof(reject);
 }
 
+/* Of several workers each speaks for itself, the mesh wants the node's load; of a node that takes
+ * nothing new, that. */
+static void restate_load(const struct workers *w, const struct route_table *table,
+                         struct weft_rsp_hdr *h)
+{
+    if (table != NULL && table->closing) {
+        h->room = 0;
+        h->queue_us = WEFT_QUEUE_DRAINING;
+    } else if (w->count > 1) {
+        h->room = w->load.room;
+        h->free_vram_64mib = w->load.free_vram_64mib;
+        h->queue_us = w->load.queue_us;
+    }
+}
+
 /* One datagram of the worker's into the packet. False: there is none. */
-static bool pop_reply(const struct workers *w, struct port *port, struct route_packet *p,
-                      uint64_t now_ns)
+static bool pop_reply(const struct workers *w, const struct route_table *table, struct port *port,
+                      struct route_packet *p, uint64_t now_ns)
 {
     uint32_t len = port_pop(port, p->frame->weft.bytes, WEFT_DATAGRAM_MAX);
     if (len == 0) {
@@ -140,11 +155,7 @@ static bool pop_reply(const struct workers *w, struct port *port, struct route_p
         (rsp->h.type == WEFT_T_RESP && (rsp->h.flags & WEFT_F_LAST) != 0)) {
         entry->state = INFLIGHT_FINISHED;
     }
-    if (w->count > 1) { /* it speaks for itself, the mesh wants the node's */
-        rsp->h.room = w->load.room;
-        rsp->h.free_vram_64mib = w->load.free_vram_64mib;
-        rsp->h.queue_us = w->load.queue_us;
-    }
+    restate_load(w, table, &rsp->h);
     return true;
 }
 
@@ -170,7 +181,8 @@ bool workers_next(struct workers *w, const struct route_table *table, struct rou
         uint32_t index = w->turn % w->count;
         struct port *port = w->there[index];
         bool lost = is_lost(port, memory_order_acquire); /* before its ring */
-        if (pop_reply(w, port, p, now_ns) || (lost && next_loss(w, index, table, p, now_ns))) {
+        if (pop_reply(w, table, port, p, now_ns) ||
+            (lost && next_loss(w, index, table, p, now_ns))) {
             w->turn = index + 1;
             return true;
         }
@@ -273,6 +285,10 @@ void workers_give(struct workers *w, struct route_core *core, const struct route
         /* It has been given this request and reads nothing: somebody else may do better. Should it
          * wake up after all, the client cancels the second one to answer. */
         pass_on(core, table, p, inflight, entry, ROUTE_DROP_refused, WEFT_E_WORKER_LOST, now_ns);
+        return;
+    }
+    if (entry == NULL && port_drains(port)) {
+        pass_on(core, table, p, inflight, entry, ROUTE_DROP_draining, WEFT_E_DRAINING, now_ns);
         return;
     }
     if (entry == NULL && port_load_now(port).queue_us > req->h.budget_us) {

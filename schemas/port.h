@@ -42,7 +42,8 @@
 enum port_fd { PORT_FD_SHM = 0, PORT_FD_WAKE_WORKER = 1, PORT_FD_WAKE_NODE = 2 };
 enum port_client_fd { PORT_CLIENT_FD_SHM = 0, PORT_CLIENT_FD_WAKE_NODE = 1 };
 
-/* Current load, one 8-byte word so that it is never torn: same shape as in struct weft_rsp_hdr. */
+/* Current load, one 8-byte word so that it is never torn: same shape as in struct weft_rsp_hdr. No
+ * room and WEFT_QUEUE_DRAINING: it takes nothing new any more. */
 struct port_load {
     uint16_t room;
     uint16_t free_vram_64mib;
@@ -94,10 +95,12 @@ struct port_rates {
 };
 WEFT_ASSERT(sizeof(struct port_rates) == 8, "rates are one word");
 
-/* The shared memory. The worker writes `load` and `rates` (one relaxed store of each word). */
+/* The shared memory. The worker writes `load`, `rates` and, once, `can` (one relaxed store of each
+ * word). */
 struct port_shm {
     _Alignas(64) _Atomic uint64_t load; /* struct port_load as a word */
     _Atomic uint64_t rates;             /* struct port_rates as a word */
+    _Atomic uint64_t can;               /* enum weft_can */
     _Alignas(64) struct ring to_worker;
     struct ring to_node;
     struct ring_slot to_worker_slots[PORT_SLOTS];

@@ -122,7 +122,7 @@ sizes.req = 64
 
 f["rsp.room"] = ProtoField.uint16("weft.rsp.room", "room", base.DEC, nil, nil, "load word: requests the worker would still accept")
 f["rsp.free_vram_64mib"] = ProtoField.uint16("weft.rsp.free_vram_64mib", "free_vram_64mib", base.DEC, nil, nil, "load word: free accelerator memory")
-f["rsp.queue_us"] = ProtoField.uint32("weft.rsp.queue_us", "queue_us", base.DEC, nil, nil, "load word: predicted wait of a new request")
+f["rsp.queue_us"] = ProtoField.uint32("weft.rsp.queue_us", "queue_us", base.DEC, nil, nil, "load word: wait of a new request; all ones: it drains")
 f["rsp.origin"] = ProtoField.uint16("weft.rsp.origin", "origin", base.DEC, nil, nil, "ingress that holds the key of the return block")
 f["rsp.server"] = ProtoField.uint16("weft.rsp.server", "server", base.DEC, nil, nil, "node id that serves")
 f["rsp.arg"] = ProtoField.uint32("weft.rsp.arg", "arg", base.DEC, nil, nil, "GRANT: bytes granted; BUSY: steps, 0 = unknown; RESP: sum")

@@ -358,6 +358,17 @@ void gossip_leave(struct gossip *gossip, uint64_t now_ns, struct swim_out *out)
     }
 }
 
+void gossip_ask(struct gossip *gossip, uint16_t id, uint64_t now_ns, struct swim_out *out)
+{
+    const struct members *members = gossip->peers.members;
+    const struct member *member = members_find(members, id);
+    out->datagram_count = 0;
+    out->event_count = 0;
+    if (member != NULL && member != members_at(members, members_self(members))) {
+        swim_ask(gossip->swim, gossip->peers.all[member->owner].uid, now_ns, out);
+    }
+}
+
 void gossip_set_decree(struct gossip *gossip, const struct decree *decree)
 {
     gossip->peers.decree = decree;

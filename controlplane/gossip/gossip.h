@@ -81,6 +81,11 @@ int gossip_set_keys(struct gossip *gossip, uint8_t (*keys)[SWIM_KEY_BYTES], uint
 /* Calls a node that no file names, and remembers it; see swim_join(). */
 int gossip_join(struct gossip *gossip, const struct config_seed *seed, struct swim_out *out);
 
+/* Asks the member with that id now, out of its turn, whether it is there. Fills `out` from the
+ * start.
+ */
+void gossip_ask(struct gossip *gossip, uint16_t id, uint64_t now_ns, struct swim_out *out);
+
 /* Says good-bye; go on for a second, so that all hear it. */
 void gossip_leave(struct gossip *gossip, uint64_t now_ns, struct swim_out *out);
 bool gossip_has_left(const struct gossip *gossip);

@@ -119,6 +119,7 @@ static void facts_copy_scalars(struct members_facts *to, const struct members_fa
     to->prefill_tps = from->prefill_tps;
     to->decode_tps = from->decode_tps;
     to->context_tokens = from->context_tokens;
+    to->flags = from->flags & MEMBERS_FACT_MASK;
 }
 
 void members_put_facts(struct members *members, struct member *member,
@@ -249,6 +250,7 @@ static void facts_take(struct members *members, struct member *member, const str
         .prefill_tps = beacon->prefill_tps,
         .decode_tps = beacon->decode_tps,
         .context_tokens = beacon->context_tokens,
+        .flags = beacon->flags,
     };
     struct members_facts clean;
     facts_copy_scalars(&clean, &facts);
@@ -334,6 +336,7 @@ static uint16_t beacon_write(struct members *members, struct member *to, uint8_t
         .hdr_bytes = sizeof(beacon),
         .node = self->id,
         .tier = (uint8_t)self->tier,
+        .flags = (uint8_t)facts->flags,
         .tags = self->tags,
         .incarnation = members->incarnation,
         .sequence = ++to->sequence_sent,

@@ -59,6 +59,10 @@ struct members_model {
     char name[WEFT_MODEL_NAME_MAX];
 };
 
+/* A prompt that begins like an earlier one needs prefill for the rest only, whatever the model. */
+#define MEMBERS_FACT_REUSE UINT32_C(1)
+#define MEMBERS_FACT_MASK  UINT8_MAX /* what is told of the flags */
+
 /* What a node says of itself. */
 struct members_facts {
     uint16_t room; /* requests it would still accept */
@@ -67,6 +71,7 @@ struct members_facts {
     uint32_t prefill_tps; /* tokens per second */
     uint32_t decode_tps;
     uint32_t context_tokens;
+    uint32_t flags;                 /* MEMBERS_FACT_* */
     char backend[WEFT_BACKEND_MAX]; /* "" = no worker */
     uint32_t model_count;
     struct members_model models[MEMBERS_MODELS_MAX];

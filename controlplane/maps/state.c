@@ -34,7 +34,7 @@ static void text_read(struct cursor *c, char *text, size_t room)
 /* How many of the models have room with their names, everything else aside. */
 static uint32_t models_that_fit(const struct members_facts *facts)
 {
-    size_t used = 1 + VIVALDI_WIRE_BYTES + 1 + RESOURCE_WIRE_MAX + 1 + WEFT_BACKEND_MAX;
+    size_t used = 1 + VIVALDI_WIRE_BYTES + 1 + RESOURCE_WIRE_MAX + 1 + WEFT_BACKEND_MAX + 1;
     uint32_t count = 0;
     while (count < facts->model_count && count < MEMBERS_MODELS_MAX) {
         used += 1 + strnlen(facts->models[count].name, WEFT_MODEL_NAME_MAX);
@@ -82,6 +82,7 @@ size_t state_write(const struct members_facts *facts, const struct vivaldi_coord
     for (uint32_t i = 0; i < count; i++) {
         text_write(&c, facts->models[i].name, sizeof(facts->models[i].name));
     }
+    cursor_write_u8(&c, (uint8_t)facts->flags);
     *dropped = facts->model_count - count;
     return (size_t)(c.at - out);
 }
@@ -118,5 +119,6 @@ bool state_read(struct members_facts *facts, struct vivaldi_coord *coord, const 
         model->id = message.facts.models[i];
         c.failed |= model->name[0] == '\0' || weft_model_id(model->name) != model->id;
     }
+    facts->flags = !c.failed && cursor_left(&c) != 0 ? cursor_read_u8(&c) : 0;
     return !c.failed;
 }

@@ -9,6 +9,7 @@
  *     45  u8   length, and the message of resource.h, with the models' ids
  *         u8   length, and the backend's name
  *         for each id a length (u8) and the model's name
+ *         u8   MEMBERS_FACT_*; not there: none
  *         whatever later versions append
  *
  * Pure functions, any thread.

@@ -118,6 +118,7 @@ int weft_worker_attach(weft_worker_t **worker, const char *socket_path,
         weft_worker_destroy(w);
         return rc;
     }
+    atomic_store_explicit(&w->shm->can, facts->can, memory_order_relaxed);
     w->load_word = ~worker_load_word(&hello.load);
     weft_worker_set_load(w, load);
     w->asleep = ring_sleep_begin(&w->in);

@@ -118,7 +118,8 @@ static struct weft_job *serve_open(struct serve *s, const struct weft_req *req, 
         job = serve_job_open(s, req, now_ns);
     }
     if (job == NULL) {
-        serve_refuse(s, req, WEFT_E_MESH_FULL, WEFT_C_ROOM);
+        bool drains = s->load.room == 0 && s->load.queue_us == WEFT_QUEUE_DRAINING;
+        serve_refuse(s, req, drains ? WEFT_E_DRAINING : WEFT_E_MESH_FULL, WEFT_C_ROOM);
     }
     return job;
 }

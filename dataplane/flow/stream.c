@@ -336,10 +336,11 @@ static bool is_loss(int status)
     }
 }
 
-/* A node has said that it hands the request to nobody: another attempt does no work twice. */
-static bool is_untaken(int status)
+/* Refused by a node that takes nothing, or hands on nothing: another attempt does no work twice. */
+static bool is_turned(const weft_result_t *result)
 {
-    return status == WEFT_E_DRAINING || status == WEFT_E_LOOP;
+    return result->finish == WEFT_FINISH_REFUSED &&
+           (result->status == WEFT_E_DRAINING || result->status == WEFT_E_LOOP);
 }
 
 /* Nobody could take it just now. */
@@ -361,13 +362,34 @@ static uint32_t next_path(const struct stream_policy *policy, uint32_t path)
     return (path + 1) % policy->paths;
 }
 
+/* The node that was asked takes no new requests, or somebody behind it. */
+static void after_turning(struct stream *s, struct stream_policy *policy,
+                          const struct stream_attempt *lost, const weft_result_t *result,
+                          uint64_t now_ns)
+{
+    uint32_t path = lost->path;
+    s->first_failure = s->first_failure != 0 ? s->first_failure : result->status;
+    s->turned++;
+    if (lost->server != WEFT_NODE_NONE) {
+        avoid_add(s, lost->server);
+    } else {
+        s->closed++;
+        path = next_path(policy, path);
+        policy->path = policy->path == lost->path ? path : policy->path;
+    }
+    if (s->forgetful || s->partial || s->turned > STREAM_TURNED_MAX || s->closed >= policy->paths) {
+        finish(s, result, s->first_failure, now_ns);
+        return;
+    }
+    start(s, free_attempt(s), path, alternate_take(s));
+}
+
 static void after_loss(struct stream *s, struct stream_policy *policy,
                        const struct stream_attempt *lost, const weft_result_t *result,
                        uint64_t now_ns)
 {
     uint32_t path = lost->path;
-    bool unheard = result->status == WEFT_E_UNREACHABLE || result->status == WEFT_E_STALLED ||
-                   result->status == WEFT_E_DRAINING;
+    bool unheard = result->status == WEFT_E_UNREACHABLE || result->status == WEFT_E_STALLED;
     s->first_failure = s->first_failure != 0 ? s->first_failure : result->status;
     avoid_add(s, lost->server != WEFT_NODE_NONE ? lost->server : lost->target);
     if (unheard) { /* it may be the node that was asked */
@@ -376,7 +398,7 @@ static void after_loss(struct stream *s, struct stream_policy *policy,
     }
     bool nowhere = result->status == WEFT_E_UNREACHABLE && policy->paths == 1;
     if (s->once || s->forgetful || s->partial || nowhere || s->failovers == STREAM_FAILOVERS_MAX ||
-        !(is_untaken(result->status) || loss_pay(policy, s, lost, now_ns))) {
+        !loss_pay(policy, s, lost, now_ns)) {
         finish(s, result, s->first_failure, now_ns);
         return;
     }
@@ -430,6 +452,8 @@ void stream_over(struct stream *s, struct stream_policy *policy, uint32_t attemp
             loss_note(policy, &over, now_ns); /* the other one was paid for */
             count_failover(s, policy);
         }
+    } else if (is_turned(result)) {
+        after_turning(s, policy, &over, result, now_ns);
     } else if (is_loss(result->status)) {
         after_loss(s, policy, &over, result, now_ns);
     } else if (is_refusal(result->status) && s->first_failure != 0) {

@@ -16,8 +16,10 @@
  * twenty. A node that dies takes all its streams with it, those that it served and those that were
  * just being asked by it: the first one's failover pays for the first failover of all that were
  * open there then, so that no more than what was open is asked again. Rivals, sent on suspicion,
- * leave half of the purse to failovers. What a node has refused because it hands on nothing
- * (draining) was executed by nobody and costs nothing.
+ * leave half of the purse to failovers. What a node has turned away because it takes nothing new
+ * (draining) was executed by nobody: it goes on elsewhere at once, costs nothing and is no
+ * failover. A node that was asked and turns away is left alone from then on, by the streams to
+ * come, too.
  *
  * Threads: none; times are of one monotonic clock given by the caller.
  */
@@ -33,6 +35,7 @@
 #define STREAM_ATTEMPTS       2u /* at the same time */
 #define STREAM_FAILOVERS_MAX  8u
 #define STREAM_REFUSALS_MAX   4u /* in a row, of an answer that had begun elsewhere */
+#define STREAM_TURNED_MAX     8u /* times that a request is turned away by nodes that drain */
 #define STREAM_BACKOFF_MS     100u
 #define STREAM_PATH_MS        600u /* without any answer another node is asked as well */
 #define STREAM_HEDGE_SAMPLES  20u  /* first tokens seen before a p95 means anything */
@@ -97,6 +100,7 @@ struct stream {
     uint32_t *tokens;
     uint32_t count, capacity;
     uint32_t failovers, refusals;
+    uint32_t turned, closed; /* times turned away; of these by the node that was asked */
     int first_failure;
     uint32_t resends;
     uint16_t alternates[2];

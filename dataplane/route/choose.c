@@ -546,15 +546,49 @@ bool route_allows(const struct route_table *table, const struct route_query *que
     return has_model && judge_static(table, &o, query, node).constraint == WEFT_C_NONE;
 }
 
-int route_constraint_status(uint16_t constraint)
+/* The prediction without the prefill of what the node knows; the least is one token. */
+static uint32_t predict_known(const struct route_query *query, const struct route_node *node,
+                              uint32_t queue_us, uint32_t known_bytes)
 {
-    switch (constraint) {
+    struct route_query rest = *query;
+    rest.prompt_bytes -= known_bytes < rest.prompt_bytes ? known_bytes : rest.prompt_bytes;
+    return route_predict_us(&rest, node, queue_us);
+}
+
+bool route_prefer_home(const struct route_table *table, struct route_load *loads,
+                       const struct route_query *query, uint16_t home, uint32_t known_bytes,
+                       struct route_choice *choice)
+{
+    const struct route_node *node = &table->nodes[home];
+    if (choice->node == home || choice->node == ROUTE_INDEX_NONE) {
+        return choice->node == home;
+    }
+    if (!node->alive || node->suspect || node->leaving || avoided(query, node->id) ||
+        !route_allows(table, query, home)) {
+        return false;
+    }
+    struct verdict v = judge_load(route_load_now(table, home, loads), query, node);
+    uint32_t us = predict_known(query, node, v.queue_us, node->keeps_prompts ? known_bytes : 0);
+    if (v.constraint != WEFT_C_NONE || us > route_limit_us(choice->predicted_us)) {
+        return false;
+    }
+    uint16_t other = choice->alternates[0] != home ? choice->alternates[0] : choice->alternates[1];
+    choice->alternates[0] = choice->node;
+    choice->alternates[1] = other;
+    choice->node = home;
+    choice->predicted_us = us;
+    return true;
+}
+
+int route_refusal_status(const struct route_choice *choice)
+{
+    switch (choice->constraint) {
     case WEFT_C_NONE:
         return WEFT_OK;
     case WEFT_C_MODEL:
         return WEFT_E_UNKNOWN_MODEL;
     case WEFT_C_ROOM:
-        return WEFT_E_MESH_FULL;
+        return choice->best == WEFT_QUEUE_DRAINING ? WEFT_E_DRAINING : WEFT_E_MESH_FULL;
     case WEFT_C_BUDGET:
         return WEFT_E_BUDGET_INFEASIBLE;
     default:

@@ -45,7 +45,8 @@ struct route_query {
     uint16_t radius_km;
     uint16_t x, y;
     uint32_t lot; /* of this request, evenly spread: who gets it among near-equals */
-    uint16_t avoid[WEFT_AVOID_MAX]; /* node ids, the first avoid_count: only if nobody else can */
+    /* Node ids, the first avoid_count: only if nobody else can. The client's, and one of ours. */
+    uint16_t avoid[WEFT_AVOID_MAX + 1];
     uint16_t avoid_count;
     uint8_t tier_min, tier_max;
     bool has_position; /* x, y are given; else this node's own */
@@ -104,6 +105,14 @@ void route_look(const struct route_table *table, struct route_load *loads, struc
 void route_choose_looked(const struct route_table *table, struct route_load *loads,
                          struct scan *scratch, struct route_look *look,
                          struct route_choice *choice);
+
+/* A session has been at the node of index `home`, with `known_bytes` of its prompts. If that node
+ * passes every filter, is not suspected, and its prediction, less the prefill of what it knows, is
+ * within the limit that the choice sets, it is the choice, and who would have been chosen without
+ * it its first alternate. Returns whether it is. */
+bool route_prefer_home(const struct route_table *table, struct route_load *loads,
+                       const struct route_query *query, uint16_t home, uint32_t known_bytes,
+                       struct route_choice *choice);
 
 /* Does the node meet what never changes with load: model, tags, tier, radius? */
 bool route_allows(const struct route_table *table, const struct route_query *query, uint16_t node);
@@ -191,5 +200,6 @@ static inline uint64_t route_bound_us(const struct route_query *query,
 uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,
                           uint32_t queue_us);
 
-/* Status that a binding constraint means for the client (weft/status.h). */
-int route_constraint_status(uint16_t constraint);
+/* Status that a refusal means for the client (weft/status.h). Everybody full who could do it, and
+ * all of them because they end what they have and take nothing new, is DRAINING. */
+int route_refusal_status(const struct route_choice *choice);

@@ -35,12 +35,15 @@ int route_core_create(struct route_core **out, const struct route_host *host,
         return -ENOMEM;
     }
     core->host = *host;
+    atomic_store_explicit(&core->missed, WEFT_NODE_NONE, memory_order_relaxed);
     route_core_answer(core, true, true);
     core->loads = aligned_alloc(_Alignof(struct route_load), NODE_IDS * sizeof(*core->loads));
     core->pins = calloc(ROUTE_PINS, sizeof(*core->pins));
+    core->homes = calloc(1, sizeof(*core->homes));
     core->scan = aligned_alloc(_Alignof(struct scan), sizeof(*core->scan));
     core->burst = calloc(1, sizeof(*core->burst));
-    if (core->loads == NULL || core->pins == NULL || core->scan == NULL || core->burst == NULL) {
+    if (core->loads == NULL || core->pins == NULL || core->homes == NULL || core->scan == NULL ||
+        core->burst == NULL) {
         route_core_destroy(core);
         return -ENOMEM;
     }
@@ -55,6 +58,7 @@ void route_core_destroy(struct route_core *core)
     if (core != NULL) {
         free(core->loads);
         free(core->pins);
+        free(core->homes);
         free(core->scan);
         free(core->burst);
         free(core);
@@ -111,10 +115,10 @@ struct route_query route_query_of(const struct weft_req_hdr *h)
     };
 }
 
-static inline struct route_pin *pin_place(const struct route_core *core,
-                                          const struct weft_req_hdr *h)
+static inline struct route_pin *pin_place(const struct route_core *core, uint64_t conn_id,
+                                          uint32_t req_seq)
 {
-    return &core->pins[request_hash(h->conn_id, h->req_seq) & (ROUTE_PINS - 1)];
+    return &core->pins[request_hash(conn_id, req_seq) & (ROUTE_PINS - 1)];
 }
 
 /* ---- answers ---- */
@@ -200,6 +204,20 @@ static void learn_load(struct route_core *core, const struct route_table *table,
     };
 }
 
+/* The first that is heard of a request: who has it is sure now, for its pin and its session. */
+static void learn_server(struct route_core *core, const struct weft_rsp_hdr *h)
+{
+    struct route_pin *pin = pin_place(core, h->conn_id, h->req_seq);
+    if (pin->conn_id != h->conn_id || pin->req_seq != h->req_seq) {
+        return;
+    }
+    if (pin->node == h->server) {
+        pin->answered = true;
+    } else if (h->session != 0) { /* after a second chance */
+        homes_correct(core->homes, h->session, h->server);
+    }
+}
+
 /* The packet's way is known, if its return block turns out to be this node's. */
 static void prove_return(struct route_core *core, struct route_packet *p,
                          const struct weft_return *block, uint64_t conn_id)
@@ -225,6 +243,10 @@ static void classify_reply(struct route_core *core, const struct route_table *ta
     p->action = ROUTE_SEND;
     if (rsp->h.origin == self_id) {
         learn_load(core, table, &rsp->h, p->from_worker ? table->self : p->sender, now_ns);
+        carried_note(&core->carried, &rsp->h, now_ns);
+        if (rsp->h.type != WEFT_T_RESP) { /* before its parts come GRANTs */
+            learn_server(core, &rsp->h);
+        }
         p->to = ROUTE_TO_CLIENT;
         prove_return(core, p, &rsp->ret, rsp->h.conn_id);
         return;
@@ -260,7 +282,7 @@ static void classify_first_hop(struct route_core *core, struct route_packet *p)
     enum seal_kind kind = seal_cookie_kind(&from);
     struct seal_batch *batch = &core->burst->proofs[kind];
     route_count(&core->counters.from_clients);
-    __builtin_prefetch(pin_place(core, &req->h));
+    __builtin_prefetch(pin_place(core, req->h.conn_id, req->h.req_seq));
     core->burst->proving[kind][batch->hash.count] = p;
     seal_add_cookie(batch, &from, f->udp.src_port, req->h.conn_id, req->first.cookie);
 }
@@ -350,12 +372,13 @@ static uint16_t id_of(const struct route_table *table, uint16_t index)
 }
 
 /* The pin of this request if it still leads to a node alive that may have it, else NULL. What a
- * node is may have changed with the table: filters are checked again once per epoch. */
-static const struct route_pin *pin_find(const struct route_core *core,
-                                        const struct route_table *table,
-                                        const struct weft_req_hdr *h, uint64_t now_ns)
+ * node is may have changed with the table: filters are checked again once per epoch. A suspect that
+ * has not answered is in `*doubted` then: the request is to go elsewhere (README.md: pins). */
+static const struct route_pin *pin_find(struct route_core *core, const struct route_table *table,
+                                        const struct weft_req_hdr *h, uint64_t now_ns,
+                                        uint16_t *doubted)
 {
-    struct route_pin *pin = pin_place(core, h);
+    struct route_pin *pin = pin_place(core, h->conn_id, h->req_seq);
     if (pin->conn_id != h->conn_id || pin->req_seq != h->req_seq ||
         now_ns - pin->made_ns > ROUTE_PIN_LIFE_NS) {
         return NULL;
@@ -363,6 +386,15 @@ static const struct route_pin *pin_find(const struct route_core *core,
     uint16_t index = route_table_find(table, pin->node);
     if (index == ROUTE_INDEX_NONE || !table->nodes[index].alive) {
         return NULL;
+    }
+    if (h->type == WEFT_T_REQ && !pin->answered) {
+        if (__builtin_expect(table->nodes[index].suspect, 0)) {
+            *doubted = pin->node;
+            return NULL;
+        }
+        if ((h->flags & WEFT_F_RETX) != 0) { /* is it still there? */
+            atomic_store_explicit(&core->missed, pin->node, memory_order_relaxed);
+        }
     }
     if (pin->epoch != table->epoch && h->type == WEFT_T_REQ) {
         struct route_query query = route_query_of(h);
@@ -378,7 +410,7 @@ static const struct route_pin *pin_make(struct route_core *core, const struct ro
                                         const struct weft_req_hdr *h,
                                         const struct route_choice *choice, uint64_t now_ns)
 {
-    struct route_pin *pin = pin_place(core, h);
+    struct route_pin *pin = pin_place(core, h->conn_id, h->req_seq);
     *pin = (struct route_pin){
         .conn_id = h->conn_id,
         .made_ns = now_ns,
@@ -447,6 +479,15 @@ static void stamp_all(struct route_core *core, const struct route_table *table)
     }
 }
 
+/* This node ends what it has: the client of a new request asks the next node that it knows. */
+static void answer_draining(struct route_core *core, const struct route_table *table,
+                            struct route_packet *p)
+{
+    struct route_choice none = {.constraint = WEFT_C_NONE};
+    note_why(core, p, ROUTE_DROP_draining);
+    answer_reject(core, table, p, WEFT_E_DRAINING, &none);
+}
+
 /* The client names the node that has granted or answered: the choice has been made. */
 static void select_named(struct route_core *core, const struct route_table *table,
                          struct route_packet *p)
@@ -455,6 +496,11 @@ static void select_named(struct route_core *core, const struct route_table *tabl
     uint16_t index = route_table_find(table, h->target);
     if (index == ROUTE_INDEX_NONE || !table->nodes[index].alive) {
         answer_unknown(core, table, p);
+        return;
+    }
+    bool begins = h->type == WEFT_T_REQ && h->offset == 0 && (h->flags & WEFT_F_RETX) == 0;
+    if (table->closing && begins) { /* named from what an earlier attempt was told */
+        answer_draining(core, table, p);
         return;
     }
     struct route_query query = route_query_of(h);
@@ -471,9 +517,10 @@ static void select_named(struct route_core *core, const struct route_table *tabl
     stamp_later(core, table, p, &named, index);
 }
 
-/* A request that no node has been chosen for yet; false: its time is up, and it has been told. */
+/* A request that no node has been chosen for yet, or none but `doubted`; false: it will not be, and
+ * it has been told. */
 static bool select_begin(struct route_core *core, const struct route_table *table,
-                         struct route_packet *p, struct route_look *look)
+                         struct route_packet *p, uint16_t doubted, struct route_look *look)
 {
     const struct weft_req_hdr *h = &p->frame->weft.req.h;
     const struct weft_first_hop *first = &p->frame->weft.req.first;
@@ -483,10 +530,17 @@ static bool select_begin(struct route_core *core, const struct route_table *tabl
         answer_reject(core, table, p, WEFT_E_BUDGET_EXPIRED, &late);
         return false;
     }
+    if (table->closing) {
+        answer_draining(core, table, p);
+        return false;
+    }
     look->query = route_query_of(h);
     look->query.avoid_count =
         first->avoid_count < WEFT_AVOID_MAX ? first->avoid_count : WEFT_AVOID_MAX;
-    memcpy(look->query.avoid, first->avoid, sizeof(look->query.avoid));
+    memcpy(look->query.avoid, first->avoid, sizeof(first->avoid));
+    if (__builtin_expect(doubted != WEFT_NODE_NONE, 0)) {
+        look->query.avoid[look->query.avoid_count++] = doubted;
+    }
     return true;
 }
 
@@ -498,8 +552,11 @@ static void select_new(struct route_core *core, const struct route_table *table,
     route_choose_looked(table, core->loads, core->scan, look, &choice);
     if (choice.node == ROUTE_INDEX_NONE) {
         note_why(core, p, ROUTE_DROP_refused);
-        answer_reject(core, table, p, route_constraint_status(choice.constraint), &choice);
+        answer_reject(core, table, p, route_refusal_status(&choice), &choice);
         return;
+    }
+    if (h->session != 0) {
+        homes_steer(core->homes, table, core->loads, &look->query, h->session, now_ns, &choice);
     }
     route_count(&core->counters.chosen);
     note_assigned(core, table, choice.node);
@@ -515,7 +572,8 @@ static bool select_known(struct route_core *core, const struct route_table *tabl
         select_named(core, table, p);
         return false;
     }
-    const struct route_pin *pin = pin_find(core, table, h, now_ns);
+    uint16_t doubted = WEFT_NODE_NONE;
+    const struct route_pin *pin = pin_find(core, table, h, now_ns, &doubted);
     if (pin != NULL) {
         stamp_later(core, table, p, pin, route_table_find(table, pin->node));
         return false;
@@ -524,7 +582,7 @@ static bool select_known(struct route_core *core, const struct route_table *tabl
         answer_unknown(core, table, p);
         return false;
     }
-    return select_begin(core, table, p, look);
+    return select_begin(core, table, p, doubted, look);
 }
 
 static void select_burst(struct route_core *core, const struct route_table *table,
@@ -543,11 +601,13 @@ static void select_burst(struct route_core *core, const struct route_table *tabl
     }
     route_look(table, core->loads, core->scan, looks, used);
     uint64_t pinned = 0; /* a bit of the lot of each request that got a pin in this burst */
+    uint16_t doubted;
     for (uint32_t i = 0; i < used; i++) {
         const struct weft_req_hdr *h = &waiting[i]->frame->weft.req.h;
         const uint64_t bit = UINT64_C(1) << (looks[i].query.lot & 63u);
         /* One before it in this burst may have been of the same request. */
-        const struct route_pin *pin = (pinned & bit) != 0 ? pin_find(core, table, h, now_ns) : NULL;
+        const struct route_pin *pin =
+            (pinned & bit) != 0 ? pin_find(core, table, h, now_ns, &doubted) : NULL;
         if (pin != NULL) {
             stamp_later(core, table, waiting[i], pin, route_table_find(table, pin->node));
         } else {
@@ -577,7 +637,7 @@ void stage_second_chance(struct route_core *core, const struct route_table *tabl
         packet_set(f, &h->target, ids, sizeof(ids));
         struct route_query query = route_query_of(h);
         if (index == ROUTE_INDEX_NONE || !table->nodes[index].alive || index == table->self ||
-            !route_allows(table, &query, index)) {
+            table->nodes[index].leaving || !route_allows(table, &query, index)) {
             continue;
         }
         if (h->hops_left == 0) {
@@ -606,6 +666,7 @@ void stage_second_chance(struct route_core *core, const struct route_table *tabl
     }
     struct route_choice full = {
         .constraint = status == WEFT_E_MESH_FULL           ? WEFT_C_ROOM
+                      : status == WEFT_E_DRAINING          ? WEFT_C_ROOM
                       : status == WEFT_E_BUDGET_EXPIRED    ? WEFT_C_BUDGET
                       : status == WEFT_E_BUDGET_INFEASIBLE ? WEFT_C_BUDGET
                                                            : WEFT_C_NONE,

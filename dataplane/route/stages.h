@@ -9,7 +9,9 @@
 
 #include <stdatomic.h>
 
+#include "dataplane/route/carried.h"
 #include "dataplane/route/choose.h"
+#include "dataplane/route/homes.h"
 #include "dataplane/route/packet.h"
 #include "dataplane/route/seal.h"
 
@@ -19,7 +21,8 @@
 #define ROUTE_PIN_LIFE_NS UINT64_C(30000000000)
 
 /* Keeps the fragments of one request, and its repetitions, on one node. Direct-mapped: a lost pin
- * costs a second choice, nothing else. Node ids, so that a pin outlives tables. */
+ * costs a second choice, nothing else. Node ids, so that a pin outlives tables. To a node that is
+ * suspected it holds only if that node has answered: until then the request is placed anew. */
 struct route_pin {
     uint64_t conn_id;
     uint64_t made_ns;
@@ -27,6 +30,7 @@ struct route_pin {
     uint16_t node;
     uint16_t alternates[ROUTE_ALTERNATES];
     uint16_t epoch; /* of the table that it was last checked against */
+    bool answered;  /* by `node`, through this core */
 };
 
 /* One writer (the lcore), any reader. */
@@ -61,8 +65,13 @@ struct route_core {
     struct seal seal;
     struct route_load *loads;  /* by node id, 65,536 entries */
     struct route_pin *pins;    /* ROUTE_PINS entries */
+    struct homes *homes;       /* of sessions */
     struct scan *scan;         /* scratch of a choice */
     struct route_burst *burst; /* scratch of a burst */
+    struct carried carried;
+    /* Control thread and lcore: the id of a node that has not answered what is asked of it again;
+     * WEFT_NODE_NONE = none since somebody looked. */
+    _Atomic uint16_t missed;
     struct route_counters counters;
 };
 

@@ -33,12 +33,17 @@ static int compare_pair(const void *a, const void *b)
     return (x->node > y->node) - (x->node < y->node);
 }
 
-/* (model, node) of every node alive, sorted, without repetition. Returns their number. */
+static bool is_candidate(const struct route_node *node)
+{
+    return node->alive && !node->leaving;
+}
+
+/* (model, node) of every candidate, sorted, without repetition. Returns their number. */
 static uint32_t collect_pairs(const struct route_node *nodes, uint32_t count, struct pair *pairs)
 {
     uint32_t used = 0;
     for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t m = 0; nodes[i].alive && m < nodes[i].model_count; m++) {
+        for (uint32_t m = 0; is_candidate(&nodes[i]) && m < nodes[i].model_count; m++) {
             pairs[used++] = (struct pair){nodes[i].models[m], (uint16_t)i};
         }
     }
@@ -332,7 +337,7 @@ static int find_classes(struct route_classes *classes, const struct route_node *
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (nodes[i].alive && nodes[i].model_count != 0) {
+        if (is_candidate(&nodes[i]) && nodes[i].model_count != 0) {
             masks[used++] = nodes[i].tags;
         }
     }

@@ -43,6 +43,7 @@ struct route_node {
     bool alive;
     bool reachable; /* link address of the next hop is known */
     uint8_t mac[6]; /* of the next hop; meaningful if reachable */
+    bool suspect;   /* alive, as far as is known, but somebody gets no answer from it */
     uint16_t x, y;
     uint32_t tags;
     struct in6_addr addr; /* schemas/base/addr.h; of a family that this node has one of, too */
@@ -50,6 +51,9 @@ struct route_node {
     struct geo_point at;
     uint32_t prefill_per_second; /* tokens; 0 = not measured */
     uint32_t decode_per_second;
+    bool leaving;       /* is given nothing new; what it has goes on */
+    bool keeps_prompts; /* a prompt that begins like an earlier one needs prefill for the rest only
+                         */
     uint32_t model_count;
     uint32_t models[ROUTE_MODELS_PER_NODE]; /* wire ids */
 };
@@ -113,6 +117,7 @@ struct route_table {
     uint16_t epoch;
     uint16_t self; /* index of this node */
     bool abstract; /* plain torus: full rings, radius in cells */
+    bool closing;  /* this node takes no new requests from clients; set before it is published */
     uint32_t node_count;
     uint32_t model_count;
     uint32_t generation;              /* no other table of this process has the same; never 0 */

@@ -34,6 +34,7 @@ WEFT_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endia
 #define WEFT_HOPS_MAX        4u
 #define WEFT_NODE_NONE       0xffffu
 #define WEFT_BUDGET_NONE     0xffffffffu
+#define WEFT_QUEUE_DRAINING  0xffffffffu /* with no room: takes nothing new any more */
 #define WEFT_TIER_MAX        7u
 #define WEFT_AVOID_MAX       4u /* nodes a request can ask not to be sent to */
 #define WEFT_VRAM_UNIT_MIB   64u

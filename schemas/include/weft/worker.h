@@ -41,12 +41,15 @@ typedef struct weft_worker_facts {
 enum weft_can {
     WEFT_CAN_FORMATS = 1, /* view->format: JSON, SCHEMA */
     WEFT_CAN_TOOLS = 2,   /* the roles TOOLS, CALLS and TOOL, and the format CALL */
+    WEFT_CAN_REUSE = 4,   /* no request needs it: a prompt that begins like an earlier one needs
+                           * prefill for the rest only, so that a session had better come back */
 };
 
 /* Room now; kept current by the runtime with weft_worker_set_load(). */
 typedef struct weft_load {
     uint32_t room;          /* further requests it would accept; 0 = full */
-    uint32_t queue_us;      /* predicted wait of a new request */
+    uint32_t queue_us;      /* predicted wait of a new request; UINT32_MAX with no room: draining,
+                             * what is open is finished and all else refused with DRAINING */
     uint32_t free_vram_mib; /* accelerator memory free (main memory for a CPU backend) */
     uint32_t steps;         /* any number that changes while the model computes: clients that see it
                              * stand still go elsewhere; 0 = unknown */

@@ -127,15 +127,44 @@ START_TEST(what_a_silent_node_was_asked_is_asked_elsewhere)
 }
 END_TEST
 
-/* A node that stops says so: nobody has done any work, and there is still an end to it. */
+/* A node that stops says so: its clients ask the next one at once, for nothing, and so do their
+ * later requests. Once all have said so there is an end to it. */
 START_TEST(what_nobody_took_costs_nothing)
 {
     struct fixture f;
+    struct stream later;
     fixture_open(&f, 3, false, false);
     f.policy.retry_purse = 0;
-    for (uint32_t i = 0; i <= STREAM_FAILOVERS_MAX; i++) {
+    for (uint32_t i = 0; i < 3; i++) {
         ck_assert(stream_next(&f.s, &f.order));
-        ck_assert_uint_eq(f.order.path, i % 3);
+        ck_assert_uint_eq(f.order.path, i);
+        ck_assert_uint_eq(f.policy.path, i);
+        refuse(&f, f.order.attempt, WEFT_E_DRAINING, 0, T0 + i * MS);
+    }
+    expect_none(&f);
+    ck_assert_uint_eq(f.policy.retry_purse, 0);
+    ck_assert_uint_eq(f.policy.failovers, 0);
+    f.policy.path = 2;
+    stream_init(&later, &f.policy, false, false, T0 + 10 * MS);
+    ck_assert(stream_next(&later, &f.order));
+    ck_assert_uint_eq(f.order.path, 2);
+    stream_deinit(&later);
+    expect_end(&f, WEFT_E_DRAINING, WEFT_FINISH_REFUSED, 0);
+}
+END_TEST
+
+/* A worker that drains is avoided, the node that was asked is not; there is an end to it, too. */
+START_TEST(whoever_drains_is_avoided)
+{
+    struct fixture f;
+    fixture_open(&f, 2, false, false);
+    f.policy.retry_purse = 0;
+    const uint16_t none[2] = {WEFT_NODE_NONE, WEFT_NODE_NONE};
+    for (uint32_t i = 0; i <= STREAM_TURNED_MAX; i++) {
+        ck_assert(stream_next(&f.s, &f.order));
+        ck_assert_uint_eq(f.order.path, 0);
+        ck_assert_uint_eq(f.order.avoid_count, i < WEFT_AVOID_MAX ? i : WEFT_AVOID_MAX);
+        stream_accepted(&f.s, f.order.attempt, (uint16_t)(10 + i), none);
         refuse(&f, f.order.attempt, WEFT_E_DRAINING, 0, T0 + i * MS);
     }
     expect_none(&f);
@@ -205,6 +234,7 @@ int main(void)
     tcase_add_test(t, a_death_on_the_way_is_paid_for_once);
     tcase_add_test(t, what_a_silent_node_was_asked_is_asked_elsewhere);
     tcase_add_test(t, what_nobody_took_costs_nothing);
+    tcase_add_test(t, whoever_drains_is_avoided);
     tcase_add_test(t, nodes_that_do_not_answer_cost_retries_too);
     tcase_add_test(t, hedges_stay_below_five_in_a_hundred);
     suite_add_tcase(s, t);

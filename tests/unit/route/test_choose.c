@@ -486,7 +486,7 @@ START_TEST(refusals_name_the_binding_constraint)
     q.model = 77;
     struct route_choice c = choose(nodes, 3, &q, false);
     ck_assert_uint_eq(c.constraint, WEFT_C_MODEL);
-    ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_UNKNOWN_MODEL);
+    ck_assert_int_eq(route_refusal_status(&c), WEFT_E_UNKNOWN_MODEL);
 
     q = any_query();
     q.tier_min = 6;
@@ -495,7 +495,7 @@ START_TEST(refusals_name_the_binding_constraint)
     ck_assert_uint_eq(c.constraint, WEFT_C_TIER);
     ck_assert_uint_eq(c.best, 5);
     ck_assert_uint_eq(c.candidates, 3);
-    ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_NO_CAPABLE_NODE);
+    ck_assert_int_eq(route_refusal_status(&c), WEFT_E_NO_CAPABLE_NODE);
 
     q = any_query();
     q.radius_km = 10;
@@ -526,7 +526,7 @@ START_TEST(refusals_name_the_binding_constraint)
     ck_assert_uint_eq(c.constraint, WEFT_C_BUDGET);
     ck_assert_uint_eq(c.retry_after_us, 9000);
     nodes[1].queue_us = 0;
-    ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_BUDGET_INFEASIBLE);
+    ck_assert_int_eq(route_refusal_status(&c), WEFT_E_BUDGET_INFEASIBLE);
 
     q = any_query();
     for (int i = 0; i < 3; i++) {
@@ -536,7 +536,7 @@ START_TEST(refusals_name_the_binding_constraint)
     c = choose(nodes, 3, &q, false);
     ck_assert_uint_eq(c.constraint, WEFT_C_ROOM);
     ck_assert_uint_eq(c.retry_after_us, 5000);
-    ck_assert_int_eq(route_constraint_status(c.constraint), WEFT_E_MESH_FULL);
+    ck_assert_int_eq(route_refusal_status(&c), WEFT_E_MESH_FULL);
 }
 END_TEST
 

@@ -58,6 +58,7 @@ class QueryFields(TypedDict, total=False):
     embed: str
     json: bool
     schema: str
+    traceparent: str
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Query:
     embed: str = ""  # "mean" or "last": no text but Answer.embedding, a vector of length 1
     json: bool = False  # the answer must be a JSON object
     schema: str = ""  # it must be JSON that meets this JSON Schema
+    traceparent: str = ""  # W3C trace context: told to the worker, and by it to whom it asks
 
     def messages(self) -> list[Message]:
         if isinstance(self.prompt, str):
@@ -227,4 +229,5 @@ def query_to_c(q: Query) -> tuple[CQuery, list[object]]:
         c.stop, c.stop_count = (ctypes.c_char_p * len(stops))(*stops), len(stops)
         keep.append(stops)
     c.session = plain("session", q.session) if q.session else None
+    c.traceparent = plain("traceparent", q.traceparent) if q.traceparent else None
     return c, keep
