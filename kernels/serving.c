@@ -412,8 +412,10 @@ weft_load_t serving_load(struct serving *s)
         load.prefill_per_second = (uint32_t)s->facts.speeds.prefill;
         load.decode_per_second = (uint32_t)s->facts.speeds.decode[0];
     }
-    if (s->draining)
+    if (s->draining) {
         load.room = 0;
+        load.queue_us = UINT32_MAX;
+    }
     s->load_changed = false;
     return load;
 }
@@ -426,6 +428,7 @@ weft_worker_facts_t serving_port_facts(const struct serving *s)
         .context_tokens = s->facts.context,
         .prefill_per_second = (uint32_t)s->facts.speeds.prefill,
         .decode_per_second = (uint32_t)s->facts.speeds.decode[0],
-        .can = WEFT_CAN_FORMATS | WEFT_CAN_TOOLS, /* a file that cannot be held to them refuses */
+        /* A file that cannot be held to the first two refuses. */
+        .can = WEFT_CAN_FORMATS | WEFT_CAN_TOOLS | WEFT_CAN_REUSE,
     };
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * heads.h - what happens to queries, keys and values between their products and the cache: biases,
- * the norm of each head, rotation. Used by cpu.c only; the angles are those of model/rope.h.
+ * the norm of each head, rotation. Used by forward.c only; the angles are those of model/rope.h.
  *
  * Threads: immutable after heads_init(); the rest writes to the caller's rows.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * kernels/cpu/kernels.h - the arithmetic of the CPU backend as a table of functions, one table per
- * instruction set and kind. cpu.c makes a forward pass of them.
+ * instruction set and kind. forward.c makes a forward pass of them.
  *
  * Exact tables: weights are expanded to float32 in registers (or in a few rows of scratch) and
  * multiplied with float32 activations, so the result differs from a plain float32 implementation

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool.h - a few threads that do one thing together, many times a token. Used by cpu.c only.
+ * pool.h - a few threads that do one thing together, many times a token. Used by this backend only.
  *
  * pool_run() calls a function once per thread, the caller's thread included, and returns when all
  * are done. Idle threads wait a few microseconds for the next call, then sleep on a futex: an idle

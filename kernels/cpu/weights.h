@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * weights.h - the model's matrices as the chosen kernels want them: in the mapped file as they are,
- * or, for fast kernels, a packed copy of those of quantised types (packed.h). Used by cpu.c only.
+ * or, for fast kernels, a packed copy of those of quantised types (packed.h). Used by this backend
+ * only.
  *
  * Threads: weights_init() uses the pool; immutable afterwards.
  */

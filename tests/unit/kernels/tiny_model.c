@@ -2,6 +2,7 @@
 /* A GGUF writer that knows one family and nothing else. */
 #include "tiny_model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,8 @@ struct writer {
     size_t capacity;
     size_t header_size;
     uint64_t rng;
+    const struct tiny_shape *shape;
+    uint64_t tensors; /* written */
 };
 
 uint64_t tiny_random(uint64_t *state)
@@ -375,9 +378,51 @@ static void put_scales(struct writer *w, uint32_t type, uint8_t *block)
     memcpy(block + 2, &min, sizeof(min));
 }
 
+/* Of variance 1: a sum of twelve. */
+static float random_normal(uint64_t *rng)
+{
+    float sum = 0.0f;
+    for (int i = 0; i < 12; i++)
+        sum += tiny_random_float(rng);
+    return sum * 0.5f;
+}
+
+/* A row of numbers: matrices keep what goes through them about as large as it was, and logits get
+ * the spread of a model that has learned something. */
+static void fill_numbers(const struct entry *e, uint64_t *rng, float *x)
+{
+    const int is_bias = strstr(e->name, ".bias") != NULL;
+    const int is_wide =
+        strncmp(e->name, "token_embd", 10) == 0 || !strcmp(e->name, "output.weight");
+    const float size = (is_wide ? 3.0f : 1.0f) / sqrtf((float)e->cols);
+    for (size_t i = 0; i < e->cols; i++) {
+        const float n = random_normal(rng);
+        x[i] = e->rows > 1 ? n * size : is_bias ? n * 0.1f : 1.0f + n * 0.1f;
+    }
+}
+
+static void put_numbers(struct writer *w, const struct entry *e)
+{
+    uint64_t rng = w->shape->seed + w->tensors;
+    const size_t row_bytes = entry_size(e) / e->rows;
+    float *x = calloc(e->cols, sizeof(*x));
+    uint8_t *row = malloc(row_bytes);
+    if (!x || !row)
+        abort();
+    rng = tiny_random(&rng);
+    for (uint32_t r = 0; r < e->rows; r++) {
+        fill_numbers(e, &rng, x);
+        w->shape->quantise(e->type, x, e->cols, row);
+        put(w, row, row_bytes);
+    }
+    free(x);
+    free(row);
+    pad(w);
+}
+
 /* Random blocks whose halves are numbers and whose weights are of about the same size everywhere.
  */
-static void put_tensor(struct writer *w, const struct entry *e)
+static void put_blocks(struct writer *w, const struct entry *e)
 {
     const size_t begin = w->size;
     const size_t size = entry_size(e);
@@ -431,14 +476,18 @@ static void write_all(struct writer *w, const struct tiny_shape *s)
     }
     pad(w);
     w->header_size = w->size;
-    for (size_t i = 0; i < count; i++)
-        put_tensor(w, &entries[i]);
+    for (w->tensors = 0; w->tensors < count; w->tensors++) {
+        if (s->quantise)
+            put_numbers(w, &entries[w->tensors]);
+        else
+            put_blocks(w, &entries[w->tensors]);
+    }
     free(entries);
 }
 
 uint8_t *tiny_write(const struct tiny_shape *shape, size_t *size)
 {
-    struct writer w = {.rng = shape->seed};
+    struct writer w = {.rng = shape->seed, .shape = shape};
     write_all(&w, shape);
     *size = w.size;
     return w.data;
@@ -446,7 +495,7 @@ uint8_t *tiny_write(const struct tiny_shape *shape, size_t *size)
 
 size_t tiny_header_size(const struct tiny_shape *shape)
 {
-    struct writer w = {.rng = shape->seed};
+    struct writer w = {.rng = shape->seed, .shape = shape};
     write_all(&w, shape);
     free(w.data);
     return w.header_size;

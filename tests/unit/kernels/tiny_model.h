@@ -24,6 +24,9 @@ struct tiny_shape {
     int rope_factors;    /* with rope_freqs.weight */
     uint32_t width;      /* of the stream; 0 = heads * head_width */
     enum tiny_chat chat; /* pre-tokenizer, special tokens and template */
+    /* NULL: random blocks. Else the weights are normal numbers that follow from the seed and the
+     * sizes alone, whatever the type, written with this: quantise_row() of quantise.h. */
+    void (*quantise)(uint32_t type, const float *x, size_t cols, uint8_t *out);
 };
 
 /* A shape that exercises everything: GQA, quantised matrices, more rows than a tile divides. */
