@@ -118,6 +118,19 @@ static int open_cpu(struct host *host, const struct host_options *options, uint3
 }
 
 #ifdef WEFT_WITH_CUDA
+static int open_cuda_shards(struct host *host, const struct host_options *options,
+                            const struct sizes *sizes, char *why, size_t why_size)
+{
+    const struct shards_options ranks = {.model_path = options->model_path,
+                                         .shards = options->shards,
+                                         .is_cuda = true,
+                                         .cpu = {.slots = sizes->slots,
+                                                 .context = sizes->context,
+                                                 .batch_max = sizes->batch_max,
+                                                 .pages = sizes->pages}};
+    return shards_create(&host->exec, host->model, &ranks, why, why_size);
+}
+
 /* -ENODEV without a device. */
 static int open_cuda(struct host *host, const struct host_options *options, uint32_t context,
                      char *why, size_t why_size)
@@ -125,18 +138,21 @@ static int open_cuda(struct host *host, const struct host_options *options, uint
     struct sizes sizes;
     size_t free_bytes;
     size_t total_bytes;
+    const uint32_t shards = options->shards ? options->shards : 1;
     if (device_count() == 0) {
         (void)snprintf(why, why_size, "there is no CUDA device");
         return -ENODEV;
     }
     device_memory(&free_bytes, &total_bytes);
-    /* The weights go there too. */
-    const size_t weights = host->model->weight_bytes + host->model->weight_bytes / 8;
+    /* The weights go there too; of either each shard has a part. */
+    const size_t weights = (host->model->weight_bytes + host->model->weight_bytes / 8) / shards;
     const int rc =
-        find_sizes(options, context, cuda_kv_slot_bytes(host->model, context, false),
+        find_sizes(options, context, cuda_kv_slot_bytes(host->model, context, false) / shards,
                    free_bytes > weights ? free_bytes - weights : 0, &sizes, why, why_size);
     if (rc)
         return rc;
+    if (shards > 1)
+        return open_cuda_shards(host, options, &sizes, why, why_size);
     const struct cuda_options cuda = {.slots = sizes.slots,
                                       .context = sizes.context,
                                       .batch_max = sizes.batch_max,
@@ -159,13 +175,12 @@ static int open_backend(struct host *host, const struct host_options *options, c
                         size_t why_size)
 {
     uint32_t context;
-    const bool is_cut = options->shards > 1 || options->stages > 1;
     int rc = find_context(host, options, &context, why, why_size);
-    if (rc == 0 && is_cut && options->backend == HOST_CUDA) {
-        (void)snprintf(why, why_size, "shards and stages are for the cpu backend");
+    if (rc == 0 && options->stages > 1 && options->backend == HOST_CUDA) {
+        (void)snprintf(why, why_size, "stages are for the cpu backend");
         rc = -ENOTSUP;
     }
-    if (rc || is_cut || options->backend == HOST_CPU)
+    if (rc || options->stages > 1 || options->backend == HOST_CPU)
         return rc ? rc : open_cpu(host, options, context, why, why_size);
     rc = open_cuda(host, options, context, why, why_size);
     if (rc == 0 || options->backend == HOST_CUDA)

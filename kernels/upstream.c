@@ -6,6 +6,7 @@
  */
 #include <curl/curl.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <weft/worker.h>
 
 #include "kernels/stay.h"
+#include "kernels/upstream/follow.h"
 #include "kernels/upstream/relay.h"
 #include "kernels/upstream/settings.h"
 #include "schemas/base/clock.h"
@@ -24,15 +26,18 @@ struct upstream {
     struct settings settings;
     struct text text;
     struct relay *relay;
-    struct stay stay; /* one port */
+    struct follow *follow; /* NULL = no registry */
+    struct stay stay;      /* one port */
 };
 
 static weft_load_t load_of(const struct upstream *u)
 {
     weft_load_t load;
     relay_load(u->relay, &load);
-    if (u->stay.draining)
+    if (u->stay.draining) {
         load.room = 0;
+        load.queue_us = UINT32_MAX;
+    }
     return load;
 }
 
@@ -62,7 +67,7 @@ static int attach(void *user, uint32_t index, weft_worker_t **port)
         .context_tokens = u->settings.context,
         .prefill_per_second = load.prefill_per_second,
         .decode_per_second = load.decode_per_second,
-        .can = WEFT_CAN_FORMATS,
+        .can = WEFT_CAN_FORMATS | WEFT_CAN_TOOLS,
     };
     const weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel, .user = u};
     (void)index;
@@ -80,10 +85,13 @@ static void detach(void *user, uint32_t index)
 static void work(void *user)
 {
     struct upstream *u = user;
+    weft_worker_t *port = u->stay.ports[0].port;
     relay_process(u->relay);
+    if (u->follow)
+        follow_tick(u->follow, port ? weft_worker_node(port)->name : NULL, clock_now_ns());
     const weft_load_t load = load_of(u);
-    if (u->stay.ports[0].port)
-        weft_worker_set_load(u->stay.ports[0].port, &load);
+    if (port)
+        weft_worker_set_load(port, &load);
 }
 
 static bool is_idle(void *user)
@@ -101,7 +109,13 @@ static bool is_known(void *user)
 static int timeout_ms(void *user)
 {
     const struct upstream *u = user;
-    return relay_timeout_ms(u->relay);
+    const int relay_ms = relay_timeout_ms(u->relay);
+    if (!u->follow || !u->stay.ports[0].port)
+        return relay_ms;
+    const uint64_t due_ns = follow_due_ns(u->follow);
+    const uint64_t now_ns = clock_now_ns();
+    const uint64_t ms = due_ns > now_ns ? (due_ns - now_ns) / NS_PER_MS + 1 : 0;
+    return relay_ms >= 0 && (uint64_t)relay_ms < ms ? relay_ms : ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
 static size_t fds(void *user, struct pollfd *out)
@@ -109,6 +123,19 @@ static size_t fds(void *user, struct pollfd *out)
     const struct upstream *u = user;
     out[0] = (struct pollfd){.fd = relay_fd(u->relay), .events = POLLIN};
     return 1;
+}
+
+static int follow_open(struct upstream *u)
+{
+    const struct settings *settings = &u->settings;
+    const struct follow_options options = {
+        .registry = &settings->registry,
+        .key = settings->registry_key,
+        .ca_path = settings->ca ? settings->ca : "",
+        .model = settings->model,
+        .allowed = settings->allowed,
+    };
+    return follow_create(&u->follow, &options, u->relay);
 }
 
 static int open_all(struct upstream *u)
@@ -134,6 +161,8 @@ static int open_all(struct upstream *u)
         .seed = seed,
     };
     rc = relay_create(&u->relay, &options);
+    if (rc == 0 && u->settings.registry.base[0])
+        rc = follow_open(u);
     if (rc)
         fprintf(stderr, "weft-upstream: cannot start: %s\n", weft_status_text(rc));
     return rc;
@@ -146,6 +175,9 @@ static void tell_settings(const struct upstream *u)
         LOG_INFO("endpoint %s %s model=%s key=%s", e->name[0] ? e->name : e->where.host,
                  e->where.base, e->model, e->key[0] ? "yes" : "no");
     }
+    if (u->settings.registry.base[0])
+        LOG_INFO("registry %s key=%s", u->settings.registry.base,
+                 u->settings.registry_key[0] ? "yes" : "no");
     LOG_INFO("model=%s slots=%u context=%u vocabulary=%s dials=%s", u->settings.model,
              u->settings.slots, u->settings.context, u->text.tokenizer ? "yes" : "no",
              u->settings.local_only ? "local addresses only" : "any address");
@@ -177,6 +209,7 @@ int main(int argc, char **argv)
         run(&u);
         relay_log_account(u.relay);
     }
+    follow_destroy(u.follow);
     relay_destroy(u.relay);
     text_close(&u.text);
     settings_deinit(&u.settings);

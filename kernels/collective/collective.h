@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,8 @@ struct collective_ops {
     int (*allgather)(struct collective *self, const void *mine, size_t size_bytes, void *all);
     int (*broadcast)(struct collective *self, void *data, size_t size_bytes, uint32_t root);
     int (*check)(struct collective *self);
+    int (*wait)(struct collective *self, void *event); /* NULL: calls are done on return */
+    void *(*memory)(struct collective *self, size_t size_bytes); /* NULL: there is none */
     void (*destroy)(struct collective *self);
 };
 
@@ -35,6 +38,8 @@ struct collective {
     const struct collective_ops *ops;
     uint32_t rank;
     uint32_t ranks;
+    bool is_on_stream; /* calls may be captured into a graph */
+    uint64_t serial;   /* of those on a stream: another one for every group of this process */
 };
 
 /* data[i] becomes the sum of all ranks' data[i]. */
@@ -63,6 +68,20 @@ static inline int collective_check(struct collective *c)
     return c->ops->check(c);
 }
 
+/* Until the stream has come to `event`, one of struct device's marks, or the group turns out to be
+ * broken: -EPIPE, -ETIMEDOUT, -EIO. */
+static inline int collective_wait(struct collective *c, void *event)
+{
+    return c->ops->wait ? c->ops->wait(c, event) : 0;
+}
+
+/* The group's own memory, where sums of few bytes are faster than elsewhere; NULL if the kind has
+ * none. Once, with the same size at all ranks; it goes with the group. */
+static inline void *collective_memory(struct collective *c, size_t size_bytes)
+{
+    return c->ops->memory ? c->ops->memory(c, size_bytes) : NULL;
+}
+
 /* Leaves the group: calls of others that wait for this rank fail. NULL is fine. */
 static inline void collective_destroy(struct collective *c)
 {
@@ -85,9 +104,20 @@ int collective_shm_join(struct collective **out, int fd, uint32_t rank, uint32_t
 
 #define COLLECTIVE_NCCL_ID_BYTES 128u
 
-/* Made by one rank, handed to all. */
+/* Made by one rank, handed to all. -ENOTSUP where there is no NCCL after all: it is found when it
+ * is first wanted, not when the program starts. */
 int collective_nccl_id(uint8_t id[COLLECTIVE_NCCL_ID_BYTES]);
 
-/* Joins with the calling thread's device; returns when all have. `stream` is struct device's. */
-int collective_nccl_join(struct collective **out, const uint8_t id[COLLECTIVE_NCCL_ID_BYTES],
-                         uint32_t rank, uint32_t ranks, void *stream);
+/* How a rank joins. */
+struct collective_nccl {
+    const uint8_t *id; /* COLLECTIVE_NCCL_ID_BYTES */
+    uint32_t rank;
+    uint32_t ranks;
+    void *stream;        /* struct device's */
+    uint32_t timeout_ms; /* of this and of every later wait for other ranks; 0 = no limit */
+    const int *lines; /* sockets, open as long as the group: when another end has gone, so has a */
+    uint32_t line_count; /* rank, which is known at once then; COLLECTIVE_RANKS_MAX at most */
+};
+
+/* Joins with the calling thread's device; returns when all have. */
+int collective_nccl_join(struct collective **out, const struct collective_nccl *how);

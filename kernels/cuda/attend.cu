@@ -29,8 +29,7 @@
  */
 #include <errno.h>
 
-#include "kernels/cuda/device.cuh"
-#include "kernels/cuda/ops.h"
+#include "kernels/cuda/kv.cuh"
 
 #define THREADS   128u
 #define WARPS     (THREADS / WARP)
@@ -48,16 +47,6 @@ static __host__ __device__ __forceinline__ uint32_t split_length(uint32_t length
     while ((length - 1) / split >= OP_SPLITS_MAX)
         split *= 2;
     return split;
-}
-
-static __device__ __forceinline__ float4 load_four(const kv_view &kv, size_t index)
-{
-    if (!kv.is_half)
-        return *reinterpret_cast<const float4 *>(static_cast<const float *>(kv.pages) + index);
-    const uint2 both =
-        *reinterpret_cast<const uint2 *>(static_cast<const uint16_t *>(kv.pages) + index);
-    return make_float4(half_value((uint16_t)both.x), half_value((uint16_t)(both.x >> 16)),
-                       half_value((uint16_t)both.y), half_value((uint16_t)(both.y >> 16)));
 }
 
 static __device__ __forceinline__ float dot4(float4 a, float4 b, float sum)
@@ -79,9 +68,7 @@ struct attend_block {
 
     __device__ __forceinline__ size_t index(uint32_t position, uint32_t is_value) const
     {
-        const size_t page = table[position / OP_PAGE];
-        return (((page * 2 + is_value) * kv.kv_heads + kv_head) * OP_PAGE + position % OP_PAGE) *
-               kv.head_width;
+        return kv_index(kv, table, position, is_value, kv_head);
     }
 
     /* Scores of the `count` positions from `begin` on; those behind the end of a page too, as
@@ -94,7 +81,7 @@ struct attend_block {
             float sum[GROUP_MAX] = {};
             const size_t key = at < count ? index(begin + at, 0) : 0;
             for (uint32_t d = sub * 4; at < count && d < kv.head_width; d += KEY_LANES * 4) {
-                const float4 k = load_four(kv, key + d);
+                const float4 k = kv_four(kv, key + d);
                 UNROLL_ALL
                 for (uint32_t g = 0; g < GROUP_MAX; g++)
                     if (g < group)
@@ -166,7 +153,7 @@ struct value_sums {
         if (slice >= slices)
             return;
         for (uint32_t i = slice; i < count; i += slices) {
-            const float4 v = load_four(b.kv, b.index(begin + i, 1) + quad * 4);
+            const float4 v = kv_four(b.kv, b.index(begin + i, 1) + quad * 4);
             UNROLL_ALL
             for (uint32_t g = 0; g < GROUP_MAX; g++) {
                 const float w = g < b.group ? b.scores[g][i] : 0.0f;
@@ -214,8 +201,7 @@ static __global__ void __launch_bounds__(THREADS) attend_kernel(attend_args op)
     SHARED_ARRAY(float, sums, [GROUP_MAX]);
     SHARED_ARRAY(float, factors, [GROUP_MAX]);
     const uint32_t width = op.kv.head_width;
-    const uint32_t sharing = op.heads / op.kv.kv_heads;
-    const uint32_t groups = (sharing + GROUP_MAX - 1) / GROUP_MAX;
+    const uint32_t groups = (op.kv.head_group + GROUP_MAX - 1) / GROUP_MAX;
     const uint32_t column = blockIdx.y;
     const op_row row = op.rows[column];
     const uint32_t length = row.position + 1;
@@ -225,20 +211,19 @@ static __global__ void __launch_bounds__(THREADS) attend_kernel(attend_args op)
         return;
     const uint32_t end = begin + split < length ? begin + split : length;
     const uint32_t kv_head = blockIdx.x / groups;
-    const uint32_t in_kv = blockIdx.x % groups * GROUP_MAX;
-    const uint32_t head = kv_head * sharing + in_kv;
-    const uint32_t group = sharing - in_kv < GROUP_MAX ? sharing - in_kv : GROUP_MAX;
+    const kv_sharers sharers = kv_heads_of(op.kv, kv_head, op.heads);
+    const uint32_t head = sharers.begin + blockIdx.x % groups * GROUP_MAX;
+    if (head >= sharers.end)
+        return;
+    const uint32_t group = sharers.end - head < GROUP_MAX ? sharers.end - head : GROUP_MAX;
     for (uint32_t i = threadIdx.x; i < group * width; i += THREADS)
         q[i / width][i % width] = op.q[((size_t)column * op.heads + head) * width + i] * op.scale;
     if (threadIdx.x < GROUP_MAX) {
         maxima[threadIdx.x] = -INFINITY;
         sums[threadIdx.x] = 0.0f;
     }
-    const attend_block block = {op.kv,   op.kv.tables + (size_t)row.slot * op.kv.table_stride,
-                                kv_head, group,
-                                q,       scores,
-                                maxima,  sums,
-                                factors};
+    const attend_block block = {
+        op.kv, kv_table(op.kv, row.slot), kv_head, group, q, scores, maxima, sums, factors};
     value_sums values;
     values.init(width);
     for (uint32_t at = begin; at < end; at += TILE) {
@@ -292,9 +277,9 @@ int op_attend(const struct device *device, const struct attend_args *op)
 {
     const uint32_t width = op->kv.head_width;
     if (op->count == 0 || width == 0 || width % 4 || width > OP_HEAD_MAX || op->length_max == 0 ||
-        op->heads % op->kv.kv_heads)
+        !kv_fits(op->kv, op->heads))
         return -EINVAL;
-    const uint32_t groups = divide_up(op->heads / op->kv.kv_heads, GROUP_MAX);
+    const uint32_t groups = divide_up(op->kv.head_group, GROUP_MAX);
     /* A shorter column of the launch may have more splits than the longest one. */
     uint32_t splits = divide_up(op->length_max, OP_SPLIT_LEAST);
     if (splits > OP_SPLITS_MAX)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* backend.h - the CUDA backend's own state, shared by cuda.c (life), load.c (weights) and forward.c
- * (a step). Nothing outside this folder includes it. */
+/* backend.h - the CUDA backend's own state, shared by cuda.c (life), load.c (weights), forward.c (a
+ * step) and layer.c (its operations). Nothing outside this folder includes it. */
 #pragma once
 
 #include "kernels/cuda/cuda.h"
@@ -19,11 +19,30 @@ struct cuda_layer {
     const float *q_norm, *k_norm;
 };
 
-/* What a step is told, in one piece so that one copy brings it over: [batch_max] each. */
+/* What a step is told, in one piece so that one copy brings it over: [batch_max] each. Columns are
+ * the batch's rows, those that go the fast way first, else in their order. */
 struct cuda_inputs {
     struct op_row *rows;
+    struct op_tile *tiles; /* of the columns that go the fast way */
     uint32_t *tokens;
-    uint32_t *picks; /* rows that want logits */
+    uint32_t *picks;       /* columns whose logits are wanted, in the batch's order */
+    uint32_t *state_picks; /* columns whose states are */
+};
+
+/* How much of it there is. */
+struct cuda_step {
+    uint32_t count; /* columns */
+    uint32_t fast;  /* of them on the tensor cores, as halves: the first ones */
+    uint32_t tiles;
+    uint32_t picked;
+    uint32_t states;
+    uint32_t length; /* positions of the longest column */
+};
+
+/* Of ranks: whether a step is to be stopped, as it goes through the stream. */
+struct cuda_stop {
+    float mine;
+    float all; /* summed over the ranks */
 };
 
 struct cuda {
@@ -34,6 +53,10 @@ struct cuda {
     uint32_t context;
     uint32_t batch_max;
     bool half_kv;
+    bool is_fast;
+    const struct shard *shard; /* NULL: alone */
+    uint32_t vocab_rows;       /* of the output's matrix, at the rank that has most of them */
+    char detail[DEVICE_NAME_BYTES + 8];
 
     struct weights embedding;
     struct weights output; /* the same planes if the model ties them */
@@ -57,21 +80,48 @@ struct cuda {
 
     uint8_t *work; /* one allocation for the buffers below, batch_max columns each */
     size_t work_bytes;
-    float *x;       /* residual stream, width */
-    float *q;       /* heads * head_width */
-    float *k, *v;   /* kv heads * head_width */
-    float *mixed;   /* what attention gives, as q */
-    float *gate;    /* ffn_width */
-    float *up;      /* ffn_width */
-    float *partial; /* op_partial_floats() */
-    float *logits;  /* vocab */
+    float *x;          /* residual stream, width; behind all columns one of struct cuda_stop */
+    float *normed;     /* of the fast way: width */
+    float *q;          /* heads * head_width */
+    float *k, *v;      /* kv heads * head_width */
+    float *mixed;      /* what attention gives, as q */
+    float *gate;       /* ffn_width */
+    float *up;         /* ffn_width */
+    float *partial;    /* op_partial_floats() */
+    float *logits;     /* vocab_rows */
+    float *all_logits; /* [rank][picked][vocab_rows]; only where there are ranks */
+    float *states;     /* width */
+    struct cuda_stop *stops; /* [DEVICE_MARKS], pinned; only where there are ranks */
 
+    float *own_x;         /* where x is without memory of the group's */
+    uint64_t team_serial; /* of the group that x and the graphs below are for; 0 = none */
     struct device_graph *graphs[CUDA_GRAPH_COLUMNS][CUDA_GRAPH_LENGTHS];
 };
 
 /* load.c: brings the weights over. -ENOTSUP with a sentence for a type without a kernel. */
 int cuda_load(struct cuda *cuda, char *why, size_t why_size);
 
-/* forward.c: exec_ops.forward. */
+/* layer.c: the parts of a step, put on the stream. */
+int cuda_run_embed(const struct cuda *cuda, const struct cuda_step *step);
+int cuda_run_layer(const struct cuda *cuda, uint32_t index, const struct cuda_step *step,
+                   struct cuda_stop *stop);
+int cuda_run_logits(const struct cuda *cuda, const struct cuda_step *step);
+int cuda_run_states(const struct cuda *cuda, const struct cuda_step *step);
+
+/* The ranks of this one's stage; NULL: alone. */
+static inline struct collective *cuda_team(const struct cuda *cuda)
+{
+    return cuda->shard ? cuda->shard->team : NULL;
+}
+
+/* Of several ranks only the first gives results. */
+static inline bool cuda_gives_results(const struct cuda *cuda)
+{
+    return !cuda->shard || cuda->shard->place.shard == 0;
+}
+
+/* forward.c: exec_ops.forward, and the end of its graphs. */
+void cuda_forget_graphs(struct cuda *cuda);
+
 int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count,
                  const struct exec_out *out, struct exec_watch *watch);

@@ -8,8 +8,9 @@
  *   F32          4                 neighbours
  *   F16, BF16    8                 neighbours
  *   Q8_0         16                neighbours
- *   Q4_0, Q4_1   32                low nibbles               high nibbles, 16 columns further
- *   Q4_K         32                low nibbles               high nibbles, 32 columns further
+ *   Q4_0, Q4_1,
+ *   Q5_0, Q5_1   32                low nibbles               high nibbles, 16 columns further
+ *   Q4_K, Q5_K   32                low nibbles               high nibbles, 32 columns further
  *   Q6_K         32                low nibbles               high nibbles, 64 columns further
  *
  * A row whose weights do not fill its last chunk ends with zeros (weights.h).
@@ -72,6 +73,24 @@ static DEVICE_INLINE float4 nibbles(unsigned word, unsigned shift, float d, floa
                        fmaf(d16, nibble_in_one(word, shift + 8), base),
                        fmaf(d16, nibble_in_one(word, shift + 16), base),
                        fmaf(d16, nibble_in_one(word, shift + 24), base));
+}
+
+/* 1 + five / 32, of a nibble and the bit above it; anything may stand above either. */
+static DEVICE_INLINE float five_in_one(unsigned nibble, unsigned bit)
+{
+    return __uint_as_float((nibble & 15u) << 18 | (bit & 1u) << 22 | 0x3f800000u);
+}
+
+/* As nibbles(), with fifth bits from the lowest of `high` on, `step` apart. */
+static DEVICE_INLINE float4 fives(unsigned word, unsigned shift, unsigned high, unsigned step,
+                                  float d, float m)
+{
+    const float d32 = 32.0f * d;
+    const float base = m - d32;
+    return make_float4(fmaf(d32, five_in_one(word >> shift, high), base),
+                       fmaf(d32, five_in_one(word >> (shift + 8), high >> step), base),
+                       fmaf(d32, five_in_one(word >> (shift + 16), high >> 2 * step), base),
+                       fmaf(d32, five_in_one(word >> (shift + 24), high >> 3 * step), base));
 }
 
 static DEVICE_INLINE float signed_byte(unsigned word, unsigned i)
@@ -193,6 +212,26 @@ template <> struct chunk<WEIGHTS_Q4_0> : chunk_q4<false> {
 template <> struct chunk<WEIGHTS_Q4_1> : chunk_q4<true> {
 };
 
+/* A word of fifth bits a block, in the order of its weights. */
+template <bool HAS_MIN> struct chunk_q5 : chunk_q4<HAS_MIN> {
+    unsigned h;
+    DEVICE_INLINE void load(const row_view &row, unsigned c)
+    {
+        chunk_q4<HAS_MIN>::load(row, c);
+        if (!HAS_MIN)
+            this->m = -16.0f * this->d;
+        h = *reinterpret_cast<const unsigned *>(row.high + c * 4);
+    }
+    DEVICE_INLINE float4 quad(unsigned i) const
+    {
+        return fives(word_of(this->q, i & 3u), i & 4u, h >> 4 * i, 1, this->d, this->m);
+    }
+};
+template <> struct chunk<WEIGHTS_Q5_0> : chunk_q5<false> {
+};
+template <> struct chunk<WEIGHTS_Q5_1> : chunk_q5<true> {
+};
+
 /* Eight chunks a block of 256; two of them hold 64 weights: 32 in low nibbles, 32 in high ones. */
 template <> struct chunk<WEIGHTS_Q4_K> {
     static constexpr unsigned QUADS = 8;
@@ -224,6 +263,24 @@ template <> struct chunk<WEIGHTS_Q4_K> {
     DEVICE_INLINE float4 quad(unsigned i) const
     {
         return nibbles(word_of(q, i & 3u), i & 4u, d[i >> 2], m[i >> 2]);
+    }
+};
+
+/* The same with 32 bytes of fifth bits a block: byte i has those of weight i of every run of 32,
+ * the first run's lowest. */
+template <> struct chunk<WEIGHTS_Q5_K> : chunk<WEIGHTS_Q4_K> {
+    uint4 h;
+    unsigned run; /* the first one's; the second is the next */
+    DEVICE_INLINE void load(const row_view &row, unsigned c)
+    {
+        chunk<WEIGHTS_Q4_K>::load(row, c);
+        h = *reinterpret_cast<const uint4 *>(row.high + c / 8 * 32 + c % 2 * 16);
+        run = c % 8 / 2 * 2;
+    }
+    DEVICE_INLINE float4 quad(unsigned i) const
+    {
+        return fives(word_of(q, i & 3u), i & 4u, word_of(h, i & 3u) >> (run + (i >> 2)), 8,
+                     d[i >> 2], m[i >> 2]);
     }
 };
 
@@ -297,8 +354,14 @@ template <typename F> static DEVICE_INLINE void for_type(uint32_t type, F &fn)
         return fn.template run<WEIGHTS_Q4_0>();
     case WEIGHTS_Q4_1:
         return fn.template run<WEIGHTS_Q4_1>();
+    case WEIGHTS_Q5_0:
+        return fn.template run<WEIGHTS_Q5_0>();
+    case WEIGHTS_Q5_1:
+        return fn.template run<WEIGHTS_Q5_1>();
     case WEIGHTS_Q4_K:
         return fn.template run<WEIGHTS_Q4_K>();
+    case WEIGHTS_Q5_K:
+        return fn.template run<WEIGHTS_Q5_K>();
     case WEIGHTS_Q6_K:
         return fn.template run<WEIGHTS_Q6_K>();
     default:

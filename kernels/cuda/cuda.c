@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/cuda/backend.h"
 
@@ -59,16 +60,18 @@ static int allocate_kv(struct cuda *cuda, uint32_t pages)
     return rc;
 }
 
-static struct cuda_inputs inputs_in(void *memory, uint32_t batch_max)
+static struct cuda_inputs inputs_in(void *memory, size_t batch_max)
 {
     struct op_row *rows = memory;
-    uint32_t *words = (uint32_t *)(void *)(rows + batch_max);
-    return (struct cuda_inputs){rows, words, words + batch_max};
+    struct op_tile *tiles = (struct op_tile *)(void *)(rows + batch_max);
+    uint32_t *words = (uint32_t *)(void *)(tiles + batch_max);
+    return (struct cuda_inputs){rows, tiles, words, words + batch_max, words + 2 * batch_max};
 }
 
 static int allocate_inputs(struct cuda *cuda)
 {
-    cuda->inputs_bytes = cuda->batch_max * (sizeof(struct op_row) + 2 * sizeof(uint32_t));
+    cuda->inputs_bytes =
+        cuda->batch_max * (sizeof(struct op_row) + sizeof(struct op_tile) + 3 * sizeof(uint32_t));
     int rc = device_alloc_host(&cuda->inputs_memory, cuda->inputs_bytes);
     if (!rc)
         rc = device_alloc(&cuda->inputs_copy, cuda->inputs_bytes);
@@ -76,7 +79,24 @@ static int allocate_inputs(struct cuda *cuda)
         return rc;
     cuda->inputs = inputs_in(cuda->inputs_memory, cuda->batch_max);
     cuda->inputs_dev = inputs_in(cuda->inputs_copy, cuda->batch_max);
-    return 0;
+    if (cuda->shard) {
+        void *memory = NULL;
+        rc = device_alloc_host(&memory, DEVICE_MARKS * sizeof(*cuda->stops));
+        cuda->stops = memory;
+    }
+    return rc;
+}
+
+/* Rows of the vocabulary that a rank has at most. */
+static uint32_t vocab_rows_max(const struct cuda *cuda)
+{
+    const struct shard *s = cuda->shard;
+    uint32_t most = s ? 0 : cuda->model->vocab;
+    for (uint32_t r = 0; s && r < s->place.shards; r++) {
+        const struct model_rows rows = model_vocab_rows(s->whole, r, s->place.shards);
+        most = rows.end - rows.begin > most ? rows.end - rows.begin : most;
+    }
+    return most;
 }
 
 static int allocate_work(struct cuda *cuda)
@@ -84,11 +104,13 @@ static int allocate_work(struct cuda *cuda)
     const struct model *m = cuda->model;
     const size_t attn = (size_t)m->head_count * m->head_width;
     const size_t kv = (size_t)m->kv_head_count * m->head_width;
+    const size_t ranks = cuda->shard ? cuda->shard->place.shards : 0;
     const struct {
         float **at;
         size_t floats; /* of all columns */
     } parts[] = {
-        {&cuda->x, (size_t)m->width * cuda->batch_max},
+        {&cuda->x, (size_t)m->width * cuda->batch_max + 1},
+        {&cuda->normed, cuda->is_fast ? (size_t)m->width * cuda->batch_max : 0},
         {&cuda->q, attn * cuda->batch_max},
         {&cuda->k, kv * cuda->batch_max},
         {&cuda->v, kv * cuda->batch_max},
@@ -96,7 +118,9 @@ static int allocate_work(struct cuda *cuda)
         {&cuda->gate, (size_t)m->ffn_width * cuda->batch_max},
         {&cuda->up, (size_t)m->ffn_width * cuda->batch_max},
         {&cuda->partial, op_partial_floats(cuda->batch_max, m->head_count, m->head_width)},
-        {&cuda->logits, (size_t)m->vocab * cuda->batch_max},
+        {&cuda->logits, (size_t)cuda->vocab_rows * cuda->batch_max},
+        {&cuda->all_logits, (size_t)cuda->vocab_rows * cuda->batch_max * ranks},
+        {&cuda->states, (size_t)m->width * cuda->batch_max},
     };
     const size_t count = sizeof(parts) / sizeof(parts[0]);
     void *memory = NULL;
@@ -112,6 +136,7 @@ static int allocate_work(struct cuda *cuda)
         *parts[i].at = (float *)(void *)at;
         at += (parts[i].floats * sizeof(float) + CUDA_ALIGN - 1) / CUDA_ALIGN * CUDA_ALIGN;
     }
+    cuda->own_x = cuda->x;
     return 0;
 }
 
@@ -124,6 +149,40 @@ static int cuda_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint32
     return pages_place(&cuda->pages, slot, pages, count, used);
 }
 
+/* A page outside: [layer][keys, values][kv head][position][width], as it lies in each layer. */
+static size_t layer_page_bytes(const struct cuda *cuda)
+{
+    return cuda->kv_layer_bytes / cuda->pages.count;
+}
+
+static int copy_page(struct cuda *cuda, uint32_t page, uint8_t *out, const uint8_t *in)
+{
+    const size_t bytes = layer_page_bytes(cuda);
+    int rc = page < cuda->pages.count ? device_use(&cuda->device) : -EINVAL;
+    for (uint32_t i = 0; !rc && i < cuda->model->layer_count; i++) {
+        uint8_t *at = cuda->kv + i * cuda->kv_layer_bytes + page * bytes;
+        rc = out ? device_copy(&cuda->device, out + i * bytes, at, bytes)
+                 : device_copy(&cuda->device, at, in + i * bytes, bytes);
+    }
+    return rc ? rc : device_wait(&cuda->device);
+}
+
+static int cuda_page_out(exec_t *self, uint32_t page, void *out)
+{
+    return copy_page((struct cuda *)self, page, out, NULL);
+}
+
+static int cuda_page_in(exec_t *self, uint32_t page, const void *in)
+{
+    return copy_page((struct cuda *)self, page, NULL, in);
+}
+
+void *cuda_stream(const exec_t *exec)
+{
+    const struct cuda *cuda = (const struct cuda *)exec;
+    return device_use(&cuda->device) ? NULL : cuda->device.stream;
+}
+
 static void cuda_info(const exec_t *self, struct exec_info *out)
 {
     const struct cuda *cuda = (const struct cuda *)self;
@@ -133,31 +192,32 @@ static void cuda_info(const exec_t *self, struct exec_info *out)
     device_memory(&free_bytes, &total_bytes);
     *out = (struct exec_info){
         .backend = "cuda",
-        .detail = cuda->device.name,
+        .detail = cuda->detail,
         .slots = cuda->slots,
         .context = cuda->context,
         .pages = cuda->pages.count,
         .batch_max = cuda->batch_max,
         .vocab = cuda->model->vocab,
+        .width = cuda->model->width,
         .weight_bytes = cuda->model->weight_bytes,
         .kv_bytes = cuda->kv_bytes,
         .work_bytes = cuda->work_bytes + cuda->inputs_bytes,
         .free_bytes = free_bytes,
+        .page_bytes = layer_page_bytes(cuda) * cuda->model->layer_count,
     };
 }
 
 static void cuda_destroy(exec_t *self)
 {
     struct cuda *cuda = (struct cuda *)self;
-    for (uint32_t i = 0; i < CUDA_GRAPH_COLUMNS; i++)
-        for (uint32_t j = 0; j < CUDA_GRAPH_LENGTHS; j++)
-            device_graph_destroy(cuda->graphs[i][j]);
+    cuda_forget_graphs(cuda);
     device_free(cuda->weight_memory);
     device_free(cuda->kv);
     device_free(cuda->tables);
     device_free(cuda->work);
     device_free(cuda->inputs_copy);
     device_free_host(cuda->inputs_memory);
+    device_free_host(cuda->stops);
     device_close(&cuda->device);
     pages_deinit(&cuda->pages);
     free(cuda->layers);
@@ -167,6 +227,8 @@ static void cuda_destroy(exec_t *self)
 static const struct exec_ops cuda_ops = {
     .forward = cuda_forward,
     .place = cuda_place,
+    .page_out = cuda_page_out,
+    .page_in = cuda_page_in,
     .info = cuda_info,
     .destroy = cuda_destroy,
 };
@@ -182,6 +244,9 @@ static int open_all(struct cuda *cuda, const struct cuda_options *options, char 
         (void)snprintf(why, why_size, "there is no CUDA device %u", options->device);
         return rc;
     }
+    /* Who computes otherwise has another name: exec.h compares them. */
+    (void)snprintf(cuda->detail, sizeof(cuda->detail), "%s%s", cuda->device.name,
+                   cuda->is_fast ? ", fast" : "");
     rc = cuda_load(cuda, why, why_size);
     if (rc)
         return rc;
@@ -196,6 +261,12 @@ static int open_all(struct cuda *cuda, const struct cuda_options *options, char 
                        "free",
                        cuda->slots, cuda->context, cuda->kv_bytes >> 20);
     return rc;
+}
+
+static bool is_fast_by_environment(void)
+{
+    const char *how = getenv("WEFT_CUDA");
+    return how && strcmp(how, "fast") == 0;
 }
 
 int cuda_create(exec_t **out, const struct model *model, const struct cuda_options *options,
@@ -215,6 +286,9 @@ int cuda_create(exec_t **out, const struct model *model, const struct cuda_optio
         cuda->context = model->context;
     cuda->batch_max = options->batch_max ? options->batch_max : CUDA_BATCH_DEFAULT;
     cuda->half_kv = options->half_kv;
+    cuda->is_fast = options->fast || is_fast_by_environment();
+    cuda->shard = options->shard;
+    cuda->vocab_rows = vocab_rows_max(cuda);
     int rc = -EINVAL;
     if (cuda->slots <= CUDA_SLOTS_MAX && cuda->batch_max <= CUDA_BATCH_MAX)
         rc = open_all(cuda, options, why, why_size);

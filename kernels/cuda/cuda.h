@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/collective/shard.h"
 #include "kernels/exec.h"
 #include "kernels/model/model.h"
 
@@ -22,13 +23,26 @@ struct cuda_options {
     uint32_t batch_max; /* rows of one forward; 0 = 64 */
     uint32_t pages;     /* of the KV cache, one context's at least; 0 = a context for each slot */
     bool half_kv;       /* keys and values as halves: half the memory, other numbers */
+    /* Rows that want no logits go through the tensor cores, as halves: several times as fast, other
+     * numbers. Rows that want logits stay float32. So a prompt cut in another way is the same bits
+     * still, but a token that was computed as the last of its sequence is not the one that comes
+     * again in the middle of a prompt. Also by WEFT_CUDA=fast in the environment. */
+    bool fast;
+    /* NULL: alone. Else the model is the part at its place (kernels/model/part.h), one stage; all
+     * ranks call the same functions with the same arguments, and only the first gives logits and
+     * states. Its team may become another between two calls. */
+    const struct shard *shard;
 };
 
-/* The model must outlive the backend. Weights are copied to the device. Returns 0, -EINVAL,
- * -ENOMEM, -ENODEV without a device, -ENOTSUP for a model whose shapes or types the kernels do not
- * take; `why` gets a sentence. */
+/* The model, and the shard, must outlive the backend. Weights are copied to the device. Returns 0,
+ * -EINVAL, -ENOMEM, -ENODEV without a device, -ENOTSUP for a model whose shapes or types the
+ * kernels do not take; `why` gets a sentence. */
 int cuda_create(exec_t **out, const struct model *model, const struct cuda_options *options,
                 char *why, size_t why_size);
+
+/* The stream that everything is put on, for the ranks' calls; its device becomes the thread's. NULL
+ * if that fails. */
+void *cuda_stream(const exec_t *exec);
 
 /* Bytes of KV cache that a slot of `context` positions takes; SIZE_MAX if beyond counting. */
 size_t cuda_kv_slot_bytes(const struct model *model, uint32_t context, bool half_kv);

@@ -1,136 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A step of the CUDA backend: inputs over, the layers, logits back. Batches of nothing but decoding
- * rows run as a graph that was captured the first time; others layer by layer, one layer ahead of
- * the device, so that a stop is obeyed after two layers at most. */
+/* A step of the CUDA backend: inputs over, the layers (layer.c), logits and states back. Batches of
+ * nothing but decoding rows run as a graph that was captured the first time; others layer by layer,
+ * one layer ahead of the device, so that a stop is obeyed after two layers at most. Ranks find out
+ * in the sum behind each layer that one of them is to stop, and all do so behind the same. */
 #include <errno.h>
-#include <math.h>
+#include <string.h>
 
 #include "kernels/cuda/backend.h"
-
-static struct kv_view view_of(const struct cuda *cuda, uint32_t layer)
-{
-    return (struct kv_view){
-        .pages = cuda->kv + layer * cuda->kv_layer_bytes,
-        .tables = cuda->tables,
-        .table_stride = cuda->pages.stride,
-        .kv_heads = cuda->model->kv_head_count,
-        .head_width = cuda->model->head_width,
-        .is_half = cuda->half_kv,
-    };
-}
-
-static int run_embed(const struct cuda *cuda, uint32_t count)
-{
-    const struct embed_args op = {
-        .w = cuda->embedding, .tokens = cuda->inputs_dev.tokens, .count = count, .out = cuda->x};
-    return op_embed(&cuda->device, &op);
-}
-
-static struct matvec_part part(struct weights w, const float *bias, float *y)
-{
-    return (struct matvec_part){.w = w, .bias = bias, .y = y, .y_stride = w.rows};
-}
-
-static int run_qkv(const struct cuda *cuda, const struct cuda_layer *l, uint32_t count)
-{
-    const struct matvec_args op = {.x = cuda->x,
-                                   .norm = l->attn_norm,
-                                   .epsilon = cuda->model->norm_epsilon,
-                                   .x_stride = cuda->model->width,
-                                   .columns = count,
-                                   .part_count = 3,
-                                   .parts = {part(l->q, l->q_bias, cuda->q),
-                                             part(l->k, l->k_bias, cuda->k),
-                                             part(l->v, l->v_bias, cuda->v)}};
-    return op_matvec(&cuda->device, &op);
-}
-
-static int run_attention(const struct cuda *cuda, uint32_t index, uint32_t count,
-                         uint32_t length_max)
-{
-    const struct model *m = cuda->model;
-    const struct cuda_layer *l = &cuda->layers[index];
-    const struct rope_args rope = {.q = cuda->q,
-                                   .k = cuda->k,
-                                   .v = cuda->v,
-                                   .q_norm = l->q_norm,
-                                   .k_norm = l->k_norm,
-                                   .angles = cuda->angles,
-                                   .rows = cuda->inputs_dev.rows,
-                                   .kv = view_of(cuda, index),
-                                   .epsilon = m->norm_epsilon,
-                                   .count = count,
-                                   .heads = m->head_count,
-                                   .rope_pairs = m->rope_width / 2,
-                                   .is_halves = m->rope.is_halves};
-    const struct attend_args attend = {.q = cuda->q,
-                                       .out = cuda->mixed,
-                                       .partial = cuda->partial,
-                                       .rows = cuda->inputs_dev.rows,
-                                       .kv = view_of(cuda, index),
-                                       .scale = 1.0f / sqrtf((float)m->head_width),
-                                       .count = count,
-                                       .heads = m->head_count,
-                                       .length_max = length_max};
-    const struct matvec_args out = {.x = cuda->mixed,
-                                    .x_stride = m->head_count * m->head_width,
-                                    .columns = count,
-                                    .part_count = 1,
-                                    .mode = OP_ADD,
-                                    .parts = {part(l->o, NULL, cuda->x)}};
-    int rc = op_rope(&cuda->device, &rope);
-    if (!rc)
-        rc = op_attend(&cuda->device, &attend);
-    return rc ? rc : op_matvec(&cuda->device, &out);
-}
-
-static int run_mlp(const struct cuda *cuda, const struct cuda_layer *l, uint32_t count)
-{
-    const struct model *m = cuda->model;
-    const bool joined = l->gate.type == l->up.type;
-    const struct matvec_args in = {
-        .x = cuda->x,
-        .norm = l->ffn_norm,
-        .epsilon = m->norm_epsilon,
-        .x_stride = m->width,
-        .columns = count,
-        .part_count = 2,
-        .mode = joined ? OP_SWIGLU : OP_STORE,
-        .parts = {part(l->gate, NULL, cuda->gate), part(l->up, NULL, cuda->up)}};
-    const struct matvec_args out = {.x = cuda->gate,
-                                    .x_stride = m->ffn_width,
-                                    .columns = count,
-                                    .part_count = 1,
-                                    .mode = OP_ADD,
-                                    .parts = {part(l->down, NULL, cuda->x)}};
-    int rc = op_matvec(&cuda->device, &in);
-    if (!rc && !joined)
-        rc = op_swiglu(&cuda->device, cuda->gate, cuda->up, (size_t)count * m->ffn_width);
-    return rc ? rc : op_matvec(&cuda->device, &out);
-}
-
-static int run_layer(const struct cuda *cuda, uint32_t index, uint32_t count, uint32_t length_max)
-{
-    int rc = run_qkv(cuda, &cuda->layers[index], count);
-    if (!rc)
-        rc = run_attention(cuda, index, count, length_max);
-    return rc ? rc : run_mlp(cuda, &cuda->layers[index], count);
-}
-
-static int run_logits(const struct cuda *cuda, uint32_t picked)
-{
-    const struct matvec_args op = {.x = cuda->x,
-                                   .x_rows = cuda->inputs_dev.picks,
-                                   .norm = cuda->output_norm,
-                                   .epsilon = cuda->model->norm_epsilon,
-                                   .x_stride = cuda->model->width,
-                                   .columns = picked,
-                                   .part_count = 1,
-                                   .parts = {part(cuda->output, NULL, cuda->logits)}};
-    return picked ? op_matvec(&cuda->device, &op) : 0;
-}
-
-/* ---- steps --------------------------------------------------------------------------------- */
 
 static bool is_stopped(const struct exec_watch *watch)
 {
@@ -143,70 +19,153 @@ static void add_progress(struct exec_watch *watch, uint32_t layers)
         atomic_fetch_add_explicit(&watch->progress, layers, memory_order_relaxed);
 }
 
+/* Ranks do not wait for the dead for ever. */
+static int wait_mark(const struct cuda *cuda, uint32_t mark)
+{
+    if (cuda_team(cuda))
+        return collective_wait(cuda_team(cuda), cuda->device.marks[mark]);
+    return device_wait_mark(&cuda->device, mark);
+}
+
+static int wait_all(const struct cuda *cuda)
+{
+    if (!cuda_team(cuda))
+        return device_wait(&cuda->device);
+    const int rc = device_mark(&cuda->device, 0);
+    return rc ? rc : wait_mark(cuda, 0);
+}
+
+/* ---- steps --------------------------------------------------------------------------------- */
+
 /* Layer by layer, the host one ahead of the device. */
-static int run_eager(const struct cuda *cuda, uint32_t count, uint32_t picked, uint32_t length_max,
+static int run_eager(const struct cuda *cuda, const struct cuda_step *step,
                      struct exec_watch *watch)
 {
-    int rc = run_embed(cuda, count);
+    const bool is_team = cuda_team(cuda) != NULL;
+    int rc = cuda_run_embed(cuda, step);
     for (uint32_t i = 0; !rc && i < cuda->model->layer_count; i++) {
-        if (is_stopped(watch)) {
-            rc = device_wait(&cuda->device);
+        /* Of the layer that has been waited for last. */
+        struct cuda_stop *stop = is_team ? &cuda->stops[i % DEVICE_MARKS] : NULL;
+        if (is_team ? i >= DEVICE_MARKS && stop->all > 0.0f : is_stopped(watch)) {
+            rc = wait_all(cuda);
             return rc ? rc : -ECANCELED;
         }
-        rc = run_layer(cuda, i, count, length_max);
+        if (is_team)
+            *stop = (struct cuda_stop){.mine = is_stopped(watch) ? 1.0f : 0.0f};
+        rc = cuda_run_layer(cuda, i, step, stop);
         if (!rc)
             rc = device_mark(&cuda->device, i % DEVICE_MARKS);
         if (!rc && i)
-            rc = device_wait_mark(&cuda->device, (i - 1) % DEVICE_MARKS);
+            rc = wait_mark(cuda, (i - 1) % DEVICE_MARKS);
         add_progress(watch, 1);
     }
-    return rc ? rc : run_logits(cuda, picked);
+    if (!rc)
+        rc = cuda_run_states(cuda, step);
+    return rc ? rc : cuda_run_logits(cuda, step);
 }
 
-static int capture(const struct cuda *cuda, uint32_t count, uint32_t length_max,
-                   struct device_graph **out)
+static int capture(const struct cuda *cuda, const struct cuda_step *step, struct device_graph **out)
 {
     int rc = device_capture_begin(&cuda->device);
     if (rc)
         return rc;
-    rc = run_embed(cuda, count);
+    rc = cuda_run_embed(cuda, step);
     for (uint32_t i = 0; !rc && i < cuda->model->layer_count; i++)
-        rc = run_layer(cuda, i, count, length_max);
+        rc = cuda_run_layer(cuda, i, step, NULL);
     if (!rc)
-        rc = run_logits(cuda, count);
+        rc = cuda_run_logits(cuda, step);
     const int ended = device_capture_end(&cuda->device, out);
     return rc ? rc : ended;
 }
 
-/* The graph of so many columns of at most such a length, made when it is first needed. */
-static int run_graph(struct cuda *cuda, uint32_t count, uint32_t length)
+void cuda_forget_graphs(struct cuda *cuda)
 {
+    for (uint32_t i = 0; i < CUDA_GRAPH_COLUMNS; i++)
+        for (uint32_t j = 0; j < CUDA_GRAPH_LENGTHS; j++)
+            device_graph_destroy(cuda->graphs[i][j]);
+    memset(cuda->graphs, 0, sizeof(cuda->graphs));
+}
+
+/* Another group has come: its memory for what is summed, and graphs that call it. */
+static void meet_team(struct cuda *cuda)
+{
+    struct collective *team = cuda_team(cuda);
+    if (!team || team->serial == cuda->team_serial)
+        return;
+    const size_t floats = (size_t)cuda->model->width * cuda->batch_max + 1;
+    void *memory = collective_memory(team, floats * sizeof(float));
+    cuda_forget_graphs(cuda);
+    cuda->x = memory ? memory : cuda->own_x;
+    cuda->team_serial = team->serial;
+}
+
+/* The graph of so many columns of at most such a length, made when it is first needed. */
+static int run_graph(struct cuda *cuda, const struct cuda_step *step)
+{
+    struct cuda_step longest = *step;
     uint32_t bucket = 0;
-    while (bucket + 1 < CUDA_GRAPH_LENGTHS && length > OP_SPLIT_LEAST << bucket)
+    while (bucket + 1 < CUDA_GRAPH_LENGTHS && step->length > OP_SPLIT_LEAST << bucket)
         bucket++;
-    struct device_graph **graph = &cuda->graphs[count - 1][bucket];
+    longest.length = OP_SPLIT_LEAST << bucket;
+    struct device_graph **graph = &cuda->graphs[step->count - 1][bucket];
     if (!*graph) {
-        const int rc = capture(cuda, count, OP_SPLIT_LEAST << bucket, graph);
+        const int rc = capture(cuda, &longest, graph);
         if (rc)
             return rc;
     }
     return device_graph_launch(&cuda->device, *graph);
 }
 
-/* Rows to the device, and the pages' tables if they have changed. Returns the rows that want
- * logits. */
-static int send_inputs(struct cuda *cuda, const struct exec_row *rows, uint32_t count,
-                       uint32_t *picked, uint32_t *length)
+/* ---- in ------------------------------------------------------------------------------------ */
+
+/* A row goes one way or the other by what it wants, not by what is beside it: its keys and values
+ * are then the same however a prompt is cut. */
+static bool goes_fast(const struct cuda *cuda, const struct exec_row *row)
 {
-    *picked = 0;
-    *length = 0;
+    return cuda->is_fast && !row->want_logits;
+}
+
+static void add_column(struct cuda *cuda, const struct exec_row *row, uint32_t column,
+                       struct cuda_step *step)
+{
+    cuda->inputs.rows[column] = (struct op_row){row->slot, row->position};
+    cuda->inputs.tokens[column] = row->token;
+    if (row->want_logits)
+        cuda->inputs.picks[step->picked++] = column;
+    if (row->want_state)
+        cuda->inputs.state_picks[step->states++] = column;
+    if (row->position >= step->length)
+        step->length = row->position + 1;
+}
+
+/* Columns of the fast way, neighbours of one slot together as far as a tile takes them. */
+static void add_to_tile(struct cuda *cuda, uint32_t column, struct cuda_step *step)
+{
+    const struct op_row *rows = cuda->inputs.rows;
+    struct op_tile *last = &cuda->inputs.tiles[step->tiles - (step->tiles ? 1 : 0)];
+    if (step->tiles && last->count < op_tile_columns(cuda->model->head_group) &&
+        rows[column - 1].slot == rows[column].slot &&
+        rows[column - 1].position + 1 == rows[column].position)
+        last->count++;
+    else
+        cuda->inputs.tiles[step->tiles++] = (struct op_tile){column, 1};
+}
+
+/* The batch as columns to the device, and the pages' tables if they have changed. */
+static int send_inputs(struct cuda *cuda, const struct exec_row *rows, uint32_t count,
+                       struct cuda_step *step)
+{
+    *step = (struct cuda_step){.count = count};
+    for (uint32_t i = 0; i < count; i++)
+        step->fast += goes_fast(cuda, &rows[i]);
+    uint32_t fast = 0;
+    uint32_t exact = step->fast;
     for (uint32_t i = 0; i < count; i++) {
-        cuda->inputs.rows[i] = (struct op_row){rows[i].slot, rows[i].position};
-        cuda->inputs.tokens[i] = rows[i].token;
-        if (rows[i].want_logits)
-            cuda->inputs.picks[(*picked)++] = i;
-        if (rows[i].position >= *length)
-            *length = rows[i].position + 1;
+        const bool is_fast = goes_fast(cuda, &rows[i]);
+        const uint32_t column = is_fast ? fast++ : exact++;
+        add_column(cuda, &rows[i], column, step);
+        if (is_fast)
+            add_to_tile(cuda, column, step);
     }
     int rc = device_copy(&cuda->device, cuda->inputs_copy, cuda->inputs_memory, cuda->inputs_bytes);
     if (!rc && cuda->pages.is_changed) {
@@ -217,47 +176,96 @@ static int send_inputs(struct cuda *cuda, const struct exec_row *rows, uint32_t 
     return rc;
 }
 
-/* One row of each of its slots, all of which want logits. */
-static bool is_decoding(const struct exec_row *rows, size_t count)
+/* ---- out ----------------------------------------------------------------------------------- */
+
+/* Row `index` of the logits, from all ranks. */
+static int take_parts(const struct cuda *cuda, const struct cuda_step *step, uint32_t index,
+                      float *out)
 {
+    const struct shard *s = cuda->shard;
+    int rc = 0;
+    for (uint32_t r = 0; !rc && r < s->place.shards; r++) {
+        const struct model_rows rows = model_vocab_rows(s->whole, r, s->place.shards);
+        const float *from =
+            cuda->all_logits + ((size_t)r * step->picked + index) * cuda->vocab_rows;
+        rc = device_copy(&cuda->device, out + rows.begin, from,
+                         (rows.end - rows.begin) * sizeof(*out));
+    }
+    return rc;
+}
+
+static int take_outputs(const struct cuda *cuda, const struct cuda_step *step,
+                        const struct exec_out *out)
+{
+    const struct model *m = cuda->model;
+    int rc = 0;
+    if (!cuda_gives_results(cuda))
+        return 0;
+    if (step->states)
+        rc = device_copy(&cuda->device, out->states, cuda->states,
+                         (size_t)step->states * m->width * sizeof(float));
+    if (!rc && step->picked && !cuda_team(cuda))
+        rc = device_copy(&cuda->device, out->logits, cuda->logits,
+                         (size_t)step->picked * m->vocab * sizeof(float));
+    for (uint32_t i = 0; !rc && cuda_team(cuda) && i < step->picked; i++)
+        rc = take_parts(cuda, step, i, out->logits + (size_t)i * m->vocab);
+    return rc;
+}
+
+/* ---- exec.h -------------------------------------------------------------------------------- */
+
+static bool rows_are_valid(const struct cuda *cuda, const struct exec_row *rows, size_t count,
+                           const struct exec_out *out)
+{
+    const bool gives = cuda_gives_results(cuda);
+    if (count == 0 || count > cuda->batch_max)
+        return false;
     for (size_t i = 0; i < count; i++)
-        if (!rows[i].want_logits || (i && rows[i].slot == rows[i - 1].slot))
+        if (rows[i].token >= cuda->model->vocab ||
+            (gives &&
+             ((rows[i].want_state && !out->states) || (rows[i].want_logits && !out->logits))))
             return false;
-    return count <= CUDA_GRAPH_COLUMNS;
+    return true;
+}
+
+/* One row of each of its slots, all of which want logits and nothing else; and nobody who computes
+ * outside of the stream. */
+static bool is_decoding(const struct cuda *cuda, const struct exec_row *rows, size_t count)
+{
+    const struct collective *team = cuda_team(cuda);
+    for (size_t i = 0; i < count; i++)
+        if (!rows[i].want_logits || rows[i].want_state || (i && rows[i].slot == rows[i - 1].slot))
+            return false;
+    return count <= CUDA_GRAPH_COLUMNS && (!team || team->is_on_stream);
 }
 
 int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count,
                  const struct exec_out *out, struct exec_watch *watch)
 {
     struct cuda *cuda = (struct cuda *)self;
-    uint32_t picked;
-    uint32_t length;
-    if (count == 0 || count > cuda->batch_max)
+    struct cuda_step step;
+    if (!rows_are_valid(cuda, rows, count, out))
         return -EINVAL;
-    for (size_t i = 0; i < count; i++)
-        if (rows[i].token >= cuda->model->vocab || rows[i].want_state ||
-            (rows[i].want_logits && !out->logits))
-            return -EINVAL;
     int rc = device_use(&cuda->device);
     if (!rc)
         rc = pages_take(&cuda->pages, rows, count);
     if (rc)
         return rc;
-    rc = send_inputs(cuda, rows, (uint32_t)count, &picked, &length);
-    if (!rc && is_stopped(watch)) {
+    meet_team(cuda);
+    rc = send_inputs(cuda, rows, (uint32_t)count, &step);
+    if (!rc && is_stopped(watch) && !cuda_team(cuda)) {
         rc = device_wait(&cuda->device);
         rc = rc ? rc : -ECANCELED;
-    } else if (!rc && is_decoding(rows, count)) {
-        rc = run_graph(cuda, (uint32_t)count, length);
+    } else if (!rc && is_decoding(cuda, rows, count)) {
+        rc = run_graph(cuda, &step);
         add_progress(watch, cuda->model->layer_count);
     } else if (!rc) {
-        rc = run_eager(cuda, (uint32_t)count, picked, length, watch);
+        rc = run_eager(cuda, &step, watch);
     }
-    if (!rc && picked)
-        rc = device_copy(&cuda->device, out->logits, cuda->logits,
-                         (size_t)picked * cuda->model->vocab * sizeof(float));
     if (!rc)
-        rc = device_wait(&cuda->device);
+        rc = take_outputs(cuda, &step, out);
+    if (!rc)
+        rc = wait_all(cuda);
     if (rc)
         pages_forget(&cuda->pages, rows, count);
     return rc;

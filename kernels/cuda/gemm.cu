@@ -12,12 +12,13 @@
  * in different banks.
  *
  * A column's sums do not depend on its neighbours, but they are not op_matvec()'s: halves carry 11
- * bits. So a prompt that went this way has other keys and values than one that came token by token.
+ * bits. So a prompt that went this way has other keys and values than one that came token by token:
+ * the backend uses it for rows that want no logits, and only if it was created to be fast.
  *
  * Variants considered:
  *  1. op_matvec() for prompts: float32 and the same bits as decoding; each weight is expanded once
  *     per eight columns and multiplied on the ordinary units, a twentieth of the tensor cores'
- * rate. What the backend does, because kernels/exec.h asks for the same bits.
+ * rate. What the backend does unless it was created to be fast.
  *  2. bf16 instead of halves: a wider range, 8 bits. Activations beyond 65,504 are clamped here.
  *  3. weights expanded to halves in memory once and cuBLASLt: its rate for weights that are halves
  *     anyway; for 4 bits it reads four times the bytes, which long prompts hide.
@@ -40,17 +41,6 @@ struct tile_memory {
     uint32_t (*x)[PADDED];
     uint32_t (*w)[PADDED];
 };
-
-static DEVICE_INLINE uint16_t to_half(float value)
-{
-    const float clamped = fminf(fmaxf(value, -65504.0f), 65504.0f);
-    return __half_as_ushort(__float2half_rn(clamped));
-}
-
-static DEVICE_INLINE uint32_t to_halves(float a, float b)
-{
-    return to_half(a) | (uint32_t)to_half(b) << 16;
-}
 
 /* Expands the cols from `begin` on of 64 rows. */
 struct expand_tile {

@@ -116,7 +116,7 @@ static void load_all(struct loader *l)
     const struct model *m = cuda->model;
     l->at = 0;
     load_matrix(l, &m->embedding, &cuda->embedding);
-    if (m->output.data == m->embedding.data)
+    if (m->output.data == m->embedding.data && m->output.rows == m->embedding.rows)
         cuda->output = cuda->embedding;
     else
         load_matrix(l, &m->output, &cuda->output);

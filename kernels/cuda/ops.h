@@ -97,6 +97,8 @@ struct kv_view {
     const uint32_t *tables;
     uint32_t table_stride;
     uint32_t kv_heads;
+    uint32_t head_group; /* query heads that look at one KV head */
+    uint32_t head_skip;  /* of the first one's that are not there: a part of a model; else 0 */
     uint32_t head_width;
     uint32_t is_half;
 };
@@ -139,7 +141,7 @@ struct attend_args {
     struct kv_view kv;
     float scale;
     uint32_t count;
-    uint32_t heads; /* a multiple of kv.kv_heads */
+    uint32_t heads; /* head h looks at KV head (kv.head_skip + h) / kv.head_group */
     uint32_t length_max;
 };
 int op_attend(const struct device *device, const struct attend_args *op);
@@ -147,6 +149,34 @@ int op_attend(const struct device *device, const struct attend_args *op);
 static inline size_t op_partial_floats(uint32_t count, uint32_t heads, uint32_t head_width)
 {
     return (size_t)count * heads * OP_SPLITS_MAX * (head_width + OP_PARTIAL_EXTRA);
+}
+
+/* Neighbouring columns of one slot, positions rising by one. */
+struct op_tile {
+    uint32_t first;
+    uint32_t count; /* op_tile_columns() at most */
+};
+
+#define OP_PREFILL_QUERIES 64u /* columns times heads of a tile, at most */
+#define OP_PREFILL_HEADS   16u /* of one KV head that a tile has, at most */
+
+/* As op_attend(), for pieces of prompts on the tensor cores: queries, keys, values and weights as
+ * halves, sums in float32. Not the same bits as op_attend(). Every column is in one tile. */
+struct prefill_args {
+    const float *q;
+    float *out;
+    const struct op_row *rows;
+    const struct op_tile *tiles;
+    struct kv_view kv;
+    float scale;
+    uint32_t tile_count;
+    uint32_t heads;
+};
+int op_prefill(const struct device *device, const struct prefill_args *op);
+
+static inline uint32_t op_tile_columns(uint32_t head_group)
+{
+    return OP_PREFILL_QUERIES / (head_group < OP_PREFILL_HEADS ? head_group : OP_PREFILL_HEADS);
 }
 
 /* ---- sampling ------------------------------------------------------------------------------ */
@@ -177,6 +207,19 @@ struct sample_args {
 int op_sample(const struct device *device, const struct sample_args *op);
 
 /* ---- the rest ------------------------------------------------------------------------------ */
+
+/* out[c] = x / sqrt(mean(x^2) + epsilon) * weight, of x's row x_rows[c], or c if that is NULL.
+ * x: [...][width], out: [count][width]. */
+struct norm_args {
+    const float *x;
+    const uint32_t *x_rows;
+    const float *weight; /* [width] */
+    float *out;
+    float epsilon;
+    uint32_t width;
+    uint32_t count;
+};
+int op_norm(const struct device *device, const struct norm_args *op);
 
 /* gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i] */
 int op_swiglu(const struct device *device, float *gate, const float *up, size_t count);

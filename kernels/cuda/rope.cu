@@ -14,20 +14,10 @@
  */
 #include <errno.h>
 
-#include "kernels/cuda/device.cuh"
-#include "kernels/cuda/ops.h"
+#include "kernels/cuda/kv.cuh"
 
 #define THREADS 128u
 #define WARPS   (THREADS / WARP)
-
-/* Where a position's values of one head lie in the cache: the index of the first. */
-static __device__ __forceinline__ size_t kv_index(const kv_view &kv, const op_row &row,
-                                                  uint32_t is_value, uint32_t head)
-{
-    const size_t page = kv.tables[(size_t)row.slot * kv.table_stride + row.position / OP_PAGE];
-    return (((page * 2 + is_value) * kv.kv_heads + head) * OP_PAGE + row.position % OP_PAGE) *
-           kv.head_width;
-}
 
 static __device__ __forceinline__ void kv_put(const kv_view &kv, size_t index, float value)
 {
@@ -88,7 +78,8 @@ static __global__ void __launch_bounds__(THREADS) rope_kernel(rope_args op)
     __syncwarp();
     if (!is_value)
         turn_head(op, is_query ? op.q_norm : op.k_norm, angles, head);
-    const size_t index = is_query ? 0 : kv_index(op.kv, row, is_value, kv_head);
+    const size_t index =
+        is_query ? 0 : kv_index(op.kv, kv_table(op.kv, row.slot), row.position, is_value, kv_head);
     for (uint32_t i = lane; i < width; i += WARP) {
         if (is_query)
             q[i] = head[i];

@@ -24,6 +24,7 @@
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/ops.h"
+#include "kernels/model/philox.h"
 
 #define THREADS     512u
 #define WARPS       (THREADS / WARP)
@@ -175,24 +176,6 @@ static __device__ __forceinline__ uint32_t find_most(const float *logits, uint32
     return winner ? id : NOBODY;
 }
 
-/* Uniform in [0, 1), as sampler_uniform(). */
-static __device__ double uniform(uint64_t seed, uint64_t position)
-{
-    uint32_t c[4] = {(uint32_t)position, (uint32_t)(position >> 32), 0, 0};
-    uint32_t k[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    for (int round = 0; round < 10; round++) {
-        const uint64_t a = (uint64_t)c[0] * 0xd2511f53u;
-        const uint64_t b = (uint64_t)c[2] * 0xcd9e8d57u;
-        c[0] = (uint32_t)(b >> 32) ^ c[1] ^ k[0];
-        c[2] = (uint32_t)(a >> 32) ^ c[3] ^ k[1];
-        c[1] = (uint32_t)b;
-        c[3] = (uint32_t)a;
-        k[0] += 0x9e3779b9u;
-        k[1] += 0xbb67ae85u;
-    }
-    return (double)(((uint64_t)c[0] << 32 | c[1]) >> 11) * (1.0 / 9007199254740992.0);
-}
-
 /* fraction * total as a whole number, at least 1 and at most the total. */
 static __device__ __forceinline__ unsigned long long part_of(double fraction,
                                                              unsigned long long total)
@@ -239,7 +222,7 @@ static __global__ void __launch_bounds__(THREADS) sample_kernel(sample_args op)
     /* sampler_pick() goes through candidates by id, or from the worst to the best. */
     const unsigned long long total = c.total(BY_WEIGHT);
     const unsigned long long drawn =
-        (unsigned long long)(uniform(params.seed, params.position) * (double)total);
+        (unsigned long long)(philox_uniform(params.seed, params.position) * (double)total);
     const uint64_t key = c.search(BY_WEIGHT, c.by_id ? drawn + 1 : total - drawn);
     if (threadIdx.x == 0)
         op.tokens[blockIdx.x] = 0xffffffffu - (uint32_t)key;

@@ -15,7 +15,10 @@
  *   Q8_0   cols                           -                 half d per 32
  *   Q4_0   cols / 2                       -                 half d per 32
  *   Q4_1   cols / 2                       -                 half d, m per 32
+ *   Q5_0   cols / 2                       cols / 8          half d per 32
+ *   Q5_1   cols / 2                       cols / 8          half d, m per 32
  *   Q4_K   cols / 2                       -                 half d, dmin, 12 scale bytes per 256
+ *   Q5_K   cols / 2                       cols / 8          as Q4_K
  *   Q6_K   cols / 2                       cols / 4          16 int8, half d per 256
  *
  * No bit is lost or added; padding is zeros. Within a plane the bytes of a block stay in the
@@ -42,8 +45,11 @@ enum weights_type {
     WEIGHTS_F16 = 1,
     WEIGHTS_Q4_0 = 2,
     WEIGHTS_Q4_1 = 3,
+    WEIGHTS_Q5_0 = 6,
+    WEIGHTS_Q5_1 = 7,
     WEIGHTS_Q8_0 = 8,
     WEIGHTS_Q4_K = 12,
+    WEIGHTS_Q5_K = 13,
     WEIGHTS_Q6_K = 14,
     WEIGHTS_BF16 = 30,
 };

@@ -6,33 +6,7 @@
 #include <math.h>
 
 #include "kernels/model/fixed.h"
-
-void sampler_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
-{
-    uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]};
-    uint32_t k[2] = {key[0], key[1]};
-    for (int round = 0; round < 10; round++) {
-        const uint64_t a = (uint64_t)c[0] * 0xd2511f53u;
-        const uint64_t b = (uint64_t)c[2] * 0xcd9e8d57u;
-        c[0] = (uint32_t)(b >> 32) ^ c[1] ^ k[0];
-        c[2] = (uint32_t)(a >> 32) ^ c[3] ^ k[1];
-        c[1] = (uint32_t)b;
-        c[3] = (uint32_t)a;
-        k[0] += 0x9e3779b9u;
-        k[1] += 0xbb67ae85u;
-    }
-    for (int i = 0; i < 4; i++)
-        out[i] = c[i];
-}
-
-double sampler_uniform(uint64_t seed, uint64_t position)
-{
-    const uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32), 0, 0};
-    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t r[4];
-    sampler_philox(counter, key, r);
-    return (double)(((uint64_t)r[0] << 32 | r[1]) >> 11) * 0x1p-53;
-}
+#include "kernels/model/philox.h"
 
 static bool repeats(const struct sampler_params *params)
 {
@@ -225,7 +199,7 @@ uint32_t sampler_pick(const struct sampler_params *params, uint64_t position, co
     if (!(params->temperature > 0.0f) || !scratch || greedy == UINT32_MAX)
         return greedy;
     const float least = params->min_p > 0.0f && params->min_p <= 1.0f ? params->min_p : 0.0f;
-    const double uniform = sampler_uniform(params->seed, position);
+    const double uniform = philox_uniform(params->seed, position);
     const size_t kept = gather(logits, count, logits[greedy], params->temperature, scratch);
     const bool nucleus = params->top_p > 0.0f && params->top_p < 1.0f;
     if (!nucleus && (params->top_k == 0 || params->top_k >= kept))

@@ -3,9 +3,9 @@
  * sampler.h - logits to a token. Used by kernels/engine.
  *
  * Order: penalties (sampler_penalise(), on the caller's copy of the logits), temperature, softmax,
- * top-k, top-p, min-p, draw. The random number of a position comes
- * from a counter-based generator keyed by (seed, position), not from a state that runs along: a
- * stream that is resumed elsewhere from its tokens draws the same numbers.
+ * top-k, top-p, min-p, draw. The random number of a position is philox_uniform(seed, position), not
+ * from a state that runs along: a stream that is resumed elsewhere from its tokens draws the same
+ * numbers.
  *
  * Among equals the lower id ranks first. NaN counts as impossible. Exponentials are those of
  * fixed.h: another machine draws the same token.
@@ -64,9 +64,3 @@ size_t sampler_likeliest(const float *logits, size_t count, struct sampler_candi
  * minus infinity. */
 uint32_t sampler_pick(const struct sampler_params *params, uint64_t position, const float *logits,
                       size_t count, struct sampler_candidate *scratch);
-
-/* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11). */
-void sampler_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
-
-/* Uniform in [0, 1) with 53 bits. */
-double sampler_uniform(uint64_t seed, uint64_t position);

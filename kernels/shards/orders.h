@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * orders.h - what the first rank tells the others, over a socket each: once who it is and what to
- * open, then forwards and pages. Both ends are the same program on the same machine, so structs go
- * over as they are. Used by shards.c and rank.c only.
+ * open; when all have opened it NCCL's id, if that is how they meet; then forwards and pages. Both
+ * ends are the same program on the same machine, so structs go over as they are. Used by shards.c
+ * and rank.c only.
  */
 #pragma once
 
@@ -35,6 +36,9 @@ struct hello {
     uint32_t pages;
     bool exact;
     bool force_portable;
+    bool is_cuda;
+    bool half_kv;
+    bool fast;
     uint64_t file_bytes; /* of the model: another file by now is refused */
     char model_path[PATH_BYTES];
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "kernels/shards/kind.h"
 #include "kernels/shards/orders.h"
 #include "kernels/shards/shards.h"
 #include "schemas/base/log.h"
@@ -37,17 +38,7 @@ static int open_part(struct rank *r, char *why, size_t why_size)
     if (rc)
         return rc;
     r->shard = (struct shard){.whole = r->whole, .place = h->place};
-    const struct cpu_options cpu = {
-        .threads = h->threads,
-        .slots = h->slots,
-        .context = h->context,
-        .batch_max = h->batch_max,
-        .pages = h->pages,
-        .force_portable = h->force_portable,
-        .exact = h->exact,
-        .shard = &r->shard,
-    };
-    rc = cpu_create(&r->exec, r->part, &cpu);
+    rc = kind_open(&r->exec, h, r->part, &r->shard, why, why_size);
     if (rc)
         return rc;
     struct exec_info info;
@@ -62,9 +53,13 @@ static int join_groups(struct rank *r)
 {
     const struct model_place *place = &r->hello.place;
     const uint8_t ready = 1;
+    const int line = ORDERS_FD;
+    uint8_t id[COLLECTIVE_NCCL_ID_BYTES];
     int rc = orders_send(ORDERS_FD, &ready, sizeof(ready));
+    if (!rc && place->shards > 1 && kind_uses_nccl(&r->hello))
+        rc = orders_receive(ORDERS_FD, id, sizeof(id));
     if (!rc && place->shards > 1)
-        rc = collective_shm_join(&r->shard.team, TEAM_FD, place->shard, r->hello.timeout_ms);
+        rc = kind_join(&r->shard, &r->hello, r->exec, TEAM_FD, id, &line, 1);
     if (!rc && place->stages > 1)
         rc = collective_shm_join(&r->shard.line, LINE_FD,
                                  place->stage * place->shards + place->shard, r->hello.timeout_ms);

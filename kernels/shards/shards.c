@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "kernels/shards/kind.h"
 #include "kernels/shards/orders.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
@@ -23,6 +24,7 @@
 #define GRACE_MS           2000             /* for a rank to end by itself */
 #define LOOK_MS            20               /* at whether it shall go on waiting */
 #define PART_BYTES         ((size_t)256 << 10)
+#define DETAIL_BYTES       96u
 #define FD_ABOVE           16 /* out of the way of those that a rank gets */
 
 extern char **environ;
@@ -47,6 +49,7 @@ struct shards {
     bool joined;
     bool is_broken; /* a rank has missed an order */
     uint64_t started_ns;
+    char detail[DETAIL_BYTES];
 };
 
 static void close_fd(int *fd)
@@ -158,7 +161,7 @@ static int start_stage(struct shards *s, uint32_t stage)
     const uint32_t shards = s->hello.place.shards;
     int team_fd = -1;
     int rc = 0;
-    if (shards > 1) {
+    if (shards > 1 && !kind_uses_nccl(&s->hello)) {
         team_fd = move_up(collective_shm_create(shards, PART_BYTES));
         rc = team_fd < 0 ? team_fd : 0;
     }
@@ -215,14 +218,29 @@ static int wait_ready(const struct shards *s, uint32_t rank, const struct exec_w
     return n == 1 ? 0 : -EPIPE;
 }
 
+/* GPUs meet by an id that all of them know. */
+static int tell_id(const struct shards *s, uint8_t id[COLLECTIVE_NCCL_ID_BYTES])
+{
+    int rc = kind_make_id(id);
+    for (uint32_t i = 1; !rc && i < s->ranks; i++)
+        rc = orders_send(s->processes[i].fd, id, COLLECTIVE_NCCL_ID_BYTES);
+    return rc;
+}
+
 static int join(struct shards *s, const struct exec_watch *watch)
 {
     const struct model_place *place = &s->shard.place;
+    uint8_t id[COLLECTIVE_NCCL_ID_BYTES] = {0};
+    int lines[SHARDS_RANKS_MAX];
     int rc = 0;
-    for (uint32_t i = 1; !rc && i < s->ranks; i++)
+    for (uint32_t i = 1; !rc && i < s->ranks; i++) {
+        lines[i - 1] = s->processes[i].fd;
         rc = wait_ready(s, i, watch);
+    }
+    if (!rc && place->shards > 1 && kind_uses_nccl(&s->hello))
+        rc = tell_id(s, id);
     if (!rc && place->shards > 1)
-        rc = collective_shm_join(&s->shard.team, s->team_fd, 0, s->hello.timeout_ms);
+        rc = kind_join(&s->shard, &s->hello, s->inner, s->team_fd, id, lines, s->ranks - 1);
     if (!rc && place->stages > 1)
         rc = collective_shm_join(&s->shard.line, s->line_fd, 0, s->hello.timeout_ms);
     if (rc)
@@ -300,12 +318,6 @@ static int shards_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint
     return rc;
 }
 
-/* Of shards, by their number. */
-static const char *const counts[SHARDS_RANKS_MAX + 1] = {
-    "",          "1 shard",   "2 shards",  "3 shards",  "4 shards",  "5 shards",
-    "6 shards",  "7 shards",  "8 shards",  "9 shards",  "10 shards", "11 shards",
-    "12 shards", "13 shards", "14 shards", "15 shards", "16 shards"};
-
 static void shards_info(const exec_t *self, struct exec_info *out)
 {
     const struct shards *s = (const struct shards *)self;
@@ -313,7 +325,7 @@ static void shards_info(const exec_t *self, struct exec_info *out)
     out->ranks = s->ranks;
     /* Bits are those of as many shards only, and a rank's pages are a part. */
     out->mode = NULL;
-    out->detail = s->shard.place.shards > 1 ? counts[s->shard.place.shards] : out->detail;
+    out->detail = s->shard.place.shards > 1 ? s->detail : out->detail;
     out->page_bytes = 0;
     out->weight_bytes = s->whole->weight_bytes;
     out->kv_bytes *= s->ranks;
@@ -350,6 +362,13 @@ static int fill_hello(struct shards *s, const struct shards_options *options)
         .threads = options->cpu.threads,
         .exact = options->cpu.exact,
         .force_portable = options->cpu.force_portable,
+        .slots = options->cpu.slots,
+        .context = options->cpu.context,
+        .batch_max = options->cpu.batch_max,
+        .pages = options->cpu.pages,
+        .is_cuda = options->is_cuda,
+        .half_kv = options->half_kv,
+        .fast = options->fast,
         .file_bytes = (uint64_t)st.st_size,
     };
     memcpy(s->hello.model_path, options->model_path, length + 1);
@@ -357,15 +376,14 @@ static int fill_hello(struct shards *s, const struct shards_options *options)
 }
 
 /* This rank's own part; the sizes it has come to are those of all. */
-static int open_inner(struct shards *s, const struct shards_options *options, char *why,
-                      size_t why_size)
+static int open_inner(struct shards *s, char *why, size_t why_size)
 {
-    struct cpu_options cpu = options->cpu;
     struct exec_info info;
-    cpu.shard = &s->shard;
-    int rc = model_part(&s->part, s->whole, &s->shard.place, why, why_size);
+    int rc = kind_check(&s->hello, why, why_size);
     if (!rc)
-        rc = cpu_create(&s->inner, s->part, &cpu);
+        rc = model_part(&s->part, s->whole, &s->shard.place, why, why_size);
+    if (!rc)
+        rc = kind_open(&s->inner, &s->hello, s->part, &s->shard, why, why_size);
     if (rc)
         return rc;
     exec_info(s->inner, &info);
@@ -373,6 +391,8 @@ static int open_inner(struct shards *s, const struct shards_options *options, ch
     s->hello.context = info.context;
     s->hello.batch_max = info.batch_max;
     s->hello.pages = info.pages;
+    (void)snprintf(s->detail, sizeof(s->detail), "%u shards%s%s", s->shard.place.shards,
+                   s->hello.is_cuda ? ", " : "", s->hello.is_cuda ? info.detail : "");
     return 0;
 }
 
@@ -400,7 +420,7 @@ int shards_create(exec_t **out, const struct model *model, const struct shards_o
     s->shard.place = (struct model_place){.stages = stages, .shards = shards};
     int rc = fill_hello(s, options);
     if (!rc)
-        rc = open_inner(s, options, why, why_size);
+        rc = open_inner(s, why, why_size);
     if (!rc)
         rc = start(s);
     if (!rc) {

@@ -28,6 +28,9 @@ struct shards_options {
     uint32_t stages;        /* 0 = 1 */
     uint32_t timeout_ms;    /* a rank that is waited for so long stands still; 0 = 10,000 */
     struct cpu_options cpu; /* of each rank */
+    bool is_cuda;           /* a CUDA device each, with the sizes of `cpu`; no stages */
+    bool half_kv;           /* as in cuda_options */
+    bool fast;
 };
 
 /* `model` is the whole one and must outlive the backend. Returns when all ranks are there. `why`

@@ -12,12 +12,27 @@
 struct bench_result {
     const char *name;
     double load_s;
-    double decode_tps;    /* one stream, behind a short prompt */
+    double decode_tps;    /* one stream, behind the prompt */
     double decode_floor;  /* tokens/s if a token took as long as reading its weights */
     double decode_8_tps;  /* eight streams, all of them together */
     double prefill_tps;   /* prompt tokens */
+    double fast_tps;      /* the same on the tensor cores, as halves: cuda_options.fast */
     size_t bytes_a_token; /* weights read */
 };
+
+/* What one sum over all devices of this machine takes, in microseconds: in memory like any other,
+ * and in the group's own (collective_memory()), 0 if it has none. */
+struct bench_sum {
+    size_t size_bytes;
+    double plain_us;
+    double window_us;
+};
+
+#define BENCH_SUMS 4u
+
+/* A rank a device, each on a thread. Returns how many ranks there were: 0 without NCCL or with one
+ * device; or a negative errno. */
+int bench_sums(struct bench_sum out[BENCH_SUMS]);
 
 /* Bytes a second that a copy within the device reads and writes together; 0 if it failed. */
 double bench_copy_bandwidth(const struct device *device);

@@ -15,6 +15,8 @@ const struct gpu_case gpu_cases[] = {
     {"attend", case_attend, 6},
     {"attend/long", case_attend_long, 1},
     {"attend/same_alone", case_attend_alone, 3},
+    {"prefill", case_prefill, 5},
+    {"norm", case_norm, 3},
     {"swiglu", case_swiglu_apart, 2},
     {"sample", case_sample, 8},
 };

@@ -33,6 +33,8 @@ void case_rope(struct lab *lab);
 void case_attend(struct lab *lab);
 void case_attend_long(struct lab *lab);
 void case_attend_alone(struct lab *lab);
+void case_prefill(struct lab *lab);
+void case_norm(struct lab *lab);
 void case_swiglu_apart(struct lab *lab);
 
 /* cases_sample.c: */

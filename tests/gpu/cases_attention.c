@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cases of rope.cu and attend.cu: a paged cache whose pages lie in any order, heads that share
- * keys, lengths around the ends of pages, rounds and splits. */
+/* Cases of rope.cu, attend.cu and prefill.cu: a paged cache whose pages lie in any order, heads
+ * that share keys, lengths around the ends of pages, rounds and splits. */
 #include <math.h>
 #include <string.h>
 
@@ -62,6 +62,7 @@ static void make_cache(struct lab *lab, struct cache *c, uint32_t kv_heads, uint
     c->kv =
         (struct kv_view){.table_stride = stride,
                          .kv_heads = kv_heads,
+                         .head_group = 1,
                          .head_width = width,
                          .is_half = is_half,
                          .tables = lab_upload(lab, c->tables, SLOTS * stride * sizeof(uint32_t))};
@@ -203,7 +204,8 @@ void case_rope(struct lab *lab)
 
 /* ---- attend -------------------------------------------------------------------------------- */
 
-#define COLUMNS_MAX 5u
+#define COLUMNS_MAX 150u
+#define COLUMNS_FEW 5u
 
 struct attend_scene {
     struct cache cache;
@@ -221,6 +223,8 @@ static void make_attend(struct lab *lab, struct attend_scene *s, uint32_t width,
     const uint32_t kv_heads = 1 + lab_below(lab, 2);
     memset(s, 0, sizeof(*s));
     make_cache(lab, &s->cache, kv_heads, width, context, lab_below(lab, 2));
+    s->cache.kv.head_group = sharing;
+    s->cache.kv.head_skip = lab_below(lab, 2) ? lab_below(lab, sharing) : 0; /* parts of models */
     const size_t count = (size_t)SLOTS * kv_heads * context * width;
     s->keys = lab_floats(lab, count);
     s->values = lab_floats(lab, count);
@@ -231,9 +235,10 @@ static void make_attend(struct lab *lab, struct attend_scene *s, uint32_t width,
                 store(&s->cache, (struct op_row){slot, p}, 0, h, s->keys + at);
                 store(&s->cache, (struct op_row){slot, p}, 1, h, s->values + at);
             }
-    s->op.heads = kv_heads * sharing;
+    s->op.heads = kv_heads * sharing - s->cache.kv.head_skip;
+    s->op.heads -= lab_below(lab, s->op.heads < sharing ? s->op.heads : sharing);
     s->op.scale = 1.0f / sqrtf((float)width) * 4.0f; /* sharper than random keys would give */
-    s->op.count = 1 + lab_below(lab, COLUMNS_MAX);
+    s->op.count = 1 + lab_below(lab, COLUMNS_FEW);
     s->out_count = (size_t)s->op.count * s->op.heads * width;
     s->q = lab_floats(lab, s->out_count);
     for (uint32_t c = 0; c < s->op.count; c++)
@@ -241,7 +246,7 @@ static void make_attend(struct lab *lab, struct attend_scene *s, uint32_t width,
     s->op.length_max = context;
 }
 
-static void run_attend(struct lab *lab, struct attend_scene *s)
+static void upload_attend(struct lab *lab, struct attend_scene *s)
 {
     const uint32_t width = s->cache.kv.head_width;
     s->cache.kv.pages = lab_upload(lab, s->cache.image, s->cache.image_bytes);
@@ -250,24 +255,34 @@ static void run_attend(struct lab *lab, struct attend_scene *s)
     s->op.out = lab_device(lab, s->out_count * sizeof(float));
     s->op.partial = lab_device(lab, op_partial_floats(s->op.count, s->op.heads, width) * 4);
     s->op.rows = lab_upload(lab, s->rows, sizeof(s->rows));
+}
+
+static void run_attend(struct lab *lab, struct attend_scene *s)
+{
+    upload_attend(lab, s);
     if (lab_is_well(lab))
         lab_check(lab, op_attend(lab->device, &s->op), "op_attend");
 }
 
-static void check_attend(struct lab *lab, struct attend_scene *s)
+static void expect_attend(const struct attend_scene *s, float *want)
 {
-    const uint32_t width = s->cache.kv.head_width;
-    const uint32_t sharing = s->op.heads / s->cache.kv.kv_heads;
-    float *want = lab_host(lab, s->out_count * sizeof(float));
-    float *got = lab_host(lab, s->out_count * sizeof(float));
+    const struct kv_view *kv = &s->cache.kv;
     for (uint32_t c = 0; c < s->op.count; c++)
         for (uint32_t h = 0; h < s->op.heads; h++) {
-            const size_t kv = ((size_t)s->rows[c].slot * s->cache.kv.kv_heads + h / sharing) *
-                              s->cache.context * width;
-            const size_t at = ((size_t)c * s->op.heads + h) * width;
-            ref_attend(s->q + at, s->keys + kv, s->values + kv, s->rows[c].position + 1, width,
-                       s->op.scale, want + at);
+            const uint32_t kv_head = (kv->head_skip + h) / kv->head_group;
+            const size_t from = ((size_t)s->rows[c].slot * kv->kv_heads + kv_head) *
+                                s->cache.context * kv->head_width;
+            const size_t at = ((size_t)c * s->op.heads + h) * kv->head_width;
+            ref_attend(s->q + at, s->keys + from, s->values + from, s->rows[c].position + 1,
+                       kv->head_width, s->op.scale, want + at);
         }
+}
+
+static void check_attend(struct lab *lab, struct attend_scene *s)
+{
+    float *want = lab_host(lab, s->out_count * sizeof(float));
+    float *got = lab_host(lab, s->out_count * sizeof(float));
+    expect_attend(s, want);
     run_attend(lab, s);
     lab_download(lab, got, s->op.out, s->out_count * sizeof(float));
     lab_compare(lab, "attention", got, want, s->out_count, TOLERANCE);
@@ -324,6 +339,118 @@ void case_attend_alone(struct lab *lab)
         if (memcmp(alone, together + c * step, step * sizeof(float)) != 0)
             lab_fail(lab, "column %u depends on its neighbours", c);
     }
+}
+
+/* ---- prefill ------------------------------------------------------------------------------- */
+
+#define HALVES 6e-3f /* tolerance: 11 bits, sharp softmax */
+
+/* Pieces of prompts one after the other: some columns of a slot each, positions rising. */
+static void make_pieces(struct lab *lab, struct attend_scene *s, uint32_t count)
+{
+    s->op.count = 0;
+    for (uint32_t slot = 0; slot < SLOTS && s->op.count < count; slot++) {
+        const uint32_t left = count - s->op.count;
+        uint32_t take = slot + 1 == SLOTS ? left : 1 + lab_below(lab, left);
+        take = take < s->cache.context ? take : s->cache.context;
+        const uint32_t first = lab_below(lab, s->cache.context - take + 1);
+        for (uint32_t i = 0; i < take; i++)
+            s->rows[s->op.count++] = (struct op_row){slot, first + i};
+    }
+    s->out_count = (size_t)s->op.count * s->op.heads * s->cache.kv.head_width;
+    s->q = lab_floats(lab, s->out_count);
+}
+
+/* Whole tiles, or cut in any other way. */
+static uint32_t make_tiles(struct lab *lab, const struct attend_scene *s, struct op_tile *tiles,
+                           bool is_whole)
+{
+    const uint32_t most = op_tile_columns(s->cache.kv.head_group);
+    uint32_t count = 0;
+    for (uint32_t c = 0; c < s->op.count; c++) {
+        struct op_tile *last = &tiles[count - (count ? 1 : 0)];
+        if (count && last->count < most && s->rows[c - 1].slot == s->rows[c].slot &&
+            (is_whole || lab_below(lab, 3)))
+            last->count++;
+        else
+            tiles[count++] = (struct op_tile){c, 1};
+    }
+    return count;
+}
+
+static void run_prefill(struct lab *lab, const struct attend_scene *s, float *out, bool is_whole)
+{
+    struct op_tile tiles[COLUMNS_MAX] = {{0, 0}};
+    const uint32_t tile_count = make_tiles(lab, s, tiles, is_whole);
+    const struct prefill_args op = {
+        .q = s->op.q,
+        .out = out,
+        .rows = s->op.rows,
+        .kv = s->op.kv,
+        .scale = s->op.scale,
+        .heads = s->op.heads,
+        .tile_count = tile_count,
+        .tiles = lab_upload(lab, tiles, sizeof(tiles)),
+    };
+    if (lab_is_well(lab))
+        lab_check(lab, op_prefill(lab->device, &op), "op_prefill");
+}
+
+static void check_prefill(struct lab *lab, uint32_t width, uint32_t sharing, uint32_t context,
+                          uint32_t count)
+{
+    struct attend_scene s;
+    make_attend(lab, &s, width, sharing, context);
+    make_pieces(lab, &s, count);
+    const size_t bytes = s.out_count * sizeof(float);
+    float *want = lab_host(lab, bytes);
+    float *got = lab_host(lab, bytes);
+    float *again = lab_host(lab, bytes);
+    expect_attend(&s, want);
+    upload_attend(lab, &s);
+    run_prefill(lab, &s, s.op.out, true);
+    lab_download(lab, got, s.op.out, bytes);
+    lab_compare(lab, "prompt's attention", got, want, s.out_count, HALVES);
+    float *other = lab_device(lab, bytes);
+    run_prefill(lab, &s, other, false);
+    lab_download(lab, again, other, bytes);
+    if (lab_is_well(lab) && memcmp(got, again, bytes) != 0)
+        lab_fail(lab, "columns depend on the tiles they are in");
+    lab_deinit(lab);
+}
+
+void case_prefill(struct lab *lab)
+{
+    static const uint32_t widths[] = {4, 12, 64, 80, 128, 160, OP_HEAD_MAX};
+    check_prefill(lab, widths[lab_below(lab, 7)], 1 + lab_below(lab, 5), 1 + lab_below(lab, 90),
+                  1 + lab_below(lab, 40));
+    check_prefill(lab, 8, 1 + lab_below(lab, 20), 70 + lab_below(lab, 200),
+                  1 + lab_below(lab, COLUMNS_MAX));
+}
+
+void case_norm(struct lab *lab)
+{
+    uint32_t picks[9];
+    struct norm_args op = {.epsilon = EPSILON, .width = 1 + lab_below(lab, 700), .count = 9};
+    const float *x = lab_floats(lab, (size_t)op.width * 12);
+    const float *weight = lab_floats(lab, op.width);
+    const bool is_picked = lab_below(lab, 2);
+    const size_t count = (size_t)op.count * op.width;
+    float *want = lab_host(lab, count * sizeof(float));
+    float *got = lab_host(lab, count * sizeof(float));
+    for (uint32_t c = 0; c < op.count; c++) {
+        picks[c] = is_picked ? lab_below(lab, 12) : c;
+        ref_norm(x + (size_t)picks[c] * op.width, weight, op.width, EPSILON,
+                 want + (size_t)c * op.width);
+    }
+    op.x = lab_upload(lab, x, (size_t)op.width * 12 * sizeof(float));
+    op.x_rows = is_picked ? lab_upload(lab, picks, sizeof(picks)) : NULL;
+    op.weight = lab_upload(lab, weight, op.width * sizeof(float));
+    op.out = lab_device(lab, count * sizeof(float));
+    if (lab_is_well(lab))
+        lab_check(lab, op_norm(lab->device, &op), "op_norm");
+    lab_download(lab, got, op.out, count * sizeof(float));
+    lab_compare(lab, "norm", got, want, count, TOLERANCE);
 }
 
 void case_swiglu_apart(struct lab *lab)

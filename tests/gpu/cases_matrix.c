@@ -12,7 +12,8 @@
 #define TOLERANCE   2e-5f
 
 static const uint32_t types[] = {WEIGHTS_F32,  WEIGHTS_F16,  WEIGHTS_BF16, WEIGHTS_Q8_0,
-                                 WEIGHTS_Q4_0, WEIGHTS_Q4_1, WEIGHTS_Q4_K, WEIGHTS_Q6_K};
+                                 WEIGHTS_Q4_0, WEIGHTS_Q4_1, WEIGHTS_Q5_0, WEIGHTS_Q5_1,
+                                 WEIGHTS_Q4_K, WEIGHTS_Q5_K, WEIGHTS_Q6_K};
 #define TYPES (sizeof(types) / sizeof(types[0]))
 
 /* A number of columns that is whole blocks, and where possible not whole chunks or warps. */

@@ -153,12 +153,13 @@ static void settle_block(struct lab *lab, uint32_t type, float size, uint8_t *bl
         put_half(block + 208, random_half(lab, size / 4096.0f));
         break;
     case WEIGHTS_Q4_K:
+    case WEIGHTS_Q5_K:
         put_half(block, random_half(lab, size / 512.0f));
         put_half(block + 2, random_half(lab, size / 64.0f));
         break;
     default:
         put_half(block, half);
-        if (type == WEIGHTS_Q4_1)
+        if (type == WEIGHTS_Q4_1 || type == WEIGHTS_Q5_1)
             put_half(block + 2, (uint16_t)((half ^ 0x8000u) + (3u << 10)));
     }
 }

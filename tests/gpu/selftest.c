@@ -19,10 +19,10 @@ static const char usage[] =
     "Runs every GPU operation against its reference, then measures. Exit 77 without a GPU.\n";
 
 static const struct synthetic_shape shapes[] = {
-    {"135M Q4_1", GGUF_TENSOR_Q4_1, 30, 576, 1536, 9, 3, 64, 49152, 2048},
-    {"8B Q4_0", GGUF_TENSOR_Q4_0, 32, 4096, 14336, 32, 8, 128, 128256, 2048},
-    {"8B Q4_K", GGUF_TENSOR_Q4_K, 32, 4096, 14336, 32, 8, 128, 128256, 2048},
-    {"8B BF16", GGUF_TENSOR_BF16, 32, 4096, 14336, 32, 8, 128, 128256, 2048},
+    {"135M Q4_1", GGUF_TENSOR_Q4_1, 30, 576, 1536, 9, 3, 64, 49152, 4096},
+    {"8B Q4_0", GGUF_TENSOR_Q4_0, 32, 4096, 14336, 32, 8, 128, 128256, 4096},
+    {"8B Q4_K", GGUF_TENSOR_Q4_K, 32, 4096, 14336, 32, 8, 128, 128256, 4096},
+    {"8B BF16", GGUF_TENSOR_BF16, 32, 4096, 14336, 32, 8, 128, 128256, 4096},
 };
 
 struct options {
@@ -81,8 +81,8 @@ static void run_benches(struct device *device, FILE *json)
 {
     const double copy = bench_copy_bandwidth(device);
     printf("\ncopy within the device: %.0f GB/s, reads and writes together\n", copy * 1e-9);
-    printf("%-12s %8s %12s %12s %14s %12s\n", "model", "load s", "decode t/s", "% of floor",
-           "8 streams t/s", "prefill t/s");
+    printf("%-12s %8s %12s %12s %14s %12s %12s\n", "model", "load s", "decode t/s", "% of floor",
+           "8 streams t/s", "prefill t/s", "fast t/s");
     if (json)
         fprintf(json, "  \"copy_bytes_per_s\": %.0f,\n  \"models\": [", copy);
     bool is_first = true;
@@ -94,15 +94,40 @@ static void run_benches(struct device *device, FILE *json)
             printf("%-12s not measured (%d): %s\n", shapes[i].name, rc, why);
             continue;
         }
-        printf("%-12s %8.1f %12.1f %12.1f %14.1f %12.0f\n", r.name, r.load_s, r.decode_tps,
-               100.0 * r.decode_tps / r.decode_floor, r.decode_8_tps, r.prefill_tps);
+        printf("%-12s %8.1f %12.1f %12.1f %14.1f %12.0f %12.0f\n", r.name, r.load_s, r.decode_tps,
+               100.0 * r.decode_tps / r.decode_floor, r.decode_8_tps, r.prefill_tps, r.fast_tps);
         if (json)
             fprintf(json,
                     "%s\n    {\"name\": \"%s\", \"bytes_a_token\": %zu, \"decode_tps\": %.2f, "
-                    "\"decode_floor_tps\": %.2f, \"decode_8_tps\": %.2f, \"prefill_tps\": %.2f}",
+                    "\"decode_floor_tps\": %.2f, \"decode_8_tps\": %.2f, \"prefill_tps\": %.2f, "
+                    "\"prefill_fast_tps\": %.2f}",
                     is_first ? "" : ",", r.name, r.bytes_a_token, r.decode_tps, r.decode_floor,
-                    r.decode_8_tps, r.prefill_tps);
+                    r.decode_8_tps, r.prefill_tps, r.fast_tps);
         is_first = false;
+    }
+    if (json)
+        fputs("\n  ],\n", json);
+}
+
+/* What ranks add up for a token of a model is 8 to 32 KiB. */
+static void run_sums(FILE *json)
+{
+    struct bench_sum sums[BENCH_SUMS];
+    const int ranks = bench_sums(sums);
+    if (ranks <= 0) {
+        printf("\nsums over ranks: not measured, %s\n",
+               ranks ? "NCCL failed" : "that takes NCCL and two devices");
+        return;
+    }
+    printf("\nsum over %d ranks: %10s %14s\n", ranks, "plain us", "window us");
+    if (json)
+        fprintf(json, "  \"ranks\": %d,\n  \"sums\": [", ranks);
+    for (uint32_t i = 0; i < BENCH_SUMS; i++) {
+        printf("%13zu KiB %12.1f %14.1f\n", sums[i].size_bytes >> 10, sums[i].plain_us,
+               sums[i].window_us);
+        if (json)
+            fprintf(json, "%s\n    {\"bytes\": %zu, \"plain_us\": %.2f, \"window_us\": %.2f}",
+                    i ? "," : "", sums[i].size_bytes, sums[i].plain_us, sums[i].window_us);
     }
     if (json)
         fputs("\n  ],\n", json);
@@ -129,8 +154,10 @@ int main(int argc, char **argv)
     if (json)
         fprintf(json, "{\n  \"device\": \"%s\", \"capability\": %u, \"seed\": %llu,\n", device.name,
                 device.capability, (unsigned long long)o.seed);
-    if (o.bench)
+    if (o.bench) {
         run_benches(&device, json);
+        run_sums(json);
+    }
     if (json)
         fputs("  \"cases\": [", json);
     const uint32_t failed = run_cases(&device, &o, json);

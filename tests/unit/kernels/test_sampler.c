@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/model/philox.h"
 #include "kernels/model/sampler.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define COUNT 1000u
@@ -39,7 +41,7 @@ START_TEST(test_philox)
     };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         uint32_t out[4];
-        sampler_philox(known[i].counter, known[i].key, out);
+        philox(known[i].counter, known[i].key, out);
         ck_assert_mem_eq(out, known[i].out, sizeof(out));
     }
 }
@@ -49,13 +51,13 @@ START_TEST(test_uniform)
 {
     double sum = 0;
     for (uint64_t p = 0; p < DRAWS; p++) {
-        const double u = sampler_uniform(11, p);
+        const double u = philox_uniform(11, p);
         ck_assert(u >= 0.0 && u < 1.0);
         sum += u;
     }
     ck_assert_double_eq_tol(sum / DRAWS, 0.5, 0.03);
-    ck_assert_double_ne(sampler_uniform(11, 5), sampler_uniform(12, 5));
-    ck_assert_double_ne(sampler_uniform(UINT64_C(1) << 40, 5), sampler_uniform(0, 5));
+    ck_assert_double_ne(philox_uniform(11, 5), philox_uniform(12, 5));
+    ck_assert_double_ne(philox_uniform(UINT64_C(1) << 40, 5), philox_uniform(0, 5));
 }
 END_TEST
 
@@ -285,9 +287,5 @@ int main(void)
     tcase_add_test(tcase, test_penalties);
     tcase_add_test(tcase, test_probabilities);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }
