@@ -19,6 +19,7 @@ static const struct command {
     {"soak", bench_soak, "mixed load for long: does anything grow?"},
     {"toy", bench_toy, "a worker without a model, for the others"},
     {"exec", bench_exec, "tokens a second of the CPU backend, against the memory's speed"},
+    {"grammar", bench_grammar, "what it costs to hold an answer to a JSON Schema"},
     {"coordinates", bench_coordinates, "predicted round trips against a measured matrix"},
     {"mesh-sim", bench_mesh_sim, "zones in virtual time, against Kademlia and Chord"},
     {"policies", bench_policies, "ways to choose a node under stale gossip, simulated"},

@@ -10,6 +10,7 @@ int bench_compare(int argc, char **argv);
 int bench_soak(int argc, char **argv);
 int bench_toy(int argc, char **argv);
 int bench_exec(int argc, char **argv);
+int bench_grammar(int argc, char **argv);
 int bench_mesh_sim(int argc, char **argv);
 int bench_policies(int argc, char **argv);
 int bench_coordinates(int argc, char **argv);

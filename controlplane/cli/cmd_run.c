@@ -44,6 +44,7 @@ const char cmd_run_usage[] =
     "  --budget-ms N        refuse unless the first token can come in time\n"
     "  --e2e                the budget covers the whole answer\n"
     "  --priority N         0 to 15, 15 first\n"
+    "  --session TEXT       goes where the last request of that session went, if that is as good\n"
     "  --once               one attempt only; else a cut answer goes on at another node\n"
     " sampling\n"
     "  --max-tokens N       default 256\n"
@@ -51,6 +52,9 @@ const char cmd_run_usage[] =
     "  --top-p P, --min-p P, --top-k K, --seed N\n"
     "  --repetition-penalty P, --presence-penalty P, --frequency-penalty P\n"
     "  --stop TEXT          end before TEXT; up to 16 times\n"
+    "  --json-schema FILE   the answer is JSON that meets the JSON Schema of that file; `-`: any "
+    "JSON\n"
+    "                       object\n"
     "  --embed mean|last    with --json: a vector for the prompt in place of a text\n"
     "  --no-thinking        a model that thinks first is told not to\n"
     "  --logprobs N         with --json: for each token its log probability and the N - 1 best, 21 "
@@ -66,6 +70,7 @@ struct run {
     const char *system;
     const char *prompt; /* as on the command line */
     char *read;         /* from stdin, owned */
+    char *schema;       /* owned; NULL = none */
     bool raw;
     bool json;
     bool terminal; /* stdout is one */
@@ -94,6 +99,7 @@ enum option_id {
     OPT_BUDGET,
     OPT_E2E,
     OPT_PRIORITY,
+    OPT_SESSION,
     OPT_ONCE,
     OPT_MAX_TOKENS,
     OPT_TEMPERATURE,
@@ -108,6 +114,7 @@ enum option_id {
     OPT_NO_THINKING,
     OPT_LOGPROBS,
     OPT_EMBED,
+    OPT_SCHEMA,
 };
 
 static const struct option options[] = {
@@ -124,6 +131,7 @@ static const struct option options[] = {
     {"budget-ms", required_argument, NULL, OPT_BUDGET},
     {"e2e", no_argument, NULL, OPT_E2E},
     {"priority", required_argument, NULL, OPT_PRIORITY},
+    {"session", required_argument, NULL, OPT_SESSION},
     {"once", no_argument, NULL, OPT_ONCE},
     {"max-tokens", required_argument, NULL, OPT_MAX_TOKENS},
     {"temperature", required_argument, NULL, OPT_TEMPERATURE},
@@ -138,6 +146,7 @@ static const struct option options[] = {
     {"no-thinking", no_argument, NULL, OPT_NO_THINKING},
     {"logprobs", required_argument, NULL, OPT_LOGPROBS},
     {"embed", required_argument, NULL, OPT_EMBED},
+    {"json-schema", required_argument, NULL, OPT_SCHEMA},
     {NULL, 0, NULL, 0},
 };
 
@@ -215,6 +224,9 @@ static bool place_option_take(struct run *run, int option, const char *value)
         return true;
     case OPT_PRIORITY:
         return u32_take(value, 0, 15, &query->priority);
+    case OPT_SESSION:
+        query->session = value;
+        return value[0] != '\0';
     default:
         return false;
     }
@@ -230,6 +242,27 @@ static bool stop_take(struct run *run, const char *text)
     run->stops[query->stop_count++] = text;
     query->stop = run->stops;
     return true;
+}
+
+/* What the worker makes of it is its business; here it has to be a file of sensible length. */
+static bool schema_take(struct run *run, const char *path)
+{
+    if (strcmp(path, "-") == 0) {
+        run->query.format = WEFT_FORMAT_JSON;
+        return true;
+    }
+    FILE *file = fopen(path, "re");
+    free(run->schema);
+    run->schema = calloc(1, WEFT_FORMAT_MAX + 2);
+    size_t len =
+        file != NULL && run->schema != NULL ? fread(run->schema, 1, WEFT_FORMAT_MAX + 1, file) : 0;
+    bool good = len != 0 && len <= WEFT_FORMAT_MAX && strlen(run->schema) == len;
+    if (file != NULL) {
+        fclose(file);
+    }
+    run->query.format = WEFT_FORMAT_SCHEMA;
+    run->query.format_text = run->schema;
+    return good;
 }
 
 static bool sampling_option_take(struct run *run, int option, const char *value)
@@ -266,6 +299,8 @@ static bool sampling_option_take(struct run *run, int option, const char *value)
         return query->embed != WEFT_EMBED_NONE;
     case OPT_LOGPROBS:
         return u32_take(value, 1, WEFT_LOGPROBS_MAX, &query->logprobs);
+    case OPT_SCHEMA:
+        return schema_take(run, value);
     default:
         return false;
     }
@@ -577,6 +612,7 @@ int cmd_run(int argc, char **argv)
         rc = ask(&run);
     }
     free(run.read);
+    free(run.schema);
     free(run.text);
     json_decref(run.logprobs);
     json_decref(run.embedding);

@@ -47,6 +47,7 @@ const char cmd_serve_usage[] =
     "  --cors ORIGIN          pages from there may ask, too\n"
     "  --tls-cert FILE, --tls-key FILE   HTTPS in place of HTTP (PEM); SIGHUP reads both again\n"
     "  --state DIR            keeps there what was registered at the API\n"
+    "  --otlp URL, --otlp-ratio R   traces go to that collector; see weft-gateway --help\n"
     "  --name NAME            what clients call the model; default: after the file's name.\n"
     "                         Of several models, one each\n"
     "  --models-mib N         memory for all models that are loaded at a time; the others are\n"
@@ -128,6 +129,8 @@ static const struct option options[] = {
     {"tls-cert", required_argument, NULL, OPT_TLS_CERT},
     {"tls-key", required_argument, NULL, OPT_GATEWAY},
     {"state", required_argument, NULL, OPT_GATEWAY},
+    {"otlp", required_argument, NULL, OPT_GATEWAY},
+    {"otlp-ratio", required_argument, NULL, OPT_GATEWAY},
     {NULL, 0, NULL, 0},
 };
 

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <weft/wire.h>
 
 #include "controlplane/cli/cli.h"
 #include "controlplane/cli/node.h"
@@ -17,9 +18,23 @@ const char cmd_status_usage[] = "--socket ADMIN.sock [--json]\n"
 
 /* ---- showing ---- */
 
+/* The wait at its worker in milliseconds, or that it takes nothing new. */
+static void queue_print(char *out, size_t size, const json_t *member)
+{
+    json_int_t queue_us = json_integer_value(json_object_get(member, "queue_us"));
+    bool drains =
+        queue_us == WEFT_QUEUE_DRAINING && json_integer_value(json_object_get(member, "room")) == 0;
+    if (drains) {
+        snprintf(out, size, "draining");
+    } else {
+        snprintf(out, size, "%.1f", (double)queue_us / 1e3);
+    }
+}
+
 static void member_print(const json_t *member, bool self)
 {
     char rtt[32] = "-";
+    char queue[32];
     char address[2 * ADDR_TEXT_MAX];
     const char *second = node_text(member, "client_address", "");
     snprintf(address, sizeof(address), "%s%s%s", node_text(member, "address", "?"),
@@ -28,13 +43,12 @@ static void member_print(const json_t *member, bool self)
     if (json_is_number(rtt_us)) {
         snprintf(rtt, sizeof(rtt), "%.2f", json_number_value(rtt_us) / 1e3);
     }
-    printf("  %-20s %5lld  %4lld  %-7s %8s %5lld %9.1f  %-8s %-16s ",
-           node_text(member, "name", "?"),
+    queue_print(queue, sizeof(queue), member);
+    printf("  %-20s %5lld  %4lld  %-7s %8s %5lld %9s  %-8s %-16s ", node_text(member, "name", "?"),
            (long long)json_integer_value(json_object_get(member, "id")),
            (long long)json_integer_value(json_object_get(member, "tier")),
            self ? "self" : node_text(member, "state", "?"), rtt,
-           (long long)json_integer_value(json_object_get(member, "room")),
-           json_number_value(json_object_get(member, "queue_us")) / 1e3,
+           (long long)json_integer_value(json_object_get(member, "room")), queue,
            node_text(member, "backend", "-"), address);
     const json_t *models = json_object_get(member, "models");
     for (size_t i = 0; i < json_array_size(models); i++) {

@@ -32,6 +32,7 @@ export class MeshMap {
     this.marked = null;
     this.dim = false;
     [this.lon, this.lat, this.zoom] = REGIONS.World;
+    this.fingers = new Map(); // pointers that are down, by id
     this.onpick = () => {};
     this.onmove = () => {};
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
@@ -66,6 +67,7 @@ export class MeshMap {
     const reach = this.height / 2 / this.scale();
     const room = Math.max(90 - reach, 0);
     this.lat = Math.min(Math.max(lat, -room), room);
+    this.canvas.dataset.view = [this.lon, this.lat, this.zoom].map((n) => n.toFixed(3)).join(' ');
     this.repaint();
     this.onmove();
   }
@@ -328,7 +330,7 @@ export class MeshMap {
     const px = event.clientX - box.left;
     const py = event.clientY - box.top;
     let best = null;
-    let least = 14;
+    let least = event.pointerType === 'touch' ? 24 : 14;
     for (const member of this.members.values()) {
       const [x, y] = this.place(member);
       const away = Math.hypot(x - px, y - py);
@@ -360,17 +362,33 @@ export class MeshMap {
     this.go(this.lon + dx * move, this.lat - dy * move, zoom);
   }
 
+  // What is held: the place under one finger (or the mouse), or between two, which also zoom.
+  hold(moved) {
+    const at = [...this.fingers.values()].slice(0, 2);
+    if (at.length === 0) return null;
+    const of = (key) => at.reduce((sum, e) => sum + e[key], 0) / at.length;
+    const wide = at.length < 2 ? 0
+      : Math.hypot(at[0].clientX - at[1].clientX, at[0].clientY - at[1].clientY);
+    return { clientX: of('clientX'), clientY: of('clientY'), wide, moved,
+      lon: this.lon, lat: this.lat };
+  }
+
   drag(event) {
-    const held = this.held;
-    if (!held) {
+    if (!this.fingers.has(event.pointerId)) {
       this.hover(event);
       return;
     }
-    const dx = event.clientX - held.x;
-    const dy = event.clientY - held.y;
-    held.moved ||= Math.hypot(dx, dy) > 4;
-    if (held.moved) {
-      this.go(held.lon - dx / this.scale(), held.lat + dy / this.scale(), this.zoom);
+    this.fingers.set(event.pointerId, event);
+    const held = this.held;
+    const now = this.hold(true);
+    const dx = now.clientX - held.clientX;
+    const dy = now.clientY - held.clientY;
+    if (!held.moved && Math.hypot(dx, dy) <= 4) return;
+    held.moved = true;
+    this.go(held.lon - dx / this.scale(), held.lat + dy / this.scale(), this.zoom);
+    if (now.wide > 0) {
+      this.zoomAt(now, now.wide / Math.max(held.wide, 1));
+      this.held = this.hold(true);
     }
   }
 
@@ -380,14 +398,19 @@ export class MeshMap {
     canvas.addEventListener('pointerleave', () => { this.tip.hidden = true; });
     canvas.addEventListener('pointerdown', (e) => {
       canvas.setPointerCapture(e.pointerId);
-      this.held = { x: e.clientX, y: e.clientY, lon: this.lon, lat: this.lat };
+      this.fingers.set(e.pointerId, e);
+      this.held = this.hold(this.fingers.size > 1);
     });
     canvas.addEventListener('pointerup', (e) => {
       const member = this.held && !this.held.moved ? this.nearest(e) : null;
-      this.held = null;
+      this.fingers.delete(e.pointerId);
+      this.held = this.hold(true);
       if (member) this.onpick(member.name);
     });
-    canvas.addEventListener('pointercancel', () => { this.held = null; });
+    canvas.addEventListener('pointercancel', (e) => {
+      this.fingers.delete(e.pointerId);
+      this.held = this.hold(true);
+    });
     canvas.addEventListener('wheel', (e) => {
       e.preventDefault();
       this.zoomAt(e, Math.exp(-e.deltaY / 400));

@@ -181,7 +181,7 @@ static bool unsupported_refuse(const struct api_request *r, struct api_error *er
         const char *name;
         const char *harmless;
     } fields[] = {
-        {"tools", NULL}, /* but for chats */
+        {"tools", NULL}, /* but for chats and responses */
         {"functions", NULL},
         {"tool_choice", "none"},
         {"logit_bias", NULL},
@@ -194,14 +194,14 @@ static bool unsupported_refuse(const struct api_request *r, struct api_error *er
         {"prompt", NULL},
     };
     const json_t *choice = given(r->root, "tool_choice");
+    bool has_tools = r->kind == API_CHAT || r->kind == API_RESPONSE;
     bool tools_off = json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0;
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         const char *name = fields[i].name;
         const json_t *value = given(r->root, name);
-        bool fits =
-            (strcmp(name, "prompt") == 0 && r->kind != API_RESPONSE) ||
-            (strcmp(name, "tools") == 0 && (tools_off || r->kind == API_CHAT)) ||
-            (strcmp(name, "tool_choice") == 0 && (r->kind == API_CHAT || harmless(value, "auto")));
+        bool fits = (strcmp(name, "prompt") == 0 && r->kind != API_RESPONSE) ||
+                    (strcmp(name, "tools") == 0 && (tools_off || has_tools)) ||
+                    (strcmp(name, "tool_choice") == 0 && (has_tools || harmless(value, "auto")));
         if (value != NULL && !fits && !harmless(value, fields[i].harmless)) {
             error_bad(error, name, "`%s` is not supported by the models of this mesh.", name);
             error->code = "unsupported_parameter";
@@ -311,7 +311,7 @@ static bool message_take(struct api_request *r, const json_t *message, const cha
     }
     if (calls) {
         role = "calls";
-        if (!api_calls(r, message, text.text, &text, error)) {
+        if (!api_calls(r, message, &text, error)) {
             return false;
         }
     }
@@ -337,20 +337,41 @@ static bool chat_take(struct api_request *r, struct api_error *error)
     return true;
 }
 
-/* `instructions` and `input`: a text, or a list of messages. */
+/* An item of a response's input: a message, calls of tools, or what one gave. Returns how many
+ * items were taken; 0: the error is set. */
+static size_t item_take(struct api_request *r, const json_t *input, size_t at,
+                        struct api_error *error)
+{
+    const json_t *item = json_array_get(input, at);
+    const char *type = json_string_value(given(item, "type"));
+    if (type != NULL && strcmp(type, "function_call") == 0) {
+        return api_call_items(r, input, at, error);
+    }
+    if (type != NULL && strcmp(type, "function_call_output") == 0) {
+        struct api_text text;
+        if (!content_take(r, json_object_get(item, "output"), "input", &text, error)) {
+            return 0;
+        }
+        r->messages[r->message_count++] = (weft_message_t){"tool", text.text, text.len};
+        return 1;
+    }
+    return message_take(r, item, "input", error);
+}
+
+/* `instructions` and `input`: a text, or a list of items. */
 static bool response_take(struct api_request *r, struct api_error *error)
 {
     const json_t *input = given(r->root, "input");
     const json_t *instructions = given(r->root, "instructions");
     bool list = json_is_array(input);
     if (!list && !json_is_string(input)) {
-        return error_bad(error, "input", "`input` must be a text or a list of messages.");
+        return error_bad(error, "input", "`input` must be a text or a list of items.");
     }
     if (instructions != NULL && !json_is_string(instructions)) {
         return error_bad(error, "instructions", "`instructions` must be a text.");
     }
     size_t count = list ? json_array_size(input) : 1;
-    if (!messages_room(r, count != 0 ? count + 1 : 0, "input", error)) {
+    if (!messages_room(r, count != 0 ? count + 1 : 0, "input", error) || !api_tools(r, error)) {
         return false;
     }
     if (instructions != NULL) {
@@ -361,8 +382,9 @@ static bool response_take(struct api_request *r, struct api_error *error)
         struct api_text text = text_of(input);
         r->messages[r->message_count++] = (weft_message_t){"user", text.text, text.len};
     }
-    for (size_t i = 0; list && i < count; i++) {
-        if (!message_take(r, json_array_get(input, i), "input", error)) {
+    for (size_t i = 0, taken; list && i < count; i += taken) {
+        taken = item_take(r, input, i, error);
+        if (taken == 0) {
             return false;
         }
     }

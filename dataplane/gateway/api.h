@@ -70,11 +70,16 @@ bool api_check(const struct api_request *r, struct api_error *error);
 weft_query_t api_query(const struct api_request *r, uint32_t choice);
 
 /* tools.c: what the answer must be; tools, before the messages, of which they are the first then;
- * an assistant's message with calls, or NULL: no memory or nonsense, with `error` set. */
+ * an assistant's message with calls, whose text becomes `text`. False: no memory or nonsense, with
+ * `error` set. */
 bool api_format(struct api_request *r, struct api_error *error);
 bool api_tools(struct api_request *r, struct api_error *error);
-bool api_calls(struct api_request *r, const json_t *message, const char *text, struct api_text *out,
+bool api_calls(struct api_request *r, const json_t *message, struct api_text *text,
                struct api_error *error);
+/* Calls that stand in a response's input from `at` on become one message. Returns how many; 0: none
+ * does, or `error` is set. */
+size_t api_call_items(struct api_request *r, const json_t *input, size_t at,
+                      struct api_error *error);
 /* Keeps a value's JSON until api_deinit(). */
 bool api_keep_json(struct api_request *r, const json_t *value, struct api_text *out);
 /* Is there a tool of that name? */

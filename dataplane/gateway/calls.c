@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <weft/wire.h>
 
 #define MARK     "<tool_call>"
 #define MARK_END "</tool_call>"
@@ -110,7 +109,7 @@ static size_t settle(struct calls *c, const struct api_request *request)
 size_t calls_feed(struct calls *c, const struct api_request *request, const char *text, size_t len)
 {
     buf_add(&c->held, text, len);
-    if (request->query.format == WEFT_FORMAT_CALL || is_object(c)) {
+    if (is_object(c)) {
         return 0;
     }
     size_t ready = settle(c, request);
@@ -123,7 +122,7 @@ size_t calls_end(struct calls *c, const struct api_request *request)
     size_t len = buf_len(&c->held);
     size_t skip = spaces(held(c), len);
     size_t body = skip + strlen(MARK);
-    if (request->query.format == WEFT_FORMAT_CALL || is_object(c)) {
+    if (is_object(c)) {
         body = 0;
     } else if (len < body || memcmp(held(c) + skip, MARK, strlen(MARK)) != 0) {
         body = len;

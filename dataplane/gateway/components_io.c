@@ -16,12 +16,14 @@ void components_free(struct components *c)
     }
 }
 
-static void counted(const struct call *call, const char *model, const weft_result_t *result)
+static void counted(const struct call *call, const char *operation, const char *model,
+                    const weft_result_t *result)
 {
     struct gateway *g = call->exchange->gateway;
     g->figures.waiting--;
     figures_answer(&g->figures, model, call->exchange->key, result);
     live_io_answer(g, model, result);
+    trace_io_answer(call, operation, model, result);
 }
 
 /* One of its calls is over; is it of use to anybody still? */
@@ -63,7 +65,7 @@ static void on_decoded(weft_request_t *req, const weft_result_t *result, void *u
     struct call *call = user;
     struct exchange *x = call->exchange;
     (void)req;
-    counted(call, x->components->decode.query.model, result);
+    counted(call, "chat", x->components->decode.query.model, result);
     if (!call_end(call)) {
         return;
     }
@@ -75,11 +77,12 @@ static void on_decoded(weft_request_t *req, const weft_result_t *result, void *u
     finish(x);
 }
 
-static void submit(struct exchange *x, const weft_query_t *query, weft_text_fn text,
-                   weft_done_fn done)
+static void submit(struct exchange *x, weft_query_t *query, weft_text_fn text, weft_done_fn done)
 {
     struct call *call = &x->calls[x->next];
+    char traceparent[TRACEPARENT_BYTES];
     *call = (struct call){.exchange = x, .index = x->next};
+    query->traceparent = trace_io_submit(x, call, traceparent);
     int rc = weft_submit(x->gateway->client, query, text, done, call, &call->request);
     if (rc != 0) {
         error_of_status(&x->error, rc);
@@ -112,7 +115,7 @@ static void on_vector(weft_request_t *req, const weft_result_t *result, void *us
     size_t count;
     const float *vector = weft_embedding(req, &count);
     bool good = result->status == 0 && components_vector(c, call->index, vector, count, result);
-    counted(call, c->encode.query.model, result);
+    counted(call, "embeddings", c->encode.query.model, result);
     if (!call_end(call)) {
         return;
     }

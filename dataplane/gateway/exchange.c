@@ -116,7 +116,7 @@ static void on_done(weft_request_t *req, const weft_result_t *result, void *user
     figures_answer(&x->gateway->figures, x->request.query.model, x->key, result);
     figures_slo(&x->gateway->figures, x->request.query.model, slo_of(&x->request), result);
     live_io_answer(x->gateway, x->request.query.model, result);
-    trace_io_answer(call, result);
+    trace_io_answer(call, trace_io_operation(x), x->request.query.model, result);
     reply_done(&x->reply, call->index, result);
     calls_submit(x);
     if (x->live == 0) {

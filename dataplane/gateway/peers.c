@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <weft/wire.h>
 
 #include "schemas/base/addr.h"
 
@@ -236,6 +237,34 @@ static bool models_read(const json_t *body, struct peer_service *s)
     return true;
 }
 
+/* Names of tags.def. */
+static bool tags_read(const json_t *body, struct peer_service *s)
+{
+    const json_t *list = json_object_get(body, "tags");
+    if (list == NULL || json_is_null(list)) {
+        return true;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *value = json_array_get(list, i);
+        const char *name = json_string_value(value);
+        uint32_t mask =
+            name != NULL && strlen(name) == json_string_length(value) ? weft_tag_mask(name) : 0;
+        if (mask == 0) {
+            return false;
+        }
+        s->tags |= mask;
+    }
+    return json_is_array(list);
+}
+
+/* Two letters (ISO 3166-1), or nothing. */
+static bool jurisdiction_read(const json_t *body, struct peer_service *s)
+{
+    const char *at = s->jurisdiction;
+    return text_read(body, "jurisdiction", s->jurisdiction, sizeof(s->jurisdiction)) &&
+           (at[0] == '\0' || (at[0] >= 'A' && at[0] <= 'Z' && at[1] >= 'A' && at[1] <= 'Z'));
+}
+
 static bool load_read(const json_t *body, struct peer_service *s)
 {
     const json_t *load = json_object_get(body, "load");
@@ -266,6 +295,12 @@ static bool service_read(const json_t *body, struct peer_service *s, struct api_
         return error_bad(error, "realtime", "'realtime' must be true or false.");
     }
     s->realtime = json_is_true(realtime);
+    if (!tags_read(body, s)) {
+        return error_bad(error, "tags", "'tags' must be a list of policy tags.");
+    }
+    if (!jurisdiction_read(body, s)) {
+        return error_bad(error, "jurisdiction", "'jurisdiction' must be two letters, as in DE.");
+    }
     if (!load_read(body, s)) {
         return error_bad(error, "load", "'load' must have room and queue_us.");
     }
@@ -361,7 +396,9 @@ void peers_save_services(const struct peers *p, struct buf *out)
             buf_add_text(out, m == 0 ? "" : ",");
             buf_add_quoted(out, s->models[m]);
         }
-        buf_add_text(out, "],\"node\":");
+        buf_add_text(out, "],");
+        peers_write_promises(s, out);
+        buf_add_text(out, ",\"node\":");
         buf_add_quoted(out, s->node);
         buf_add_text(out, ",\"by\":");
         buf_add_quoted(out, s->by);

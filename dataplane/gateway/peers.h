@@ -48,6 +48,8 @@ struct peer_service {
     char by[PEERS_BY_MAX];
     char models[PEERS_MODELS_MAX][PEERS_MODEL_NAME_MAX];
     uint32_t model_count; /* 1.. */
+    uint32_t tags;        /* WEFT_TAG_*: what it promises; tags.def */
+    char jurisdiction[3]; /* "DE"; "" = not said */
     bool realtime;        /* it has /v1/realtime as well */
     bool has_load;
     uint32_t room;
@@ -96,6 +98,8 @@ bool peers_load_services(struct peers *p, const json_t *file, struct api_error *
 void peers_write_nodes(const struct peers *p, const json_t *status, struct buf *out);
 void peers_write_services(const struct peers *p, const json_t *status, uint64_t now_s,
                           struct buf *out);
+/* "tags":[...],"jurisdiction":"DE" */
+void peers_write_promises(const struct peer_service *service, struct buf *out);
 /* One entry, as the lists have it. */
 void peers_write_node(const struct peer_node *node, struct buf *out);
 void peers_write_service(const struct peer_service *service, uint64_t now_s, struct buf *out);

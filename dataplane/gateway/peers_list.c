@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "dataplane/gateway/peers.h"
+#include "schemas/tags.def"
 
 static void comma(struct buf *out, bool *first)
 {
@@ -101,6 +102,28 @@ static void member_service_write(const json_t *member, struct buf *out)
     buf_add_text(out, "}}");
 }
 
+void peers_write_promises(const struct peer_service *s, struct buf *out)
+{
+    static const struct {
+        const char *name;
+        uint32_t mask;
+    } tags[] = {
+#define TAG_ROW_(name, bit, text) {#name, UINT32_C(1) << (bit)},
+        WEFT_TAGS(TAG_ROW_)
+#undef TAG_ROW_
+    };
+    bool first = true;
+    buf_add_text(out, "\"tags\":[");
+    for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++) {
+        if ((s->tags & tags[i].mask) != 0) {
+            comma(out, &first);
+            buf_add_quoted(out, tags[i].name);
+        }
+    }
+    buf_add_text(out, "],\"jurisdiction\":");
+    buf_add_quoted(out, s->jurisdiction);
+}
+
 void peers_write_service(const struct peer_service *s, uint64_t now_s, struct buf *out)
 {
     buf_add_format(out,
@@ -113,7 +136,9 @@ void peers_write_service(const struct peer_service *s, uint64_t now_s, struct bu
         buf_add_text(out, m == 0 ? "" : ",");
         buf_add_quoted(out, s->models[m]);
     }
-    buf_add_format(out, "],\"realtime\":%s,\"load\":{\"told\":%s", s->realtime ? "true" : "false",
+    buf_add_text(out, "],");
+    peers_write_promises(s, out);
+    buf_add_format(out, ",\"realtime\":%s,\"load\":{\"told\":%s", s->realtime ? "true" : "false",
                    s->has_load ? "true" : "false");
     if (s->has_load) {
         buf_add_format(out, ",\"room\":%u,\"queue_us\":%u", s->room, s->queue_us);

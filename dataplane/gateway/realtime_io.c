@@ -36,6 +36,8 @@ struct realtime_io {
     struct realtime session;
     struct buf out;
     weft_request_t *request; /* under way; NULL = none */
+    struct call call;        /* its part of the trace */
+    uint32_t turns;          /* asked so far */
     bool begun;              /* its first text has come */
     bool held;
     bool closing; /* a close frame is the last in `out` */
@@ -63,6 +65,16 @@ static void drop(struct realtime_io *rt)
     MHD_upgrade_action(rt->handle, MHD_UPGRADE_ACTION_CLOSE);
     rt->handle = NULL;
     g->http_due = true;
+}
+
+const char *realtime_model(const struct realtime_io *rt)
+{
+    return rt->model;
+}
+
+uint32_t realtime_turns(const struct realtime_io *rt)
+{
+    return rt->turns;
 }
 
 void realtime_free(struct realtime_io *rt)
@@ -170,6 +182,7 @@ static void on_done(weft_request_t *req, const weft_result_t *result, void *user
     x->live--;
     figures_answer(&g->figures, rt->model, x->key, result);
     live_io_answer(g, rt->model, result);
+    trace_io_answer(&rt->call, "chat", rt->model, result);
     if (rt->fd >= 0 && !rt->closing) {
         realtime_done(&rt->session, result, NULL);
         (void)flush(rt);
@@ -193,6 +206,10 @@ static void ask(struct realtime_io *rt)
     free(body);
     if (good) {
         weft_query_t query = api_query(&x->request, 0);
+        char traceparent[TRACEPARENT_BYTES];
+        rt->call = (struct call){.exchange = x};
+        query.traceparent = trace_io_submit(x, &rt->call, traceparent);
+        rt->turns++;
         int rc = weft_submit(x->gateway->client, &query, on_text, on_done, rt, &rt->request);
         rt->begun = false;
         if (rc == 0) {

@@ -33,5 +33,8 @@ void realtime_turn(struct gateway *g, uint64_t now_ns);
 uint64_t realtime_due_ns(const struct gateway *g);
 /* Ends all, at once. */
 void realtime_stop(struct gateway *g);
+/* Whose model, and how many answers were asked for; for traces. */
+const char *realtime_model(const struct realtime_io *rt);
+uint32_t realtime_turns(const struct realtime_io *rt);
 /* With its exchange. NULL is fine. */
 void realtime_free(struct realtime_io *rt);

@@ -70,7 +70,9 @@ struct reply {
     bool head;  /* the status line may go out: 200, or error.http_status */
     bool ended; /* nothing follows what is in `out` */
     bool failed;
-    uint64_t sequence; /* of the Responses API's events */
+    uint64_t sequence;   /* of the Responses API's events */
+    bool message;        /* there: the message has begun ... */
+    uint32_t message_at; /* ... behind so many calls */
     struct api_error error;
     struct buf out;
     struct reply_choice *choices; /* heap, `count` */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* response.c - the Responses API, text only: one message with one part of text, whole or as the
- * events of OpenAI's API reference, "Responses: Streaming". See reply.h. */
+/* response.c - the Responses API: a message with one part of text, and calls of tools, whole or as
+ * the events of OpenAI's API reference, "Responses: Streaming". See reply.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,8 +22,8 @@ static void event_end(struct reply *r)
 /* Which text an event is about. */
 static void place_add(struct reply *r)
 {
-    buf_add_format(&r->out, ",\"item_id\":\"msg_%s\",\"output_index\":0,\"content_index\":0",
-                   r->id);
+    buf_add_format(&r->out, ",\"item_id\":\"msg_%s\",\"output_index\":%u,\"content_index\":0",
+                   r->id, r->message_at);
 }
 
 static void text_add(struct reply *r, bool all)
@@ -55,6 +55,58 @@ static void item_add(struct reply *r, bool all)
     }
     buf_add_text(&r->out, "]}");
 }
+
+/* ---- calls ---- */
+
+static const json_t *call_at(const struct reply *r, size_t index)
+{
+    return json_array_get(r->choices[0].calls.list, index);
+}
+
+static void arguments_add(struct reply *r, size_t index)
+{
+    const json_t *text = json_object_get(call_at(r, index), "arguments");
+    buf_add_json(&r->out, json_string_value(text), json_string_length(text));
+}
+
+static void call_item_add(struct reply *r, size_t index, bool all)
+{
+    buf_add_format(&r->out,
+                   "{\"id\":\"fc_%s_%zu\",\"type\":\"function_call\",\"status\":\"%s\","
+                   "\"call_id\":\"call_%s_%zu\",\"name\":",
+                   r->id, index, all ? "completed" : "in_progress", r->id, index);
+    buf_add_quoted(&r->out, json_string_value(json_object_get(call_at(r, index), "name")));
+    buf_add_text(&r->out, ",\"arguments\":\"");
+    if (all) {
+        arguments_add(r, index);
+    }
+    buf_add_text(&r->out, "\"}");
+}
+
+/* Which item of the output a call is. */
+static size_t call_place(const struct reply *r, size_t index)
+{
+    return index + (r->message && index >= r->message_at);
+}
+
+/* All items, in the order in which they began. */
+static void output_add(struct reply *r)
+{
+    const size_t calls = calls_count(&r->choices[0].calls);
+    const size_t start = r->out.end - r->out.at;
+    for (size_t i = 0; i <= calls; i++) {
+        if (r->message && r->message_at == i) {
+            buf_add_text(&r->out, r->out.end - r->out.at != start ? "," : "");
+            item_add(r, true);
+        }
+        if (i < calls) {
+            buf_add_text(&r->out, r->out.end - r->out.at != start ? "," : "");
+            call_item_add(r, i, true);
+        }
+    }
+}
+
+/* ---- the object ---- */
 
 static void usage_add(struct reply *r)
 {
@@ -89,14 +141,25 @@ static void asked_add(struct reply *r)
                    q->max_tokens, (double)q->temperature, q->top_p > 0 ? (double)q->top_p : 1.0);
 }
 
-/* As it was asked for. */
-static void format_add(struct reply *r)
+/* A value as it was asked with, or what stands for its lack. */
+static void value_add(struct reply *r, const json_t *value, const char *lack)
 {
-    const json_t *text = json_object_get(r->request->root, "text");
-    const json_t *format = json_object_get(text, "format");
-    char *dumped = json_is_object(format) ? json_dumps(format, JSON_COMPACT) : NULL;
-    buf_add_text(&r->out, dumped != NULL ? dumped : "{\"type\":\"text\"}");
+    bool given = value != NULL && !json_is_null(value);
+    char *dumped = given ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    buf_add_text(&r->out, dumped != NULL ? dumped : lack);
     free(dumped);
+}
+
+static void tools_add(struct reply *r)
+{
+    const json_t *root = r->request->root;
+    bool tools = r->request->tools;
+    buf_add_format(&r->out, ",\"parallel_tool_calls\":%s,\"tool_choice\":",
+                   tools && !r->request->one_call ? "true" : "false");
+    value_add(r, tools ? json_object_get(root, "tool_choice") : NULL,
+              tools ? "\"auto\"" : "\"none\"");
+    buf_add_text(&r->out, ",\"tools\":");
+    value_add(r, tools ? json_object_get(root, "tools") : NULL, "[]");
 }
 
 /* The object `response`: as it stands at the beginning, or with `all`. */
@@ -112,7 +175,7 @@ static void response_add(struct reply *r, bool all)
     asked_add(r);
     buf_add_text(&r->out, ",\"output\":[");
     if (all) {
-        item_add(r, true);
+        output_add(r);
     }
     buf_add_text(&r->out, "],\"usage\":");
     if (all) {
@@ -120,10 +183,11 @@ static void response_add(struct reply *r, bool all)
     } else {
         buf_add_text(&r->out, "null");
     }
-    buf_add_text(&r->out, ",\"metadata\":{},\"parallel_tool_calls\":false,\"tool_choice\":\"none\","
-                          "\"tools\":[],\"previous_response_id\":null,\"store\":false,"
+    tools_add(r);
+    buf_add_text(&r->out, ",\"metadata\":{},\"previous_response_id\":null,\"store\":false,"
                           "\"text\":{\"format\":");
-    format_add(r);
+    value_add(r, json_object_get(json_object_get(r->request->root, "text"), "format"),
+              "{\"type\":\"text\"}");
     buf_add_text(&r->out, "},\"truncation\":\"disabled\"}");
 }
 
@@ -142,8 +206,17 @@ static void response_begin(struct reply *r, uint32_t choice)
     (void)choice;
     response_event(r, "response.created", false);
     response_event(r, "response.in_progress", false);
+}
+
+static void message_begin(struct reply *r)
+{
+    if (r->message) {
+        return;
+    }
+    r->message = true;
+    r->message_at = (uint32_t)r->choices[0].told;
     event_begin(r, "response.output_item.added");
-    buf_add_text(&r->out, ",\"output_index\":0,\"item\":");
+    buf_add_format(&r->out, ",\"output_index\":%u,\"item\":", r->message_at);
     item_add(r, false);
     event_end(r);
     event_begin(r, "response.content_part.added");
@@ -172,11 +245,47 @@ static void response_text(struct reply *r, uint32_t choice, const char *text, si
 {
     struct reply_choice *c = &r->choices[choice];
     size_t from = buf_len(&c->text);
+    message_begin(r);
     buf_add_held(&c->text, &c->hold, text, len);
     delta_event(r, from);
 }
 
-static void response_finish(struct reply *r, uint32_t choice)
+static void call_item_event(struct reply *r, size_t index, bool all)
+{
+    event_begin(r, all ? "response.output_item.done" : "response.output_item.added");
+    buf_add_format(&r->out, ",\"output_index\":%zu,\"item\":", call_place(r, index));
+    call_item_add(r, index, all);
+    event_end(r);
+}
+
+static void arguments_event(struct reply *r, size_t index, bool all)
+{
+    const char *name = json_string_value(json_object_get(call_at(r, index), "name"));
+    event_begin(r, all ? "response.function_call_arguments.done"
+                       : "response.function_call_arguments.delta");
+    buf_add_format(&r->out, ",\"item_id\":\"fc_%s_%zu\",\"output_index\":%zu", r->id, index,
+                   call_place(r, index));
+    if (all) {
+        buf_add_text(&r->out, ",\"name\":");
+        buf_add_quoted(&r->out, name);
+    }
+    buf_add_text(&r->out, all ? ",\"arguments\":\"" : ",\"delta\":\"");
+    arguments_add(r, index);
+    buf_add_text(&r->out, "\"");
+    event_end(r);
+}
+
+/* A call comes whole: what looks like one is none before its end. */
+static void response_call(struct reply *r, uint32_t choice, size_t index)
+{
+    (void)choice;
+    call_item_event(r, index, false);
+    arguments_event(r, index, false);
+    arguments_event(r, index, true);
+    call_item_event(r, index, true);
+}
+
+static void message_finish(struct reply *r, uint32_t choice)
 {
     struct reply_choice *c = &r->choices[choice];
     size_t from = buf_len(&c->text);
@@ -194,9 +303,19 @@ static void response_finish(struct reply *r, uint32_t choice)
     part_add(r, true);
     event_end(r);
     event_begin(r, "response.output_item.done");
-    buf_add_text(&r->out, ",\"output_index\":0,\"item\":");
+    buf_add_format(&r->out, ",\"output_index\":%u,\"item\":", r->message_at);
     item_add(r, true);
     event_end(r);
+}
+
+static void response_finish(struct reply *r, uint32_t choice)
+{
+    if (calls_count(&r->choices[choice].calls) == 0) {
+        message_begin(r);
+    }
+    if (r->message) {
+        message_finish(r, choice);
+    }
 }
 
 static void response_end(struct reply *r)
@@ -211,6 +330,7 @@ static void response_end(struct reply *r)
 
 static void response_whole(struct reply *r)
 {
+    r->message = buf_len(&r->choices[0].text) != 0 || calls_count(&r->choices[0].calls) == 0;
     response_add(r, true);
 }
 
@@ -219,6 +339,7 @@ const struct reply_format reply_response = {
     .chunk_object = "response",
     .begin = response_begin,
     .text = response_text,
+    .call = response_call,
     .finish = response_finish,
     .end = response_end,
     .whole = response_whole,

@@ -190,21 +190,33 @@ static const struct route routes[] = {
 };
 #define ROUTES (sizeof(routes) / sizeof(routes[0]))
 
-static bool path_fits(const struct route *route, const char *path)
+/* A path that is named is never read as one with a tail. */
+static bool path_is_named(const char *path)
+{
+    for (size_t i = 0; i < ROUTES; i++) {
+        if (!routes[i].tail && strcmp(path, routes[i].path) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool path_fits(const struct route *route, const char *path, bool named)
 {
     size_t len = strlen(route->path);
-    return route->tail ? strncmp(path, route->path, len) == 0 && path[len] != '\0'
+    return route->tail ? !named && strncmp(path, route->path, len) == 0 && path[len] != '\0'
                        : strcmp(path, route->path) == 0;
 }
 
 bool route_find(struct exchange *x, const char *method, const char *path)
 {
     bool path_known = false;
+    bool named = path_is_named(path);
     x->head = strcmp(method, "HEAD") == 0;
     const char *wanted = x->head ? "GET" : method;
     for (size_t i = 0; i < ROUTES; i++) {
         const struct route *route = &routes[i];
-        if (!path_fits(route, path)) {
+        if (!path_fits(route, path, named)) {
             continue;
         }
         path_known = true;

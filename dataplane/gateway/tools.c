@@ -83,9 +83,15 @@ bool api_format(struct api_request *r, struct api_error *error)
 
 /* ---- tools ---- */
 
-static bool tool_is_fine(const json_t *tool)
+/* Chats have a function within its tool or choice, responses in one with it. */
+static const json_t *function_of(const struct api_request *r, const json_t *tool)
 {
-    const json_t *function = given(tool, "function");
+    return r->kind == API_RESPONSE ? tool : given(tool, "function");
+}
+
+static bool tool_is_fine(const struct api_request *r, const json_t *tool)
+{
+    const json_t *function = function_of(r, tool);
     const json_t *name = given(function, "name");
     const json_t *parameters = given(function, "parameters");
     size_t len = json_string_length(name);
@@ -99,7 +105,7 @@ bool api_has_tool(const struct api_request *r, const char *name)
 {
     const json_t *tools = json_object_get(r->root, "tools");
     for (size_t i = 0; i < json_array_size(tools); i++) {
-        if (is_word(given(given(json_array_get(tools, i), "function"), "name"), name)) {
+        if (is_word(given(function_of(r, json_array_get(tools, i)), "name"), name)) {
             return true;
         }
     }
@@ -109,7 +115,7 @@ bool api_has_tool(const struct api_request *r, const char *name)
 /* Which of them, if any: none, auto, required, or one by name. */
 static bool choice_take(struct api_request *r, const json_t *choice, struct api_error *error)
 {
-    const json_t *name = given(given(choice, "function"), "name");
+    const json_t *name = given(function_of(r, choice), "name");
     if (choice == NULL || is_word(choice, "auto")) {
         return true;
     }
@@ -126,6 +132,29 @@ static bool choice_take(struct api_request *r, const json_t *choice, struct api_
                      "`tool_choice` must be none, auto, required, or the name of a function.");
 }
 
+/* As the mesh has them: as chats do. A new reference, or NULL. */
+static json_t *tools_of(const struct api_request *r, json_t *tools)
+{
+    static const char *const keys[] = {"name", "description", "parameters", "strict"};
+    json_t *list = json_array();
+    if (r->kind != API_RESPONSE) {
+        json_decref(list);
+        return json_incref(tools);
+    }
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        json_t *function = json_object();
+        for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
+            json_t *value = json_object_get(json_array_get(tools, i), keys[k]);
+            if (value != NULL && !json_is_null(value)) {
+                (void)json_object_set(function, keys[k], value);
+            }
+        }
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:o}", "type", "function", "function", function));
+    }
+    return list;
+}
+
 static bool harmless_list(const json_t *list)
 {
     return list == NULL || (json_is_array(list) && json_array_size(list) == 0);
@@ -134,9 +163,10 @@ static bool harmless_list(const json_t *list)
 bool api_tools(struct api_request *r, struct api_error *error)
 {
     struct api_text text;
-    const json_t *tools = given(r->root, "tools");
+    json_t *tools = json_object_get(r->root, "tools");
     const json_t *choice = given(r->root, "tool_choice");
     size_t count = json_array_size(tools);
+    tools = json_is_null(tools) ? NULL : tools;
     if (is_word(choice, "none") || (count == 0 && choice == NULL && harmless_list(tools))) {
         return true;
     }
@@ -145,7 +175,7 @@ bool api_tools(struct api_request *r, struct api_error *error)
                          TOOLS_MAX);
     }
     for (size_t i = 0; i < count; i++) {
-        if (!tool_is_fine(json_array_get(tools, i))) {
+        if (!tool_is_fine(r, json_array_get(tools, i))) {
             return error_bad(
                 error, "tools",
                 "`tools[%zu]` must be a function with a name of 1 to %u letters, digits, "
@@ -158,11 +188,14 @@ bool api_tools(struct api_request *r, struct api_error *error)
                error_bad(error, "tool_choice", "`tool_choice` needs `tools`.");
     }
     if (r->query.format != WEFT_FORMAT_NONE) {
-        return error_bad(error, "response_format",
+        return error_bad(error, r->kind == API_RESPONSE ? "text.format" : "response_format",
                          "Tools and a format other than text cannot both be asked for; with "
                          "`tool_choice` none they can.");
     }
-    if (!api_keep_json(r, tools, &text)) {
+    json_t *list = tools_of(r, tools);
+    bool kept = api_keep_json(r, list, &text);
+    json_decref(list);
+    if (!kept) {
         error_of_status(error, WEFT_E_MESH_FULL);
         return false;
     }
@@ -174,9 +207,8 @@ bool api_tools(struct api_request *r, struct api_error *error)
 
 /* ---- calls that were made ---- */
 
-static json_t *call_of(const json_t *call)
+static json_t *call_of(const json_t *function)
 {
-    const json_t *function = given(call, "function");
     const char *name = json_string_value(given(function, "name"));
     const char *arguments = json_string_value(given(function, "arguments"));
     json_t *parsed = arguments != NULL ? json_loads(arguments, JSON_ALLOW_NUL, NULL) : NULL;
@@ -185,27 +217,69 @@ static json_t *call_of(const json_t *call)
                : (json_decref(parsed), NULL);
 }
 
-bool api_calls(struct api_request *r, const json_t *message, const char *text, struct api_text *out,
+/* An answer with calls as a text; takes `calls`, which may be NULL. False: no memory. */
+static bool calls_keep(struct api_request *r, const struct api_text *text, json_t *calls,
+                       struct api_text *out)
+{
+    json_t *whole = json_pack("{s:s%, s:o}", "content", text->text, text->len, "calls", calls);
+    bool kept = whole != NULL && api_keep_json(r, whole, out);
+    json_decref(whole);
+    return kept;
+}
+
+bool api_calls(struct api_request *r, const json_t *message, struct api_text *text,
                struct api_error *error)
 {
     const json_t *given_calls = given(message, "tool_calls");
     json_t *calls = json_array();
     bool good = json_is_array(given_calls);
     for (size_t i = 0; good && i < json_array_size(given_calls); i++) {
-        json_t *call = call_of(json_array_get(given_calls, i));
+        json_t *call = call_of(given(json_array_get(given_calls, i), "function"));
         good = call != NULL && json_array_append_new(calls, call) == 0;
     }
-    json_t *whole = json_pack("{s:s, s:o}", "content", text, "calls", calls);
-    bool kept = good && whole != NULL && api_keep_json(r, whole, out);
-    json_decref(whole);
     if (!good) {
+        json_decref(calls);
         return error_bad(
             error, "messages",
             "`tool_calls` must be a list of functions with a name and arguments, which "
             "are JSON in a text.");
     }
-    if (!kept) {
+    if (!calls_keep(r, text, calls, text)) {
         error_of_status(error, WEFT_E_MESH_FULL);
+        return false;
     }
-    return kept;
+    return true;
+}
+
+size_t api_call_items(struct api_request *r, const json_t *input, size_t at,
+                      struct api_error *error)
+{
+    static const struct api_text nothing = {"", 0};
+    const weft_message_t *last = r->message_count != 0 ? &r->messages[r->message_count - 1] : NULL;
+    bool said = last != NULL && strcmp(last->role, "assistant") == 0; /* the same answer's text */
+    struct api_text text = said ? (struct api_text){last->text, last->len} : nothing;
+    json_t *calls = json_array();
+    bool good = true;
+    size_t count = 0;
+    for (; good && is_word(given(json_array_get(input, at + count), "type"), "function_call");
+         count++) {
+        json_t *call = call_of(json_array_get(input, at + count));
+        good = call != NULL && json_array_append_new(calls, call) == 0;
+    }
+    if (!good || count == 0) {
+        json_decref(calls);
+        if (!good) {
+            error_bad(error, "input",
+                      "`input[%zu]` must have a name and arguments, which are JSON in a text.",
+                      at + count - 1);
+        }
+        return 0;
+    }
+    if (!calls_keep(r, &text, calls, &text)) {
+        error_of_status(error, WEFT_E_MESH_FULL);
+        return 0;
+    }
+    r->message_count -= said;
+    r->messages[r->message_count++] = (weft_message_t){"calls", text.text, text.len};
+    return count;
 }

@@ -67,8 +67,7 @@ static uint64_t unix_ns(uint64_t at_ns)
     return now_ns - (clock_now_ns() - at_ns);
 }
 
-/* What both kinds of records have in common. */
-static struct trace_record record_of(const struct exchange *x)
+const char *trace_io_operation(const struct exchange *x)
 {
     static const char *const operations[API_KINDS] = {
         [API_CHAT] = "chat",
@@ -76,20 +75,27 @@ static struct trace_record record_of(const struct exchange *x)
         [API_RESPONSE] = "chat",
         [API_EMBEDDING] = "embeddings",
     };
+    return x->components != NULL ? "components" : operations[x->request.kind];
+}
+
+/* What both kinds of records have in common. */
+static struct trace_record record_of(const struct exchange *x, const char *operation,
+                                     const char *model)
+{
     struct trace_record record = {
-        .parent = x->trace.parent, .span = x->trace.span, .operation = operations[x->request.kind]};
-    const char *model = x->request.query.model;
+        .parent = x->trace.parent, .span = x->trace.span, .operation = operation};
     snprintf(record.model, sizeof(record.model), "%s", model != NULL ? model : "");
     return record;
 }
 
-void trace_io_answer(const struct call *call, const weft_result_t *result)
+void trace_io_answer(const struct call *call, const char *operation, const char *model,
+                     const weft_result_t *result)
 {
     const struct exchange *x = call->exchange;
     if (x->gateway->otlp == NULL || !sampled(x) || call->index >= TRACE_CALLS_MAX) {
         return;
     }
-    struct trace_record record = record_of(x);
+    struct trace_record record = record_of(x, operation, model);
     record.is_answer = true;
     record.parent.span = x->trace.span;
     record.span = call->span;
@@ -99,20 +105,29 @@ void trace_io_answer(const struct call *call, const weft_result_t *result)
     otlp_io_push(x->gateway->otlp, &record);
 }
 
+/* Did it get as far as asking the mesh, or was it to? */
+static bool is_told(const struct exchange *x)
+{
+    return x->inference || x->components != NULL || x->realtime != NULL;
+}
+
 void trace_io_end(const struct exchange *x)
 {
-    if (x->gateway->otlp == NULL || !sampled(x) || !x->inference) {
+    if (x->gateway->otlp == NULL || !sampled(x) || !is_told(x)) {
         return;
     }
-    struct trace_record record = record_of(x);
-    const char *code = x->reply.error.code;
+    const char *model = x->realtime != NULL ? realtime_model(x->realtime) : x->request.query.model;
+    struct trace_record record = record_of(x, trace_io_operation(x), model);
+    const struct api_error *error = x->inference ? &x->reply.error : &x->error;
     record.begin_ns = unix_ns(x->began_ns);
     record.end_ns = unix_ns(clock_now_ns());
     record.method = x->route->method;
     record.path = x->route->path;
     record.http_status = x->status;
-    record.answers = x->reply.count;
-    record.error = x->reply.failed && code != NULL && code[0] != '\0' ? code : NULL;
+    record.answers = x->inference          ? x->reply.count
+                     : x->realtime != NULL ? realtime_turns(x->realtime)
+                                           : x->next;
+    record.error = error->http_status != 0 ? error->code : NULL;
     snprintf(record.id, sizeof(record.id), "%s", x->id);
     otlp_io_push(x->gateway->otlp, &record);
 }

@@ -30,8 +30,11 @@ void trace_io_text(const struct exchange *x, char out[static TRACEPARENT_BYTES])
  * of the exchange. */
 const char *trace_io_submit(struct exchange *x, struct call *call,
                             char out[static TRACEPARENT_BYTES]);
-/* The answer is over. */
-void trace_io_answer(const struct call *call, const weft_result_t *result);
+/* The answer is over. `operation` is static, as trace.h has it. */
+void trace_io_answer(const struct call *call, const char *operation, const char *model,
+                     const weft_result_t *result);
+/* What an exchange's answers are: "chat", ... */
+const char *trace_io_operation(const struct exchange *x);
 /* The request is. */
 void trace_io_end(const struct exchange *x);
 /* Brings the figures up to date. */

@@ -105,6 +105,8 @@ int eal_start(const struct nic_options *options, const char *device, bool pci)
                 (options->hugepages == NIC_HUGEPAGES_AUTO && hugepages_free(options->memory_mib));
     args_add(&args, "weftd");
     args_add(&args, "--lcores=%s", lcores);
+    /* The first that fits counts. Telemetry warns at every start of something that nobody uses. */
+    args_add(&args, "--log-level=lib.telemetry:error");
     args_add(&args, "--log-level=lib.*:warning");
     args_add(&args, "--file-prefix=weft-%s-%d", options->name, (int)getpid());
     if (huge) {

@@ -70,6 +70,19 @@ bool port_stalled(struct port *port, uint64_t now_ns);
 /* The load as the worker last published it; no room while it is stalled. */
 struct port_load port_load_now(const struct port *port);
 
+/* Does it say that it takes nothing new any more? */
+static inline bool port_drains(const struct port *port)
+{
+    struct port_load load = port_load_now(port);
+    return load.room == 0 && load.queue_us == WEFT_QUEUE_DRAINING;
+}
+
+/* Does it say that it can do that (enum weft_can)? */
+static inline bool port_can(const struct port *port, uint32_t what)
+{
+    return (atomic_load_explicit(&port->shm->can, memory_order_relaxed) & what) == what;
+}
+
 /* Its measured speeds: as last published, or as it said when it attached. */
 struct port_rates port_rates_now(const struct port *port);
 

@@ -26,6 +26,79 @@ void answer_head(struct answer *answer, int http_status, const char *content_typ
     }
 }
 
+/* ---- calls of tools ---- */
+
+struct out {
+    answer_text_fn text;
+    void *user;
+};
+
+static int say(const struct out *out, const char *text)
+{
+    return out->text(text, strlen(text), out->user);
+}
+
+static int call_close(struct answer *answer, const struct out *out)
+{
+    if (!answer->calling)
+        return 0;
+    answer->calling = false;
+    const int rc = answer->has_arguments ? 0 : say(out, "{}");
+    return rc ? rc : say(out, "}\n</tool_call>");
+}
+
+static int call_open(struct answer *answer, const struct delta_call *call, const struct out *out)
+{
+    int rc = call_close(answer, out);
+    if (rc == 0 && !call->name)
+        rc = -EBADMSG;
+    if (rc == 0)
+        rc = say(out, "\n<tool_call>\n{\"name\": \"");
+    if (rc == 0)
+        rc = say(out, call->name);
+    if (rc == 0)
+        rc = say(out, "\", \"arguments\": ");
+    answer->calling = rc == 0;
+    answer->has_arguments = false;
+    answer->call_index = call->index;
+    return rc;
+}
+
+/* In JSON `<` stands in strings only, where \u003c is the same: no arguments look like an end. */
+static int arguments_say(const char *text, size_t len, const struct out *out)
+{
+    int rc = 0;
+    while (rc == 0 && len) {
+        const char *mark = memchr(text, '<', len);
+        const size_t part = mark ? (size_t)(mark - text) : len;
+        if (part)
+            rc = out->text(text, part, out->user);
+        if (rc == 0 && mark)
+            rc = say(out, "\\u003c");
+        const size_t step = part + (mark ? 1 : 0);
+        text += step;
+        len -= step;
+    }
+    return rc;
+}
+
+static int take_calls(struct answer *answer, const struct delta *delta, const struct out *out)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < delta->call_count; i++) {
+        const struct delta_call *call = &delta->calls[i];
+        if (!answer->calling || call->index != answer->call_index)
+            rc = call_open(answer, call, out);
+        if (rc == 0 && call->arguments_len) {
+            answer->has_arguments = true;
+            rc = arguments_say(call->arguments, call->arguments_len, out);
+        }
+    }
+    if (rc == 0 && delta->finish == DELTA_STOP)
+        rc = call_close(answer, out);
+    return rc;
+}
+
 /* What one event, or a whole answer, says. */
 static int take(struct answer *answer, const struct delta *delta, answer_text_fn text, void *user)
 {
@@ -36,8 +109,14 @@ static int take(struct answer *answer, const struct delta *delta, answer_text_fn
         memcpy(answer->message, delta->message, sizeof(answer->message));
         return 0;
     }
-    if (delta->text_len && answer->finish == DELTA_GOES_ON)
-        rc = text(delta->text, delta->text_len, user);
+    const struct out out = {text, user};
+    if (delta->text_len && answer->finish == DELTA_GOES_ON) {
+        rc = call_close(answer, &out);
+        rc = rc ? rc : text(delta->text, delta->text_len, user);
+    }
+    if (rc == 0 && answer->finish == DELTA_GOES_ON)
+        rc = take_calls(answer, delta, &out);
+    answer->spoiled |= rc == -EBADMSG;
     if (delta->finish != DELTA_GOES_ON && answer->finish == DELTA_GOES_ON)
         answer->finish = delta->finish;
     if (delta->has_usage) {

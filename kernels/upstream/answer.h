@@ -7,6 +7,10 @@
  * that ends in any other way is cut, whatever HTTP says of it, and also if it ends in [DONE]:
  * proxies write that behind streams that broke.
  *
+ * Calls of tools become text as ChatML's models write them: <tool_call>, one JSON object of name
+ * and arguments, </tool_call>. Whoever asked looks for them there. A call that the answer's length
+ * cut is not closed.
+ *
  * Sans-I/O: status, header fields and bytes in, text out through a function. The bytes are not
  * trusted; memory is the caller's buffer, which bounds one event, one unstreamed answer and one
  * error. Threads: none.
@@ -49,9 +53,12 @@ struct answer {
     enum answer_kind kind;
     struct sse sse;
     enum delta_finish finish;
-    bool spoiled; /* malformed, or more than is taken */
-    bool done;    /* nothing of interest follows */
-    bool error;   /* told by an event */
+    bool calling;        /* a call has begun and is not closed */
+    bool has_arguments;  /* some of its were there */
+    uint32_t call_index; /* which one it is */
+    bool spoiled;        /* malformed, or more than is taken */
+    bool done;           /* nothing of interest follows */
+    bool error;          /* told by an event */
     bool too_long;
     bool has_usage;
     uint32_t prompt_tokens;

@@ -12,6 +12,82 @@ bool body_is_chat(const weft_job_view_t *view)
     return !view->tokens && view->part_count && view->parts[0].role != 0;
 }
 
+bool body_has_tools(const weft_job_view_t *view)
+{
+    return body_is_chat(view) && view->parts[0].role == WEFT_ROLE_TOOLS;
+}
+
+/* ---- tools ---- */
+
+/* Calls so far, and whose result comes next. */
+struct calls {
+    unsigned count;
+    unsigned next;
+};
+
+static json_t *call_id(unsigned number)
+{
+    return json_sprintf("call_%u", number);
+}
+
+static json_t *call_of(const json_t *call, struct calls *calls)
+{
+    const json_t *arguments = json_object_get(call, "arguments");
+    char *text = arguments ? json_dumps(arguments, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    json_t *made =
+        json_pack("{s:o, s:s, s:{s:O, s:s}}", "id", call_id(calls->count), "type", "function",
+                  "function", "name", json_object_get(call, "name"), "arguments", text);
+    calls->count++;
+    free(text);
+    return made;
+}
+
+/* {"content": ..., "calls": [{"name": ..., "arguments": {...}}]} */
+static json_t *called(const weft_job_part_t *part, struct calls *calls)
+{
+    json_t *root = json_loadb(part->text, part->len, JSON_ALLOW_NUL, NULL);
+    const json_t *list = json_object_get(root, "calls");
+    json_t *made = json_array();
+    int rc = json_array_size(list) ? 0 : -1;
+    calls->next = calls->count;
+    for (size_t i = 0; rc == 0 && i < json_array_size(list); i++)
+        rc = json_array_append_new(made, call_of(json_array_get(list, i), calls));
+    json_t *message = rc == 0 ? json_pack("{s:s, s:O, s:O}", "role", "assistant", "content",
+                                          json_object_get(root, "content"), "tool_calls", made)
+                              : NULL;
+    json_decref(made);
+    json_decref(root);
+    return message;
+}
+
+static json_t *result(const weft_job_part_t *part, struct calls *calls)
+{
+    json_t *message =
+        json_pack("{s:s, s:o, s:o}", "role", "tool", "tool_call_id", call_id(calls->next),
+                  "content", json_stringn(part->text, part->len));
+    calls->next++;
+    return message;
+}
+
+/* The functions, and which of them if not any or none. */
+static int put_tools(json_t *root, const weft_job_view_t *view)
+{
+    const weft_job_part_t *part = view->parts;
+    if (!body_has_tools(view))
+        return 0;
+    json_t *list = json_loadb(part->text, part->len, JSON_ALLOW_NUL, NULL);
+    int rc = json_is_array(list) ? json_object_set(root, "tools", list) : -1;
+    json_decref(list);
+    if (rc || view->format != WEFT_FORMAT_CALL)
+        return rc;
+    json_t *choice = view->format_len ? json_pack("{s:s, s:{s:s%}}", "type", "function", "function",
+                                                  "name", view->format_text, view->format_len)
+                                      : json_string("required");
+    return json_object_set_new(root, "tool_choice", choice);
+}
+
+/* ---- messages ---- */
+
 static json_t *message(uint32_t role, const char *text, size_t len)
 {
     static const char *const roles[] = {[WEFT_ROLE_SYSTEM] = "system",
@@ -28,10 +104,14 @@ static int put_chat(json_t *root, const struct body_options *options, const weft
                     const char *given, size_t given_len)
 {
     json_t *messages = json_array();
+    struct calls calls = {0, 0};
     int rc = json_object_set_new(root, "messages", messages);
-    for (size_t i = 0; rc == 0 && i < view->part_count; i++) {
+    for (size_t i = body_has_tools(view); rc == 0 && i < view->part_count; i++) {
         const weft_job_part_t *part = &view->parts[i];
-        rc = json_array_append_new(messages, message(part->role, part->text, part->len));
+        rc = json_array_append_new(messages, part->role == WEFT_ROLE_CALLS ? called(part, &calls)
+                                             : part->role == WEFT_ROLE_TOOL
+                                                 ? result(part, &calls)
+                                                 : message(part->role, part->text, part->len));
     }
     if (rc || given_len == 0)
         return rc;
@@ -115,8 +195,8 @@ static int put_switches(json_t *root, const weft_job_view_t *view)
 static int put_format(json_t *root, const weft_job_view_t *view)
 {
     json_t *format;
-    if (view->format == WEFT_FORMAT_NONE)
-        return 0;
+    if (view->format == WEFT_FORMAT_NONE || view->format == WEFT_FORMAT_CALL)
+        return 0; /* calls: put_tools() */
     if (view->format == WEFT_FORMAT_JSON)
         format = json_pack("{s:s}", "type", "json_object");
     else
@@ -146,7 +226,8 @@ char *body_write(const struct body_options *options, const weft_job_view_t *view
     if (rc == 0)
         rc = put_sampling(root, view, max_tokens);
     if (rc == 0)
-        rc = put_stops(root, view) | put_switches(root, view) | put_format(root, view);
+        rc = put_stops(root, view) | put_switches(root, view) | put_format(root, view) |
+             put_tools(root, view);
     char *body = rc == 0 ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return body;

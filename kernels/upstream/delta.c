@@ -70,6 +70,51 @@ static int read_text(struct delta *delta, const json_t *text)
     return 0;
 }
 
+static bool is_name(const json_t *value)
+{
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    const size_t len = json_string_length(value);
+    return len && len <= DELTA_NAME_MAX && strspn(json_string_value(value), letters) == len;
+}
+
+/* Where whole answers leave the index out it is the place in the list. */
+static int read_call(struct delta_call *call, const json_t *value, size_t at)
+{
+    const json_t *index = json_object_get(value, "index");
+    const json_t *function = json_object_get(value, "function");
+    const json_t *name = json_object_get(function, "name");
+    const json_t *arguments = json_object_get(function, "arguments");
+    const json_int_t number = json_is_integer(index) ? json_integer_value(index) : (json_int_t)at;
+    if (!json_is_object(function) || number < 0 || number >= UINT16_MAX)
+        return -EBADMSG;
+    *call = (struct delta_call){.index = (uint32_t)number};
+    if (json_string_length(name)) {
+        if (!is_name(name))
+            return -EBADMSG;
+        call->name = json_string_value(name);
+    }
+    if (arguments && !json_is_null(arguments) && !json_is_string(arguments))
+        return -EBADMSG;
+    call->arguments = json_string_value(arguments);
+    call->arguments_len = json_string_length(arguments);
+    return 0;
+}
+
+static int read_calls(struct delta *delta, const json_t *calls)
+{
+    const size_t count = json_array_size(calls);
+    if (!calls || json_is_null(calls))
+        return 0;
+    if (!json_is_array(calls) || count > DELTA_CALLS_MAX)
+        return -EBADMSG;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = read_call(&delta->calls[i], json_array_get(calls, i), i);
+    delta->call_count = rc ? 0 : count;
+    return rc;
+}
+
 /* Where the text is: delta.content of a stream, message.content of a whole chat, text of both
  * kinds of completion. */
 static int read_choice(struct delta *delta, const json_t *choice)
@@ -87,6 +132,8 @@ static int read_choice(struct delta *delta, const json_t *choice)
     const json_t *text = json_is_object(holder) ? json_object_get(holder, "content")
                                                 : json_object_get(choice, "text");
     int rc = read_text(delta, text);
+    if (rc == 0)
+        rc = read_calls(delta, json_object_get(holder, "tool_calls"));
     enum delta_finish finish = DELTA_GOES_ON;
     if (rc == 0)
         rc = read_finish(json_object_get(choice, "finish_reason"), &finish);

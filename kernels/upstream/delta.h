@@ -17,6 +17,8 @@
 #include <stdint.h>
 
 #define DELTA_MESSAGE_MAX 200u
+#define DELTA_CALLS_MAX   32u /* of one event or whole answer */
+#define DELTA_NAME_MAX    64u /* bytes of a tool's name */
 
 enum delta_finish {
     DELTA_GOES_ON,
@@ -26,9 +28,19 @@ enum delta_finish {
     DELTA_BROKEN,   /* the server gave up, or a word that is not known */
 };
 
+/* A call of a tool, or a part of one: texts are in `root`. */
+struct delta_call {
+    uint32_t index;        /* which of the answer's calls */
+    const char *name;      /* NULL: told before; letters, digits, _, -, . */
+    const char *arguments; /* the next piece of their JSON; NULL = none */
+    size_t arguments_len;
+};
+
 struct delta {
     const char *text; /* of the answer; in `root`, may hold zero bytes */
     size_t text_len;
+    struct delta_call calls[DELTA_CALLS_MAX];
+    size_t call_count;
     enum delta_finish finish;
     bool done;  /* [DONE]: the end of the stream */
     bool error; /* `message` says what the server says */

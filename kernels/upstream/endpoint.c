@@ -19,6 +19,8 @@ int endpoint_init(struct endpoint *endpoint, const struct endpoint_config *confi
                   struct http *http, uint64_t seed)
 {
     memset(endpoint, 0, sizeof(*endpoint));
+    endpoint->there = true;
+    endpoint->limit = UINT32_MAX;
     endpoint->config = *config;
     endpoint->http = http;
     breaker_init(&endpoint->breaker, seed);
@@ -44,10 +46,31 @@ void endpoint_deinit(struct endpoint *endpoint)
     memset(endpoint, 0, sizeof(*endpoint));
 }
 
+void endpoint_tell(struct endpoint *endpoint, const struct endpoint_told *told)
+{
+    const struct endpoint_told *before = &endpoint->told;
+    const bool again = before->told == told->told && before->room == told->room &&
+                       before->queue_us == told->queue_us && told->age_s >= before->age_s;
+    if (!again && told->told)
+        endpoint->limit =
+            told->room < UINT32_MAX - endpoint->open ? endpoint->open + told->room : UINT32_MAX;
+    if (!told->told)
+        endpoint->limit = UINT32_MAX;
+    endpoint->told = *told;
+}
+
+uint32_t endpoint_places(const struct endpoint *endpoint)
+{
+    const uint32_t slots = endpoint->config.slots ? endpoint->config.slots : UINT32_MAX;
+    const uint32_t most = slots < endpoint->limit ? slots : endpoint->limit;
+    if (endpoint->leaving || !endpoint->there || endpoint->open >= most)
+        return 0;
+    return most == UINT32_MAX ? most : most - endpoint->open;
+}
+
 bool endpoint_has_room(const struct endpoint *endpoint, uint64_t now_ns)
 {
-    const uint32_t slots = endpoint->config.slots;
-    return breaker_allows(&endpoint->breaker, now_ns) && (slots == 0 || endpoint->open < slots);
+    return endpoint_places(endpoint) && breaker_allows(&endpoint->breaker, now_ns);
 }
 
 /* ---- the breaker, with a line in the log when it changes ---- */
@@ -222,6 +245,8 @@ uint32_t endpoint_wait_us(const struct endpoint *endpoint, uint64_t now_ns)
                       ? NS_PER_S / NS_PER_US
                       : (due_ns - now_ns + NS_PER_US - 1) / NS_PER_US;
     }
+    if (endpoint->told.told && wait_us < endpoint->told.queue_us)
+        wait_us = endpoint->told.queue_us;
     return wait_us < UINT32_MAX ? (uint32_t)wait_us : UINT32_MAX;
 }
 

@@ -31,6 +31,7 @@
 #define ENDPOINT_KEY_MAX       1024u
 #define ENDPOINT_PATH_MAX      512u
 #define ENDPOINT_ENDPOINTS_MAX 16u
+#define ENDPOINT_ID_MAX        20u
 
 /* As configured. */
 struct endpoint_config {
@@ -45,7 +46,21 @@ struct endpoint_config {
     double price_out;
 };
 
+/* What a registered server says of itself. */
+struct endpoint_told {
+    bool told;
+    uint32_t room; /* requests that it would take now */
+    uint32_t queue_us;
+    uint32_t age_s; /* since it said so */
+};
+
 struct endpoint {
+    bool there;               /* else all is zero */
+    bool leaving;             /* asked no more, and gone when its last call is */
+    bool seen;                /* relay_mark() */
+    char id[ENDPOINT_ID_MAX]; /* of the registry; "" = configured */
+    struct endpoint_told told;
+    uint32_t limit; /* calls at a time, by what it has told; UINT32_MAX = it has not */
     struct endpoint_config config;
     struct http_peer *peer;
     char chat_url[ENDPOINT_URL_MAX];
@@ -71,8 +86,15 @@ int endpoint_init(struct endpoint *endpoint, const struct endpoint_config *confi
                   struct http *http, uint64_t seed);
 void endpoint_deinit(struct endpoint *endpoint);
 
+/* It has told its load: so many more than are open now. The same telling, only older, says nothing
+ * new. */
+void endpoint_tell(struct endpoint *endpoint, const struct endpoint_told *told);
+
 const char *endpoint_name(const struct endpoint *endpoint);
 
+/* Further requests that it may be given, whether it is well or not; UINT32_MAX = as many as come.
+ */
+uint32_t endpoint_places(const struct endpoint *endpoint);
 /* Would a request go there now? */
 bool endpoint_has_room(const struct endpoint *endpoint, uint64_t now_ns);
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weft/wire.h>
@@ -256,7 +257,6 @@ static int call(struct slot *slot, struct endpoint *endpoint)
     slot->first_ns = slot->last_ns = 0;
     slot->call_count = slot->said.count;
     slot->endpoint = endpoint;
-    slot->tried |= 1u << (endpoint - relay->endpoints);
     slot->call = http_start(relay->http, endpoint->peer, url, slot->body, slot->view->traceparent,
                             0, &events, slot);
     if (!slot->call) {
@@ -268,18 +268,34 @@ static int call(struct slot *slot, struct endpoint *endpoint)
     return 0;
 }
 
-/* Asks the first server that has room and was not asked yet. Returns 0 or a status. */
-static int call_next(struct slot *slot)
+/* Who is asked next: the first of those that were configured, else of the registered ones the one
+ * with the shortest wait. NULL: nobody has room that was not asked yet. */
+static struct endpoint *next_endpoint(const struct slot *slot, uint64_t now_ns)
 {
     struct relay *relay = slot->relay;
-    const uint64_t now_ns = clock_now_ns();
-    int status = WEFT_E_MESH_FULL;
-    if (slot->said.count && !slot->said.kept)
-        return WEFT_E_NO_CAPABLE_NODE; /* cannot be gone on with */
-    for (size_t i = 0; i < relay->options.endpoint_count; i++) {
+    struct endpoint *best = NULL;
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++) {
         struct endpoint *endpoint = &relay->endpoints[i];
         if (slot->tried & 1u << i || !endpoint_has_room(endpoint, now_ns))
             continue;
+        if (!endpoint->id[0])
+            return endpoint;
+        if (!best || endpoint_wait_us(endpoint, now_ns) < endpoint_wait_us(best, now_ns))
+            best = endpoint;
+    }
+    return best;
+}
+
+/* Returns 0 or a status. */
+static int call_next(struct slot *slot)
+{
+    const uint64_t now_ns = clock_now_ns();
+    struct endpoint *endpoint;
+    int status = WEFT_E_MESH_FULL;
+    if (slot->said.count && !slot->said.kept)
+        return WEFT_E_NO_CAPABLE_NODE; /* cannot be gone on with */
+    while ((endpoint = next_endpoint(slot, now_ns))) {
+        slot->tried |= 1u << (endpoint - slot->relay->endpoints);
         status = call(slot, endpoint);
         if (status == 0)
             return 0;
@@ -308,7 +324,9 @@ static bool is_kept(const struct relay *relay, const weft_job_view_t *view)
 {
     if (!body_is_chat(view))
         return !view->tokens;
-    for (size_t i = 0; i < relay->options.endpoint_count; i++)
+    if (body_has_tools(view))
+        return false; /* a call that has begun is no text of the server's */
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++)
         if (relay->endpoints[i].config.resume != BODY_RESUME_NONE)
             return true;
     return false;
@@ -411,6 +429,12 @@ static void slot_tick(struct slot *slot, uint64_t now_ns)
     call_over(slot, verdict, NULL);
 }
 
+static void endpoint_leave(struct endpoint *endpoint)
+{
+    endpoint_log_account(endpoint);
+    endpoint_deinit(endpoint);
+}
+
 void relay_process(struct relay *relay)
 {
     uint64_t now_ns = clock_now_ns();
@@ -419,8 +443,13 @@ void relay_process(struct relay *relay)
     for (uint32_t i = 0; relay->open && i < relay->options.slots; i++)
         if (relay->slots[i].job && now_ns >= slot_due_ns(&relay->slots[i]))
             slot_tick(&relay->slots[i], now_ns);
-    for (size_t i = 0; i < relay->options.endpoint_count; i++)
-        endpoint_tick(&relay->endpoints[i], now_ns);
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++) {
+        struct endpoint *endpoint = &relay->endpoints[i];
+        if (endpoint->leaving && endpoint->open == 0)
+            endpoint_leave(endpoint);
+        else if (endpoint->there && !endpoint->leaving)
+            endpoint_tick(endpoint, now_ns);
+    }
 }
 
 int relay_fd(const struct relay *relay)
@@ -435,14 +464,77 @@ int relay_timeout_ms(const struct relay *relay)
     for (uint32_t i = 0; relay->open && i < relay->options.slots; i++)
         if (relay->slots[i].job && slot_due_ns(&relay->slots[i]) < due_ns)
             due_ns = slot_due_ns(&relay->slots[i]);
-    for (size_t i = 0; i < relay->options.endpoint_count; i++) {
-        const uint64_t at_ns = endpoint_due_ns(&relay->endpoints[i], now_ns);
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++) {
+        const struct endpoint *endpoint = &relay->endpoints[i];
+        if (!endpoint->there || endpoint->leaving)
+            continue;
+        const uint64_t at_ns = endpoint_due_ns(endpoint, now_ns);
         due_ns = at_ns < due_ns ? at_ns : due_ns;
     }
     const int http_ms = http_timeout_ms(relay->http, now_ns);
     uint64_t ms = due_ns > now_ns ? (due_ns - now_ns) / NS_PER_MS + 1 : 0;
     ms = ms < INT_MAX ? ms : INT_MAX;
     return http_ms >= 0 && (uint64_t)http_ms < ms ? http_ms : (int)ms;
+}
+
+/* ---- servers that come and go ---- */
+
+struct http *relay_http(struct relay *relay)
+{
+    return relay->http;
+}
+
+void relay_mark(struct relay *relay)
+{
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++)
+        relay->endpoints[i].seen = false;
+}
+
+static bool is_same(const struct endpoint *endpoint, const char *id,
+                    const struct endpoint_config *config)
+{
+    return endpoint->there && !endpoint->leaving && strcmp(endpoint->id, id) == 0 &&
+           strcmp(endpoint->config.where.base, config->where.base) == 0;
+}
+
+int relay_put(struct relay *relay, const char *id, const struct endpoint_config *config,
+              const struct endpoint_told *told)
+{
+    struct endpoint *free_place = NULL;
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++) {
+        struct endpoint *endpoint = &relay->endpoints[i];
+        if (is_same(endpoint, id, config)) {
+            endpoint->seen = true;
+            endpoint_tell(endpoint, told);
+            return 0;
+        }
+        if (!endpoint->there && !free_place)
+            free_place = endpoint;
+    }
+    if (!free_place)
+        return -ENOSPC;
+    const size_t place = (size_t)(free_place - relay->endpoints);
+    const int rc = endpoint_init(free_place, config, relay->http, relay->options.seed + place);
+    if (rc) {
+        endpoint_deinit(free_place);
+        return rc;
+    }
+    (void)snprintf(free_place->id, sizeof(free_place->id), "%s", id);
+    free_place->seen = true;
+    endpoint_tell(free_place, told);
+    LOG_INFO("endpoint %s %s is registered", endpoint_name(free_place), config->where.base);
+    return 0;
+}
+
+void relay_sweep(struct relay *relay)
+{
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++) {
+        struct endpoint *endpoint = &relay->endpoints[i];
+        if (!endpoint->there || !endpoint->id[0] || endpoint->seen || endpoint->leaving)
+            continue;
+        endpoint->leaving = true;
+        LOG_INFO("endpoint %s is registered no more", endpoint_name(endpoint));
+    }
 }
 
 /* ---- the whole ---- */
@@ -454,8 +546,8 @@ bool relay_is_idle(const struct relay *relay)
 
 bool relay_is_known(const struct relay *relay)
 {
-    for (size_t i = 0; i < relay->options.endpoint_count; i++)
-        if (!relay->endpoints[i].probed)
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++)
+        if (relay->endpoints[i].there && !relay->endpoints[i].probed)
             return false;
     return true;
 }
@@ -466,14 +558,17 @@ void relay_load(const struct relay *relay, weft_load_t *load)
     const struct endpoint *next = NULL; /* who would be asked */
     uint64_t places = 0;
     uint32_t wait_us = UINT32_MAX;
-    for (size_t i = 0; i < relay->options.endpoint_count; i++) {
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++) {
         const struct endpoint *endpoint = &relay->endpoints[i];
-        const uint32_t own_us = endpoint_wait_us(endpoint, now_ns);
-        wait_us = own_us < wait_us ? own_us : wait_us;
-        if (!endpoint_has_room(endpoint, now_ns))
+        if (!endpoint->there || endpoint->leaving)
             continue;
-        next = next ? next : endpoint;
-        places += endpoint->config.slots ? endpoint->config.slots - endpoint->open : UINT32_MAX;
+        const uint32_t own_us = endpoint_wait_us(endpoint, now_ns);
+        if (endpoint_has_room(endpoint, now_ns)) {
+            if (!next || (next->id[0] && own_us < endpoint_wait_us(next, now_ns)))
+                next = endpoint;
+            places += endpoint_places(endpoint);
+        }
+        wait_us = own_us < wait_us ? own_us : wait_us;
     }
     const uint32_t free_slots = relay->options.slots - relay->open;
     const struct pace *pace = next ? &next->pace : &relay->endpoints[0].pace;
@@ -487,8 +582,9 @@ void relay_load(const struct relay *relay, weft_load_t *load)
 
 void relay_log_account(const struct relay *relay)
 {
-    for (size_t i = 0; i < relay->options.endpoint_count; i++)
-        endpoint_log_account(&relay->endpoints[i]);
+    for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++)
+        if (relay->endpoints[i].there)
+            endpoint_log_account(&relay->endpoints[i]);
 }
 
 int relay_create(struct relay **out, const struct relay_options *options)
@@ -499,18 +595,15 @@ int relay_create(struct relay **out, const struct relay_options *options)
         return -ENOMEM;
     relay->options = *options;
     relay->options.endpoints = NULL; /* copied below */
-    relay->options.endpoint_count = 0;
-    relay->endpoints = calloc(options->endpoint_count, sizeof(*relay->endpoints));
+    relay->endpoints = calloc(ENDPOINT_ENDPOINTS_MAX, sizeof(*relay->endpoints));
     relay->slots = calloc(options->slots, sizeof(*relay->slots));
     int rc =
         relay->endpoints && relay->slots ? http_create(&relay->http, options->local_only) : -ENOMEM;
     for (uint32_t i = 0; rc == 0 && i < options->slots; i++)
         relay->slots[i].relay = relay;
-    for (size_t i = 0; rc == 0 && i < options->endpoint_count; i++) {
-        relay->options.endpoint_count++;
+    for (size_t i = 0; rc == 0 && i < options->endpoint_count; i++)
         rc = endpoint_init(&relay->endpoints[i], &options->endpoints[i], relay->http,
                            options->seed + i);
-    }
     if (rc)
         relay_destroy(relay);
     else
@@ -524,7 +617,7 @@ void relay_destroy(struct relay *relay)
         return;
     if (relay->slots && relay->open)
         relay_drop_all(relay);
-    for (size_t i = 0; i < relay->options.endpoint_count; i++)
+    for (size_t i = 0; relay->endpoints && i < ENDPOINT_ENDPOINTS_MAX; i++)
         endpoint_deinit(&relay->endpoints[i]);
     for (uint32_t i = 0; relay->slots && i < relay->options.slots; i++)
         free(relay->slots[i].buffer);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * relay.h - jobs of the node to servers and their answers back. One job has one call at a time;
- * servers are asked in the order of the configuration, the first one that has room.
+ * servers are asked in the order of the configuration, the first one that has room; behind those
+ * come registered ones (follow.h), which come and go: of them the one with the shortest wait.
  *
  * Until a job has text, any failure of a server sends it to the next one. Behind the first text it
  * goes on at another server only where body.h can tell that how; otherwise the job fails, the
@@ -39,6 +40,16 @@ struct relay_options {
 int relay_create(struct relay **relay, const struct relay_options *options);
 /* Open jobs are dropped without a word. NULL is fine. */
 void relay_destroy(struct relay *relay);
+
+/* A registered server is there, or still there, with that load. `config` is copied; the first one
+ * of an id counts unless its place has changed. Returns 0, -ENOSPC or -ENOMEM. */
+int relay_put(struct relay *relay, const char *id, const struct endpoint_config *config,
+              const struct endpoint_told *told);
+/* Registered servers that were not put between the two are gone: what they were asked ends, nothing
+ * new goes to them. */
+void relay_mark(struct relay *relay);
+void relay_sweep(struct relay *relay);
+struct http *relay_http(struct relay *relay);
 
 /* Takes a job; `view` must live as long as it. Returns 0 or the status to refuse it with. */
 int relay_take(struct relay *relay, weft_job_t *job, const weft_job_view_t *view);

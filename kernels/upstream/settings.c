@@ -24,6 +24,7 @@
 
 static const char usage[] =
     "Usage: weft-upstream --port SOCKET --endpoint URL --model NAME [options]\n"
+    "       weft-upstream --port SOCKET --registry URL --model NAME [options]\n"
     "Serves a model of an OpenAI-compatible HTTP server (vLLM, llama.cpp, a cloud) to the Weft "
     "node\n"
     "on this machine.\n"
@@ -31,6 +32,10 @@ static const char usage[] =
     "  --port SOCKET          the node's port socket\n"
     "  --endpoint URL         the server, as http://127.0.0.1:8000 or https://host/v1; again for\n"
     "                         more: the first that is well is asked\n"
+    "  --registry URL         a weft-gateway, as http://127.0.0.1:8080: services that register "
+    "there\n"
+    "                         with this model are asked, too, if they promise what the node does\n"
+    "  --registry-key-file FILE   the API key that the gateway asks for\n"
     "  --model NAME           what clients call the model\n"
     "  --upstream-model NAME  what the server calls it; default: the same\n"
     "  --key-file FILE        the server's API key, a file that only its owner may read\n"
@@ -59,6 +64,7 @@ static const char usage[] =
     "  weft-upstream --port /run/weft/port.sock --endpoint https://api.openai.com/v1 --model "
     "gpt-4o-mini \\\n"
     "                --key-file /etc/weft/openai.key --slots 64\n"
+    "  weft-upstream --port /run/weft/port.sock --registry http://127.0.0.1:8080 --model qwen3-8b\n"
     "  INFERENCE_ALLOWED_PROVIDERS=local weft-upstream --port /run/weft/port.sock \\\n"
     "                --endpoint http://10.0.0.5:8000 --model qwen3-8b --resume vllm --tokenizer "
     "qwen3.gguf\n";
@@ -180,6 +186,7 @@ int settings_add(struct settings *settings, const struct settings_endpoint *writ
 void settings_deinit(struct settings *settings)
 {
     explicit_bzero(settings->endpoints, sizeof(settings->endpoints));
+    explicit_bzero(settings->registry_key, sizeof(settings->registry_key));
     settings_file_free(settings);
 }
 
@@ -203,6 +210,8 @@ enum option_id {
     RESUME,
     TOKENIZER,
     CONFIG,
+    REGISTRY,
+    REGISTRY_KEY_FILE,
     SLOTS,
     CONTEXT,
     FIRST,
@@ -236,6 +245,8 @@ static int take_option(struct settings *settings, struct options *options, int o
         [RESUME] = &options->endpoint.resume,
         [TOKENIZER] = &settings->tokenizer,
         [CONFIG] = &options->config,
+        [REGISTRY] = &settings->registry_url,
+        [REGISTRY_KEY_FILE] = &settings->registry_key_file,
     };
     switch (option) {
     case SLOTS:
@@ -256,7 +267,7 @@ static int take_option(struct settings *settings, struct options *options, int o
     default:
         break;
     }
-    if (option < PORT || option > CONFIG)
+    if (option < PORT || option > REGISTRY_KEY_FILE)
         return -EINVAL; /* getopt has told */
     *texts[option] = optarg;
     return 0;
@@ -274,6 +285,8 @@ static int parse_options(struct settings *settings, struct options *options, int
         {"resume", required_argument, NULL, RESUME},
         {"tokenizer", required_argument, NULL, TOKENIZER},
         {"config", required_argument, NULL, CONFIG},
+        {"registry", required_argument, NULL, REGISTRY},
+        {"registry-key-file", required_argument, NULL, REGISTRY_KEY_FILE},
         {"slots", required_argument, NULL, SLOTS},
         {"context", required_argument, NULL, CONTEXT},
         {"first-s", required_argument, NULL, FIRST},
@@ -291,9 +304,10 @@ static int parse_options(struct settings *settings, struct options *options, int
         if (take_option(settings, options, option, known[index].name))
             return -EINVAL;
     }
-    if (!settings->port || (options->url_count == 0 && !options->config) || optind < argc) {
-        fprintf(stderr, "weft-upstream: --port and --endpoint (or --config) are needed; see "
-                        "weft-upstream --help\n");
+    const bool asks_somebody = options->url_count || options->config || settings->registry_url;
+    if (!settings->port || !asks_somebody || optind < argc) {
+        fprintf(stderr, "weft-upstream: --port and --endpoint (or --config, or --registry) are "
+                        "needed; see weft-upstream --help\n");
         return -EINVAL;
     }
     return 0;
@@ -317,6 +331,30 @@ static bool all_local(const struct settings *settings)
     return true;
 }
 
+/* The gateway whose registry is followed. */
+static int add_registry(struct settings *settings, const char *allowed, char *why, size_t why_size)
+{
+    char what[128];
+    if (!settings->registry_url)
+        return 0;
+    if (where_parse(&settings->registry, settings->registry_url, what, sizeof(what))) {
+        (void)snprintf(why, why_size, "registry %.200s: %s", settings->registry_url, what);
+        return -EINVAL;
+    }
+    if (!where_allowed(allowed, &settings->registry, NULL))
+        return wrong(why, why_size, WHERE_VARIABLE " forbids the registry %s",
+                     settings->registry.host);
+    const int rc =
+        settings->registry_key_file
+            ? read_key_file(settings->registry_key_file, settings->registry_key, why, why_size)
+            : 0;
+    if (rc == 0 && settings->registry_key[0] && !settings->registry.tls &&
+        !settings->registry.local)
+        return wrong(why, why_size, "%s would get its key in clear: use https",
+                     settings->registry.base);
+    return rc;
+}
+
 static int add_all(struct settings *settings, struct options *options, char *why, size_t why_size)
 {
     const char *allowed = getenv(WHERE_VARIABLE);
@@ -333,13 +371,17 @@ static int add_all(struct settings *settings, struct options *options, char *why
     if (rc == 0 && (settings->slots > RELAY_SLOTS_MAX || settings->context > NUMBER_MAX ||
                     settings->first_s > SECONDS_MAX || settings->silence_s > SECONDS_MAX))
         rc = wrong(why, why_size, "%s has a number that is too large", options->config);
-    if (rc == 0 && settings->endpoint_count == 0)
+    if (rc == 0)
+        rc = add_registry(settings, allowed, why, why_size);
+    if (rc == 0 && settings->endpoint_count == 0 && !settings->registry_url)
         rc = wrong(why, why_size,
                    allowed ? WHERE_VARIABLE "=%s forbids every endpoint: nothing to serve with"
                            : "there is no endpoint%s",
                    allowed ? allowed : "");
     /* What may be dialled is bound to local addresses wherever nothing else was allowed. */
     settings->local_only = allowed && all_local(settings);
+    settings->allowed = allowed;
+    settings->ca = options->endpoint.ca;
     return rc;
 }
 

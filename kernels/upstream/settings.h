@@ -34,7 +34,13 @@ struct settings {
     uint32_t slots;
     uint32_t first_s;
     uint32_t silence_s;
-    bool local_only; /* WHERE_VARIABLE allows local servers and no others */
+    const char *registry_url;      /* as written; NULL = none */
+    const char *registry_key_file; /* NULL = none */
+    struct where registry;         /* base "" = none */
+    char registry_key[ENDPOINT_KEY_MAX];
+    const char *ca;      /* authorities of the registry; NULL = the system's */
+    const char *allowed; /* WHERE_VARIABLE's value; NULL = all */
+    bool local_only;     /* WHERE_VARIABLE allows local servers and no others */
     struct endpoint_config endpoints[ENDPOINT_ENDPOINTS_MAX];
     size_t endpoint_count;
     void *file; /* settings_file.c's: texts of the file */

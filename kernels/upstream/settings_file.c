@@ -28,6 +28,8 @@ struct file_endpoint {
 struct file {
     char *model;
     char *tokenizer;
+    char *registry;
+    char *registry_key_file;
     uint32_t context;
     uint32_t slots;
     uint32_t first_s;
@@ -61,12 +63,14 @@ static const cyaml_schema_value_t endpoint_schema = {
 static const cyaml_schema_field_t file_fields[] = {
     TEXT(file, model),
     TEXT(file, tokenizer),
+    TEXT(file, registry),
+    TEXT(file, registry_key_file),
     COUNT(file, context),
     COUNT(file, slots),
     COUNT(file, first_s),
     COUNT(file, silence_s),
-    CYAML_FIELD_SEQUENCE("cloud_endpoints", CYAML_FLAG_POINTER, struct file, cloud_endpoints,
-                         &endpoint_schema, 1, ENDPOINT_ENDPOINTS_MAX),
+    CYAML_FIELD_SEQUENCE("cloud_endpoints", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file,
+                         cloud_endpoints, &endpoint_schema, 1, ENDPOINT_ENDPOINTS_MAX),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t file_schema = {
@@ -101,6 +105,9 @@ static int take(struct settings *settings, const struct file *file, const char *
 {
     settings->model = settings->model ? settings->model : file->model;
     settings->tokenizer = settings->tokenizer ? settings->tokenizer : file->tokenizer;
+    settings->registry_url = settings->registry_url ? settings->registry_url : file->registry;
+    settings->registry_key_file =
+        settings->registry_key_file ? settings->registry_key_file : file->registry_key_file;
     settings->context = settings->context ? settings->context : file->context;
     settings->slots = settings->slots ? settings->slots : file->slots;
     settings->first_s = settings->first_s ? settings->first_s : file->first_s;

@@ -107,6 +107,11 @@ class Browser:
     def text(self, selector):
         return self.value(f"document.querySelector({json.dumps(selector)})?.innerText")
 
+    def touch(self, kind, *points):
+        """Fingers at these places of the window: touchStart, touchMove, touchEnd."""
+        self.call("Input.dispatchTouchEvent", type=kind,
+                  touchPoints=[{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)])
+
     def screenshot(self, path, whole=False):
         got = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         with open(path, "wb") as file:

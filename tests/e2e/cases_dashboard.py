@@ -226,6 +226,47 @@ def states(_mesh, _quick):
                 picture(page, "disconnected", width)
 
 
+@case("dashboard/touch", NONE)
+def touch(_mesh, _quick):
+    """Two fingers zoom the map about the place between them and move it, one moves it, a tap picks
+    a node; the page itself stays."""
+    with browser() as page, feed(1, coast=COAST) as (url, _):
+        page.size(390, 844)
+        page.open(url)
+        shows(page, "#totals", "1 / 1")
+
+        def at():
+            return [float(n) for n in page.value("canvas.dataset.view").split()]
+
+        def shown(lon, zoom):
+            wait_until(lambda: abs(at()[0] - lon) < 2 and abs(at()[2] - zoom) < 0.05, PAGE_S,
+                       f"longitude {lon}, zoom {zoom}")
+        x, y, wide, high = page.value("(({x, y, width, height}) => [x, y, width, height])"
+                                      "(canvas.getBoundingClientRect())")
+        x, y, degree = x + wide / 2, y + high / 2, wide / 360
+        page.touch("touchStart", (x - 10, y))
+        page.touch("touchStart", (x - 10, y), (x + 10, y))
+        for apart in range(12, 41, 4):
+            page.touch("touchMove", (x - apart, y), (x + apart, y))
+        shown(0, 4)
+        page.touch("touchMove", (x - 40 + 30, y), (x + 40 + 30, y))
+        shown(-30 / degree / 4, 4)
+        page.touch("touchEnd")
+        page.touch("touchStart", (x, y))
+        for step in range(10, 61, 10):
+            page.touch("touchMove", (x - step, y))
+        shown(30 / degree / 4, 4)
+        page.touch("touchEnd")
+        page.touch("touchStart", (x - 40, y))
+        page.touch("touchStart", (x - 40, y), (x + 40, y))
+        for apart in range(36, 3, -4):
+            page.touch("touchMove", (x - apart, y), (x + apart, y))
+        wait_until(lambda: at()[2] == 1, PAGE_S, "as far as it goes")
+        page.touch("touchEnd")
+        check(page.value("visualViewport.scale") == 1 and page.value("scrollY") == 0, "the page")
+        check(not page.errors, "the console has errors:", page.errors)
+
+
 @case("dashboard/frames", NONE)
 def frames(_mesh, _quick):
     """A thousand nodes with flows all the time: frames per second are told, not judged."""

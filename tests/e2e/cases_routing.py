@@ -142,7 +142,7 @@ def refusals(mesh, _quick):
     expect_refusal(mesh.ask(tiers=(7, 7)), "no_capable_node")
     expect_refusal(mesh.ask(near=(-50, -140), radius_km=50), "no_capable_node")
     expect_refusal(mesh.ask(vram_mib=4000000), "no_capable_node")
-    expect_refusal(mesh.ask("word " * 400, budget_ms=1), "budget_infeasible")
+    expect_refusal(mesh.ask("word " * 2000, budget_ms=100), "budget_infeasible")
 
 
 @case("routing/full", MeshSpec(workers="frankfurt", slots=1, queue=1), dirty=True)

@@ -362,11 +362,11 @@ def hedged_ask(bed, stuck):
     return result, told_ms
 
 
-@case("streams/hedge", TOYS, dirty=True)
+@case("streams/hedge", TOYS, dirty=True, alone=True)
 def hedge(mesh, quick):
     """No token by the usual p95: a second copy elsewhere answers, the loser is told to stop at
     once, and all that costs one request in twenty at most."""
-    count, every = (100, 25) if quick else (300, 30)
+    count, every = (100, 25) if quick else (150, 30)
     with test_bed(mesh, True, 8) as bed:
         for _ in range(25):  # what is usual has to be known first
             bed.asker.ask(bed.query("greedy"))

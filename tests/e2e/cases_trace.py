@@ -13,6 +13,7 @@ from cases_upstream import MODEL as MOCK_MODEL
 from cases_upstream import bed_of
 from harness import MODEL, ROOT, MeshSpec, case, check, wait_until
 from http_client import Stream, chat, gateway
+from ws_client import Session
 
 ONE = MeshSpec(workers="frankfurt")
 TWO = MeshSpec(workers="none")
@@ -161,6 +162,40 @@ def spans(mesh, _quick):
         # The collector writes them down before it answers, and only then they count.
         wait_until(lambda: counted(g) == (12, 0), READY_S, "twelve, and none lost")
         return f"total {total_ns / 1e6:.1f} ms, gateway {duration(root) / 1e6:.1f} ms"
+
+
+@case("trace/others", ONE)
+def others(mesh, _quick):
+    """Stages at several nodes and turns of a session are told as answers of one request each."""
+    stages = {"stages": [
+        {"component": "encode", "model": MODEL, "input": "Which city?", "among": ["Rome", "bread"]},
+        {"component": "decode", "model": MODEL, "max_tokens": 2}]}
+    with collector_of(mesh) as collector, \
+            gateway(mesh, "tokyo", "--experimental-components", "--otlp", URL) as g:
+        check(g.ask("POST", "/v1/components/run", stages).status == 200, "not run")
+        first = collector.wait(21)
+        session = Session(g, f"/v1/realtime?model={MODEL}")
+        session.event()
+        session.say("session.update", session={"type": "realtime", "max_output_tokens": 2})
+        session.event()
+        for text in ("hi", "ho"):
+            session.user_says(text)
+            session.answer()
+        session.close()
+        second = collector.wait(32)[21:]
+    for spans_of, path, names in (
+            (first, "POST /v1/components/run",
+             [f"chat {MODEL}"] + 3 * [f"embeddings {MODEL}"]),
+            (second, "GET /v1/realtime", 2 * [f"chat {MODEL}"])):
+        for span in spans_of:
+            expect_form(span)
+        root, = (s for s in spans_of if s["name"] == path)
+        check({s["traceId"] for s in spans_of} == {root["traceId"]}, "one trace:", spans_of)
+        routers = sorted(s["name"] for s in spans_of if s.get("parentSpanId") == root["spanId"])
+        check(routers == names, "answers:", routers)
+        check(attributes(root)["weft.answers"] == str(len(names)), root)
+        check(all(int(s["endTimeUnixNano"]) <= int(root["endTimeUnixNano"]) + 2e6
+                  for s in spans_of), "longer than the whole")
 
 
 SAMPLE = re.compile(r'([a-z_:]+)(?:\{((?:\w+="(?:[^"\\]|\\.)*",?)+)\})? (\S+)')

@@ -4,6 +4,7 @@ errors, never a short one that looks whole; and not one packet to where none may
 """
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from harness import (BOUND_S, EXIT_ERROR, EXIT_OK, ROOT, MeshSpec, Skip, case, c
                      wait_until)
 from harness import MODEL as REAL_MODEL
 from http_client import PORT as GATEWAY_PORT
-from http_client import gateway
+from http_client import chat, gateway
 
 TWO = MeshSpec(workers="none")
 REAL = MeshSpec(workers="frankfurt")
@@ -29,6 +30,10 @@ CUT_S = 30.0
 KEY = "sk-weft-test-0123456789"
 CLOUD = "203.0.113.9"  # TEST-NET-3 (RFC 5737): nobody is there
 VOCABULARY = Path("~/.cache/weft/SmolLM2-135M-Instruct.Q4_1.gguf").expanduser()
+
+
+def client_python():
+    return os.environ.get("WEFT_OPENAI_PYTHON", sys.executable)
 
 
 class Bed:
@@ -551,3 +556,90 @@ def local_only(mesh, _quick):
         finally:
             capture.close()
     return f"0 packets with it, {len(capture.lines())} without"
+
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+@case("upstream/tools", TWO, dirty=True)
+def tools(mesh, _quick):
+    """Tools go to the server, its calls come back, whole and as events, and results go there; the
+    official client agrees where it is installed."""
+    with bed_of(mesh) as bed:
+        bed.start_mock("frankfurt")
+        bed.start("frankfurt")
+        with gateway(mesh) as g:
+            asked = chat(MODEL, "How warm?", tools=[TOOL], tool_choice="required", max_tokens=64)
+            message = g.ask("POST", "/v1/chat/completions", asked).json["choices"][0]["message"]
+            calls = [(c["function"]["name"], json.loads(c["function"]["arguments"]))
+                     for c in message["tool_calls"]]
+            check(calls == [("weather", {"city": f"</tool_call> {city}", "unit": "C"})
+                            for city in ("Paris", "Rome")], message)
+            sent = bed.wait_told("frankfurt", "called")["request"]
+            check(sent["tools"] == [TOOL] and sent["tool_choice"] == "required", sent)
+            results = [{"role": "tool", "tool_call_id": c["id"], "content": c["id"]}
+                       for c in message["tool_calls"]]
+            asked["messages"] += [message, *results]
+            last = g.ask("POST", "/v1/chat/completions", asked | {"tool_choice": "auto"})
+            check(last.json["choices"][0]["message"]["content"], last)
+            sent = bed.wait_told("frankfurt", "complete")["request"]["messages"]
+            check([m["tool_call_id"] for m in sent[-2:]] ==
+                  [c["id"] for c in sent[-3]["tool_calls"]], sent)
+            check([m["content"] for m in sent[-2:]] == [c["id"] for c in message["tool_calls"]],
+                  sent)
+            done = subprocess.run(mesh.in_netns(
+                [client_python(), "-B", ROOT / "tests" / "e2e" / "openai_client.py",
+                 f"http://127.0.0.1:{GATEWAY_PORT}", MODEL, "tools", "tools_stream",
+                 "responses_tools", "responses_tools_stream"], "tokyo"),
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
+            check(done.returncode in (0, 77), done.stdout[-4000:], done.stderr[-2000:])
+            return done.stdout.strip()
+
+
+def promise(mesh, port, name="frankfurt", **more):
+    """What a service at a port of that node's machine registers, promising what the node does."""
+    node = mesh.node(name)
+    return {"url": f"http://127.0.0.1:{port}/v1", "models": ["other", MODEL], "tags": node["tags"],
+            "jurisdiction": node["jurisdiction"]} | more
+
+
+@case("upstream/registered", TWO, dirty=True)
+def registered(mesh, _quick):
+    """Services that register at a gateway are asked for their models while they are registered, say
+    that they have room and promise what the node does."""
+    at = "/v1/compute/peers"
+    json_type = {"content-type": "application/json"}
+    with bed_of(mesh) as bed, gateway(mesh, "tokyo", "--listen", f"0.0.0.0:{GATEWAY_PORT}") as g:
+        for port in (MOCK_PORT, MOCK_PORT + 1):
+            bed.start_mock("frankfurt", port)
+        bed.start("frankfurt", "--registry",
+                  f"http://{mesh.node('tokyo')['address']}:{GATEWAY_PORT}", "--model", MODEL,
+                  ready=False)
+
+        def room():
+            return bed.members("tokyo").get("frankfurt", {}).get("room")
+
+        def ask():
+            return g.ask("POST", "/v1/chat/completions", chat(MODEL, "hi", max_tokens=4))
+
+        def tell(port, **more):
+            told = g.ask("POST", at, promise(mesh, port, **more), json_type)
+            check(told.status == 200, told)
+            return told.json["id"]
+        check(tell(MOCK_PORT, tags=[]), "it promises less than its node")
+        good = tell(MOCK_PORT + 1, load={"room": 2})
+        wait_until(room, READY_S, "the service's room is known")
+        check(room() <= 2, "more than it has told:", room())
+        check([ask().status for _ in range(3)] == [200] * 3, "not served")
+        check(len(bed.told("frankfurt", MOCK_PORT + 1)) == 3, "not asked")
+        check(not bed.lines("frankfurt", MOCK_PORT)[1:], "the other was spoken to")
+        tell(MOCK_PORT + 1, load={"room": 0})
+        wait_until(lambda: room() == 0, READY_S, "it has no room")
+        check(ask().error.get("code") == "mesh_full", "it has no room")
+        tell(MOCK_PORT + 1, load={"room": 4})
+        wait_until(room, READY_S, "it has room again")
+        check(ask().status == 200, "not served again")
+        check(g.ask("DELETE", f"{at}/{good}").status == 200, "not removed")
+        wait_until(lambda: room() == 0, READY_S, "nobody is registered")
+        check(ask().error.get("code") == "mesh_full", "asked although it is not registered")
+        check(len(bed.told("frankfurt", MOCK_PORT + 1)) == 4, "asked too often")

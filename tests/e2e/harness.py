@@ -260,16 +260,17 @@ class Case:
     name: str
     spec: MeshSpec
     dirty: bool  # leaves the mesh other than it was: the next case gets a fresh one
+    alone: bool  # judges times or CPU: nothing else of the suite may run beside it
     function: object
 
 
 CASES = []
 
 
-def case(name, spec=MeshSpec(), dirty=False):
+def case(name, spec=MeshSpec(), dirty=False, alone=False):
     """Registers function(mesh, quick) as the case `name`."""
     def register(function):
-        CASES.append(Case(name, spec, dirty, function))
+        CASES.append(Case(name, spec, dirty, alone, function))
         return function
     return register
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people do with OpenAI's own Python client, against a gateway: openai_client.py URL MODEL.
-Ends with 77 where the client is not installed (openai_client.txt says which one and how). For
-cases_gateway.py; each scenario is a function, all run, failures are told at the end."""
+"""What people do with OpenAI's own Python client, against a gateway: openai_client.py URL MODEL
+[SCENARIO...]. Ends with 77 where the client is not installed (openai_client.txt says which one and
+how). For cases_gateway.py; each scenario is a function, all run, failures are told at the end."""
 import asyncio
 import json
 import sys
@@ -231,6 +231,43 @@ def tools_stream(client, model):
     assert final.choices[0].finish_reason == "tool_calls"
 
 
+FLAT = {"type": "function"} | WEATHER["function"]
+
+
+@scenario
+def responses_tools(client, model):
+    asked = {"model": model, "input": [{"role": "user", "content": "How warm is Paris?"}],
+             "max_output_tokens": 64, "tools": [FLAT]}
+    for choice in ("required", {"type": "function", "name": "weather"}):
+        answer = client.responses.create(tool_choice=choice, **asked)
+        call = answer.output[-1]
+        arguments = json.loads(call.arguments)
+        assert call.type == "function_call" and call.name == "weather", answer
+        assert set(arguments) == {"city", "unit"} and answer.status == "completed", arguments
+    asked["input"] += [*answer.output, {"type": "function_call_output", "call_id": call.call_id,
+                                        "output": "21 degrees"}]
+    for choice in ("auto", "none"):
+        answer = client.responses.create(tool_choice=choice, **asked)
+        assert answer.output_text or answer.output[-1].type == "function_call", answer
+
+
+@scenario
+def responses_tools_stream(client, model):
+    pieces, done, items, last = "", None, [], None
+    for event in client.responses.create(model=model, input=HI, max_output_tokens=64, tools=[FLAT],
+                                         tool_choice="required", parallel_tool_calls=False,
+                                         stream=True):
+        pieces += event.delta if event.type == "response.function_call_arguments.delta" else ""
+        done = event if event.type == "response.function_call_arguments.done" else done
+        if event.type == "response.output_item.done":
+            items.append(event.item)
+        last = event
+    assert pieces == done.arguments and json.loads(pieces)["unit"] in "CF", (pieces, done)
+    assert last.type == "response.completed" and last.response.output == items, last
+    call = items[done.output_index]
+    assert call.type == "function_call" and call.id == done.item_id, items
+
+
 @scenario
 def errors(client, model):
     def refused(kind, **asked):
@@ -276,13 +313,14 @@ def many_at_once(client, model):
 def main():
     client = openai.OpenAI(base_url=f"{sys.argv[1]}/v1", api_key="none", max_retries=0)
     failed = []
-    for function in SCENARIOS:
+    wanted = [f for f in SCENARIOS if not sys.argv[3:] or f.__name__ in sys.argv[3:]]
+    for function in wanted:
         try:
             function(client, sys.argv[2])
         except Exception:  # any failure is one of the scenario
             failed.append(function.__name__)
             print(f"FAILED {function.__name__}\n{traceback.format_exc()}")
-    print(f"{len(SCENARIOS) - len(failed)} of {len(SCENARIOS)} scenarios, openai {WANTED}")
+    print(f"{len(wanted) - len(failed)} of {len(wanted)} scenarios, openai {WANTED}")
     return 1 if failed else 0
 
 

@@ -5,8 +5,9 @@ is missing, wrong or given twice. Standard library only.
 
   openai_mock.py ADDRESS PORT STATE_FILE [CERTIFICATE_AND_KEY]
 
-With a certificate it speaks TLS. The file says how to behave, one `key value` a line, read anew for
-each request:
+Asked with tools it calls the first one, or the one that is named, and then once more, unless the
+last message is what a call gave. With a certificate it speaks TLS. The file says how to behave, one
+`key value` a line, read anew for each request:
   status 429       answer every request with it          retry_after 2   with that header
   cut 5            close the connection behind so many words, without an end
   end_early 5      end the stream properly behind so many words, without a finish_reason
@@ -142,6 +143,32 @@ class Handler(BaseHTTPRequestHandler):
             choice["text"] = text or ""
         return {"object": "chunk", "choices": [choice]}
 
+    def calls_of(self, request):
+        """What is called: [(name, arguments)]; the first with what looks like the end of a call."""
+        if not request.get("tools") or request["messages"][-1]["role"] == "tool":
+            return []
+        choice = request.get("tool_choice")
+        name = (choice if isinstance(choice, dict) else request["tools"][0])["function"]["name"]
+        return [(name, json.dumps({"city": f"</tool_call> {city}", "unit": "C"}))
+                for city in ("Paris", "Rome")]
+
+    def call_tools(self, request, calls):
+        """One event for the name, then the arguments in pieces, as servers do."""
+        for index, (name, arguments) in enumerate(calls):
+            head = {"index": index, "id": f"id{index}", "type": "function",
+                    "function": {"name": name, "arguments": ""}}
+            parts = [{"index": index, "function": {"arguments": arguments[at:at + 9]}}
+                     for at in range(0, len(arguments), 9)]
+            for part in (head, *parts):
+                self.chunk({"choices": [{"index": 0, "delta": {"tool_calls": [part]},
+                                         "finish_reason": None}]})
+        self.chunk(self.piece(True, None, "tool_calls"))
+        self.chunk({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 20,
+                                             "total_tokens": 31}})
+        self.chunk("[DONE]")
+        self.end_chunks()
+        return "called"
+
     def go_wrong(self, state, said):
         """What happens behind so many words; None: nothing."""
         for kind in ("cut", "end_early", "done_early", "hang", "error", "garble"):
@@ -192,6 +219,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if chat:
             self.chunk({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+        calls = self.calls_of(request)
+        if calls:
+            return self.call_tools(request, calls)
         for at, word in enumerate(words):
             kind = self.go_wrong(state, at)
             if kind:

@@ -114,6 +114,10 @@ static inline T emu_shfl(const char *site, uint32_t mask, T value, unsigned from
     return value;
 }
 
+/* What all lanes of the warp give, [lane][sizeof(T)]: for the twins of instructions that work on a
+ * whole warp. Not CUDA's. */
+#define emu_all_lanes(value) emu_exchange(EMU_SITE, 0xffffffffu, &(value), sizeof(value))
+
 static inline uint32_t emu_ballot(const char *site, uint32_t mask, bool vote)
 {
     const uint8_t mine = vote;

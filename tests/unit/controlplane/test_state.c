@@ -17,6 +17,7 @@ static struct members_facts facts_make(uint32_t models, size_t name_bytes)
                                   .prefill_tps = 5000,
                                   .decode_tps = 77,
                                   .context_tokens = 131072,
+                                  .flags = MEMBERS_FACT_REUSE,
                                   .backend = "cuda",
                                   .model_count = models};
     for (uint32_t i = 0; i < models; i++) {
@@ -56,8 +57,11 @@ START_TEST(comes_back)
         ck_assert_double_eq_tol(place.error, 0.25, 1e-3);
         /* A later version appends. */
         ck_assert(state_read(&again, &place, data, size + 8));
-        /* Cut off anywhere it is not what was written. */
-        for (size_t cut = 0; cut < size; cut++) {
+        /* An earlier one ends before the flags. */
+        ck_assert(state_read(&again, &place, data, size - 1));
+        ck_assert_uint_eq(again.flags, 0);
+        /* Cut off anywhere else it is not what was written. */
+        for (size_t cut = 0; cut < size - 1; cut++) {
             ck_assert(!state_read(&again, &place, data, cut));
         }
     }
@@ -91,9 +95,9 @@ START_TEST(lies_are_refused)
     data[0]++;
     ck_assert(!state_read(&again, &coord, data, size));
     data[0]--;
-    data[size - 1] ^= 1; /* another name under the same id */
+    data[size - 2] ^= 1; /* another name under the same id */
     ck_assert(!state_read(&again, &coord, data, size));
-    data[size - 1] = ' ';
+    data[size - 2] = ' ';
     ck_assert(!state_read(&again, &coord, data, size));
 }
 END_TEST

@@ -270,6 +270,60 @@ START_TEST(formats_and_tools)
 }
 END_TEST
 
+#define FLAT "\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"parameters\":{},\"strict\":true}]"
+
+/* In responses a function and its tool are one, and calls and what they gave are items. */
+START_TEST(tools_of_responses)
+{
+    ck_assert(read_as(
+        API_RESPONSE,
+        "{\"model\":\"m\",\"instructions\":\"be\",\"input\":[{\"role\":\"user\",\"content\":\"q\"},"
+        "{"
+        "\"type\":\"message\",\"role\":\"assistant\",\"content\":[{\"type\":\"output_text\","
+        "\"text\":"
+        "\"I ask\"}]},{\"type\":\"function_call\",\"call_id\":\"1\",\"name\":\"f\",\"arguments\":"
+        "\"{\\\"a\\\":1}\"},{\"type\":\"function_call\",\"call_id\":\"2\",\"name\":\"f\","
+        "\"arguments\":"
+        "\"{}\"},{\"type\":\"function_call_output\",\"call_id\":\"1\",\"output\":\"x\"},{\"type\":"
+        "\"function_call_output\",\"call_id\":\"2\",\"output\":[{\"type\":\"input_text\",\"text\":"
+        "\"y\"}]}]," FLAT ",\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"}}"));
+    ck_assert_uint_eq(r.query.format, WEFT_FORMAT_CALL);
+    ck_assert_str_eq(r.query.format_text, "f");
+    static const char *const messages[][2] = {
+        {"tools",
+         "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{},\"strict\":"
+         "true}}]"},
+        {"system", "be"},
+        {"user", "q"},
+        {"calls", "{\"content\":\"I ask\",\"calls\":[{\"name\":\"f\",\"arguments\":{\"a\":1}},{"
+                  "\"name\":\"f\",\"arguments\":{}}]}"},
+        {"tool", "x"},
+        {"tool", "y"}};
+    ck_assert_uint_eq(r.message_count, 6);
+    for (size_t i = 0; i < 6; i++) {
+        ck_assert_str_eq(r.messages[i].role, messages[i][0]);
+        ck_assert_str_eq(r.messages[i].text, messages[i][1]);
+    }
+    ck_assert(r.tools && api_has_tool(&r, "f") && !api_has_tool(&r, "g"));
+    finish();
+    static const char *const bad[] = {
+        "{\"model\":\"m\",\"input\":[{\"type\":\"function_call\",\"name\":\"f\",\"arguments\":\"{"
+        "\"}]}",
+        "{\"model\":\"m\",\"input\":[{\"type\":\"function_call\",\"arguments\":\"{}\"}]}",
+        "{\"model\":\"m\",\"input\":[{\"type\":\"function_call_output\",\"output\":5}]}",
+        "{\"model\":\"m\",\"input\":[{\"type\":\"reasoning\"}]}",
+        "{\"model\":\"m\",\"input\":\"q\",\"tools\":[{\"type\":\"web_search\"}]}",
+        "{\"model\":\"m\",\"input\":\"q\",\"text\":{\"format\":{\"type\":\"json_object\"}}," FLAT
+        "}",
+        "{\"model\":\"m\",\"input\":\"q\",\"tool_choice\":{\"type\":\"function\",\"name\":\"g\"}"
+        "," FLAT "}"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        ck_assert_msg(!read_as(API_RESPONSE, bad[i]), "%s", bad[i]);
+        finish();
+    }
+}
+END_TEST
+
 START_TEST(of_no_effect)
 {
     ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"tools\":[],\"tool_choice\":\"auto\","
@@ -359,6 +413,7 @@ int main(void)
     tcase_add_loop_test(tc, refused, 0, (int)(sizeof(wrong) / sizeof(wrong[0])));
     tcase_add_test(tc, of_no_effect);
     tcase_add_test(tc, formats_and_tools);
+    tcase_add_test(tc, tools_of_responses);
     tcase_add_test(tc, places_of_the_body);
     tcase_add_test(tc, places_of_headers);
     tcase_add_test(tc, e2e_needs_a_budget);

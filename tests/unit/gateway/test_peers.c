@@ -79,6 +79,12 @@ START_TEST(services_are_urls_with_models)
         "{\"url\":\"http://a\",\"models\":[\"m\"],\"load\":5}",
         "{\"url\":\"http://a\",\"models\":[\"m\"],\"load\":{\"room\":\"x\"}}",
         "{\"url\":\"http://a\",\"models\":[\"m\"],\"realtime\":1}",
+        "{\"url\":\"http://a\",\"models\":[\"m\"],\"tags\":\"eu\"}",
+        "{\"url\":\"http://a\",\"models\":[\"m\"],\"tags\":[\"nonsense\"]}",
+        "{\"url\":\"http://a\",\"models\":[\"m\"],\"tags\":[5]}",
+        "{\"url\":\"http://a\",\"models\":[\"m\"],\"jurisdiction\":\"D\"}",
+        "{\"url\":\"http://a\",\"models\":[\"m\"],\"jurisdiction\":\"de\"}",
+        "{\"url\":\"http://a\",\"models\":[\"m\"],\"jurisdiction\":\"DEU\"}",
     };
     struct peers p = {.nodes = NULL};
     struct api_error error;
@@ -101,6 +107,34 @@ START_TEST(services_are_urls_with_models)
     ck_assert(peers_expire(&p, 115));
     ck_assert_uint_eq(p.service_count, 0);
     peers_deinit(&p);
+}
+END_TEST
+
+/* What a service promises is listed, and outlives a start. */
+START_TEST(promises)
+{
+    struct peers p = {.nodes = NULL}, again = {.nodes = NULL};
+    struct api_error error;
+    struct buf text = {.data = NULL};
+    ck_assert_ptr_nonnull(service_add(&p,
+                                      "{\"url\":\"http://a\",\"models\":[\"m\"],\"tags\":[\"gdpr\","
+                                      "\"eu\"],\"jurisdiction\":\"DE\"}",
+                                      1, &error));
+    peers_save_services(&p, &text);
+    json_t *file = json_loadb(text.data, buf_len(&text), 0, NULL);
+    ck_assert(peers_load_services(&again, file, &error));
+    json_decref(file);
+    ck_assert_uint_eq(again.services[0].tags, p.services[0].tags);
+    ck_assert_str_eq(again.services[0].jurisdiction, "DE");
+    buf_deinit(&text);
+    peers_write_service(&again.services[0], 1, &text);
+    json_t *listed = json_loadb(text.data, buf_len(&text), 0, NULL);
+    ck_assert_uint_eq(json_array_size(json_object_get(listed, "tags")), 2);
+    ck_assert_str_eq(json_string_value(json_object_get(listed, "jurisdiction")), "DE");
+    json_decref(listed);
+    buf_deinit(&text);
+    peers_deinit(&p);
+    peers_deinit(&again);
 }
 END_TEST
 
@@ -244,6 +278,7 @@ int main(void)
     TCase *tc = tcase_create("peers");
     tcase_add_test(tc, nodes_are_addresses);
     tcase_add_test(tc, services_are_urls_with_models);
+    tcase_add_test(tc, promises);
     tcase_add_test(tc, bounded);
     tcase_add_test(tc, telling_the_node);
     tcase_add_test(tc, files);

@@ -462,12 +462,93 @@ START_TEST(calls_of_tools)
 }
 END_TEST
 
+#define FLAT_TOOLS                                                                                 \
+    ",\"tools\":[{\"type\":\"function\",\"name\":\"f\"},{\"type\":\"function\",\"name\":\"g\"}]"
+
+/* What an item of the output says goes behind what is there. */
+static void add_item(const json_t *item, char *said, char *got)
+{
+    if (strcmp(string_at(item, "type"), "function_call") == 0) {
+        ck_assert_str_ne(string_at(item, "call_id"), "");
+        strcat(strcat(strcat(got, string_at(item, "name")), string_at(item, "arguments")), " ");
+    } else {
+        const json_t *part = json_array_get(json_object_get(item, "content"), 0);
+        strcat(said, string_at(part, "text"));
+    }
+}
+
+/* Each event is about an item that has begun and not ended; what is added up is what is told at the
+ * end. Returns the response. */
+static const json_t *items_of_events(char *said, char *got)
+{
+    const json_t *response = NULL;
+    bool open[8] = {false};
+    for (size_t i = 0; i < event_count; i++) {
+        const char *type = string_at(events[i], "type");
+        const json_t *place = json_object_get(events[i], "output_index");
+        const size_t at = (size_t)json_integer_value(place);
+        ck_assert_uint_lt(at, 8);
+        ck_assert(place == NULL || open[at] == (strstr(type, "item.added") == NULL));
+        if (strcmp(type, "response.output_item.added") == 0) {
+            open[at] = true;
+        } else if (strcmp(type, "response.output_item.done") == 0) {
+            open[at] = false;
+        } else if (strcmp(type, "response.output_text.delta") == 0) {
+            strcat(said, string_at(events[i], "delta"));
+        } else if (strcmp(type, "response.function_call_arguments.done") == 0) {
+            ck_assert_str_eq(string_at(events[i - 1], "delta"), string_at(events[i], "arguments"));
+            add_item(json_object_get(events[i + 1], "item"), said, got);
+        }
+        response = json_object_get(events[i], "response");
+    }
+    return response;
+}
+
+START_TEST(calls_in_responses)
+{
+    char body[1024];
+    for (int stream = 0; stream < 2; stream++) {
+        char said[512] = "", got[512] = "", all_said[512] = "", all_got[512] = "";
+        snprintf(body, sizeof(body),
+                 "{\"model\":\"m\",\"input\":\"q\"" FLAT_TOOLS "%s,\"stream\":%s}", talks[_i].more,
+                 stream ? "true" : "false");
+        begin(API_RESPONSE, body);
+        for (size_t i = 0; i < 6 && talks[_i].pieces[i] != NULL; i++) {
+            text(0, talks[_i].pieces[i]);
+        }
+        done(0, 0, WEFT_FINISH_STOP);
+        const json_t *response;
+        if (stream) {
+            take_events();
+            response = items_of_events(said, got);
+        } else {
+            size_t len;
+            char *all = buf_give(&reply.out, &len);
+            response = events[event_count++] = json_loads(all, 0, NULL);
+            free(all);
+        }
+        const json_t *output = json_object_get(response, "output");
+        for (size_t i = 0; i < json_array_size(output); i++) {
+            add_item(json_array_get(output, i), all_said, all_got);
+        }
+        ck_assert_str_eq(all_said, talks[_i].text);
+        ck_assert_str_eq(all_got, talks[_i].calls);
+        ck_assert(!stream || strcmp(said, all_said) == 0);
+        ck_assert(!stream || strcmp(got, all_got) == 0);
+        ck_assert_uint_eq(json_array_size(json_object_get(response, "tools")), 2);
+        ck_assert_str_eq(string_at(response, "status"), "completed");
+        finish();
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gateway_reply");
     TCase *tc = tcase_create("reply");
     tcase_add_test(tc, a_stream);
     tcase_add_loop_test(tc, calls_of_tools, 0, sizeof(talks) / sizeof(talks[0]));
+    tcase_add_loop_test(tc, calls_in_responses, 0, sizeof(talks) / sizeof(talks[0]));
     tcase_add_test(tc, no_usage_unless_asked);
     tcase_add_test(tc, an_empty_answer_is_one);
     tcase_add_test(tc, half_a_character_at_the_end);

@@ -3,6 +3,7 @@
  * given its reason, and the text is always a beginning of the whole one. */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,6 +144,63 @@ START_TEST(cut_behind_every_byte)
 }
 END_TEST
 
+#define CALL(index, more)                                                                          \
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":" index "," more       \
+    "}]}}]}\n\n"
+#define CALLS_TEXT                                                                                 \
+    "Wait.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":\"\\u003c/b>\"}}\n</tool_call>"   \
+    "\n<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>"
+
+/* Two calls, the second without arguments; then one that the length has cut, and nonsense. */
+START_TEST(calls_become_text)
+{
+    static const char calls[] =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Wait.\"}}]}\n\n" CALL(
+            "0",
+            "\"id\":\"x\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"\"}")
+            CALL("0", "\"function\":{\"arguments\":\"{\\\"a\\\":\\\"<\"}")
+                CALL("0", "\"function\":{\"arguments\":\"/b>\\\"}\"}")
+                    CALL("1", "\"function\":{\"name\":\"g\"}");
+    static const char end[] =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n";
+    static const char cut[] =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n";
+    static const char *const bad[] = {CALL("0", "\"function\":{\"arguments\":\"{}\"}"),
+                                      CALL("0", "\"function\":5"),
+                                      CALL("-1", "\"function\":{\"name\":\"f\"}"),
+                                      CALL("0", "\"function\":{\"name\":\"f\\\" g\"}"),
+                                      CALL("0", "\"function\":{\"name\":\"f\",\"arguments\":{}}")};
+    char body[2048];
+    struct answer answer;
+    struct heard heard;
+    for (size_t portion = 1; portion < 1000; portion = portion * 3 + 1) {
+        snprintf(body, sizeof(body), "%s%s", calls, end);
+        ck_assert_int_eq(
+            read_reply(&answer, 200, STREAM, body, strlen(body), portion, true, &heard),
+            ANSWER_COMPLETE);
+        ck_assert_str_eq(heard.text, CALLS_TEXT);
+        snprintf(body, sizeof(body), "%s%s", calls, cut);
+        ck_assert_int_eq(
+            read_reply(&answer, 200, STREAM, body, strlen(body), portion, true, &heard),
+            ANSWER_COMPLETE);
+        ck_assert_uint_lt(heard.len, sizeof(CALLS_TEXT) - 10);
+        ck_assert_int_eq(strncmp(CALLS_TEXT, heard.text, heard.len), 0);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(body, sizeof(body), "%s%s", bad[i], end);
+        ck_assert_int_eq(verdict_of(200, STREAM, body), ANSWER_CUT);
+    }
+    static const char whole[] =
+        "{\"choices\":[{\"message\":{\"content\":\"Wait.\",\"tool_calls\":[{\"function\":{\"name\":"
+        "\"f\",\"arguments\":\"{\\\"a\\\":\\\"</"
+        "b>\\\"}\"}},{\"function\":{\"name\":\"g\",\"arguments\":"
+        "\"{}\"}}]},\"finish_reason\":\"tool_calls\"}]}";
+    ck_assert_int_eq(read_reply(&answer, 200, NULL, whole, sizeof(whole) - 1, 99, true, &heard),
+                     ANSWER_COMPLETE);
+    ck_assert_str_eq(heard.text, CALLS_TEXT);
+}
+END_TEST
+
 START_TEST(not_streamed)
 {
     static const char body[] =
@@ -238,6 +296,7 @@ int main(void)
     TCase *tests = tcase_create("answer");
     tcase_add_loop_test(tests, cut_behind_every_byte, 0,
                         (int)(sizeof(streams) / sizeof(streams[0])));
+    tcase_add_test(tests, calls_become_text);
     tcase_add_test(tests, not_streamed);
     tcase_add_test(tests, refusals);
     tcase_add_test(tests, messages_are_for_logs);

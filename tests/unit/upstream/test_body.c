@@ -136,6 +136,84 @@ START_TEST(going_on)
 }
 END_TEST
 
+static weft_job_part_t part_of(uint32_t role, const char *part_text)
+{
+    return (weft_job_part_t){role, part_text, strlen(part_text)};
+}
+
+START_TEST(tools)
+{
+    const weft_job_part_t parts[] = {
+        part_of(WEFT_ROLE_TOOLS, "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"),
+        part_of(WEFT_ROLE_USER, "q"),
+        part_of(WEFT_ROLE_CALLS,
+                "{\"content\":\"\",\"calls\":[{\"name\":\"f\",\"arguments\":{\"a\":"
+                "1}},{\"name\":\"g\",\"arguments\":{}}]}"),
+        part_of(WEFT_ROLE_TOOL, "one"),
+        part_of(WEFT_ROLE_TOOL, "two"),
+        part_of(WEFT_ROLE_CALLS,
+                "{\"content\":\"c\",\"calls\":[{\"name\":\"f\",\"arguments\":{}}]}"),
+        part_of(WEFT_ROLE_TOOL, "three"),
+    };
+    weft_job_view_t view = view_of(parts, sizeof(parts) / sizeof(parts[0]));
+    view.format = WEFT_FORMAT_CALL;
+    json_t *got = written(&view, BODY_RESUME_NONE, NULL);
+    json_t *wanted = json_loads(
+        "{\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":"
+        "\"required\",\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+        "\"content\":\"\",\"tool_calls\":[{\"id\":\"call_0\",\"type\":\"function\",\"function\":{"
+        "\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}},{\"id\":\"call_1\",\"type\":\"function\","
+        "\"function\":{\"name\":\"g\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":"
+        "\"call_0\",\"content\":\"one\"},{\"role\":\"tool\",\"tool_call_id\":\"call_1\","
+        "\"content\":"
+        "\"two\"},{\"role\":\"assistant\",\"content\":\"c\",\"tool_calls\":[{\"id\":\"call_2\","
+        "\"type\":"
+        "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\","
+        "\"tool_call_id\":\"call_2\",\"content\":\"three\"}]}",
+        0, NULL);
+    const char *key;
+    json_t *value;
+    ck_assert_ptr_nonnull(wanted);
+    json_object_foreach(wanted, key, value)
+    {
+        ck_assert_msg(json_equal(json_object_get(got, key), value), "%s", key);
+    }
+    ck_assert(body_has_tools(&view));
+    ck_assert_ptr_null(json_object_get(got, "response_format"));
+    json_decref(got);
+    json_decref(wanted);
+    view.format_text = "f";
+    view.format_len = 1;
+    got = written(&view, BODY_RESUME_NONE, NULL);
+    const json_t *function = json_object_get(json_object_get(got, "tool_choice"), "function");
+    ck_assert_str_eq(json_string_value(json_object_get(function, "name")), "f");
+    json_decref(got);
+    view.format = WEFT_FORMAT_NONE;
+    got = written(&view, BODY_RESUME_NONE, NULL);
+    ck_assert_ptr_null(json_object_get(got, "tool_choice"));
+    json_decref(got);
+}
+END_TEST
+
+START_TEST(tools_that_are_none)
+{
+    static const struct {
+        uint32_t role;
+        const char *text;
+    } bad[] = {{WEFT_ROLE_TOOLS, "{}"},
+               {WEFT_ROLE_TOOLS, "nonsense"},
+               {WEFT_ROLE_CALLS, "{}"},
+               {WEFT_ROLE_CALLS, "{\"content\":\"\",\"calls\":[5]}"},
+               {WEFT_ROLE_TOOL, "\xff"}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const weft_job_part_t parts[] = {part_of(bad[i].role, bad[i].text),
+                                         part_of(WEFT_ROLE_USER, "q")};
+        const weft_job_view_t view = view_of(parts, 2);
+        ck_assert_int_eq(refused(&view, NULL), WEFT_E_BAD_REQUEST);
+    }
+}
+END_TEST
+
 START_TEST(token_ids)
 {
     const weft_job_view_t view = {.tokens = ids, .token_count = 2, .max_tokens = 9, .top_p = 1};
@@ -171,6 +249,8 @@ int main(void)
     tcase_add_test(tests, sampling);
     tcase_add_test(tests, stops_and_switches);
     tcase_add_test(tests, going_on);
+    tcase_add_test(tests, tools);
+    tcase_add_test(tests, tools_that_are_none);
     tcase_add_test(tests, token_ids);
     tcase_add_test(tests, no_utf8);
     suite_add_tcase(suite, tests);
