@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * coordinates.c - weft-bench coordinates: how well controlplane/maps/latency.c predicts the round
- * trips of a measured matrix between hosts that never talked to each other, with and without liars,
- * and how often relay.c finds a shorter way. Virtual time, seeded.
+ * trips of a measured matrix between hosts that never talked to each other, with and without liars.
+ * Virtual time, seeded.
  */
 #include <getopt.h>
 #include <jansson.h>
@@ -16,17 +16,15 @@
 #include "bench/figures.h"
 #include "bench/mesh/delay.h"
 #include "controlplane/maps/latency.h"
-#include "controlplane/maps/relay.h"
 
-#define PEERS_MAX      64u
-#define PAIR_SAMPLES   (1u << 20)
-#define CHOICES        8u /* candidates, of which the nearest is to be taken */
-#define START_NS       (1000 * NS_PER_S)
-#define SPIKE_SHARE    0.02 /* of the samples take three times as long */
-#define JITTER_SHARE   0.05 /* mean of what is added to the others, exponential */
-#define LIAR_REACH_S   0.5  /* liars claim to be that far out, somewhere else each time */
-#define RELAY_P95_PART 1.2  /* p95 of a leg over its mean; the matrix has one figure a pair */
-#define STAGES         4u
+#define PEERS_MAX    64u
+#define PAIR_SAMPLES (1u << 20)
+#define CHOICES      8u /* candidates, of which the nearest is to be taken */
+#define START_NS     (1000 * NS_PER_S)
+#define SPIKE_SHARE  0.02 /* of the samples take three times as long */
+#define JITTER_SHARE 0.05 /* mean of what is added to the others, exponential */
+#define LIAR_REACH_S 0.5  /* liars claim to be that far out, somewhere else each time */
+#define STAGES       4u
 
 static const double stages[STAGES] = {0.02, 0.1, 0.3, 1.0}; /* of the probes, when it is looked */
 
@@ -250,55 +248,6 @@ static int run_mesh(struct run *r)
     return rc;
 }
 
-/* Every pair, with as many random nodes that could relay as a node has neighbours. */
-static int run_relays(struct run *r)
-{
-    struct series gain = {0};
-    uint64_t pairs = 0;
-    if (series_init(&gain, PAIR_SAMPLES) != 0) {
-        return -1;
-    }
-    for (uint32_t a = 0; a < r->delay.hosts; a++) {
-        for (uint32_t b = 0; b < r->delay.hosts; b++) {
-            struct relay_way ways[PEERS_MAX];
-            uint32_t count = 0;
-            for (uint32_t k = 0; pair_usable(r, a, b) && k < r->neighbours; k++) {
-                uint32_t m = rng_below(&r->rng, r->delay.hosts);
-                if (pair_usable(r, a, m) && pair_usable(r, m, b)) {
-                    double first = rtt_ms(r, a, m) * 1e6, second = rtt_ms(r, m, b) * 1e6;
-                    ways[count++] = (struct relay_way){
-                        m,
-                        {(uint64_t)first, (uint64_t)(first * RELAY_P95_PART), 0},
-                        {(uint64_t)second, (uint64_t)(second * RELAY_P95_PART), 0}};
-                }
-            }
-            if (count == 0) {
-                continue;
-            }
-            double straight = rtt_ms(r, a, b) * 1e6;
-            struct relay_leg direct = {(uint64_t)straight, (uint64_t)(straight * RELAY_P95_PART),
-                                       0};
-            uint32_t chosen = relay_choose(&direct, ways, count, RELAY_NONE);
-            pairs++;
-            if (chosen != RELAY_NONE) {
-                series_add(&gain, (straight / 1e6 - rtt_ms(r, a, chosen) - rtt_ms(r, chosen, b)));
-            }
-        }
-    }
-    double share = (double)gain.seen / (double)(pairs > 0 ? pairs : 1);
-    if (r->json) {
-        json_object_set_new(r->out, "relay",
-                            json_pack("{s:f, s:i, s:o}", "share", share, "candidates",
-                                      (int)r->neighbours, "gain_ms", quantiles_json(&gain)));
-    } else {
-        printf("a relay out of %u random nodes pays for %.1f %% of the pairs\n", r->neighbours,
-               100 * share);
-        quantiles_print("saved where it pays", &gain, 1.0, "ms");
-    }
-    series_deinit(&gain);
-    return 0;
-}
-
 /* ---- command line ---- */
 
 static void usage(FILE *out)
@@ -374,7 +323,6 @@ static int run_all(struct run *r)
     rc = run_mesh(r);
     r->liar_share = liars;
     rc = rc == 0 && liars > 0 ? run_mesh(r) : rc;
-    rc = rc == 0 ? run_relays(r) : rc;
     if (r->json) {
         json_dumpf(r->out, stdout, JSON_INDENT(2));
         putchar('\n');

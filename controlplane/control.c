@@ -199,13 +199,19 @@ static int control_port_open(struct control *control)
     const struct config *config = control->config;
     const struct in6_addr *address = &config->members[config->self].address;
     uint16_t port = config_control_port(config);
-    int rc = udp_open(&control->fd, address, &port);
+    int rc = udp_open_patiently(&control->fd, address, &port);
     if (rc < 0) {
         char text[ADDR_TEXT_MAX];
-        LOG_ERROR("control port cannot be opened address=%s port=%u error=\"%s\"%s",
-                  addr_format(address, text), port, strerror(-rc),
-                  rc == -EADDRNOTAVAIL ? " hint=\"give an interface of this machine that address\""
-                                       : "");
+        LOG_ERROR(
+            "control port cannot be opened address=%s port=%u error=\"%s\"%s",
+            addr_format(address, text), port, strerror(-rc),
+            rc == -EADDRNOTAVAIL
+                ? " hint=\"no interface of this machine has had that address for two seconds; "
+                  "give one to it\""
+            : rc == -EADDRINUSE
+                ? " hint=\"another process has had that port for two seconds; is a weftd "
+                  "running here?\""
+                : "");
         return rc;
     }
     return loop_watch(control->loop, control->fd, POLLIN, datagrams_receive, control);

@@ -124,6 +124,8 @@ json_t *control_status(struct control *control)
     if (status == NULL) {
         return NULL;
     }
+    json_object_set_new(status, "data_port", json_integer(control->config->data_port));
+    json_object_set_new(status, "port_socket", json_string(control->config->sockets.port));
     json_object_set_new(status, "membership",
                         json_string(control->gossip != NULL ? "gossip" : "static"));
     json_object_set_new(status, "leaving", json_boolean(control->leaving));

@@ -72,6 +72,23 @@ static uint32_t whole_at(const json_t *object, const char *key, uint32_t none, u
     return value == NULL ? none : whole_in(value, max, good);
 }
 
+/* False: not a list of up to ZONE_JURISDICTIONS_MAX names of two letters. */
+static bool jurisdictions_of(const json_t *list, struct zone_query *query)
+{
+    size_t count = json_array_size(list);
+    if (list != NULL && (!json_is_array(list) || count > ZONE_JURISDICTIONS_MAX)) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        if (name == NULL || strlen(name) != 2) {
+            return false;
+        }
+        query->jurisdictions[query->jurisdiction_count++] = zone_jurisdiction(name);
+    }
+    return true;
+}
+
 /* The keys of query.h, resolved by who asks. */
 static bool zone_query_of(const struct control *control, const json_t *request,
                           struct zone_query *query)
@@ -98,7 +115,8 @@ static bool zone_query_of(const struct control *control, const json_t *request,
         .after_distance = after != NULL ? whole_in(json_array_get(after, 0), UINT32_MAX, &good) : 0,
         .after_node = after != NULL ? whole_in(json_array_get(after, 1), UINT32_MAX, &good) : 0,
     };
-    return good && zone_query_valid(query);
+    return good && jurisdictions_of(json_object_get(request, "jurisdictions"), query) &&
+           zone_query_valid(query);
 }
 
 /* ---- a query: what was found ---- */

@@ -363,6 +363,7 @@ static void facts_add(struct members_facts *facts, const struct port *port)
     }
     struct members_model *model = &facts->models[facts->model_count++];
     model->id = port->model;
+    model->arithmetic = hello->arithmetic;
     memcpy(model->name, hello->model, sizeof(model->name));
     if (first) {
         facts->prefill_tps = rates.prefill_per_second;
@@ -428,11 +429,20 @@ bool attach_busy(const struct attach *a)
 static json_t *worker_status(const struct port *port)
 {
     struct port_load load = port_load_now(port);
-    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:I, s:I}", "model", port->facts.model, "backend",
-                     port->facts.backend, "pid", (int)port->facts.pid, "context_tokens",
-                     (int)port->facts.context_tokens, "room", (int)load.room, "queue_us",
-                     (json_int_t)load.queue_us, "free_vram_mib",
-                     (json_int_t)(load.free_vram_64mib * WEFT_VRAM_UNIT_MIB));
+    struct port_rates rates = port_rates_now(port);
+    struct port_figures figures = port_figures_now(port);
+    json_t *worker = json_pack(
+        "{s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "model", port->facts.model, "backend",
+        port->facts.backend, "pid", (int)port->facts.pid, "context_tokens",
+        (int)port->facts.context_tokens, "room", (int)load.room, "queue_us",
+        (json_int_t)load.queue_us, "free_vram_mib",
+        (json_int_t)(load.free_vram_64mib * WEFT_VRAM_UNIT_MIB), "prefill_tps",
+        (json_int_t)rates.prefill_per_second, "decode_tps", (json_int_t)rates.decode_per_second);
+#define WORKER_FIGURE_(name, kind, unit, text)                                                     \
+    json_object_set_new(worker, #name, json_integer((json_int_t)figures.name));
+    WEFT_METRICS_FIGURES(WORKER_FIGURE_)
+#undef WORKER_FIGURE_
+    return worker;
 }
 
 static json_t *client_status(const struct client_port *port)

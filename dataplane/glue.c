@@ -77,6 +77,7 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
     }
     node.reachable = paths_hop(g->paths, index, node.mac);
     for (uint32_t i = 0; i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE && !m->barred; i++) {
+        node.arithmetics[node.model_count] = m->facts.models[i].arithmetic;
         node.models[node.model_count++] = m->facts.models[i].id;
     }
     return node;

@@ -151,6 +151,9 @@ static bool pop_reply(const struct workers *w, const struct route_table *table, 
         return true;
     }
     entry->seen_ns = now_ns;
+    if (table != NULL) { /* the worker knows the id from when it came; gossip may change it */
+        rsp->h.server = table->nodes[table->self].id;
+    }
     if (rsp->h.type == WEFT_T_REJECT ||
         (rsp->h.type == WEFT_T_RESP && (rsp->h.flags & WEFT_F_LAST) != 0)) {
         entry->state = INFLIGHT_FINISHED;

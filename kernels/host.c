@@ -18,12 +18,14 @@
 #endif
 #include "kernels/model/chat_tools.h"
 #include "schemas/base/clock.h"
+#include "schemas/base/crc32c.h"
 #include "schemas/base/log.h"
 
 #define SLOTS_DEFAULT   4u
 #define CONTEXT_DEFAULT 4096u
 #define BATCH_ROWS      64u
 #define BENCHMARK_US    300000u
+#define SUM_BYTES       4096u /* of each tensor: another model differs in all of them */
 
 #define CHAT_MESSAGES_MAX 1024u
 #define QUEUE_PER_SLOT    4u
@@ -277,6 +279,27 @@ int host_open(struct host *host, const struct host_options *options, char *why, 
     rc = engine_benchmark(host->engine, BENCHMARK_US);
     host->measuring_ns = clock_now_ns() - begin_ns;
     return rc;
+}
+
+uint32_t host_arithmetic(const struct host *host)
+{
+    const gguf_t *file = host->model->file;
+    const struct exec_info *info = &host->info;
+    const uint32_t ranks = info->ranks > 1 ? info->ranks : 0;
+    uint32_t sum = crc32c(0, info->backend, strlen(info->backend));
+    /* Without a mode only the same instructions give the same bits. */
+    const char *mode = info->mode ? info->mode : info->detail;
+    sum = crc32c(sum, mode, strlen(mode));
+    sum = crc32c(sum, &ranks, sizeof(ranks)); /* another order of sums */
+    for (size_t i = 0; i < gguf_tensor_count(file); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(file, i);
+        sum = crc32c(sum, t->name.data, t->name.len);
+        sum = crc32c(sum, &t->type, sizeof(t->type));
+        sum = crc32c(sum, t->dim, sizeof(t->dim));
+        if (t->data)
+            sum = crc32c(sum, t->data, t->size_bytes < SUM_BYTES ? t->size_bytes : SUM_BYTES);
+    }
+    return sum ? sum : 1;
 }
 
 size_t host_memory_bytes(const struct host *host)

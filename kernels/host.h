@@ -63,6 +63,10 @@ int host_open(struct host *host, const struct host_options *options, char *why, 
 
 void host_close(struct host *host);
 
+/* A sum over the weights (the beginning of each) and the way they are computed with: hosts with
+ * equal ones give the same bits. Never 0. */
+uint32_t host_arithmetic(const struct host *host);
+
 /* Memory that the model takes while it is open, KV cache full, mapped weights counted. */
 size_t host_memory_bytes(const struct host *host);
 

@@ -69,6 +69,7 @@ static void fix_facts(struct serving *s)
     s->facts.context = info->context;
     s->facts.slots = info->slots;
     s->facts.bytes = host_memory_bytes(&s->host);
+    s->facts.arithmetic = host_arithmetic(&s->host);
     (void)snprintf(s->facts.backend, sizeof(s->facts.backend), "%s", info->backend);
 }
 
@@ -420,6 +421,26 @@ weft_load_t serving_load(struct serving *s)
     return load;
 }
 
+weft_worker_figures_t serving_figures(const struct serving *s)
+{
+    const struct engine_load *now = &s->now;
+    const double *decode = s->runner ? now->speeds.decode : s->facts.speeds.decode;
+    return (weft_worker_figures_t){
+        .decode_per_second_2 = (uint32_t)decode[1],
+        .decode_per_second_4 = (uint32_t)decode[2],
+        .decode_per_second_8 = (uint32_t)decode[3],
+        .slots = s->facts.slots,
+        .running = now->active,
+        .waiting = now->queued + s->parked_count,
+        .kv_pages = now->pages,
+        .kv_pages_used = now->pages_used,
+        .memory_mib = (uint32_t)(s->facts.bytes >> 20),
+        .prefix_queries = (uint32_t)now->looked_tokens,
+        .prefix_hits = (uint32_t)now->found_tokens,
+        .loaded = s->runner ? 1 : 0,
+    };
+}
+
 weft_worker_facts_t serving_port_facts(const struct serving *s)
 {
     return (weft_worker_facts_t){
@@ -428,6 +449,7 @@ weft_worker_facts_t serving_port_facts(const struct serving *s)
         .context_tokens = s->facts.context,
         .prefill_per_second = (uint32_t)s->facts.speeds.prefill,
         .decode_per_second = (uint32_t)s->facts.speeds.decode[0],
+        .arithmetic = s->facts.arithmetic,
         /* A file that cannot be held to the first two refuses. */
         .can = WEFT_CAN_FORMATS | WEFT_CAN_TOOLS | WEFT_CAN_REUSE,
     };

@@ -30,7 +30,8 @@ struct serving_facts {
     uint32_t capacity; /* requests it holds, running and waiting */
     uint64_t bytes;    /* when loaded */
     struct engine_speeds speeds;
-    uint64_t kept_as; /* keep_model(); 0 = not looked at */
+    uint64_t kept_as;    /* keep_model(); 0 = not looked at */
+    uint32_t arithmetic; /* host_arithmetic() */
 };
 
 struct serving {
@@ -84,4 +85,6 @@ uint64_t serving_waiting_ns(const struct serving *s);
 bool serving_is_idle(const struct serving *s);
 
 weft_load_t serving_load(struct serving *s);
+/* As of the last serving_load(). */
+weft_worker_figures_t serving_figures(const struct serving *s);
 weft_worker_facts_t serving_port_facts(const struct serving *s);

@@ -109,8 +109,11 @@ static void work(void *user)
     for (uint32_t i = 0; i < w->count; i++) {
         if (!w->stay.ports[i].port)
             continue;
-        const weft_load_t load = serving_load(&w->library.servings[i]);
+        struct serving *s = &w->library.servings[i];
+        const weft_load_t load = serving_load(s);
+        const weft_worker_figures_t figures = serving_figures(s);
         weft_worker_set_load(w->stay.ports[i].port, &load);
+        weft_worker_set_figures(w->stay.ports[i].port, &figures);
     }
 }
 

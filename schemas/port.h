@@ -21,6 +21,7 @@
  */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 #include <weft/wire.h>
 
@@ -62,8 +63,12 @@ struct port_hello {
     struct port_load load;
     char model[WEFT_MODEL_NAME_MAX];
     char backend[WEFT_BACKEND_MAX];
+    uint32_t arithmetic; /* as in a GRANT; from here on older workers say nothing */
+    uint32_t reserved;
 };
-WEFT_ASSERT(sizeof(struct port_hello) == 112, "hello is 112 bytes");
+#define PORT_HELLO_LEAST 112u
+WEFT_ASSERT(offsetof(struct port_hello, arithmetic) == PORT_HELLO_LEAST, "hellos were 112 bytes");
+WEFT_ASSERT(sizeof(struct port_hello) == 120, "hello is 120 bytes");
 
 /* Who asks is what the socket says (SO_PEERCRED); the name is for people. */
 struct port_client_hello {
@@ -95,17 +100,39 @@ struct port_rates {
 };
 WEFT_ASSERT(sizeof(struct port_rates) == 8, "rates are one word");
 
-/* The shared memory. The worker writes `load`, `rates` and, once, `can` (one relaxed store of each
- * word). */
+/* How the model is served, for people (WEFT_METRICS_FIGURES); zero = unknown, as all of it is of an
+ * older worker. */
+struct port_figures {
+    uint32_t decode_tps_2;
+    uint32_t decode_tps_4;
+    uint32_t decode_tps_8;
+    uint32_t kv_pages;
+    uint32_t kv_pages_used;
+    uint32_t memory_mib;
+    uint32_t prefix_queries;
+    uint32_t prefix_hits;
+    uint16_t slots;
+    uint16_t running;
+    uint16_t waiting;
+    uint16_t loaded;
+};
+#define PORT_FIGURE_WORDS 5u
+WEFT_ASSERT(sizeof(struct port_figures) == 8 * PORT_FIGURE_WORDS, "figures are five words");
+
+/* The shared memory. The worker writes `load`, `rates`, `figures` and, once, `can` (one relaxed
+ * store of each word, so that two words of the figures may be of different moments). */
 struct port_shm {
-    _Alignas(64) _Atomic uint64_t load; /* struct port_load as a word */
-    _Atomic uint64_t rates;             /* struct port_rates as a word */
-    _Atomic uint64_t can;               /* enum weft_can */
+    _Alignas(64) _Atomic uint64_t load;          /* struct port_load as a word */
+    _Atomic uint64_t rates;                      /* struct port_rates as a word */
+    _Atomic uint64_t can;                        /* enum weft_can */
+    _Atomic uint64_t figures[PORT_FIGURE_WORDS]; /* struct port_figures */
     _Alignas(64) struct ring to_worker;
     struct ring to_node;
     struct ring_slot to_worker_slots[PORT_SLOTS];
     struct ring_slot to_node_slots[PORT_SLOTS];
 };
+
+WEFT_ASSERT(offsetof(struct port_shm, to_worker) == 64, "what is published is one line");
 
 struct port_client_shm {
     _Alignas(64) struct ring to_client;

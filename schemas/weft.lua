@@ -140,11 +140,15 @@ f["first.cookie"] = ProtoField.uint64("weft.first.cookie", "cookie", base.HEX, n
 f["first.avoid_count"] = ProtoField.uint16("weft.first.avoid_count", "avoid_count", base.DEC, nil, nil, "node ids in `avoid`, WEFT_AVOID_MAX at most")
 f["first.avoid"] = ProtoField.bytes("weft.first.avoid", "avoid", base.NONE, "tried before: not chosen while another node can")
 f["first.reserved"] = ProtoField.bytes("weft.first.reserved", "reserved", base.NONE, "zero")
+f["first.arithmetic"] = ProtoField.uint32("weft.first.arithmetic", "arithmetic", base.DEC, nil, nil, "of the answer so far: preferred with `avoid`; 0 = any")
+f["first.reserved2"] = ProtoField.bytes("weft.first.reserved2", "reserved2", base.NONE, "zero")
 layouts.first = {
     {"first.cookie", 0, 8, true},
     {"first.avoid_count", 8, 2, true},
     {"first.avoid", 10, 8, false},
-    {"first.reserved", 18, 14, false},
+    {"first.reserved", 18, 2, false},
+    {"first.arithmetic", 20, 4, true},
+    {"first.reserved2", 24, 8, false},
 }
 sizes.first = 32
 
@@ -178,11 +182,13 @@ sizes.range = 8
 
 f["grant.alt1"] = ProtoField.uint16("weft.grant.alt1", "alt1", base.DEC, nil, nil, "next candidate; WEFT_NODE_NONE = there is none")
 f["grant.alt2"] = ProtoField.uint16("weft.grant.alt2", "alt2", base.DEC, nil, nil, "third candidate")
+f["grant.arithmetic"] = ProtoField.uint32("weft.grant.arithmetic", "arithmetic", base.DEC, nil, nil, "sum over weights and way of computing; 0 = not told")
 layouts.grant = {
     {"grant.alt1", 0, 2, true, notes.none16},
     {"grant.alt2", 2, 2, true, notes.none16},
+    {"grant.arithmetic", 4, 4, true},
 }
-sizes.grant = 4
+sizes.grant = 8
 
 f["reject.status"] = ProtoField.uint16("weft.reject.status", "status", base.DEC, {[0] = "OK", [1001] = "UNKNOWN_MODEL", [1002] = "NO_CAPABLE_NODE", [1003] = "BUDGET_INFEASIBLE", [1004] = "BUDGET_EXPIRED", [1005] = "MESH_FULL", [1006] = "WORKER_LOST", [1007] = "STALLED", [1008] = "UNREACHABLE", [1009] = "CANCELLED", [1010] = "BAD_REQUEST", [1011] = "TOO_LONG", [1012] = "VERSION", [1013] = "LOOP", [1014] = "CORRUPT", [1015] = "WORKER_FAILED", [1016] = "DRAINING", [1017] = "CONFIG", [1018] = "PROTOCOL"}, nil, "minus the status code (status.def)")
 f["reject.constraint"] = ProtoField.uint16("weft.reject.constraint", "constraint", base.DEC, {[0] = "NONE", [1] = "MODEL", [2] = "TAGS", [3] = "TIER", [4] = "RADIUS", [5] = "VRAM", [6] = "ROOM", [7] = "BUDGET", [8] = "ABILITY"}, nil, "the binding constraint (WEFT_CONSTRAINTS)")

@@ -61,6 +61,13 @@ void population_load(struct population *p, struct zone_record *r)
     r->room = (uint16_t)rng_below(&p->rng, 32);
 }
 
+/* Cities lie in countries of different sizes; a few machines do not say where. */
+static uint16_t jurisdiction_of(uint32_t city)
+{
+    uint32_t country = city % 7u * (city % 5u);
+    return country == 0 ? 0 : (uint16_t)(('A' + country % 26u) << 8 | ('A' + country / 26u));
+}
+
 struct zone_record population_machine(struct population *p, uint32_t node)
 {
     /* GiB of accelerator memory by tier. */
@@ -80,6 +87,7 @@ struct zone_record population_machine(struct population *p, uint32_t node)
         r.models[i] = p->models[drawn(&p->rng, p->model_upto, POPULATION_MODELS)];
     }
     r.tags = 1u << (uint32_t)((lon + 190.0) / 125.0) % 3u;
+    r.jurisdiction = jurisdiction_of(city);
     for (uint32_t bit = 4; bit < 10; bit++) {
         r.tags |= (uint32_t)(rng_below(&p->rng, 3) == 0) << bit;
     }
@@ -108,6 +116,14 @@ struct zone_query population_query(struct population *p, const struct zone_recor
     q.tags = rng_below(&p->rng, 3) == 0 ? 1u << (4 + rng_below(&p->rng, 6)) : 0;
     q.vram_64mib = (uint16_t)(rng_below(&p->rng, 3) == 0 ? rng_below(&p->rng, 6000) : 0);
     q.radius_km = (uint16_t)(rng_below(&p->rng, 3) == 0 ? 1 + rng_below(&p->rng, 6000) : 0);
+    /* One in four allows some countries, by what was drawn before: no draw of its own, so that
+     * what follows is what it always was. */
+    uint32_t lot = q.x * 31u + q.y * 7u + q.k;
+    for (uint32_t i = 0; lot % 4 == 0 && i < lot / 4 % 3 + 1; i++) {
+        uint16_t code = jurisdiction_of(lot / 16 + i * 11);
+        q.jurisdictions[q.jurisdiction_count] = code;
+        q.jurisdiction_count = (uint8_t)(q.jurisdiction_count + (code != 0));
+    }
     return q;
 }
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_query.c - `weft query`: which nodes could take a request, and what bars the others. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "controlplane/cli/ask.h"
 #include "controlplane/cli/cli.h"
 #include "controlplane/cli/query.h"
+#include "controlplane/cli/query_line.h"
 #include "controlplane/cli/query_zones.h"
 
 #define WAIT_MS 3000
@@ -23,14 +22,7 @@ const char cmd_query_usage[] =
     "\n"
     "  --socket PATH       the node's sockets.admin\n"
     "  --json              one JSON object instead of a table\n"
-    "  --local             ask no other node\n"
-    "  --model NAME        needed, here or in the JSON\n"
-    "  --near LAT,LON      in degrees; else the node's own place\n"
-    "  --radius-km N       within N km of that place\n"
-    "  --tier A-B          hardware tiers, 0 to 7\n"
-    "  --vram-mib N        with so much accelerator memory free\n"
-    "  --tags A,B          policy tags that the node must all have\n"
-    "  --budget-ms N       the first token can come in time; --e2e: the whole answer\n"
+    "  --local             ask no other node\n" QUERY_LINE_USAGE
     "  --prompt-bytes N, --max-tokens N   of the request; default 0\n"
     "  --k N               show so many; default 8\n"
     "\n"
@@ -40,107 +32,8 @@ const char cmd_query_usage[] =
     "\n"
     "exit: 0 some node can, 1 no answer, 2 wrong usage, 3 none can\n";
 
-enum {
-    OPT_SOCKET = 's',
-    OPT_JSON = 'j',
-    OPT_LOCAL = 'l',
-    OPT_E2E = 'e',
-    OPT_TEXT = 't',
-    OPT_NUMBER = 'n',
-    OPT_NEAR = 'p'
-};
-
-static const struct option options[] = {
-    {"socket", required_argument, NULL, OPT_SOCKET},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"local", no_argument, NULL, OPT_LOCAL},
-    {"e2e", no_argument, NULL, OPT_E2E},
-    {"near", required_argument, NULL, OPT_NEAR},
-    {"model", required_argument, NULL, OPT_TEXT},
-    {"tier", required_argument, NULL, OPT_TEXT},
-    {"tags", required_argument, NULL, OPT_TEXT},
-    {"radius-km", required_argument, NULL, OPT_NUMBER},
-    {"vram-mib", required_argument, NULL, OPT_NUMBER},
-    {"budget-ms", required_argument, NULL, OPT_NUMBER},
-    {"prompt-bytes", required_argument, NULL, OPT_NUMBER},
-    {"max-tokens", required_argument, NULL, OPT_NUMBER},
-    {"k", required_argument, NULL, OPT_NUMBER},
-    {NULL, 0, NULL, 0},
-};
-
-/* The option as a key of the query's JSON: "radius-km" is radius_km. False: no such value. */
-static bool option_set(json_t *object, const char *name, int kind, const char *value)
-{
-    char key[32];
-    snprintf(key, sizeof(key), "%s", name);
-    for (char *c = key; *c != '\0'; c++) {
-        *c = *c == '-' ? '_' : *c;
-    }
-    double a, b;
-    switch (kind) {
-    case OPT_E2E:
-        return json_object_set_new(object, key, json_true()) == 0;
-    case OPT_TEXT:
-        return json_object_set_new(object, key, json_string(value)) == 0;
-    case OPT_NUMBER:
-        return cli_real(value, 0, 4e9, &a) && json_object_set_new(object, key, json_real(a)) == 0;
-    default: {
-        char first[32];
-        size_t length = strcspn(value, ",");
-        if (value[length] == '\0' || length >= sizeof(first)) {
-            return false;
-        }
-        memcpy(first, value, length);
-        first[length] = '\0';
-        return cli_real(first, -90, 90, &a) && cli_real(value + length + 1, -180, 180, &b) &&
-               json_object_set_new(object, key, json_pack("[f, f]", a, b)) == 0;
-    }
-    }
-}
-
-struct command_line {
-    const char *socket;
-    bool json;
-    bool local;
-    json_t *options;
-    json_t *object; /* the argument, or NULL */
-};
-
-/* Returns 0 or the exit code. */
-static int command_line_read(struct command_line *line, int argc, char **argv)
-{
-    opterr = 0; /* own words */
-    int index = 0;
-    for (int c; (c = getopt_long(argc, argv, "", options, &index)) != -1;) {
-        if (c == OPT_SOCKET) {
-            line->socket = optarg;
-        } else if (c == OPT_JSON) {
-            line->json = true;
-        } else if (c == OPT_LOCAL) {
-            line->local = true;
-        } else if (c == '?' || !option_set(line->options, options[index].name, c, optarg)) {
-            return cli_usage_error("query", "%s is no option, or lacks its value",
-                                   argv[optind - 1]);
-        }
-    }
-    if (line->socket == NULL) {
-        return cli_usage_error("query", "--socket is needed");
-    }
-    if (optind < argc - 1) {
-        return cli_usage_error("query", "one query at a time");
-    }
-    if (optind < argc) {
-        json_error_t error;
-        line->object = json_loads(argv[optind], 0, &error);
-        if (line->object == NULL) {
-            return cli_usage_error("query", "that is no JSON: %s", error.text);
-        }
-    }
-    return 0;
-}
-
 /* An answer from what the node knows; NULL: said why. */
-static json_t *local_ask(const struct command_line *line, const struct query *query,
+static json_t *local_ask(const struct query_line *line, const struct query *query,
                          const json_t *status)
 {
     char why[QUERY_WHY_MAX] = "";
@@ -152,7 +45,7 @@ static json_t *local_ask(const struct command_line *line, const struct query *qu
 }
 
 /* An answer from all zones; NULL: said why. */
-static json_t *zones_ask(const struct command_line *line, const struct query *query)
+static json_t *zones_ask(const struct query_line *line, const struct query *query)
 {
     struct query_zones zones;
     char why[QUERY_WHY_MAX] = "";
@@ -181,8 +74,9 @@ static json_t *zones_ask(const struct command_line *line, const struct query *qu
     return answer;
 }
 
-static int query_ask(const struct command_line *line, const struct query *query)
+static int query_ask(const struct query_line *line)
 {
+    const struct query *query = &line->query;
     json_t *status = NULL;
     int rc = ask(line->socket, "status", WAIT_MS, &status);
     if (rc != 0) {
@@ -208,20 +102,7 @@ static int query_ask(const struct command_line *line, const struct query *query)
 
 int cmd_query(int argc, char **argv)
 {
-    struct command_line line = {.options = json_object()};
-    struct query query;
-    char why[QUERY_WHY_MAX] = "";
-    query_init(&query);
-    int rc = command_line_read(&line, argc, argv);
-    if (rc == 0 && ((line.object != NULL && !query_read(&query, line.object, why)) ||
-                    !query_read(&query, line.options, why))) {
-        rc = cli_usage_error("query", "%s", why);
-    }
-    if (rc == 0 && query.model[0] == '\0') {
-        rc = cli_usage_error("query", "a query needs a model");
-    }
-    rc = rc == 0 ? query_ask(&line, &query) : rc;
-    json_decref(line.options);
-    json_decref(line.object);
-    return rc;
+    struct query_line line;
+    int rc = query_line_read(&line, QUERY_LINE_QUERY, argc, argv);
+    return rc == 0 ? query_ask(&line) : rc;
 }

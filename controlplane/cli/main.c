@@ -18,6 +18,8 @@ static const struct cli_command commands[] = {
     {"routes", cmd_routes, "which nodes could serve which model", cmd_routes_usage},
     {"query", cmd_query, "which nodes could take a request, and what bars the others",
      cmd_query_usage},
+    {"trace", cmd_trace, "follow one request: who could take it, who did, where its time went",
+     cmd_trace_usage},
     {"pcap", cmd_pcap, "capture a node's datagrams, with what became of each", cmd_pcap_usage},
     {"mesh-key", cmd_mesh_key, "make the key that the members of a mesh share", cmd_mesh_key_usage},
     {"policy", cmd_policy, "sign a policy, and show which one a node obeys", cmd_policy_usage},

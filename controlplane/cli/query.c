@@ -116,6 +116,17 @@ static struct route_query route_query_of(const struct query *query)
     };
 }
 
+/* Is it where the query allows? Requests themselves have tags for that, no jurisdictions. */
+static bool land_allowed(const struct query *query, const json_t *member)
+{
+    const char *land = text_at(member, "jurisdiction");
+    bool found = query->land_count == 0;
+    for (uint32_t i = 0; i < query->land_count; i++) {
+        found = found || strcmp(query->lands[i], land) == 0;
+    }
+    return found;
+}
+
 /* ---- verdicts ---- */
 
 /* The packet path's choice among the nodes for which `with` says so; index UINT32_MAX: all. */
@@ -179,18 +190,24 @@ static const char *verdict_name(uint16_t constraint)
     return constraint < sizeof(names) / sizeof(names[0]) ? names[constraint] : "?";
 }
 
+/* "RADIUS" as JSON has it. */
+static const char *lower_case(const char *name, char lower[16])
+{
+    size_t length = 0;
+    for (; name[length] != '\0' && length < 15; length++) {
+        lower[length] = (char)(name[length] | 0x20);
+    }
+    lower[length] = '\0';
+    return lower;
+}
+
 static void exclude(struct asked *a, uint32_t index, const char *verdict, const char *text)
 {
     char lower[16];
-    size_t length = 0;
-    for (; verdict[length] != '\0' && length < sizeof(lower) - 1; length++) {
-        lower[length] = (char)(verdict[length] | 0x20);
-    }
-    lower[length] = '\0';
-    json_array_append_new(a->excluded,
-                          json_pack("{s:s, s:i, s:s, s:s}", "name",
-                                    text_at(json_array_get(a->members, index), "name"), "id",
-                                    (int)a->nodes[index].id, "verdict", lower, "text", text));
+    json_array_append_new(a->excluded, json_pack("{s:s, s:i, s:s, s:s}", "name",
+                                                 text_at(json_array_get(a->members, index), "name"),
+                                                 "id", (int)a->nodes[index].id, "verdict",
+                                                 lower_case(verdict, lower), "text", text));
 }
 
 /* Puts a candidate at its place by distance, then id. */
@@ -240,6 +257,12 @@ static int judge(struct asked *a, uint32_t index)
     int rc = choose_among(a, index, &table, &choice);
     if (rc == 0 && json_is_true(json_object_get(member, "barred"))) {
         exclude(a, index, "policy", "is excluded by the policy");
+    } else if (rc == 0 && !land_allowed(a->query, member)) {
+        const char *land = text_at(member, "jurisdiction");
+        char text[32];
+        snprintf(text, sizeof(text), land[0] != '\0' ? "is in %.2s" : "does not say where it is",
+                 land);
+        exclude(a, index, "jurisdiction", text);
     } else if (rc == 0 && choice.node == ROUTE_INDEX_NONE) {
         char text[64];
         verdict_text(a, index, &choice, text, sizeof(text));
@@ -270,6 +293,13 @@ static json_t *query_json(const struct asked *a)
     }
     WEFT_TAGS(TAG_APPEND_)
     json_object_set_new(json, "tags", tags);
+    if (q->land_count > 0) {
+        json_t *lands = json_array();
+        for (uint32_t i = 0; i < q->land_count; i++) {
+            json_array_append_new(lands, json_string(q->lands[i]));
+        }
+        json_object_set_new(json, "jurisdiction", lands);
+    }
     if (q->vram_mib > 0) {
         json_object_set_new(json, "vram_mib", json_integer(q->vram_mib));
     }
@@ -293,16 +323,20 @@ static json_t *answer_make(struct asked *a, const char *node)
             chosen = json_string(text_at(json_array_get(a->members, i), "name"));
         }
     }
+    char lower[16];
+    json_t *binding = choice.node == ROUTE_INDEX_NONE
+                          ? json_string(lower_case(verdict_name(choice.constraint), lower))
+                          : json_null();
     route_table_destroy(table);
     size_t found = json_array_size(a->candidates);
     while (json_array_size(a->candidates) > a->query->k) {
         json_array_remove(a->candidates, json_array_size(a->candidates) - 1);
     }
-    return json_pack("{s:s, s:s, s:o, s:I, s:O, s:o, s:O, s:b, s:O, s:f, s:I}", "node", node,
+    return json_pack("{s:s, s:s, s:o, s:I, s:O, s:o, s:o, s:O, s:b, s:O, s:f, s:I}", "node", node,
                      "scope", "local", "query", query_json(a), "found", (json_int_t)found,
-                     "candidates", a->candidates, "would_choose", chosen, "excluded", a->excluded,
-                     "complete", (int)(json_array_size(a->not_heard) == 0), "not_heard",
-                     a->not_heard, "oldest_record_ms", a->oldest_ms, "members",
+                     "candidates", a->candidates, "would_choose", chosen, "binding", binding,
+                     "excluded", a->excluded, "complete", (int)(json_array_size(a->not_heard) == 0),
+                     "not_heard", a->not_heard, "oldest_record_ms", a->oldest_ms, "members",
                      (json_int_t)a->count);
 }
 
@@ -323,6 +357,9 @@ static bool asked_fill(struct asked *a, struct query *query, const json_t *statu
     for (uint32_t i = 0; i < a->count; i++) {
         const json_t *member = json_array_get(a->members, i);
         a->nodes[i] = node_of(member, i);
+        if (!land_allowed(query, member)) {
+            a->nodes[i].model_count = 0;
+        }
         if (strcmp(text_at(member, "name"), text_at(status, "node")) == 0) {
             a->self = i;
         }

@@ -16,6 +16,7 @@
 #define QUERY_K_DEFAULT 8u
 #define QUERY_K_MAX     4096u
 #define QUERY_WHY_MAX   160u
+#define QUERY_LANDS_MAX 8u /* jurisdictions of a query */
 
 struct query {
     char model[WEFT_MODEL_NAME_MAX]; /* "" = not given */
@@ -25,6 +26,8 @@ struct query {
     uint32_t tier_min, tier_max;
     uint32_t vram_mib;
     uint32_t tags;
+    uint32_t land_count; /* 0 = any jurisdiction; else one of these */
+    char lands[QUERY_LANDS_MAX][3];
     uint32_t budget_us; /* WEFT_BUDGET_NONE = any */
     bool end_to_end;    /* the budget covers the whole answer */
     uint32_t prompt_bytes;
@@ -37,18 +40,18 @@ void query_init(struct query *query);
 /*
  * Takes over what an object says; what it does not name stays:
  *   {"model": "m", "near": [50.1, 8.7], "radius_km": 50, "tier": "4-6" | [4, 6] | 5,
- *    "vram_gib": 8 | "vram_mib": 8192, "tags": "eu,gdpr" | ["eu"], "budget_ms": 50, "e2e": true,
- *    "prompt_bytes": 400, "max_tokens": 256, "k": 8}
- * False: a sentence in `why`, and the query is not to be used.
+ *    "vram_gib": 8 | "vram_mib": 8192, "tags": "eu,gdpr" | ["eu"], "jurisdiction": "DE,FR" |
+ * ["DE"], "budget_ms": 50, "e2e": true, "prompt_bytes": 400, "max_tokens": 256, "k": 8} False: a
+ * sentence in `why`, and the query is not to be used.
  */
 bool query_read(struct query *query, const json_t *object, char why[QUERY_WHY_MAX]);
 
 /*
  * The answer from a node's status, a new reference; NULL with a sentence in `why`:
  *   node, scope ("local"), query, candidates [{name, id, distance_km, distance_cells, predicted_ms,
- * age_ms, ...}] in rank order, `found` (of which the first k are shown), would_choose, excluded
- * [{name, id, verdict, text}], complete (every member's record is current), not_heard [names],
- * oldest_record_ms.
+ * age_ms, ...}] in rank order, `found` (of which the first k are shown), would_choose, binding (if
+ * nobody would be chosen: the constraint that binds), excluded [{name, id, verdict, text}],
+ * complete (every member's record is current), not_heard [names], oldest_record_ms.
  */
 json_t *query_answer(const struct query *query, const json_t *status, char why[QUERY_WHY_MAX]);
 

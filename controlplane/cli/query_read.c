@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* query_read.c - queries from JSON; see query.h. */
+#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -32,6 +33,11 @@ static bool whole_of(const json_t *value, double max, uint32_t *out)
     return true;
 }
 
+static bool is_whole(const json_t *value)
+{
+    return json_number_value(value) == trunc(json_number_value(value));
+}
+
 /* "4-6", [4, 6] or 5. */
 static bool tier_of(struct query *query, const json_t *value)
 {
@@ -44,25 +50,36 @@ static bool tier_of(struct query *query, const json_t *value)
         low = json_array_get(value, 0);
         high = json_array_get(value, 1);
     }
-    return whole_of(low, WEFT_TIER_MAX, &query->tier_min) &&
+    return is_whole(low) && is_whole(high) && whole_of(low, WEFT_TIER_MAX, &query->tier_min) &&
            whole_of(high, WEFT_TIER_MAX, &query->tier_max) && query->tier_min <= query->tier_max;
 }
 
-static bool tag_add(uint32_t *tags, const char *name)
+/* Two capital letters, as members have them. */
+static bool land_add(struct query *query, const char *name)
+{
+    bool good = strlen(name) == 2 && isupper((unsigned char)name[0]) &&
+                isupper((unsigned char)name[1]) && query->land_count < QUERY_LANDS_MAX;
+    if (good) {
+        strcpy(query->lands[query->land_count++], name);
+    }
+    return good;
+}
+
+static bool tag_add(struct query *query, const char *name)
 {
     uint32_t mask = weft_tag_mask(name);
-    *tags |= mask;
+    query->tags |= mask;
     return mask != 0;
 }
 
-/* "eu,gdpr" or ["eu", "gdpr"]. */
-static bool tags_of(uint32_t *tags, const json_t *value)
+/* "eu,gdpr" or ["eu", "gdpr"], each name to `add`. */
+static bool names_of(struct query *query, const json_t *value,
+                     bool (*add)(struct query *query, const char *name))
 {
-    *tags = 0;
     bool good = json_is_array(value) || json_is_string(value);
     for (size_t i = 0; good && i < json_array_size(value); i++) {
         const char *name = json_string_value(json_array_get(value, i));
-        good = name != NULL && tag_add(tags, name);
+        good = name != NULL && add(query, name);
     }
     const char *list = json_string_value(value);
     while (good && list != NULL && *list != '\0') {
@@ -70,7 +87,7 @@ static bool tags_of(uint32_t *tags, const json_t *value)
         size_t length = strcspn(list, ",");
         good = length > 0 && length < sizeof(name);
         memcpy(name, list, good ? length : 0);
-        good = good && tag_add(tags, name);
+        good = good && add(query, name);
         list += length;
         list += *list == ',' ? 1 : 0;
     }
@@ -121,7 +138,11 @@ static bool key_read(struct query *query, const char *key, const json_t *value)
         query->vram_mib = good ? (uint32_t)ceil(gib * 1024.0) : 0;
         return good;
     } else if (strcmp(key, "tags") == 0) {
-        return tags_of(&query->tags, value);
+        query->tags = 0;
+        return names_of(query, value, tag_add);
+    } else if (strcmp(key, "jurisdiction") == 0) {
+        query->land_count = 0;
+        return names_of(query, value, land_add);
     } else if (strcmp(key, "budget_ms") == 0) {
         return budget_of(query, value);
     } else if (strcmp(key, "e2e") == 0) {

@@ -37,6 +37,13 @@ json_t *query_zones_request(const struct query_zones *zones, const struct query 
         json_object_set_new(request, "latitude", json_real(query->near_latitude_deg));
         json_object_set_new(request, "longitude", json_real(query->near_longitude_deg));
     }
+    if (query->land_count > 0) {
+        json_t *lands = json_array();
+        for (uint32_t i = 0; i < query->land_count; i++) {
+            json_array_append_new(lands, json_string(query->lands[i]));
+        }
+        json_object_set_new(request, "jurisdictions", lands);
+    }
     if (zones->last != NULL) {
         json_object_set(request, "after", zones->last);
     }

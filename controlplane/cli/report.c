@@ -133,9 +133,14 @@ static void served_sentence(const weft_result_t *result, char *out, size_t size)
         used = append(out, size, used, ", %.0f tok/s", tokens_per_second(result));
     }
     if (result->failovers > 0) {
-        append(out, size, used, "; cut %u time%s and gone on elsewhere, longest gap %s ms",
-               result->failovers, result->failovers == 1 ? "" : "s",
-               ms_text(result->gap_us, total));
+        used = append(out, size, used, "; cut %u time%s and gone on elsewhere, longest gap %s ms",
+                      result->failovers, result->failovers == 1 ? "" : "s",
+                      ms_text(result->gap_us, total));
+    }
+    if (result->mixed > 0) {
+        append(out, size, used,
+               ", with other weights or another way of computing: the text may differ from one "
+               "that nobody cut");
     }
 }
 
@@ -282,6 +287,7 @@ json_t *report_json(const weft_result_t *result, const char *text, size_t len)
     json_object_set_new(json, "cached_tokens", json_integer(result->cached_tokens));
     json_object_set_new(json, "tokens", json_integer(result->new_tokens));
     json_object_set_new(json, "failovers", json_integer(result->failovers));
+    json_object_set_new(json, "mixed", json_integer(result->mixed));
     json_object_set_new(json, "hedged", json_boolean(result->hedged));
     json_object_set_new(json, "longest_gap_ms", ms_json(result->gap_us));
     json_object_set_new(json, "tokens_per_s", rate > 0 ? json_real(rate) : json_null());

@@ -279,7 +279,7 @@ static void state_tell(struct gossip *gossip, uint64_t now_ns)
 {
     uint8_t state[STATE_BYTES_MAX];
     uint32_t dropped;
-    size_t size = state_write(&gossip->facts, &gossip->peers.latency.own.at,
+    size_t size = state_write(&gossip->facts, &gossip->peers.latency.own.at, &gossip->peers.doubts,
                               swim_self(gossip->swim)->record.id, gossip->incarnation,
                               ++gossip->state_version, state, &dropped);
     if (swim_set_state(gossip->swim, state, size) == 0) {
@@ -305,7 +305,11 @@ static void events_take(struct gossip *gossip, struct swim_out *out, uint64_t no
 
 static void refresh(struct gossip *gossip, uint64_t now_ns, struct swim_out *out)
 {
+    struct state_doubts before = gossip->peers.doubts;
     gossip->dirty = peers_refresh(&gossip->peers, now_ns, out);
+    if (memcmp(&before, &gossip->peers.doubts, sizeof(before)) != 0) {
+        gossip->changed = true;
+    }
     gossip->refreshed_ns = now_ns;
 }
 

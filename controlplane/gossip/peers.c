@@ -3,14 +3,16 @@
 #include "controlplane/gossip/peers.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "controlplane/maps/state.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/geo.h"
+#include "schemas/base/log.h"
 
-#define UDEG 1e6
+#define UDEG           1e6
+#define PLACE_SAME_DEG (1.5 / UDEG)
 
 int peers_init(struct peers *peers, struct swim *swim, const struct config *config,
                struct gossip_counters *counters, uint64_t seed, uint64_t now_ns)
@@ -21,6 +23,7 @@ int peers_init(struct peers *peers, struct swim *swim, const struct config *conf
     peers->counters = counters;
     peers->has_place = config->geometry == CONFIG_GEOMETRY_GEO;
     peers->place = geo_point_at(self->latitude_deg, self->longitude_deg);
+    position_init(&peers->positions);
     int rc = roster_create(&peers->members, config, GOSSIP_MEMBERS_MAX, now_ns);
     if (rc == 0) {
         rc = latency_init(&peers->latency, GOSSIP_MEMBERS_MAX,
@@ -110,6 +113,16 @@ static bool clash_settle(struct peers *peers, struct peer *peer, uint32_t clash,
     return false;
 }
 
+/* What was said of its old place does not count for a new one. */
+static void place_follow(struct peers *peers, uint32_t index, const struct roster_entry *entry)
+{
+    const struct member *was = members_at(peers->members, index);
+    if (fabs(was->latitude_deg - entry->latitude_deg) > PLACE_SAME_DEG ||
+        fabs(was->longitude_deg - entry->longitude_deg) > PLACE_SAME_DEG) {
+        position_moved(&peers->positions, entry->id);
+    }
+}
+
 static void record_carry(struct peers *peers, struct peer *peer, const struct swim_member *member,
                          uint64_t now_ns)
 {
@@ -125,6 +138,7 @@ static void record_carry(struct peers *peers, struct peer *peer, const struct sw
     }
     for (int tries = 0; tries < 3 && rc == -EEXIST; tries++) {
         if (peer->index != ROSTER_NONE) {
+            place_follow(peers, peer->index, &entry);
             rc = roster_update(peers->members, peer->index, &entry, &clash);
         } else {
             rc = roster_add(peers->members, &entry, slot, &clash, now_ns);
@@ -155,20 +169,26 @@ static void state_carry(struct peers *peers, struct peer *peer, const struct swi
 {
     struct members_facts facts;
     struct vivaldi_coord coord;
+    struct state_doubts doubts;
     peer->state_version = member->state_version;
-    if (!state_read(&facts, &coord, swim_state_of(peers->swim, member), member->state_size)) {
+    if (!state_read(&facts, &coord, &doubts, swim_state_of(peers->swim, member),
+                    member->state_size)) {
         peers->counters->states_malformed++;
         return;
     }
     peer->coord = coord;
     peer->has_coord = true;
     roster_set_facts(peers->members, peer->index, &facts, now_ns);
+    for (uint32_t i = 0; i < doubts.count; i++) {
+        position_contradict(&peers->positions, member->record.id, doubts.ids[i], now_ns);
+    }
 }
 
 /* ---- ways ---- */
 
 /* What was measured lately is the best there is; else coordinates; else the great circle. Light
  * only judges: a measured way stays what was measured even if the place claimed for it cannot be.
+ * A place is doubted by who contradicts it himself, and by all once enough others do (position.h).
  */
 static void way_carry(struct peers *peers, struct peer *peer, const struct swim_member *member,
                       uint64_t now_ns)
@@ -178,6 +198,7 @@ static void way_carry(struct peers *peers, struct peer *peer, const struct swim_
         geo_point_at(member->record.latitude_udeg / UDEG, member->record.longitude_udeg / UDEG);
     struct latency_claim claim = {.coord = peer->has_coord ? &peer->coord : NULL};
     struct roster_way way = {.estimated = true};
+    peer->contradicted = false;
     if (member->rtt_count != peer->rtt_count) {
         peer->rtt_count = member->rtt_count;
         (void)latency_sample(&peers->latency, slot, &claim, member->rtt_ns, now_ns);
@@ -186,7 +207,7 @@ static void way_carry(struct peers *peers, struct peer *peer, const struct swim_
         way.srtt_ns = member->srtt_ns;
         way.rttvar_ns = member->rttvar_ns;
         way.estimated = false;
-        way.place_doubted =
+        peer->contradicted =
             peers->has_place && member->srtt_ns < position_floor_ns(peers->place, place);
     } else {
         claim.place = peers->has_place ? &place : NULL;
@@ -194,7 +215,45 @@ static void way_carry(struct peers *peers, struct peer *peer, const struct swim_
         way.srtt_ns = estimate.rtt_ns;
         way.rttvar_ns = estimate.rtt_ns / 4;
     }
+    way.place_doubted = (peer->contradicted && !peers->self_doubted) ||
+                        position_is_suspect(&peers->positions, member->record.id);
     roster_set_way(peers->members, peer->index, &way);
+}
+
+/* ---- places ---- */
+
+/* Own contradictions, for oneself and to be told. */
+static void doubts_collect(struct peers *peers, uint64_t now_ns)
+{
+    uint16_t self = swim_self(peers->swim)->record.id;
+    memset(&peers->doubts, 0, sizeof(peers->doubts));
+    for (uint32_t slot = 1; slot < swim_slots(peers->swim); slot++) {
+        const struct peer *peer = &peers->all[slot];
+        if (peer->index == ROSTER_NONE || !peer->contradicted ||
+            peers->doubts.count == STATE_DOUBTS) {
+            continue;
+        }
+        uint16_t id = members_at(peers->members, peer->index)->id;
+        peers->doubts.ids[peers->doubts.count++] = id;
+        position_contradict(&peers->positions, self, id, now_ns);
+    }
+}
+
+/* This node's own place, as the others find it. */
+static void self_judge(struct peers *peers)
+{
+    uint16_t self = swim_self(peers->swim)->record.id;
+    bool doubted = position_is_suspect(&peers->positions, self);
+    if (doubted == peers->self_doubted) {
+        return;
+    }
+    peers->self_doubted = doubted;
+    roster_set_way(peers->members, members_self(peers->members),
+                   &(struct roster_way){.place_doubted = doubted});
+    if (doubted) {
+        LOG_WARN("this node is not where it says it is: answers come sooner than light could "
+                 "hint=\"check latitude and longitude in its file\"");
+    }
 }
 
 /* ---- all of it ---- */
@@ -300,6 +359,9 @@ bool peers_refresh(struct peers *peers, uint64_t now_ns, struct swim_out *out)
             more = true;
         }
     }
+    position_tick(&peers->positions, now_ns);
+    doubts_collect(peers, now_ns);
+    self_judge(peers);
     peers->decree_changes = peers->decree != NULL ? peers->decree->changes : 0;
     return more;
 }

@@ -12,6 +12,8 @@
 #include "controlplane/gossip/decree.h"
 #include "controlplane/gossip/gossip.h"
 #include "controlplane/maps/latency.h"
+#include "controlplane/maps/position.h"
+#include "controlplane/maps/state.h"
 
 #define PEERS_ASKED_AT_ONCE 8u
 #define PEERS_ASK_AGAIN_NS  (500 * NS_PER_MS) /* while the way is not measured */
@@ -27,6 +29,7 @@ struct peer {
     uint64_t asked_ns; /* out of turn, since it came; 0 = not yet */
     bool in_the_way_told;
     bool has_coord;
+    bool contradicted; /* by light: it is not where it says it is, or this node is not */
     struct vivaldi_coord coord;
 };
 
@@ -35,6 +38,9 @@ struct peers {
     struct swim *swim;
     struct members *members;
     struct latency_map latency;
+    struct position_map positions; /* by id: own contradictions, and those that others tell */
+    struct state_doubts doubts;    /* to be told: own contradictions */
+    bool self_doubted;
     struct gossip_counters *counters;
     const struct decree *decree; /* NULL: what members say of themselves is believed */
     uint32_t decree_changes;     /* carried over */
@@ -51,6 +57,6 @@ void peers_deinit(struct peers *peers);
 /* This node's own entry follows its own record and the policy. */
 void peers_self_refresh(struct peers *peers);
 
-/* Brings the table up to date; asks a few of those who are new (adds to `out`). True: there is more
- * to do. */
+/* Brings the table, and what is to be told of places, up to date; asks a few of those who are new
+ * (adds to `out`). True: there is more to do. */
 bool peers_refresh(struct peers *peers, uint64_t now_ns, struct swim_out *out);

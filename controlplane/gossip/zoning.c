@@ -46,6 +46,7 @@ static struct zone_record record_of(const struct member *m)
         .addr = m->address,
         .x = weft_cell_x(m->longitude_deg),
         .y = weft_cell_y(m->latitude_deg),
+        .jurisdiction = zone_jurisdiction(m->jurisdiction),
         .tier = (uint8_t)m->tier,
         .room = m->facts.room,
         .queue_us = m->facts.queue_us,
@@ -102,9 +103,10 @@ static void searches_end(struct zoning *z, bool all, uint64_t now_ns)
 
 static bool same_facts(const struct zone_record *a, const struct zone_record *b)
 {
-    return a->tags == b->tags && a->room == b->room && a->queue_us == b->queue_us &&
-           a->vram_free_64mib == b->vram_free_64mib && a->model_count == b->model_count &&
-           addr_equal(&a->addr, &b->addr) && memcmp(a->models, b->models, sizeof(a->models)) == 0;
+    return a->tags == b->tags && a->jurisdiction == b->jurisdiction && a->room == b->room &&
+           a->queue_us == b->queue_us && a->vram_free_64mib == b->vram_free_64mib &&
+           a->model_count == b->model_count && addr_equal(&a->addr, &b->addr) &&
+           memcmp(a->models, b->models, sizeof(a->models)) == 0;
 }
 
 static void self_follow(struct zoning *z, uint64_t now_ns)

@@ -5,9 +5,12 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "schemas/base/addr.h"
+
+#define PAUSE_NS 20000000 /* between two attempts */
 
 int udp_open(int *fd_out, const struct in6_addr *address, uint16_t *port)
 {
@@ -31,6 +34,18 @@ int udp_open(int *fd_out, const struct in6_addr *address, uint16_t *port)
     *port = addr_of_socket(&own, &bound);
     *fd_out = fd;
     return 0;
+}
+
+int udp_open_patiently(int *fd, const struct in6_addr *address, uint16_t *port)
+{
+    uint64_t end_ns = clock_now_ns() + UDP_PATIENCE_NS;
+    int rc = udp_open(fd, address, port);
+    while ((rc == -EADDRINUSE || rc == -EADDRNOTAVAIL) && clock_now_ns() < end_ns) {
+        struct timespec pause = {.tv_nsec = PAUSE_NS};
+        nanosleep(&pause, NULL);
+        rc = udp_open(fd, address, port);
+    }
+    return rc;
 }
 
 int udp_receive(int fd, struct udp_datagram *batch, unsigned room)

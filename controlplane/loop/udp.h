@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "schemas/base/clock.h"
+
 #define UDP_BATCH        32u
 #define UDP_PAYLOAD_MAX  1232u /* IPv6's smallest MTU less its headers: passes everywhere */
 #define UDP_PAYLOAD_ROOM 1280u /* one longer than allowed is still seen as such */
@@ -26,6 +28,13 @@ struct udp_datagram {
  * read back into *port); it sends to that family only.
  * Sets *fd, which the caller closes. Returns 0 or -errno. */
 int udp_open(int *fd, const struct in6_addr *address, uint16_t *port);
+
+/* The same, but tried again for UDP_PATIENCE_NS if another process still has the port, or the
+ * address is not there yet: addresses come a moment after their interface, those of IPv6 once
+ * nobody else has them, and a process that ends keeps its sockets until its last thread has gone.
+ * Blocks; for starts. */
+#define UDP_PATIENCE_NS (2 * NS_PER_S)
+int udp_open_patiently(int *fd, const struct in6_addr *address, uint16_t *port);
 
 /* Takes up to `room` (at most UDP_BATCH) datagrams. Longer ones come cut off at UDP_PAYLOAD_ROOM.
  * Returns how many, 0 if there are none, or -errno. */

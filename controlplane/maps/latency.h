@@ -46,7 +46,7 @@ enum latency_source { LATENCY_UNKNOWN, LATENCY_MEASURED, LATENCY_COORDINATE, LAT
 enum latency_verdict {
     LATENCY_TAKEN,
     LATENCY_OUT_OF_RANGE,     /* 0 or above LATENCY_RTT_MAX_NS */
-    LATENCY_FASTER_THAN_LIGHT /* not taken; call position_contradict() and tell others */
+    LATENCY_FASTER_THAN_LIGHT /* not taken: a claimed place is false */
 };
 
 /* What a node says of itself; NULL: it says nothing. */

@@ -89,9 +89,10 @@ static bool model_clashes(const struct members *members, const struct members_mo
 }
 
 /* Adds a model unless it is there already or its id belongs to another name. */
-static void model_add(struct members *members, struct members_facts *facts, const char *name)
+static void model_add(struct members *members, struct members_facts *facts, const char *name,
+                      uint32_t arithmetic)
 {
-    struct members_model model = {.id = weft_model_id(name)};
+    struct members_model model = {.id = weft_model_id(name), .arithmetic = arithmetic};
     strcpy(model.name, name); /* text_valid: it fits */
     bool clash = model_clashes(members, &model);
     for (uint32_t i = 0; i < facts->model_count && !clash; i++) {
@@ -137,7 +138,7 @@ void members_put_facts(struct members *members, struct member *member,
         char name[WEFT_MODEL_NAME_MAX] = "";
         memcpy(name, facts->models[i].name, strnlen(facts->models[i].name, sizeof(name) - 1));
         if (text_valid(name, sizeof(name), false)) {
-            model_add(members, &clean, name);
+            model_add(members, &clean, name, facts->models[i].arithmetic);
         }
     }
     if (memcmp(&member->facts, &clean, sizeof(clean)) != 0) {
@@ -166,7 +167,8 @@ static bool models_same(const struct members_facts *facts, const struct beacon *
         return false;
     }
     for (size_t i = 0; i < beacon->model_count; i++) {
-        if (strcmp(facts->models[i].name, beacon_model_name(beacon, data, i)) != 0) {
+        if (strcmp(facts->models[i].name, beacon_model_name(beacon, data, i)) != 0 ||
+            facts->models[i].arithmetic != beacon->arithmetic[i]) {
             return false;
         }
     }
@@ -177,7 +179,7 @@ static bool models_same(const struct members_facts *facts, const struct beacon *
 static bool beacon_valid(const struct beacon *beacon, const uint8_t *data, size_t size)
 {
     size_t models_bytes = beacon->model_count * sizeof(struct beacon_model);
-    if (beacon->hdr_bytes < sizeof(*beacon) || beacon->hdr_bytes % 8 != 0 ||
+    if (beacon->hdr_bytes < BEACON_LEAST || beacon->hdr_bytes % 8 != 0 ||
         beacon->model_count > MEMBERS_MODELS_MAX || size != beacon->hdr_bytes + models_bytes) {
         return false;
     }
@@ -260,7 +262,7 @@ static void facts_take(struct members *members, struct member *member, const str
         memcpy(clean.models, member->facts.models, sizeof(clean.models));
     } else {
         for (size_t i = 0; i < beacon->model_count; i++) {
-            model_add(members, &clean, beacon_model_name(beacon, data, i));
+            model_add(members, &clean, beacon_model_name(beacon, data, i), beacon->arithmetic[i]);
         }
     }
     uint32_t tags = beacon->tags & member->config_tags;
@@ -279,12 +281,15 @@ static void facts_take(struct members *members, struct member *member, const str
 void members_receive(struct members *members, const void *data, size_t size,
                      const struct in6_addr *from, uint16_t port, uint64_t now_ns)
 {
-    struct beacon beacon;
-    if (size < sizeof(beacon) || size > MEMBERS_BEACON_MAX) {
+    struct beacon beacon = {.magic = 0};
+    if (size < BEACON_LEAST || size > MEMBERS_BEACON_MAX) {
         members->counters.beacons_malformed++;
         return;
     }
-    memcpy(&beacon, data, sizeof(beacon));
+    memcpy(&beacon, data, size < sizeof(beacon) ? size : sizeof(beacon));
+    if (beacon.hdr_bytes < sizeof(beacon)) { /* an older one: names follow there */
+        memset(beacon.arithmetic, 0, sizeof(beacon.arithmetic));
+    }
     if (beacon.magic != BEACON_MAGIC) {
         members->counters.beacons_malformed++;
         return;
@@ -355,11 +360,12 @@ static uint16_t beacon_write(struct members *members, struct member *to, uint8_t
         beacon.echo_hold_ns = now_ns - to->heard_ns;
     }
     size_t used = sizeof(beacon);
-    memcpy(out, &beacon, used);
     for (uint32_t i = 0; i < facts->model_count; i++) {
+        beacon.arithmetic[i] = facts->models[i].arithmetic;
         memcpy(out + used, facts->models[i].name, sizeof(struct beacon_model));
         used += sizeof(struct beacon_model);
     }
+    memcpy(out, &beacon, sizeof(beacon));
     members->counters.beacons_sent++;
     return (uint16_t)used;
 }

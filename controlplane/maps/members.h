@@ -48,14 +48,19 @@ struct WEFT_PACKED beacon_model {
 #define BEACON_CHECK_ARRAY_(off, type, name, count, text)                                          \
     WEFT_ASSERT(offsetof(struct beacon, name) == (off), #name " is misplaced");
 BEACON_FIELDS(BEACON_CHECK_FIELD_, BEACON_CHECK_ARRAY_)
-WEFT_ASSERT(sizeof(struct beacon) == 96, "beacon header is 96 bytes");
+#define BEACON_LEAST 96u /* of older ones: behind `backend` */
+WEFT_ASSERT(offsetof(struct beacon, arithmetic) == BEACON_LEAST, "older headers end there");
+WEFT_ASSERT(sizeof(struct beacon) == 160, "beacon header is 160 bytes");
+WEFT_ASSERT(sizeof(((struct beacon *)0)->arithmetic) == MEMBERS_MODELS_MAX * sizeof(uint32_t),
+            "one for each model");
 WEFT_ASSERT(sizeof(struct beacon_model) == WEFT_MODEL_NAME_MAX, "a model is its name");
 WEFT_ASSERT(sizeof(struct beacon) + MEMBERS_MODELS_MAX * sizeof(struct beacon_model) <=
                 MEMBERS_BEACON_MAX,
             "a full beacon fits a datagram");
 
 struct members_model {
-    uint32_t id; /* weft_model_id(name) */
+    uint32_t id;         /* weft_model_id(name) */
+    uint32_t arithmetic; /* as in a GRANT (schemas/wire.def); 0 = not known */
     char name[WEFT_MODEL_NAME_MAX];
 };
 

@@ -34,10 +34,11 @@ static void text_read(struct cursor *c, char *text, size_t room)
 /* How many of the models have room with their names, everything else aside. */
 static uint32_t models_that_fit(const struct members_facts *facts)
 {
-    size_t used = 1 + VIVALDI_WIRE_BYTES + 1 + RESOURCE_WIRE_MAX + 1 + WEFT_BACKEND_MAX + 1;
+    size_t used = 1 + VIVALDI_WIRE_BYTES + 1 + RESOURCE_WIRE_MAX + 1 + WEFT_BACKEND_MAX + 1 + 1 +
+                  2 * STATE_DOUBTS + 1;
     uint32_t count = 0;
     while (count < facts->model_count && count < MEMBERS_MODELS_MAX) {
-        used += 1 + strnlen(facts->models[count].name, WEFT_MODEL_NAME_MAX);
+        used += 1 + strnlen(facts->models[count].name, WEFT_MODEL_NAME_MAX) + sizeof(uint32_t);
         if (used > STATE_BYTES_MAX) {
             break;
         }
@@ -46,9 +47,34 @@ static uint32_t models_that_fit(const struct members_facts *facts)
     return count;
 }
 
+static void doubts_write(struct cursor *c, const struct state_doubts *doubts)
+{
+    cursor_write_u8(c, (uint8_t)doubts->count);
+    for (uint32_t i = 0; i < doubts->count; i++) {
+        cursor_write_u16(c, doubts->ids[i]);
+    }
+}
+
+static void doubts_read(struct cursor *c, struct state_doubts *doubts)
+{
+    doubts->count = cursor_read_u8(c);
+    c->failed = c->failed || doubts->count > STATE_DOUBTS;
+    for (uint32_t i = 0; !c->failed && i < doubts->count; i++) {
+        doubts->ids[i] = cursor_read_u16(c);
+    }
+}
+
+static void arithmetics_read(struct cursor *c, struct members_facts *facts)
+{
+    c->failed = cursor_read_u8(c) != facts->model_count * sizeof(uint32_t);
+    for (uint32_t i = 0; i < facts->model_count && !c->failed; i++) {
+        facts->models[i].arithmetic = cursor_read_u32(c);
+    }
+}
+
 size_t state_write(const struct members_facts *facts, const struct vivaldi_coord *coord,
-                   uint16_t node, uint64_t incarnation, uint32_t version,
-                   uint8_t out[STATE_BYTES_MAX], uint32_t *dropped)
+                   const struct state_doubts *doubts, uint16_t node, uint64_t incarnation,
+                   uint32_t version, uint8_t out[STATE_BYTES_MAX], uint32_t *dropped)
 {
     uint8_t place[VIVALDI_WIRE_BYTES];
     uint8_t load[RESOURCE_WIRE_MAX];
@@ -83,16 +109,22 @@ size_t state_write(const struct members_facts *facts, const struct vivaldi_coord
         text_write(&c, facts->models[i].name, sizeof(facts->models[i].name));
     }
     cursor_write_u8(&c, (uint8_t)facts->flags);
+    doubts_write(&c, doubts);
+    cursor_write_u8(&c, (uint8_t)(count * sizeof(uint32_t)));
+    for (uint32_t i = 0; i < count; i++) {
+        cursor_write_u32(&c, facts->models[i].arithmetic);
+    }
     *dropped = facts->model_count - count;
     return (size_t)(c.at - out);
 }
 
-bool state_read(struct members_facts *facts, struct vivaldi_coord *coord, const void *data,
-                size_t size)
+bool state_read(struct members_facts *facts, struct vivaldi_coord *coord,
+                struct state_doubts *doubts, const void *data, size_t size)
 {
     struct resource_message message;
     struct cursor c;
     memset(facts, 0, sizeof(*facts));
+    memset(doubts, 0, sizeof(*doubts));
     cursor_init_const(&c, data, size);
     if (cursor_read_u8(&c) != STATE_FORMAT) {
         return false;
@@ -120,5 +152,11 @@ bool state_read(struct members_facts *facts, struct vivaldi_coord *coord, const 
         c.failed |= model->name[0] == '\0' || weft_model_id(model->name) != model->id;
     }
     facts->flags = !c.failed && cursor_left(&c) != 0 ? cursor_read_u8(&c) : 0;
+    if (!c.failed && cursor_left(&c) != 0) {
+        doubts_read(&c, doubts);
+    }
+    if (!c.failed && cursor_left(&c) != 0) {
+        arithmetics_read(&c, facts);
+    }
     return !c.failed;
 }

@@ -47,6 +47,13 @@ bool zone_area_in(uint32_t area, struct zone_range range)
     return zone_range_overlap(all, range);
 }
 
+uint32_t zone_area_gap(uint32_t area, struct zone_range range)
+{
+    uint32_t first = zone_area(range.lo);
+    uint32_t last = zone_area(range.hi - 1);
+    return area < first ? first - area : area > last ? area - last : 0;
+}
+
 uint64_t zone_key_cut(const uint64_t *keys, uint32_t count)
 {
     uint32_t first = (count + 2) / 3;

@@ -43,6 +43,8 @@ static inline uint32_t zone_area(uint64_t key)
 void zone_area_place(uint32_t area, uint16_t *x, uint16_t *y);
 /* Could a node of the area be in the range? */
 bool zone_area_in(uint32_t area, struct zone_range range);
+/* How many areas lie between; 0: it could be in it. */
+uint32_t zone_area_gap(uint32_t area, struct zone_range range);
 
 static inline bool zone_range_valid(struct zone_range r)
 {

@@ -12,6 +12,8 @@
  * | PULL / VIEW | anyone | a range / summaries that tile it, the claim of who answers |
  * | FETCH / RECORDS | member / member | a range from a path on / a page of whole records |
  * | RESHAPE | coordinator and members | stage of a split or merge |
+ *
+ * A FETCH with id 0 is answered by STATE: only the record of who is asked is wanted.
  */
 #pragma once
 
@@ -22,8 +24,8 @@
 #include "controlplane/zones/search.h"
 
 #define ZONE_DATAGRAM_MAX 1192u /* of 1,232 sealed ones */
-#define ZONE_MSG_VERSION  1u
-#define ZONE_PAGE_MAX     10u /* records of a page */
+#define ZONE_MSG_VERSION  2u
+#define ZONE_PAGE_MAX     9u /* records of a page */
 
 enum zone_kind {
     ZONE_STATE = 1,

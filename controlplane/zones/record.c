@@ -30,10 +30,21 @@ static bool has_model(const struct zone_record *r, uint32_t model)
     return model == 0;
 }
 
+static bool in_jurisdiction(const struct zone_query *q, const struct zone_record *r)
+{
+    for (uint32_t i = 0; i < q->jurisdiction_count; i++) {
+        if (q->jurisdictions[i] == r->jurisdiction) {
+            return true;
+        }
+    }
+    return q->jurisdiction_count == 0;
+}
+
 bool zone_query_match(const struct zone_query *q, const struct zone_record *r, uint32_t *distance)
 {
     if (r->tier < q->tier_min || r->tier > q->tier_max || (q->tags & ~r->tags) != 0 ||
-        r->vram_free_64mib < q->vram_64mib || !has_model(r, q->model) || !within_radius(q, r)) {
+        r->vram_free_64mib < q->vram_64mib || !has_model(r, q->model) || !in_jurisdiction(q, r) ||
+        !within_radius(q, r)) {
         return false;
     }
     *distance = torus_ring_distance(q->x, r->x) + torus_ring_distance(q->y, r->y) +
@@ -44,8 +55,14 @@ bool zone_query_match(const struct zone_query *q, const struct zone_record *r, u
 
 bool zone_query_valid(const struct zone_query *q)
 {
-    return q->k >= 1 && q->k <= ZONE_TOP_MAX && q->tier_min <= q->tier_max &&
-           q->tier_max < TORUS_TIERS && (q->abstract || q->y <= INT16_MAX);
+    for (uint32_t i = 0; i < q->jurisdiction_count && i < ZONE_JURISDICTIONS_MAX; i++) {
+        if (q->jurisdictions[i] == 0) { /* nobody is in none of them */
+            return false;
+        }
+    }
+    return q->jurisdiction_count <= ZONE_JURISDICTIONS_MAX && q->k >= 1 && q->k <= ZONE_TOP_MAX &&
+           q->tier_min <= q->tier_max && q->tier_max < TORUS_TIERS &&
+           (q->abstract || q->y <= INT16_MAX);
 }
 
 void zone_top_init(struct zone_top *top, uint8_t k)
@@ -118,6 +135,7 @@ void zone_record_write(struct cursor *c, const struct zone_record *r)
     cursor_write(c, &r->addr, sizeof(r->addr));
     cursor_write_u16(c, r->x);
     cursor_write_u16(c, r->y);
+    cursor_write_u16(c, r->jurisdiction);
     cursor_write_u8(c, r->tier);
     cursor_write_u8(c, r->model_count);
     cursor_write_u16(c, r->room);
@@ -135,6 +153,7 @@ bool zone_record_read(struct cursor *c, struct zone_record *r)
     cursor_read(c, &r->addr, sizeof(r->addr));
     r->x = cursor_read_u16(c);
     r->y = cursor_read_u16(c);
+    r->jurisdiction = cursor_read_u16(c);
     r->tier = cursor_read_u8(c);
     r->model_count = cursor_read_u8(c);
     r->room = cursor_read_u16(c);
@@ -162,6 +181,10 @@ void zone_query_write(struct cursor *c, const struct zone_query *q)
     cursor_write_u16(c, q->radius_km);
     cursor_write_u16(c, q->vram_64mib);
     cursor_write_u8(c, q->k);
+    cursor_write_u8(c, q->jurisdiction_count);
+    for (uint32_t i = 0; i < q->jurisdiction_count; i++) {
+        cursor_write_u16(c, q->jurisdictions[i]);
+    }
     cursor_write_u8(c, q->abstract);
     cursor_write_u32(c, q->fresh_ms);
     cursor_write_u8(c, q->has_after);
@@ -180,6 +203,11 @@ bool zone_query_read(struct cursor *c, struct zone_query *q)
     q->radius_km = cursor_read_u16(c);
     q->vram_64mib = cursor_read_u16(c);
     q->k = cursor_read_u8(c);
+    q->jurisdiction_count = cursor_read_u8(c);
+    memset(q->jurisdictions, 0, sizeof(q->jurisdictions));
+    for (uint32_t i = 0; i < q->jurisdiction_count && i < ZONE_JURISDICTIONS_MAX; i++) {
+        q->jurisdictions[i] = cursor_read_u16(c);
+    }
     uint8_t abstract = cursor_read_u8(c);
     q->abstract = abstract != 0;
     q->fresh_ms = cursor_read_u32(c);

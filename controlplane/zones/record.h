@@ -16,8 +16,9 @@
 
 #include "schemas/base/cursor.h"
 
-#define ZONE_MODELS_MAX 16u
-#define ZONE_TOP_MAX    15u /* records that one search may ask for */
+#define ZONE_MODELS_MAX        16u
+#define ZONE_TOP_MAX           15u /* records that one search may ask for */
+#define ZONE_JURISDICTIONS_MAX 8u  /* that one search may allow */
 
 struct zone_record {
     uint64_t version;
@@ -25,6 +26,7 @@ struct zone_record {
     uint32_t tags;
     struct in6_addr addr; /* schemas/base/addr.h */
     uint16_t x, y;
+    uint16_t jurisdiction; /* zone_jurisdiction() */
     uint8_t tier;
     uint8_t model_count;
     uint16_t room; /* requests it would still accept */
@@ -34,16 +36,18 @@ struct zone_record {
     uint32_t models[ZONE_MODELS_MAX]; /* weft_model_id() */
 };
 
-#define ZONE_RECORD_BYTES_MAX (8 + 4 + 4 + 16 + 2 * 2 + 1 + 1 + 2 + 4 + 2 + 2 + 4 * ZONE_MODELS_MAX)
+#define ZONE_RECORD_BYTES_MAX (8 + 4 + 4 + 16 + 3 * 2 + 1 + 1 + 2 + 4 + 2 + 2 + 4 * ZONE_MODELS_MAX)
 
 struct zone_query {
     uint32_t model; /* 0 = any */
     uint32_t tags;  /* all of them are needed */
     uint16_t x, y;
     uint8_t tier_min, tier_max;
-    uint16_t radius_km;  /* 0 = no limit; cells in an abstract mesh */
-    uint16_t vram_64mib; /* free, at least */
-    uint8_t k;           /* 1..ZONE_TOP_MAX */
+    uint16_t radius_km;         /* 0 = no limit; cells in an abstract mesh */
+    uint16_t vram_64mib;        /* free, at least */
+    uint8_t k;                  /* 1..ZONE_TOP_MAX */
+    uint8_t jurisdiction_count; /* 0 = any; else it must be one of these */
+    uint16_t jurisdictions[ZONE_JURISDICTIONS_MAX];
     bool abstract;
     uint32_t fresh_ms; /* evidence on free memory older than this excludes nothing */
     /* Only what comes behind this one in the order of answers: the next page of a search. */
@@ -51,8 +55,6 @@ struct zone_query {
     uint32_t after_distance;
     uint32_t after_node;
 };
-
-#define ZONE_QUERY_BYTES (4 + 4 + 2 + 2 + 1 + 1 + 2 + 2 + 1 + 1 + 4 + 1 + 4 + 4)
 
 /* One found record. */
 struct zone_found {
@@ -74,6 +76,12 @@ struct zone_top {
     uint8_t count;
     struct zone_found all[ZONE_TOP_MAX];
 };
+
+/* Two letters as a number, 0 for "": whoever does not say where it is, is in none. */
+static inline uint16_t zone_jurisdiction(const char text[3])
+{
+    return (uint16_t)((uint8_t)text[0] << 8 | (uint8_t)(text[0] != '\0' ? text[1] : 0));
+}
 
 /* Does the record pass every filter? Then *distance is set. */
 bool zone_query_match(const struct zone_query *query, const struct zone_record *record,

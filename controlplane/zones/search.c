@@ -6,11 +6,12 @@
 
 #include "schemas/base/clock.h"
 
-#define REGION_BITS 8u
+#define ASK_BITS 8u
 /* 0.61 km there and back in fibre, times the median stretch of real routes. */
 #define DETOUR_US_PER_CELL 12u
-#define REGION_MASK        ((1u << REGION_BITS) - 1)
-_Static_assert(ZONE_SEARCH_REGIONS <= 1u << REGION_BITS, "a region's number is part of an id");
+#define ASK_MASK           ((1u << ASK_BITS) - 1)
+_Static_assert(ZONE_SEARCH_ASKS_MAX <= 1u << ASK_BITS, "a question's number is part of its id");
+_Static_assert(ZONE_SEARCH_REGIONS <= ZONE_REGION_NONE, "a region's number is a byte");
 
 void zone_search_init(struct zone_search *s, const struct zone_query *query, uint32_t id,
                       uint64_t now_ns, uint64_t deadline_ns)
@@ -19,7 +20,7 @@ void zone_search_init(struct zone_search *s, const struct zone_query *query, uin
     s->started_ns = now_ns;
     s->changed_ns = now_ns;
     s->deadline_ns = deadline_ns;
-    s->id = id << REGION_BITS;
+    s->id = id << ASK_BITS;
     s->asks = 0;
     s->hops = 0;
     s->evidence_age_ms = 0;
@@ -54,6 +55,9 @@ static struct zone_region *region_new(struct zone_search *s)
     for (uint32_t i = 0; i < s->region_count; i++) {
         struct zone_region *r = &s->regions[i];
         if (r->state == ZONE_REGION_DONE || (r->state == ZONE_REGION_OPEN && !matters(s, r))) {
+            for (uint32_t ask = 0; ask < s->asks; ask++) { /* late answers are not about it */
+                s->region_of[ask] = s->region_of[ask] == i ? ZONE_REGION_NONE : s->region_of[ask];
+            }
             return r;
         }
     }
@@ -61,33 +65,49 @@ static struct zone_region *region_new(struct zone_search *s)
     return NULL;
 }
 
-static void region_add(struct zone_search *s, const struct zone_summary *piece, uint8_t hops,
-                       uint8_t referrals, bool helped)
+static struct zone_region *region_add(struct zone_search *s, const struct zone_summary *piece)
 {
     uint32_t bound = zone_summary_bound(piece, &s->query);
     if (bound > zone_top_bound(&s->top)) {
         zone_search_evidence(s, piece->age_ms);
-        return;
+        return NULL;
     }
     struct zone_region *r = region_new(s);
     if (r == NULL) {
-        return;
+        return NULL;
     }
     *r = (struct zone_region){
         .range = piece->range,
         .bound = bound,
         .age_ms = piece->age_ms,
-        .hops = hops,
-        .referrals = referrals,
-        .helped = helped,
         .contact_count = piece->contact_count,
     };
     memcpy(r->contacts, piece->contacts, sizeof(r->contacts));
+    return r;
 }
 
 void zone_search_add(struct zone_search *s, const struct zone_summary *piece)
 {
-    region_add(s, piece, 0, 0, false);
+    (void)region_add(s, piece);
+}
+
+/* Part of `asked`, as one has told of it who does not live there: he may refer to others, but not
+ * for ever, and those who did so before him are asked last. */
+static void region_referred(struct zone_region *r, const struct zone_region *asked, uint32_t by)
+{
+    r->helped = asked->helped;
+    r->referrals = (uint8_t)(asked->referrals + 1);
+    memcpy(r->visited, asked->visited, sizeof(r->visited));
+    r->visited[asked->referrals % ZONE_SEARCH_VISITED] = by;
+    uint32_t known = r->referrals < ZONE_SEARCH_VISITED ? r->referrals : ZONE_SEARCH_VISITED;
+    for (uint32_t i = 0; i < r->contact_count; i++) {
+        for (uint32_t v = 0; v < known; v++) {
+            r->been[i] = r->been[i] || r->contacts[i].node == r->visited[v];
+        }
+    }
+    if (r->referrals > ZONE_SEARCH_REFERRALS) {
+        r->contact_count = 0;
+    }
 }
 
 /* ---- asking ---- */
@@ -103,8 +123,11 @@ static uint64_t detour_us(const struct zone_query *q, const struct zone_contact 
            (torus_ring_distance(x, q->x) + (uint64_t)torus_ring_distance(y, q->y));
 }
 
-/* The contact to try next: fewest tries, then fewest silences, then one that lives in the region,
- * then the nearest in time, counting the way on. */
+/* The contact to try next: fewest tries, nobody who has only referred to others, then fewest
+ * silences, then one that lives in the region, then the nearest in time, counting the way on. If
+ * none lives there, the one with the nearest path: whatever entry he has of the region begins
+ * beyond his own zone, so that its first contact is nearer still. By time instead, two nodes that
+ * know the region only as part of something large could send a search to and fro. */
 static uint32_t contact_choose(const struct zone_search *s, const struct zone_region *r,
                                const struct zone_peers *peers)
 {
@@ -112,10 +135,12 @@ static uint32_t contact_choose(const struct zone_search *s, const struct zone_re
     uint64_t best_cost = UINT64_MAX;
     for (uint32_t i = 0; i < r->contact_count; i++) {
         uint64_t fails = zone_peers_fails(peers, r->contacts[i].node);
-        uint64_t outside = !zone_area_in(r->contacts[i].area, r->range);
-        uint64_t cost =
-            (uint64_t)r->tried[i] << 56 | (fails < 255 ? fails : 255) << 48 | outside << 40 |
-            (zone_peers_rtt_us(peers, &r->contacts[i]) + detour_us(&s->query, &r->contacts[i]));
+        uint64_t gap = zone_area_gap(r->contacts[i].area, r->range);
+        uint64_t cost = (uint64_t)(r->tried[i] + r->been[i]) << 56 | (fails < 255 ? fails : 255)
+                                                                         << 48;
+        cost |= gap != 0 ? UINT64_C(1) << 40 | gap
+                         : zone_peers_rtt_us(peers, &r->contacts[i]) +
+                               detour_us(&s->query, &r->contacts[i]);
         if (cost < best_cost) {
             best = i;
             best_cost = cost;
@@ -124,25 +149,39 @@ static uint32_t contact_choose(const struct zone_search *s, const struct zone_re
     return best;
 }
 
+static bool may_live_there(const struct zone_region *r, uint32_t contact)
+{
+    return zone_area_in(r->contacts[contact].area, r->range);
+}
+
+/* Is another one to be asked at the same time? Not beside one who lives there somebody who does
+ * not: he would be sooner, with nothing but other names. */
+static bool region_races(const struct zone_search *s, const struct zone_region *r, uint32_t at,
+                         const struct zone_peers *peers)
+{
+    bool doubtful = peers->silence_permille >= ZONE_RACE_PERMILLE ||
+                    !zone_peers_measured(peers, r->contacts[at].node);
+    return r->tries == 1 && r->contact_count > 1 && doubtful &&
+           (!may_live_there(r, at) || may_live_there(r, contact_choose(s, r, peers)));
+}
+
 static void region_ask(struct zone_search *s, uint32_t index, struct zone_peers *peers,
                        uint64_t now_ns, struct zone_ask *ask)
 {
     struct zone_region *r = &s->regions[index];
     uint32_t at = contact_choose(s, r, peers);
     uint64_t rto_ns = (uint64_t)zone_peers_rto_us(peers, &r->contacts[at]) * NS_PER_US;
-    r->raced = r->tries == 0 && r->contact_count > 1 &&
-               (peers->silence_permille >= ZONE_RACE_PERMILLE ||
-                !zone_peers_measured(peers, r->contacts[at].node));
-    r->due_ns = r->raced ? now_ns : now_ns + (rto_ns << r->tried[at]);
+    uint32_t before = r->tried[at]++;
+    r->tries++;
+    r->raced = region_races(s, r, at, peers);
+    r->due_ns = r->raced ? now_ns : now_ns + (rto_ns << before);
     r->sent_ns[at] = now_ns;
-    r->tried[at]++;
     r->last = (uint8_t)at;
     r->state = ZONE_REGION_ASKED;
-    r->tries++;
-    s->asks++;
+    s->region_of[s->asks] = (uint8_t)index;
     *ask = (struct zone_ask){
         .to = r->contacts[at],
-        .id = s->id | index,
+        .id = s->id | s->asks++,
         .range = r->range,
         .bound = zone_top_bound(&s->top),
     };
@@ -162,6 +201,7 @@ static void region_give_up(struct zone_search *s, struct zone_region *r)
     r->contact_count = s->helper_count;
     memcpy(r->contacts, s->helpers, sizeof(r->contacts));
     memset(r->tried, 0, sizeof(r->tried));
+    memset(r->been, 0, sizeof(r->been));
 }
 
 /* The region to act on: least bound first. Returns region_count if none. */
@@ -230,11 +270,11 @@ static bool region_asked_of(struct zone_region *r, uint32_t from, struct zone_pe
 void zone_search_answer(struct zone_search *s, struct zone_peers *peers,
                         const struct zone_answer *a, uint64_t now_ns)
 {
-    uint32_t index = a->id & REGION_MASK;
-    if ((a->id & ~REGION_MASK) != s->id || index >= s->region_count) {
+    uint32_t ask = a->id & ASK_MASK;
+    if ((a->id & ~ASK_MASK) != s->id || ask >= s->asks || s->region_of[ask] == ZONE_REGION_NONE) {
         return;
     }
-    struct zone_region *r = &s->regions[index];
+    struct zone_region *r = &s->regions[s->region_of[ask]];
     if (r->state == ZONE_REGION_OPEN || !region_asked_of(r, a->from, peers, now_ns) ||
         r->state == ZONE_REGION_DONE) {
         return;
@@ -254,13 +294,13 @@ void zone_search_answer(struct zone_search *s, struct zone_peers *peers,
         if (!zone_range_valid(piece.range)) {
             continue;
         }
-        /* Whoever is not there himself may refer to others, but not for ever. */
-        bool was_there = zone_range_valid(a->covered);
-        uint8_t referrals = was_there ? 0 : (uint8_t)(asked.referrals + 1);
-        if (referrals > ZONE_SEARCH_REFERRALS) {
-            piece.contact_count = 0;
+        struct zone_region *part = region_add(s, &piece);
+        if (part != NULL) {
+            part->hops = (uint8_t)(asked.hops + 1);
         }
-        region_add(s, &piece, (uint8_t)(asked.hops + 1), referrals, asked.helped);
+        if (part != NULL && !zone_range_valid(a->covered)) {
+            region_referred(part, &asked, a->from);
+        }
     }
 }
 

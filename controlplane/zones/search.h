@@ -31,10 +31,12 @@
 #define ZONE_SEARCH_REGIONS   128u
 #define ZONE_SEARCH_PARALLEL  8u
 #define ZONE_SEARCH_ASKS_MAX  192u /* questions of one search */
-#define ZONE_SEARCH_REFERRALS 8u   /* in a row from nodes outside the region */
+#define ZONE_SEARCH_REFERRALS 16u  /* in a row from nodes outside the region */
+#define ZONE_SEARCH_VISITED   8u   /* of these that are remembered, not to be asked again */
 #define ZONE_SEARCH_UNHEARD   8u
 #define ZONE_SEARCH_ROUNDS    2u /* how often each contact is tried, once helpers were asked */
 #define ZONE_RACE_PERMILLE    50u
+#define ZONE_REGION_NONE      255u
 
 enum zone_region_state { ZONE_REGION_OPEN, ZONE_REGION_ASKED, ZONE_REGION_DONE, ZONE_REGION_DEAD };
 
@@ -52,17 +54,21 @@ struct zone_region {
     bool raced;   /* and the next one at once, without waiting */
     bool helped;  /* its contacts are those of the asker's own zone */
     uint8_t tried[ZONE_CONTACTS];
+    bool been[ZONE_CONTACTS]; /* among those visited */
     struct zone_contact contacts[ZONE_CONTACTS];
     uint64_t sent_ns[ZONE_CONTACTS];
+    uint32_t
+        visited[ZONE_SEARCH_VISITED]; /* who has only referred to others, `referrals` of them */
 };
 
 struct zone_search {
     struct zone_query query;
     uint64_t started_ns;
     uint64_t deadline_ns;
-    uint32_t id; /* upper 24 bits of its questions' ids */
+    uint32_t id; /* upper 24 bits of its questions' ids; the rest is the question's number */
     uint32_t asks;
-    uint32_t hops; /* longest chain of answers */
+    uint8_t region_of[ZONE_SEARCH_ASKS_MAX]; /* of each question; ZONE_REGION_NONE: not any more */
+    uint32_t hops;                           /* longest chain of answers */
     uint32_t evidence_age_ms;
     uint64_t changed_ns; /* when something better was found last */
     uint32_t region_count;

@@ -42,19 +42,34 @@ static uint32_t sum(uint32_t a, uint32_t b)
     return a > UINT32_MAX - b ? UINT32_MAX : a + b;
 }
 
-static void bloom_bits(uint32_t model, uint32_t bits[ZONE_BLOOM_HASHES])
+/* Of a model, 32 bits, or of a jurisdiction: jurisdiction_mark(). */
+static void bloom_bits(uint64_t what, uint32_t bits[ZONE_BLOOM_HASHES])
 {
-    struct rng rng = {.state = model};
+    struct rng rng = {.state = what};
     uint64_t h = rng_next(&rng);
     for (uint32_t i = 0; i < ZONE_BLOOM_HASHES; i++, h >>= 16) {
         bits[i] = (uint32_t)h % BLOOM_BITS;
     }
 }
 
-static bool bloom_has(const uint64_t *bloom, uint32_t model)
+static uint64_t jurisdiction_mark(uint16_t jurisdiction)
+{
+    return UINT64_C(1) << 32 | jurisdiction;
+}
+
+static void bloom_add(uint64_t *bloom, uint64_t what)
 {
     uint32_t bits[ZONE_BLOOM_HASHES];
-    bloom_bits(model, bits);
+    bloom_bits(what, bits);
+    for (uint32_t i = 0; i < ZONE_BLOOM_HASHES; i++) {
+        bloom[bits[i] / 64] |= UINT64_C(1) << (bits[i] % 64);
+    }
+}
+
+static bool bloom_has(const uint64_t *bloom, uint64_t what)
+{
+    uint32_t bits[ZONE_BLOOM_HASHES];
+    bloom_bits(what, bits);
     for (uint32_t i = 0; i < ZONE_BLOOM_HASHES; i++) {
         if ((bloom[bits[i] / 64] >> (bits[i] % 64) & 1) == 0) {
             return false;
@@ -101,11 +116,10 @@ void zone_summary_add(struct zone_summary *s, const struct zone_record *r)
     s->live++;
     s->tiers[r->tier]++;
     for (uint32_t i = 0; i < r->model_count; i++) {
-        uint32_t bits[ZONE_BLOOM_HASHES];
-        bloom_bits(r->models[i], bits);
-        for (uint32_t j = 0; j < ZONE_BLOOM_HASHES; j++) {
-            s->bloom[bits[j] / 64] |= UINT64_C(1) << (bits[j] % 64);
-        }
+        bloom_add(s->bloom, r->models[i]);
+    }
+    if (r->jurisdiction != 0) {
+        bloom_add(s->bloom, jurisdiction_mark(r->jurisdiction));
     }
     s->memory[memory_class(r->vram_free_64mib)]++;
     s->vram_free_64mib =
@@ -212,6 +226,16 @@ static bool tiers_exclude(const struct zone_summary *s, const struct zone_query 
     return true;
 }
 
+static bool jurisdiction_excludes(const struct zone_summary *s, const struct zone_query *q)
+{
+    for (uint32_t i = 0; i < q->jurisdiction_count; i++) {
+        if (bloom_has(s->bloom, jurisdiction_mark(q->jurisdictions[i]))) {
+            return false;
+        }
+    }
+    return q->jurisdiction_count != 0;
+}
+
 static bool radius_excludes(const struct zone_summary *s, const struct zone_query *q)
 {
     if (q->radius_km == 0) {
@@ -232,7 +256,8 @@ uint32_t zone_summary_bound(const struct zone_summary *s, const struct zone_quer
     if (s->live == 0 || zone_box_is_empty(&s->box) || (q->tags & ~s->tags) != 0 ||
         tiers_exclude(s, q) || q->vram_64mib > s->vram_total_64mib ||
         (s->age_ms <= q->fresh_ms && q->vram_64mib > s->vram_free_64mib) ||
-        (q->model != 0 && !bloom_has(s->bloom, q->model)) || radius_excludes(s, q)) {
+        (q->model != 0 && !bloom_has(s->bloom, q->model)) || jurisdiction_excludes(s, q) ||
+        radius_excludes(s, q)) {
         return UINT32_MAX;
     }
     return zone_box_distance(&s->box, q->x, q->y, q->tier_min, q->tier_max, q->abstract);

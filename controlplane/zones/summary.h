@@ -44,7 +44,7 @@ struct zone_summary {
     uint32_t tiers[TORUS_TIERS];             /* members of each, rounded up on the wire */
     uint32_t memory[ZONE_HISTOGRAM_CLASSES]; /* members by free memory: below 4, 8, 16, 24, 48, 80,
                                                 160 GiB, and more; powers of two on the wire */
-    uint64_t bloom[ZONE_BLOOM_WORDS];        /* models */
+    uint64_t bloom[ZONE_BLOOM_WORDS];        /* models and jurisdictions */
     uint16_t vram_free_64mib, vram_total_64mib; /* largest */
     uint32_t queue_min_us;
     uint32_t tags; /* that any member has */

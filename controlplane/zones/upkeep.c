@@ -448,6 +448,7 @@ void zone_upkeep(struct zone *z, uint64_t now_ns, const struct zone_io *io)
     }
     if (now_ns >= z->state_due_ns) {
         z->state_due_ns = now_ns + ZONE_STATE_NS;
+        z->told_ns = now_ns;
         zone_members_expire(z, now_ns);
         zone_own_update(z, now_ns);
         state_tell(z, now_ns, io);

@@ -66,7 +66,8 @@ void zone_set_self(struct zone *z, const struct zone_record *self, uint64_t now_
 {
     struct zone_record next = *self;
     uint64_t edition = z->self.version >> 32;
-    bool lasting = self->tags != z->self.tags || self->model_count != z->self.model_count ||
+    bool lasting = self->tags != z->self.tags || self->jurisdiction != z->self.jurisdiction ||
+                   self->model_count != z->self.model_count ||
                    self->vram_total_64mib != z->self.vram_total_64mib ||
                    memcmp(self->models, z->self.models, sizeof(self->models)) != 0;
     next.node = z->self.node;
@@ -74,10 +75,15 @@ void zone_set_self(struct zone *z, const struct zone_record *self, uint64_t now_
     next.y = z->self.y;
     next.tier = z->self.tier;
     next.version = lasting ? (edition + 1) << 32 : z->self.version + 1;
+    bool notable = lasting || (self->room == 0) != (z->self.room == 0);
     z->self = next;
     if (lasting) {
-        z->state_count = 0; /* all of it, and now */
-        z->state_due_ns = now_ns;
+        z->state_count = 0; /* all of it */
+    }
+    if (notable) {
+        uint64_t soon_ns = z->told_ns + ZONE_SOON_NS;
+        soon_ns = soon_ns > now_ns ? soon_ns : now_ns;
+        z->state_due_ns = soon_ns < z->state_due_ns ? soon_ns : z->state_due_ns;
     }
 }
 

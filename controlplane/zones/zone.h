@@ -31,6 +31,8 @@
 #define ZONE_MEMBERS_MAX  256u              /* room that callers should give */
 #define ZONE_STATE_NS     (1 * NS_PER_S)    /* a member tells its zone its state */
 #define ZONE_STATE_FULL   10u               /* every so many times all of it */
+#define ZONE_SOON_NS      (100 * NS_PER_MS) /* between two states if something cannot wait */
+#define ZONE_MISSED_NS    (10 * NS_PER_MS)  /* between two questions for a record that was missed */
 #define ZONE_SILENCE_NS   (5 * NS_PER_S)    /* a member not heard for so long is left out */
 #define ZONE_FORGET_NS    (30 * NS_PER_S)   /* and then forgotten */
 #define ZONE_LINGER_NS    (5 * NS_PER_S)    /* records outside the claim are answered for */
@@ -115,6 +117,8 @@ struct zone {
     uint32_t epoch;
     uint32_t state_count;
     uint64_t state_due_ns;
+    uint64_t told_ns;   /* when the state was last told */
+    uint64_t missed_ns; /* when somebody was last asked for his record */
     uint64_t pull_due_ns;
     uint64_t shape_due_ns;
     uint64_t repair_due_ns;
@@ -161,7 +165,9 @@ void zone_join(struct zone *zone, const struct zone_contact *seed, uint64_t now_
  * learns of it. Without that two meshes founded apart would never meet. */
 void zone_meet(struct zone *zone, const struct zone_contact *contact);
 
-/* What this node says of itself from now on; place and id stay. Version is set here. */
+/* What this node says of itself from now on; place and id stay. Version is set here. What decides
+ * whether it is found (models, tags, jurisdiction, room at all) is told at once, at most every
+ * ZONE_SOON_NS; the rest with the next state. */
 void zone_set_self(struct zone *zone, const struct zone_record *self, uint64_t now_ns);
 
 /* The membership knows that a node is gone. */

@@ -83,6 +83,12 @@ static void fetch_heard(struct zone *z, const struct zone_msg *in, const struct 
                         uint64_t now_ns, const struct zone_io *io)
 {
     struct zone_msg msg = {.header.kind = ZONE_RECORDS};
+    if (in->fetch.id == 0) { /* nobody's question but for this node's own record */
+        msg.header.kind = ZONE_STATE;
+        msg.state = z->self;
+        zone_send(z, io, from, &msg);
+        return;
+    }
     struct zone_page *page = &msg.page;
     bool self_waits = zone_range_has(in->fetch.range, z->key);
     page->id = in->fetch.id;
@@ -112,13 +118,33 @@ static void fetch_heard(struct zone *z, const struct zone_msg *in, const struct 
 
 /* ---- taking ---- */
 
-static void delta_heard(struct zone *z, const struct zone_msg *msg, uint64_t now_ns)
+/* A mate's record did not arrive, or not its latest edition: it is asked for it. */
+static void record_missed(struct zone *z, const struct zone_contact *from, uint64_t now_ns,
+                          const struct zone_io *io)
+{
+    struct zone_msg msg = {.header.kind = ZONE_FETCH};
+    if (!z->joined || now_ns - z->missed_ns < ZONE_MISSED_NS) {
+        return;
+    }
+    z->missed_ns = now_ns;
+    msg.fetch = (struct zone_fetch){.id = 0, .range = z->claim};
+    zone_send(z, io, from, &msg);
+}
+
+static void delta_heard(struct zone *z, const struct zone_msg *msg, const struct zone_contact *from,
+                        uint64_t now_ns, const struct zone_io *io)
 {
     struct zone_member *m = zone_member_find(z, msg->header.node);
     if (m == NULL) {
-        return; /* all of it comes within ten seconds */
+        if (zone_range_equal(msg->header.claim, z->claim)) {
+            record_missed(z, from, now_ns, io);
+        }
+        return;
     }
     m->heard_ns = now_ns;
+    if (msg->delta.version >> 32 > m->record.version >> 32) {
+        record_missed(z, from, now_ns, io);
+    }
     if (msg->delta.version >> 32 != m->record.version >> 32 ||
         msg->delta.version < m->record.version ||
         msg->delta.vram_free_64mib > m->record.vram_total_64mib) {
@@ -152,7 +178,7 @@ static void maintenance_heard(struct zone *z, const struct zone_msg *msg,
         }
         break;
     case ZONE_DELTA:
-        delta_heard(z, msg, now_ns);
+        delta_heard(z, msg, from, now_ns, io);
         break;
     case ZONE_PULL:
         pull_heard(z, msg, from, now_ns, io);

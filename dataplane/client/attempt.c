@@ -68,6 +68,7 @@ static void attempt_begin(struct client_attempt *a, const struct stream_order *o
     a->core.wanted = order->target;
     a->core.avoid_count = order->avoid_count;
     memcpy(a->core.avoid, order->avoid, sizeof(a->core.avoid));
+    a->core.prefers = order->arithmetic;
     a->core.resumed = req->stream.count;
     if (req->stream.count != 0 && !req->stream.forgetful) {
         a->core.last_token = req->stream.tokens[req->stream.count - 1];
@@ -170,6 +171,9 @@ static void attempt_texts(struct client_attempt *a, uint64_t now_ns)
 void attempt_step(struct client_attempt *a, uint64_t now_ns)
 {
     struct weft_request *req = a->owner;
+    if (req != NULL) {
+        stream_computes(&req->stream, a->index, a->core.arithmetic);
+    }
     if (req != NULL && !a->accepted && a->core.server != WEFT_NODE_NONE) {
         a->accepted = true;
         uint64_t us = (now_ns - req->stream.start_ns) / NS_PER_US;

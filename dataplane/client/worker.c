@@ -68,6 +68,7 @@ static int worker_hello(const weft_worker_facts_t *facts, const weft_load_t *loa
         .prefill_per_second = facts->prefill_per_second,
         .decode_per_second = facts->decode_per_second,
         .pid = (uint32_t)getpid(),
+        .arithmetic = facts->arithmetic,
         .load = {.room = load->room < UINT16_MAX ? (uint16_t)load->room : UINT16_MAX,
                  .free_vram_64mib = units < UINT16_MAX ? (uint16_t)units : UINT16_MAX,
                  .queue_us = load->queue_us},
@@ -82,11 +83,12 @@ static int worker_hello(const weft_worker_facts_t *facts, const weft_load_t *loa
     return 0;
 }
 
-static int worker_serve_open(struct weft_worker *w, const char *backend)
+static int worker_serve_open(struct weft_worker *w, const weft_worker_facts_t *facts)
 {
-    struct serve_config config = {.node_id = w->node.id, .tier = (uint8_t)w->node.tier};
+    struct serve_config config = {
+        .node_id = w->node.id, .tier = (uint8_t)w->node.tier, .arithmetic = facts->arithmetic};
     memcpy(config.node_name, w->node.name, sizeof(config.node_name));
-    memcpy(config.backend, backend, strlen(backend));
+    memcpy(config.backend, facts->backend, strlen(facts->backend));
     if (getrandom(&config.seed, sizeof(config.seed), 0) != (ssize_t)sizeof(config.seed)) {
         return -EIO;
     }
@@ -113,7 +115,7 @@ int weft_worker_attach(weft_worker_t **worker, const char *socket_path,
     w->callbacks = *callbacks;
     w->can = facts->can;
     rc = worker_port_open(w, socket_path, &hello);
-    rc = rc == 0 ? worker_serve_open(w, facts->backend) : rc;
+    rc = rc == 0 ? worker_serve_open(w, facts) : rc;
     if (rc != 0) {
         weft_worker_destroy(w);
         return rc;
@@ -260,6 +262,34 @@ void weft_worker_set_load(weft_worker_t *w, const weft_load_t *load)
     uint64_t word;
     memcpy(&word, &rates, sizeof(word));
     atomic_store_explicit(&w->shm->rates, word, memory_order_relaxed);
+}
+
+static uint16_t worker_u16(uint32_t value)
+{
+    return value < UINT16_MAX ? (uint16_t)value : UINT16_MAX;
+}
+
+void weft_worker_set_figures(weft_worker_t *w, const weft_worker_figures_t *figures)
+{
+    const struct port_figures told = {
+        .decode_tps_2 = figures->decode_per_second_2,
+        .decode_tps_4 = figures->decode_per_second_4,
+        .decode_tps_8 = figures->decode_per_second_8,
+        .kv_pages = figures->kv_pages,
+        .kv_pages_used = figures->kv_pages_used,
+        .memory_mib = figures->memory_mib,
+        .prefix_queries = figures->prefix_queries,
+        .prefix_hits = figures->prefix_hits,
+        .slots = worker_u16(figures->slots),
+        .running = worker_u16(figures->running),
+        .waiting = worker_u16(figures->waiting),
+        .loaded = worker_u16(figures->loaded),
+    };
+    uint64_t words[PORT_FIGURE_WORDS];
+    memcpy(words, &told, sizeof(words));
+    for (uint32_t i = 0; i < PORT_FIGURE_WORDS; i++) {
+        atomic_store_explicit(&w->shm->figures[i], words[i], memory_order_relaxed);
+    }
 }
 
 int weft_job_emit(weft_job_t *job, uint32_t token, const char *text, size_t len)

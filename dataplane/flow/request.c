@@ -301,11 +301,12 @@ static bool request_accept(struct request *r, struct request_conn *conn, const s
 
 static void request_alternates(struct request *r, struct datagram_payload payload)
 {
-    struct weft_grant grant;
-    if (payload.len >= sizeof(grant)) {
-        memcpy(&grant, payload.data, sizeof(grant));
+    struct weft_grant grant = {.arithmetic = 0};
+    if (payload.len >= offsetof(struct weft_grant, arithmetic)) { /* an older worker's ends there */
+        memcpy(&grant, payload.data, payload.len < sizeof(grant) ? payload.len : sizeof(grant));
         r->alternates[0] = grant.alt1;
         r->alternates[1] = grant.alt2;
+        r->arithmetic = grant.arithmetic;
     }
 }
 

@@ -120,6 +120,8 @@ struct request {
     uint16_t avoid[WEFT_AVOID_MAX]; /* ... if it can, none of these */
     uint16_t server;
     uint16_t alternates[2]; /* as the GRANT told */
+    uint32_t arithmetic;    /* of the server, the same; 0 = not told */
+    uint32_t prefers;       /* arithmetic to go on with, with `avoid`; 0 = any */
     uint16_t stray;         /* another node that answered: to be cancelled there */
     bool stray_due;
     uint64_t cookie_sent; /* in the latest fragment */

@@ -126,7 +126,7 @@ static struct weft_job *serve_open(struct serve *s, const struct weft_req *req, 
 
 void serve_grant(struct serve *s, const struct weft_job *job)
 {
-    struct weft_grant grant = {job->last.h.alt1, job->last.h.alt2};
+    struct weft_grant grant = {job->last.h.alt1, job->last.h.alt2, s->config.arithmetic};
     uint32_t place = s->controls_head;
     serve_control(s, &job->last, WEFT_T_GRANT, job->granted, &grant, sizeof(grant));
     if (s->controls_head != place) { /* how far it has come without a gap */

@@ -55,6 +55,7 @@ struct serve_config {
     uint8_t tier;
     char node_name[WEFT_NAME_MAX];
     char backend[WEFT_BACKEND_MAX];
+    uint32_t arithmetic;        /* for the GRANT; 0 = not known */
     uint64_t seed;              /* secret key of the tables */
     uint32_t requests_max;      /* 0 = SERVE_REQUESTS_MAX */
     uint32_t partial_bytes_max; /* 0 = SERVE_PARTIAL_BYTES_MAX */

@@ -134,6 +134,19 @@ static uint16_t alternate_take(struct stream *s)
     return WEFT_NODE_NONE;
 }
 
+/* What an attempt from here on should compute with, for the answer to be that of one attempt. */
+static uint32_t wanted_arithmetic(const struct stream *s)
+{
+    return s->count != 0 ? s->arithmetic : 0;
+}
+
+/* Where to go on. Alternates may compute in any way: the mesh knows who does not. */
+static uint16_t next_target(struct stream *s)
+{
+    uint16_t other = alternate_take(s);
+    return wanted_arithmetic(s) != 0 ? (uint16_t)WEFT_NODE_NONE : other;
+}
+
 static void start(struct stream *s, uint32_t attempt, uint32_t path, uint16_t target)
 {
     struct stream_order *order = order_add(s, STREAM_START, attempt);
@@ -141,6 +154,7 @@ static void start(struct stream *s, uint32_t attempt, uint32_t path, uint16_t ta
     order->target = target;
     order->avoid_count = avoid_kept(s);
     memcpy(order->avoid, s->avoid, sizeof(order->avoid));
+    order->arithmetic = target == WEFT_NODE_NONE ? wanted_arithmetic(s) : 0;
     s->attempts[attempt] = (struct stream_attempt){
         .live = true,
         .target = target,
@@ -181,6 +195,7 @@ static void finish(struct stream *s, const weft_result_t *from, int status, uint
     }
     res->new_tokens = s->count;
     res->failovers = s->failovers;
+    res->mixed = s->mixed;
     res->hedged = s->hedged;
     res->gap_us = s->gap_ns / NS_PER_US;
     res->resends = s->resends;
@@ -235,6 +250,19 @@ void stream_accepted(struct stream *s, uint32_t attempt, uint16_t server,
     if (alternates[0] != WEFT_NODE_NONE) {
         memcpy(s->alternates, alternates, sizeof(s->alternates));
     }
+}
+
+void stream_computes(struct stream *s, uint32_t attempt, uint32_t arithmetic)
+{
+    s->attempts[attempt].arithmetic = arithmetic;
+}
+
+/* The next token is this attempt's. */
+static void note_arithmetic(struct stream *s, uint32_t attempt)
+{
+    uint32_t now = s->attempts[attempt].arithmetic;
+    s->mixed += s->count != 0 && now != 0 && s->arithmetic != 0 && now != s->arithmetic;
+    s->arithmetic = now != 0 ? now : s->arithmetic;
 }
 
 static void remember(struct stream *s, uint32_t token)
@@ -294,6 +322,7 @@ bool stream_token(struct stream *s, struct stream_policy *policy, uint32_t attem
     }
     s->last_ns = now_ns;
     s->refusals = 0;
+    note_arithmetic(s, attempt);
     remember(s, token);
     return true;
 }
@@ -403,7 +432,7 @@ static void after_loss(struct stream *s, struct stream_policy *policy,
         return;
     }
     count_failover(s, policy);
-    start(s, free_attempt(s), path, alternate_take(s));
+    start(s, free_attempt(s), path, next_target(s));
 }
 
 /* An answer that has begun elsewhere, or should have: worth some patience. */
@@ -471,10 +500,18 @@ void stream_suspect(struct stream *s, struct stream_policy *policy, uint32_t att
         return;
     }
     uint16_t other = alternate_take(s);
-    if (other != WEFT_NODE_NONE && other != s->attempts[attempt].server) {
-        (void)purse_pay(&policy->retry_purse);
-        /* By another node that it knows, if there is one: the silence may be that of the first. */
-        start(s, 1 - attempt, next_path(policy, s->attempts[attempt].path), other);
+    uint16_t server = s->attempts[attempt].server;
+    if (other == WEFT_NODE_NONE || other == server) {
+        return;
+    }
+    (void)purse_pay(&policy->retry_purse);
+    /* By another node that it knows, if there is one: the silence may be that of the first. */
+    bool picky = wanted_arithmetic(s) != 0;
+    start(s, 1 - attempt, next_path(policy, s->attempts[attempt].path),
+          picky ? (uint16_t)WEFT_NODE_NONE : other);
+    struct stream_order *order = &s->orders[(s->orders_head - 1) % STREAM_ORDERS];
+    if (picky && order->avoid_count < WEFT_AVOID_MAX) {
+        order->avoid[order->avoid_count++] = server; /* it may still turn out to live */
     }
 }
 

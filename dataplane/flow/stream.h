@@ -11,6 +11,10 @@
  * and the other attempt is cancelled. A rival is the same in the middle of an answer: somebody else
  * begins to go on while it is not certain yet that who serves is lost (stream_suspect).
  *
+ * Other weights, or another way of computing, give other tokens. Where it is known what has
+ * computed the answer so far, the mesh is asked for somebody who computes the same, and only if
+ * there is nobody for anybody else; the result says how often that was (`mixed`).
+ *
  * Two purses, shared by all streams of a client and filled by new ones, bound the extra load:
  * failovers and rivals to one in ten requests once the first ten are spent, hedges to one in
  * twenty. A node that dies takes all its streams with it, those that it served and those that were
@@ -78,7 +82,8 @@ struct stream_order {
     uint32_t path;
     uint16_t target; /* WEFT_NODE_NONE: let the mesh choose ... */
     uint16_t avoid_count;
-    uint16_t avoid[WEFT_AVOID_MAX]; /* ... somebody else than these */
+    uint16_t avoid[WEFT_AVOID_MAX]; /* ... somebody else than these, ... */
+    uint32_t arithmetic;            /* ... if possible one that computes so; 0 = no matter */
 };
 
 struct stream_attempt {
@@ -87,6 +92,7 @@ struct stream_attempt {
     uint16_t target;
     uint16_t server;
     uint32_t path;
+    uint32_t arithmetic; /* of the server; 0 = not told */
 };
 
 struct stream {
@@ -101,6 +107,8 @@ struct stream {
     uint32_t count, capacity;
     uint32_t failovers, refusals;
     uint32_t turned, closed; /* times turned away; of these by the node that was asked */
+    uint32_t arithmetic;     /* of the last token; 0 = not known */
+    uint32_t mixed;          /* changes of it */
     int first_failure;
     uint32_t resends;
     uint16_t alternates[2];
@@ -126,6 +134,9 @@ bool stream_next(struct stream *s, struct stream_order *order);
 /* A worker has accepted the attempt and named the alternates. */
 void stream_accepted(struct stream *s, uint32_t attempt, uint16_t server,
                      const uint16_t alternates[2]);
+
+/* What its worker computes with, once that has been told; to be told before tokens are. */
+void stream_computes(struct stream *s, uint32_t attempt, uint32_t arithmetic);
 
 /* The worker of the attempt that leads has not been heard for so long that somebody else should
  * begin to go on; to be told once per silence. */

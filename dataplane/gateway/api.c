@@ -56,7 +56,8 @@ static bool number_take(struct api_request *r, const struct number *f, const jso
 {
     char *at = (char *)r + f->at;
     double number = json_number_value(value);
-    bool whole = json_is_integer(value);
+    /* 16.0 is whole, too */
+    bool whole = json_is_integer(value) || (number == trunc(number) && fabs(number) < 0x1p63);
     if (!json_is_number(value) || (f->type != FLOAT && !whole) || number < f->min ||
         number > f->max) {
         return error_bad(error, f->name, "`%s` must be %s from %g to %g.", f->name,
@@ -67,7 +68,8 @@ static bool number_take(struct api_request *r, const struct number *f, const jso
     } else if (f->type == U32) {
         *(uint32_t *)(void *)at = (uint32_t)number;
     } else {
-        *(uint64_t *)(void *)at = (uint64_t)json_integer_value(value);
+        *(uint64_t *)(void *)at =
+            (uint64_t)(json_is_integer(value) ? json_integer_value(value) : (json_int_t)number);
         r->has_seed = true;
     }
     return true;

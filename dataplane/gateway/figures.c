@@ -249,6 +249,67 @@ static void node_write(const json_t *status, struct buf *out)
     }
 }
 
+/* ---- of the workers at the node next to the gateway ---- */
+
+static double number_of(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+/* A worker's labels, and more ones; two workers may have the same model. */
+static void worker_head(struct buf *out, const char *metric, const json_t *worker)
+{
+    const char *model = json_string_value(json_object_get(worker, "model"));
+    buf_add_format(out, "%s{", metric);
+    label_write(out, "model_name", model != NULL ? model : "?");
+    buf_add_format(out, ",pid=\"%.0f\"", number_of(worker, "pid"));
+}
+
+/* Of so many streams together. */
+static void worker_decode(struct buf *out, const json_t *worker)
+{
+    static const struct {
+        const char *key;
+        unsigned streams;
+    } batches[] = {
+        {"decode_tps", 1}, {"decode_tps_2", 2}, {"decode_tps_4", 4}, {"decode_tps_8", 8}};
+    for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++) {
+        double speed = number_of(worker, batches[i].key);
+        if (speed > 0) { /* else it was not measured */
+            worker_head(out, "weft_worker_decode_tokens_per_second", worker);
+            buf_add_format(out, ",streams=\"%u\"} %.9g\n", batches[i].streams, speed);
+        }
+    }
+}
+
+static void workers_write(const json_t *workers, struct buf *out)
+{
+    const size_t count = json_array_size(workers);
+#define WORKER_(key, metric, kind, scale, text)                                                    \
+    head_write(out, metric, kind, text);                                                           \
+    for (size_t i = 0; i < count; i++) {                                                           \
+        const json_t *worker = json_array_get(workers, i);                                         \
+        worker_head(out, metric, worker);                                                          \
+        buf_add_format(out, "} %.9g\n", number_of(worker, key) * (scale));                         \
+    }
+    FIGURES_WORKERS(WORKER_)
+#undef WORKER_
+    head_write(out, "vllm:kv_cache_usage_perc", "gauge",
+               "KV cache held by requests; 1 = all of it");
+    for (size_t i = 0; i < count; i++) {
+        const json_t *worker = json_array_get(workers, i);
+        double pages = number_of(worker, "kv_pages");
+        worker_head(out, "vllm:kv_cache_usage_perc", worker);
+        buf_add_format(out, "} %.9g\n",
+                       pages > 0 ? number_of(worker, "kv_pages_used") / pages : 0.0);
+    }
+    head_write(out, "weft_worker_decode_tokens_per_second", "gauge",
+               "of so many streams together, measured");
+    for (size_t i = 0; i < count; i++) {
+        worker_decode(out, json_array_get(workers, i));
+    }
+}
+
 void figures_write(const struct figures *f, const json_t *status, struct buf *out)
 {
     head_write(out, "weft_gateway_http_responses_total", "counter", "responses, by HTTP status");
@@ -276,6 +337,7 @@ void figures_write(const struct figures *f, const json_t *status, struct buf *ou
                      "accelerator memory free");
         member_gauge(out, members, "weft_member_rtt_seconds", "rtt_us", 1e-6, "round trip");
         node_write(status, out);
+        workers_write(json_object_get(status, "workers"), out);
     }
 }
 

@@ -68,6 +68,9 @@ static void router_attributes(struct buf *out, const struct trace_record *record
     }
     number_add(out, "weft.first_token_us", r->first_token_us);
     number_add(out, "weft.failovers", r->failovers);
+    if (r->mixed != 0) { /* it went on with other weights, or another way of computing */
+        number_add(out, "weft.mixed_arithmetic", r->mixed);
+    }
     number_add(out, "weft.resends", r->resends);
     if (r->hedged) {
         number_add(out, "weft.hedged", 1);

@@ -2,6 +2,7 @@
 /* peers.c - see peers.h. */
 #include "dataplane/gateway/peers.h"
 
+#include <math.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,11 +56,11 @@ static bool text_read(const json_t *body, const char *name, char *out, size_t si
 static bool number_read(const json_t *body, const char *name, uint32_t max, uint32_t *out)
 {
     const json_t *value = json_object_get(body, name);
-    json_int_t number = json_integer_value(value);
+    double number = json_number_value(value);
     if (value == NULL || json_is_null(value)) {
         return true;
     }
-    if (!json_is_integer(value) || number < 0 || number > (json_int_t)max) {
+    if (!json_is_number(value) || number < 0 || number > max || number != trunc(number)) {
         return false;
     }
     *out = (uint32_t)number;

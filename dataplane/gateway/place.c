@@ -209,7 +209,7 @@ static bool value_text(const json_t *value, char separator, char out[VALUE_MAX])
     } else if (json_is_integer(value)) {
         wanted = snprintf(out, VALUE_MAX, "%lld", (long long)json_integer_value(value));
     } else if (json_is_real(value)) {
-        wanted = snprintf(out, VALUE_MAX, "%.9f", json_real_value(value));
+        wanted = snprintf(out, VALUE_MAX, "%.17g", json_real_value(value));
     } else if (json_is_boolean(value)) {
         wanted = snprintf(out, VALUE_MAX, "%d", json_is_true(value));
     } else if (json_is_array(value) && separator != '\0') {

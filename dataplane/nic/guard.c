@@ -38,7 +38,7 @@ static int open_now(const struct in6_addr *address, uint16_t port)
 int guard_open(const struct in6_addr *address, uint16_t port)
 {
     int fd = open_now(address, port);
-    for (int i = 1; fd == -EADDRINUSE && i < TRIES; i++) {
+    for (int i = 1; (fd == -EADDRINUSE || fd == -EADDRNOTAVAIL) && i < TRIES; i++) {
         struct timespec pause = {.tv_nsec = TRY_PAUSE_NS};
         nanosleep(&pause, NULL);
         fd = open_now(address, port);

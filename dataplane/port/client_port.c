@@ -55,7 +55,8 @@ int client_port_open(struct client_port **out, int socket_fd, const struct port_
 {
     *out = NULL;
     struct port_client_hello hello;
-    int rc = share_hello(socket_fd, &hello, sizeof(hello), PORT_CLIENT_MAGIC, PORT_CLIENT_VERSION);
+    int rc = share_hello(socket_fd, &hello, sizeof(hello), sizeof(hello), PORT_CLIENT_MAGIC,
+                         PORT_CLIENT_VERSION);
     if (rc != 0) {
         return rc;
     }

@@ -26,7 +26,8 @@ static int shm_create(struct port *port)
 
 static int hello_receive(int socket_fd, struct port_hello *hello)
 {
-    int rc = share_hello(socket_fd, hello, sizeof(*hello), PORT_MAGIC, PORT_VERSION);
+    int rc =
+        share_hello(socket_fd, hello, sizeof(*hello), PORT_HELLO_LEAST, PORT_MAGIC, PORT_VERSION);
     if (rc != 0) {
         return rc;
     }
@@ -151,6 +152,17 @@ struct port_rates port_rates_now(const struct port *port)
         rates.decode_per_second = port->facts.decode_per_second;
     }
     return rates;
+}
+
+struct port_figures port_figures_now(const struct port *port)
+{
+    uint64_t words[PORT_FIGURE_WORDS];
+    struct port_figures figures;
+    for (uint32_t i = 0; i < PORT_FIGURE_WORDS; i++) {
+        words[i] = atomic_load_explicit(&port->shm->figures[i], memory_order_relaxed);
+    }
+    memcpy(&figures, words, sizeof(figures));
+    return figures;
 }
 
 bool port_take(struct port *port, uint64_t now_ns)

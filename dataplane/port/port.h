@@ -86,6 +86,9 @@ static inline bool port_can(const struct port *port, uint32_t what)
 /* Its measured speeds: as last published, or as it said when it attached. */
 struct port_rates port_rates_now(const struct port *port);
 
+/* What it says of how its model is served; for people. */
+struct port_figures port_figures_now(const struct port *port);
+
 /* May a new request go to the worker? Counts it if so. Until the worker publishes its room anew,
  * what was pushed counts against it, for PORT_TAKEN_NS at most. */
 #define PORT_TAKEN_NS UINT64_C(20000000)

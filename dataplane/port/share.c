@@ -31,18 +31,20 @@ int port_kind(int socket_fd)
                                              : -EPROTO;
 }
 
-int share_hello(int socket_fd, void *hello, size_t size, uint32_t magic, uint16_t version)
+int share_hello(int socket_fd, void *hello, size_t size, size_t least, uint32_t magic,
+                uint16_t version)
 {
     struct hello_head head;
+    memset(hello, 0, size);
     ssize_t got = recv(socket_fd, hello, size, MSG_DONTWAIT);
     if (got <= 0) {
         return got == 0 ? -EPIPE : -errno;
     }
-    if ((size_t)got < size) {
+    if ((size_t)got < least) {
         return -EPROTO;
     }
     memcpy(&head, hello, sizeof(head));
-    return head.magic == magic && head.version == version && head.size >= size ? 0 : -EPROTO;
+    return head.magic == magic && head.version == version && head.size >= least ? 0 : -EPROTO;
 }
 
 int share_memory(size_t bytes, int *memfd, void **map)

@@ -25,8 +25,10 @@ enum port_kind { PORT_KIND_WORKER, PORT_KIND_CLIENT };
  * port_kind, -EAGAIN (none yet), -EPROTO (neither), -EPIPE (closed) or another -errno. */
 int port_kind(int socket_fd);
 
-/* Receives a hello of `size` bytes with that magic and version at its head. Returns as above. */
-int share_hello(int socket_fd, void *hello, size_t size, uint32_t magic, uint16_t version);
+/* Receives a hello of `size` bytes, or of `least` and more, with that magic and version at its
+ * head; what an older one lacks is zero. Returns as above. */
+int share_hello(int socket_fd, void *hello, size_t size, size_t least, uint32_t magic,
+                uint16_t version);
 
 /* Memory that nobody can make smaller (that would be SIGBUS), mapped here and there at once:
  * nobody waits for a page later. Both out values are the caller's, also after an error: -1 and NULL

@@ -270,14 +270,25 @@ static struct scan_input scan_of(const struct route_table *table, uint32_t place
     };
 }
 
-static bool avoided(const struct route_query *query, uint16_t id)
+/* Would the answer go on with other weights, or another way of computing? */
+static bool computes_otherwise(const struct route_query *query, const struct route_node *node)
+{
+    for (uint32_t i = 0; i < node->model_count; i++) {
+        if (node->models[i] == query->model) {
+            return node->arithmetics[i] != query->arithmetic;
+        }
+    }
+    return true;
+}
+
+static bool avoided(const struct route_query *query, const struct route_node *node)
 {
     for (uint32_t i = 0; i < query->avoid_count; i++) {
-        if (query->avoid[i] == id) {
+        if (query->avoid[i] == node->id) {
             return true;
         }
     }
-    return false;
+    return query->avoid_count != 0 && query->arithmetic != 0 && computes_otherwise(query, node);
 }
 
 /* Does a candidate of the scan pass what the scan does not look at? The same as judge(), without
@@ -295,7 +306,7 @@ ALWAYS_INLINE bool take_candidate(const struct route_table *table, struct route_
     ranked->node = index;
     return load->left != 0 && load->free_vram_64mib >= query->vram_64mib &&
            us <= query->budget_us && within_radius(table, o, query, node) &&
-           (query->avoid_count == 0 || !avoided(query, node->id));
+           (query->avoid_count == 0 || !avoided(query, node));
 }
 
 /* The nearest candidates that pass, in order, as many as the decision needs. */
@@ -421,12 +432,18 @@ static bool choose_among(const struct route_table *table, struct route_load *loa
     return c.count != 0;
 }
 
-/* Nobody is left: those to be avoided after all, or the reason. The slow way. */
+/* Nobody is left: those that compute otherwise, those to be avoided after all, or the reason. The
+ * slow way. */
 __attribute__((cold, noinline)) static void choose_again(
     const struct route_table *table, struct route_load *loads, struct scan *scratch,
     const struct route_query *query, const struct route_model *model, struct route_choice *choice)
 {
     struct route_query any = *query;
+    any.arithmetic = 0;
+    if (query->avoid_count != 0 && query->arithmetic != 0 &&
+        choose_among(table, loads, scratch, &any, model, choice)) {
+        return;
+    }
     any.avoid_count = 0;
     if (query->avoid_count == 0 || !choose_among(table, loads, scratch, &any, model, choice)) {
         struct origin o = origin_of(table, query);
@@ -563,7 +580,7 @@ bool route_prefer_home(const struct route_table *table, struct route_load *loads
     if (choice->node == home || choice->node == ROUTE_INDEX_NONE) {
         return choice->node == home;
     }
-    if (!node->alive || node->suspect || node->leaving || avoided(query, node->id) ||
+    if (!node->alive || node->suspect || node->leaving || avoided(query, node) ||
         !route_allows(table, query, home)) {
         return false;
     }

@@ -48,6 +48,7 @@ struct route_query {
     /* Node ids, the first avoid_count: only if nobody else can. The client's, and one of ours. */
     uint16_t avoid[WEFT_AVOID_MAX + 1];
     uint16_t avoid_count;
+    uint32_t arithmetic; /* with avoid_count: nobody else if one with the same can; 0 = no matter */
     uint8_t tier_min, tier_max;
     bool has_position; /* x, y are given; else this node's own */
     bool end_to_end;

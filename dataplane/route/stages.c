@@ -541,6 +541,7 @@ static bool select_begin(struct route_core *core, const struct route_table *tabl
     if (__builtin_expect(doubted != WEFT_NODE_NONE, 0)) {
         look->query.avoid[look->query.avoid_count++] = doubted;
     }
+    look->query.arithmetic = first->arithmetic;
     return true;
 }
 

@@ -56,6 +56,8 @@ struct route_node {
                          */
     uint32_t model_count;
     uint32_t models[ROUTE_MODELS_PER_NODE]; /* wire ids */
+    uint32_t
+        arithmetics[ROUTE_MODELS_PER_NODE]; /* of their workers, as in a GRANT; 0 = not known */
 };
 WEFT_ASSERT(offsetof(struct route_node, at) <= 64, "a choice reads one line of a node");
 

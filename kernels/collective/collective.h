@@ -114,7 +114,7 @@ struct collective_nccl {
     uint32_t rank;
     uint32_t ranks;
     void *stream;        /* struct device's */
-    uint32_t timeout_ms; /* of this and of every later wait for other ranks; 0 = no limit */
+    uint32_t timeout_ms; /* of every wait for other ranks, but longer for this one; 0 = no limit */
     const int *lines; /* sockets, open as long as the group: when another end has gone, so has a */
     uint32_t line_count; /* rank, which is known at once then; COLLECTIVE_RANKS_MAX at most */
 };

@@ -19,6 +19,7 @@
 _Static_assert(sizeof(ncclUniqueId) == COLLECTIVE_NCCL_ID_BYTES, "NCCL's id has this size");
 
 #define NS_PER_MS  UINT64_C(1000000)
+#define JOIN_NS    (UINT64_C(120000) * NS_PER_MS) /* finding each other takes its time */
 #define LOOK_EVERY 64u /* polls of an event between two looks at the group */
 
 struct nccl {
@@ -243,6 +244,8 @@ int collective_nccl_join(struct collective **out, const struct collective_nccl *
     struct nccl *n = create(how, api);
     if (!n)
         return -ENOMEM;
+    const uint64_t limit_ns = n->timeout_ns;
+    n->timeout_ns = limit_ns && limit_ns < JOIN_NS ? JOIN_NS : limit_ns;
     config.blocking = 0;
     memcpy(&unique, how->id, sizeof(unique));
     const int rc = settle(
@@ -253,6 +256,7 @@ int collective_nccl_join(struct collective **out, const struct collective_nccl *
         free(n);
         return rc;
     }
+    n->timeout_ns = limit_ns;
     *out = &n->base;
     return 0;
 }

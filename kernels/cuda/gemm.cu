@@ -20,8 +20,10 @@
  *     per eight columns and multiplied on the ordinary units, a twentieth of the tensor cores'
  * rate. What the backend does unless it was created to be fast.
  *  2. bf16 instead of halves: a wider range, 8 bits. Activations beyond 65,504 are clamped here.
- *  3. weights expanded to halves in memory once and cuBLASLt: its rate for weights that are halves
- *     anyway; for 4 bits it reads four times the bytes, which long prompts hide.
+ *  3. weights expanded to halves in memory once and cuBLASLt: for 4 bits it reads four times the
+ *     bytes, which long prompts hide. But it chooses tiles, and with them the order of sums, by the
+ *     number of columns: a prompt that is cut otherwise would be other bits. gpu-check measures its
+ *     rate beside this kernel's.
  *  4. cp.async and a second buffer: the expansion of the next step would hide behind the products.
  *     To be measured first.
  *  5. wgmma (sm_90): twice the rate of mma.sync; the tile then wants 64 x 256 and a warp group.

@@ -49,6 +49,8 @@ int cache_begin(struct engine *e, struct request *r)
         page_pool_release(e->pool, table, wanted);
         return rc;
     }
+    e->looked_tokens += may_reuse(r) ? r->given_count : 0;
+    e->found_tokens += (uint64_t)matched * EXEC_PAGE_TOKENS;
     r->pages = wanted;
     r->sealed = matched;
     r->cached_count = r->done_count = matched * EXEC_PAGE_TOKENS;

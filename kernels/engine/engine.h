@@ -138,6 +138,10 @@ struct engine_load {
     uint32_t active;   /* requests in slots */
     uint32_t queued;
     uint32_t steps;              /* changes all the time while a batch is computed; never 0 */
+    uint32_t pages;              /* of the KV cache; 0 = the backend has none to place */
+    uint32_t pages_used;         /* that requests hold */
+    uint64_t looked_tokens;      /* of prompts that had the prefix cache looked through, ever */
+    uint64_t found_tokens;       /* of those, found there */
     double prefill_tps;          /* measured, tokens per second */
     double decode_tps;           /* measured, of one stream alone */
     struct engine_speeds speeds; /* all of them, kept current by what is served */

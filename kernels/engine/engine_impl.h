@@ -119,6 +119,8 @@ struct engine {
     double used_fraction;             /* of max_tokens that answers really use */
     uint64_t free_read_ns;
     size_t free_bytes;
+    uint64_t looked_tokens; /* of prompts, for in the prefix cache */
+    uint64_t found_tokens;
 };
 
 static inline uint64_t us_between(uint64_t from_ns, uint64_t to_ns)

@@ -248,6 +248,8 @@ void engine_load(engine_t *engine, uint64_t now_ns, struct engine_load *out)
         engine->free_read_ns = now_ns ? now_ns : 1;
     }
     const uint32_t steps = atomic_load_explicit(&engine->watch.progress, memory_order_relaxed);
+    const struct page_pool_stats cache =
+        engine->pool ? page_pool_stats(engine->pool) : (struct page_pool_stats){0};
     double wait;
     double drain;
     predict(engine, &wait, &drain);
@@ -259,6 +261,10 @@ void engine_load(engine_t *engine, uint64_t now_ns, struct engine_load *out)
         .active = engine->active,
         .queued = engine->queued,
         .steps = steps ? steps : 1,
+        .pages = cache.pages,
+        .pages_used = cache.held,
+        .looked_tokens = engine->looked_tokens,
+        .found_tokens = engine->found_tokens,
         .prefill_tps = engine->prefill_tps,
         .decode_tps = engine->decode_tps,
         .speeds = {.prefill = engine->prefill_tps, .used_fraction = engine->used_fraction},

@@ -247,7 +247,7 @@ uint32_t endpoint_wait_us(const struct endpoint *endpoint, uint64_t now_ns)
     }
     if (endpoint->told.told && wait_us < endpoint->told.queue_us)
         wait_us = endpoint->told.queue_us;
-    return wait_us < UINT32_MAX ? (uint32_t)wait_us : UINT32_MAX;
+    return wait_us < ENDPOINT_WAIT_MAX_US ? (uint32_t)wait_us : ENDPOINT_WAIT_MAX_US;
 }
 
 void endpoint_log_account(const struct endpoint *endpoint)

@@ -32,6 +32,7 @@
 #define ENDPOINT_PATH_MAX      512u
 #define ENDPOINT_ENDPOINTS_MAX 16u
 #define ENDPOINT_ID_MAX        20u
+#define ENDPOINT_WAIT_MAX_US   (UINT32_MAX - 1) /* more means draining: WEFT_QUEUE_DRAINING */
 
 /* As configured. */
 struct endpoint_config {

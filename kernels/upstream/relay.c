@@ -13,9 +13,10 @@
 #include "kernels/upstream/vector.h"
 #include "schemas/base/log.h"
 
-#define NEVER     UINT64_MAX
-#define LINGER_NS (100 * NS_PER_MS) /* for the end of a reply whose last event is here */
-#define OVERSHOOT 4u                /* pieces per token asked for, before a server is a babbler */
+#define NEVER          UINT64_MAX
+#define LINGER_NS      (100 * NS_PER_MS) /* for the end of a reply whose last event is here */
+#define NOBODY_WAIT_US 1000000u          /* with no server at all: one may register meanwhile */
+#define OVERSHOOT      4u /* pieces per token asked for, before a server is a babbler */
 
 struct slot {
     weft_job_t *job; /* NULL: free */
@@ -557,7 +558,8 @@ void relay_load(const struct relay *relay, weft_load_t *load)
     const uint64_t now_ns = clock_now_ns();
     const struct endpoint *next = NULL; /* who would be asked */
     uint64_t places = 0;
-    uint32_t wait_us = UINT32_MAX;
+    uint32_t wait_us = NOBODY_WAIT_US;
+    bool any = false;
     for (size_t i = 0; i < ENDPOINT_ENDPOINTS_MAX; i++) {
         const struct endpoint *endpoint = &relay->endpoints[i];
         if (!endpoint->there || endpoint->leaving)
@@ -568,7 +570,8 @@ void relay_load(const struct relay *relay, weft_load_t *load)
                 next = endpoint;
             places += endpoint_places(endpoint);
         }
-        wait_us = own_us < wait_us ? own_us : wait_us;
+        wait_us = !any || own_us < wait_us ? own_us : wait_us;
+        any = true;
     }
     const uint32_t free_slots = relay->options.slots - relay->open;
     const struct pace *pace = next ? &next->pace : &relay->endpoints[0].pace;

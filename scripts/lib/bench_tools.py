@@ -3,7 +3,9 @@
 told the same requests, and where its report has its figures. They are in BUILD_DIR/peers/NAME
 (scripts/bench-peers).
 """
+import csv
 import json
+import math
 import random
 import subprocess
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ ASCII = [chr(c) for c in range(33, 127)]
 # What tokenizers of this kind write for a space and a line's end.
 SPACE, LINE = "\u0120", "\u010a"
 END = "<|end|>"
+SEED = 42
 DAY = "2026-01-01"  # of the schedule's CSV; only differences count
 # Not HF_HUB_OFFLINE: with it AIPerf looks for a tokenizer in a cache, never in a folder. Nothing is
 # asked of a model hub all the same.
-QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TRANSFORMERS_VERBOSITY": "error"}
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TRANSFORMERS_VERBOSITY": "error",
+         "GUIDELLM__MAX_WORKER_PROCESSES": "2"}
 
 
 @dataclass
@@ -30,10 +34,11 @@ class Shape:
     prompts: list  # tokens of each request's prompt
     answers: list  # and of its answer
     at_s: list | None = None
+    rate: float = 0  # of at_s
     concurrency: int = 0
 
     def write(self, folder):
-        """The same requests in the two formats that there are."""
+        """The same requests in the formats that there are: times and lengths, or texts."""
         folder.mkdir(parents=True, exist_ok=True)
         at_s = self.at_s or [0.0] * len(self.prompts)
         rows = list(zip(at_s, self.prompts, self.answers))
@@ -44,21 +49,27 @@ class Shape:
         (folder / "requests.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
             f"{DAY} 00:{int(at) // 60:02}:{at % 60:010.7f},{prompt},{answer}\n"
             for at, prompt, answer in rows), encoding="utf-8")
+        (folder / "texts.jsonl").write_text("".join(
+            json.dumps({"prompt": "x" * prompt, "output_tokens": answer}) + "\n"
+            for _, prompt, answer in rows), encoding="utf-8")
 
 
 def poisson(rate, seconds, prompts, answers, seed):
-    """An open loop; lengths are uniform between two each."""
-    draw, at, due = random.Random(seed), 0.0, []
+    """An open loop; lengths are uniform between two each. Arrivals are as GuideLLM, which takes no
+    schedule, draws its own: as many at once as come in a second, then exponential gaps."""
+    draw = random.Random(seed)
+    due = [0.0] * math.floor(rate)
+    at = draw.expovariate(rate)
     while at < seconds:
         due.append(at)
         at += draw.expovariate(rate)
     return Shape("open loop", True, [draw.randint(*prompts) for _ in due],
-                 [draw.randint(*answers) for _ in due], due)
+                 [draw.randint(*answers) for _ in due], due, rate)
 
 
 def closed(concurrency, requests, prompt, answer, stream):
     return Shape(f"{concurrency} at a time, streaming {'on' if stream else 'off'}", stream,
-                 [prompt] * requests, [answer] * requests, None, concurrency)
+                 [prompt] * requests, [answer] * requests, concurrency=concurrency)
 
 
 def write_tokenizer(folder):
@@ -93,18 +104,35 @@ def scaled(figures, scale, names=QUANTILES):
 def ours_words(bench, run):
     shape = run.shape
     words = [bench, "load", "--node", f"http://127.0.0.1:{run.port}", "--model", run.model,
-             "--json", "--no-floor", "--no-intervals"]
+             "--json", "--no-floor", "--no-intervals", "--samples", run.folder / "ours.csv"]
     if shape.at_s:
         return [*words, "--trace", run.folder / "requests.csv"]
     return [*words, "--requests", len(shape.prompts), "--concurrency", shape.concurrency,
             "--max-tokens", shape.answers[0], "--prompt", "x" * shape.prompts[0]]
 
 
-def ours_figures(text):
+def interpolated(values_ns):
+    """Quantiles in ms as the tools have them: between the two nearest samples. (weft-bench's own
+    are samples, which for p99 of few hundred is another figure.)"""
+    ordered, found = sorted(values_ns), {}
+    for name in QUANTILES:
+        place = (len(ordered) - 1) * int(name[1:]) / 100
+        low = ordered[math.floor(place)]
+        found[name] = (low + (ordered[math.ceil(place)] - low) * (place % 1)) / 1e6
+    return found
+
+
+def ours_figures(text, run):
     out = json.loads(text)
+    with open(run.folder / "ours.csv", encoding="utf-8") as file:
+        rows = [{name: int(row[name]) for name in ("due_ns", "first_ns", "end_ns", "tokens")}
+                for row in csv.DictReader(file)]
     return {"failed": out["refused"] + out["failed"], "answers a second": out["answers_per_s"],
-            "tokens a second": out["tokens_per_s"], "first token": out["first_token_ms"],
-            "per token": out["per_token_ms"], "whole answer": out["total_ms"]}
+            "tokens a second": out["tokens_per_s"],
+            "first token": interpolated([row["first_ns"] - row["due_ns"] for row in rows]),
+            "per token": interpolated([(row["end_ns"] - row["first_ns"]) / (row["tokens"] - 1)
+                                       for row in rows if row["tokens"] > 1]),
+            "whole answer": interpolated([row["end_ns"] - row["due_ns"] for row in rows])}
 
 
 def aiperf_words(run):
@@ -166,6 +194,35 @@ def inference_perf_figures(run):
             "whole answer": scaled(latency["request_latency"], 1e3, names)}
 
 
+def guidellm_words(run):
+    shape = run.shape
+    kind = (["poisson", "--rate", shape.rate] if shape.at_s else
+            ["concurrent", "--rate", shape.concurrency])
+    columns = {"prompt_column": "prompt", "output_tokens_count_column": "output_tokens"}
+    return ["-m", "guidellm", "benchmark", "run", "--target", f"http://127.0.0.1:{run.port}",
+            "--model", run.model, "--processor", run.tokenizer, "--data",
+            run.folder / "texts.jsonl", "--data-args", json.dumps(columns), "--rate-type", *kind,
+            "--max-requests", len(shape.prompts),
+            "--disable-progress", "--disable-console-outputs", "--output-path",
+            run.folder / "guidellm.json"]
+
+
+def guidellm_figures(run):
+    out = json.loads((run.folder / "guidellm.json").read_text("utf-8"))["benchmarks"][0]
+    metrics, total = out["metrics"], out["request_totals"]
+
+    def quantiles(name, scale):
+        return scaled(metrics[name]["successful"]["percentiles"], scale)
+    seconds = out["end_time"] - out["start_time"]
+    tokens = metrics["output_token_count"]["successful"]["total_sum"]
+    return {"failed": total["errored"] + total["incomplete"], "answers": total["successful"],
+            "answers a second": total["successful"] / seconds,
+            "tokens a second": tokens / seconds,
+            "first token": quantiles("time_to_first_token_ms", 1),
+            "per token": quantiles("inter_token_latency_ms", 1),
+            "whole answer": quantiles("request_latency", 1e3)}
+
+
 @dataclass
 class Run:
     """One run of one tool."""
@@ -181,6 +238,7 @@ class Tool:
     name: str
     words: Callable
     figures: Callable
+    always_streams: bool = False
 
     def python(self, build):
         """Its interpreter; None: not installed."""
@@ -197,4 +255,5 @@ class Tool:
 TOOLS = {tool.name: tool for tool in (
     Tool("aiperf", aiperf_words, aiperf_figures),
     Tool("inference_perf", inference_perf_words, inference_perf_figures),
+    Tool("guidellm", guidellm_words, guidellm_figures, always_streams=True),
 )}

@@ -228,6 +228,27 @@ def openai_client(mesh, _quick):
     return done.stdout.strip()
 
 
+@case("gateway/same_as_run", ONE)
+def same_as_run(mesh, _quick):
+    """`weft run --json-schema` gives what the gateway gives for that schema, and it meets it."""
+    schema = {"type": "object", "required": ["kind", "age"], "additionalProperties": False,
+              "properties": {"kind": {"enum": ["cat", "dog"]}, "age": {"type": "integer"}}}
+    path = f"{mesh.folder}/schema.json"
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(schema, file)
+    ran = mesh.ask("Name a pet.", max_tokens=48, json_schema=path)
+    value = json.loads(ran.json["text"])
+    check(value["kind"] in ("cat", "dog") and isinstance(value["age"], int), ran)
+    with gateway(mesh) as g:
+        asked = chat(MODEL, "Name a pet.", max_tokens=48, temperature=0, response_format={
+            "type": "json_schema", "json_schema": {"name": "pet", "schema": schema}})
+        same = g.ask("POST", CHAT, asked).json["choices"][0]["message"]["content"]
+        check(same == ran.json["text"], same, ran)
+    check(isinstance(json.loads(mesh.ask("Hi.", max_tokens=48, json_schema="-").json["text"]),
+                     dict), "no object")
+    check(mesh.start_ask("x", json_schema="/nowhere").finish().code == 2, "no such file")
+
+
 @case("gateway/client_gone", NONE)
 def client_gone(mesh, quick):
     """A client that is gone ends its answer at the worker, streamed or not; how soon is told."""

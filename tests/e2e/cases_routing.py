@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who serves: nearest capable node, filters, refusals with their reasons. See harness.py."""
 import itertools
+import json
 import subprocess
 import time
 from collections import Counter
 
 import oracle
-from harness import (EXIT_ERROR, Failed, MeshSpec, case, check, expect_refusal, expect_served,
-                     status_table, wait_until)
+from cases_gossip import weft
+from harness import (EXIT_ERROR, MODEL, Failed, MeshSpec, case, check, expect_refusal,
+                     expect_served, status_table, wait_until)
 
 FRANKFURT = (50.1, 8.7)
 NEW_YORK = (40.7, -74.0)
@@ -186,3 +188,36 @@ def unreachable(mesh, _quick):
                               timeout=30, check=False)
         check(done.returncode == EXIT_ERROR, address, done.returncode, done.stdout, done.stderr)
         check("unreachable" in done.stdout, address, done.stdout, done.stderr)
+
+
+@case("routing/traced", ALL)
+def traced(mesh, _quick):
+    """`weft trace` says who could take a request and who will; one that is sent adds up, hop by
+    hop, and was served where expected or says why not; dry nothing is sent; nobody fit is a refusal
+    with reasons."""
+    def trace(*words):
+        done = weft(mesh, "trace", "tokyo", "--model", MODEL, *words)
+        check(done.stdout, "weft trace:", done.stderr)
+        return done.returncode, json.loads(done.stdout)
+
+    def chosen():
+        return mesh.status("tokyo")["counters"]["chosen"]
+    before = chosen()
+    code, dry = trace("--near", "50.1,8.7", "--dry")
+    check(code == 0 and dry["request"] is None and dry["would_choose"] and dry["why"], "dry:", dry)
+    check(chosen() == before, "a dry trace was sent")
+    code, account = trace("--near", "50.1,8.7")
+    request = account["request"]
+    check(code == 0 and request["status"] == "ok" and request["tokens"] == 1, "traced:", account)
+    check(chosen() > before, "nothing went through tokyo's packet path")
+    check(request["as_expected"] or request["other_why"], "expected nor explained:", account)
+    hops = request["hops"]
+    check(abs(sum(hop["ms"] for hop in hops) - request["total_ms"]) < 1.0, "times:", request)
+    check(hops[0]["to"] == account["ingress"]["node"] == "tokyo", "ingress:", account)
+    check(hops[-1]["at"] == request["node"], "the last hop is where it was served:", hops)
+    code, refused = trace("--tags", "sovereign,hipaa")
+    check(code == 3 and refused["request"]["status"] == "no_capable_node", "refused:", refused)
+    check(refused["binding"] == "tags" and not refused["candidates"], "binding:", refused)
+    check(all(e["verdict"] == "tags" for e in refused["excluded"]), "verdicts:", refused)
+    return (f"{request['node']}: {request['total_ms']:.1f} ms, of which "
+            + ", ".join(f"{hop['what'].split(',')[0]} {hop['ms']:.1f}" for hop in hops))

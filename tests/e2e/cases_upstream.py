@@ -641,5 +641,6 @@ def registered(mesh, _quick):
         check(ask().status == 200, "not served again")
         check(g.ask("DELETE", f"{at}/{good}").status == 200, "not removed")
         wait_until(lambda: room() == 0, READY_S, "nobody is registered")
-        check(ask().error.get("code") == "mesh_full", "asked although it is not registered")
+        last = ask()
+        check(last.error.get("code") == "mesh_full", "asked although it is not registered:", last)
         check(len(bed.told("frankfurt", MOCK_PORT + 1)) == 4, "asked too often")

@@ -63,12 +63,13 @@ def owns(mesh, names):
     return found
 
 
-def brute_force(facts, near, tiers, radius_km, tags, vram_mib, k):
+def brute_force(facts, near, tiers, radius_km, tags, vram_mib, k, jurisdictions=()):
     """Names in order; None: too close to the radius to say."""
     nodes = [oracle.Node(name, f["id"], f["latitude_deg"], f["longitude_deg"], f["tier"],
                          frozenset(f["tags"]))
              for name, f in facts.items()
-             if MODEL in f["models"] and f["free_vram_mib"] >= vram_mib and f["room"] > 0]
+             if MODEL in f["models"] and f["free_vram_mib"] >= vram_mib and f["room"] > 0
+             and (not jurisdictions or f["jurisdiction"] in jurisdictions)]
     kept = oracle.filtered(nodes, *near, tiers, radius_km, frozenset(tags))
     if kept is None:
         return None
@@ -83,6 +84,7 @@ def drawn(rng):
             "radius_km": rng.choice((0, 0, rng.randrange(500, 15000))),
             "tags": rng.choice(((), (), (rng.choice(TAGS),), ("eu", "gdpr"))),
             "vram_mib": rng.choice((0, 0, 1024, 1 << 21)),
+            "jurisdictions": rng.choice(((), (), ("JP",), ("DE", "FR", "GB"), ("US", "SG", "XX"))),
             "k": rng.randrange(1, 9)}
 
 
@@ -98,7 +100,8 @@ def expect_brute_force(mesh, names, count, seed):
             continue
         answer = query_complete(mesh, ingress, near=f"{q['near'][0]},{q['near'][1]}",
                                 tier=f"{q['tiers'][0]}-{q['tiers'][1]}", radius_km=q["radius_km"],
-                                tags=",".join(q["tags"]), vram_mib=q["vram_mib"], k=q["k"])
+                                tags=",".join(q["tags"]), vram_mib=q["vram_mib"], k=q["k"],
+                                jurisdiction=",".join(q["jurisdictions"]))
         found = [c["name"] for c in answer["candidates"]]
         check(answer["scope"] == "zones", "not over the zones:", answer)
         check(found == expected, f"{q} from {ingress}: {found}, brute force: {expected};", answer)

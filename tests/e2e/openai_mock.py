@@ -132,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         said = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
         if said and not request.get("continue_final_message"):
             return "no continuation asked for", 0
-        users = [m["content"] for m in messages if m["role"] == "user"]
+        users = [m["content"] for m in messages if m["role"] == "user"] or [""]
         return users[-1].partition("\n")[0], len(said.split())
 
     def piece(self, chat, text, finish=None):

@@ -34,6 +34,16 @@ struct bench_sum {
  * device; or a negative errno. */
 int bench_sums(struct bench_sum out[BENCH_SUMS]);
 
+/* Rates of one product as prompts have it (2,048 columns, a matrix of 14,336 x 4,096 in BF16), in
+ * operations a second: by op_gemm(), and by cuBLASLt, 0 where this was built without. */
+struct bench_dense {
+    double gemm_flops;
+    double library_flops;
+};
+
+/* 0 or a negative errno. */
+int bench_dense(const struct device *device, struct bench_dense *out);
+
 /* Bytes a second that a copy within the device reads and writes together; 0 if it failed. */
 double bench_copy_bandwidth(const struct device *device);
 

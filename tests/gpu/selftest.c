@@ -109,6 +109,24 @@ static void run_benches(struct device *device, FILE *json)
         fputs("\n  ],\n", json);
 }
 
+static void run_dense(const struct device *device, FILE *json)
+{
+    struct bench_dense rates;
+    if (bench_dense(device, &rates)) {
+        printf("\none product: not measured\n");
+        return;
+    }
+    printf("\none product of a prompt, BF16: op_gemm %.0f TFLOP/s, cuBLASLt ",
+           rates.gemm_flops * 1e-12);
+    if (rates.library_flops > 0)
+        printf("%.0f TFLOP/s\n", rates.library_flops * 1e-12);
+    else
+        printf("not in this build\n");
+    if (json)
+        fprintf(json, "  \"gemm_flops\": %.0f,\n  \"cublaslt_flops\": %.0f,\n", rates.gemm_flops,
+                rates.library_flops);
+}
+
 /* What ranks add up for a token of a model is 8 to 32 KiB. */
 static void run_sums(FILE *json)
 {
@@ -156,6 +174,7 @@ int main(int argc, char **argv)
                 device.capability, (unsigned long long)o.seed);
     if (o.bench) {
         run_benches(&device, json);
+        run_dense(&device, json);
         run_sums(json);
     }
     if (json)

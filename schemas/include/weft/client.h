@@ -136,8 +136,11 @@ typedef struct weft_result {
     uint32_t cached_tokens;   /* tokens of the prompt that the worker knew already */
     uint64_t accepted_us;     /* from weft_submit() until it was heard that the worker that served
                                * has accepted; 0 = none has */
+    uint32_t mixed; /* times that it went on with other weights or another way of computing
+                     * than before: the text may differ from one that nobody cut */
 
-    uint64_t reserved[6]; /* zero */
+    uint32_t reserved32;  /* zero */
+    uint64_t reserved[5]; /* zero */
 } weft_result_t;
 
 /* Called for each piece of text in order: `len` bytes of UTF-8 that may end inside a character.

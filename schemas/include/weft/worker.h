@@ -33,8 +33,11 @@ typedef struct weft_worker_facts {
     uint32_t prefill_per_second; /* tokens per second, measured */
     uint32_t decode_per_second;  /* tokens per second of one stream, measured */
     uint32_t can;                /* WEFT_CAN_*: requests that need others are refused for it */
+    uint32_t arithmetic; /* any sum over weights and way of computing: answers go on, if they
+                          * can, at workers with the same one; 0 = not known */
 
-    uint64_t reserved[4]; /* zero */
+    uint32_t reserved32;  /* zero */
+    uint64_t reserved[3]; /* zero */
 } weft_worker_facts_t;
 
 /* Abilities of a runtime that not every one has. */
@@ -59,6 +62,24 @@ typedef struct weft_load {
 
     uint64_t reserved[4]; /* zero */
 } weft_load_t;
+
+/* How the model is served: for people and graphs, nothing is decided by it. Zero = unknown. */
+typedef struct weft_worker_figures {
+    uint32_t decode_per_second_2; /* tokens per second of 2, 4 and 8 streams together, measured */
+    uint32_t decode_per_second_4;
+    uint32_t decode_per_second_8;
+    uint32_t slots;          /* requests answered at the same time, at most */
+    uint32_t running;        /* requests being answered */
+    uint32_t waiting;        /* for a slot, or for the model to be loaded */
+    uint32_t kv_pages;       /* of the KV cache */
+    uint32_t kv_pages_used;  /* that requests hold */
+    uint32_t memory_mib;     /* that the model takes: weights, KV cache, buffers */
+    uint32_t prefix_queries; /* tokens of prompts that the prefix cache was asked for; wraps */
+    uint32_t prefix_hits;    /* tokens of prompts that it knew; wraps */
+    uint32_t loaded;         /* 1 = the model is in memory */
+
+    uint64_t reserved[4]; /* zero */
+} weft_worker_figures_t;
 
 /* One message of a chat, or the whole text of a plain prompt (role 0). Points into the job. */
 typedef struct weft_job_part {
@@ -167,6 +188,9 @@ WEFT_API int weft_worker_process(weft_worker_t *worker);
 
 /* Publishes the load; goes out with every reply from now on. */
 WEFT_API void weft_worker_set_load(weft_worker_t *worker, const weft_load_t *load);
+
+/* Publishes the figures: the node's status, `weft status` and /metrics of its gateway have them. */
+WEFT_API void weft_worker_set_figures(weft_worker_t *worker, const weft_worker_figures_t *figures);
 
 /* Sends one token: its id and its bytes (may be part of a UTF-8 character, may be none).
  * Returns 0 or -ENOBUFS if the reply has outgrown 16 MiB (finish the job then). */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_maps.c - any bytes to the decoders of controlplane/maps: resource messages (into a map, in a
- * row), coordinates, digests, policy files, witnesses and states. The first byte picks one. A
+ * row), coordinates, digests, policy files and states. The first byte picks one. A
  * policy is signed here, or the fuzzer would never get past the signature. */
 #include <sodium.h>
 #include <stdlib.h>
@@ -11,7 +11,6 @@
 #include "controlplane/maps/resource.h"
 #include "controlplane/maps/state.h"
 #include "controlplane/maps/vivaldi.h"
-#include "controlplane/maps/witness.h"
 
 #define NODES_MAX  4u
 #define POLICY_MAX 4096u
@@ -99,47 +98,33 @@ static void policies(const uint8_t *data, size_t size)
     policy_destroy(policy);
 }
 
-static void witnesses(const uint8_t *data, size_t size)
-{
-    static struct position_map positions;
-    struct witness witness;
-    struct relay_map relays;
-    uint8_t again[WITNESS_WIRE_MAX];
-    if (!witness_read(&witness, data, size)) {
-        return;
-    }
-    expect(witness_write(&witness, again) == size && memcmp(again, data, size) == 0);
-    expect(relay_init(&relays, NODES_MAX, 1) == 0);
-    position_init(&positions);
-    witness_apply(&witness, 1, &relays, &positions, NS_PER_MS, 1000 * NS_PER_S);
-    expect(relays.slots.used <= NODES_MAX && positions.suspect_count <= 1);
-    relay_deinit(&relays);
-}
-
 static void states(const uint8_t *data, size_t size)
 {
     struct members_facts facts;
     struct vivaldi_coord coord;
+    struct state_doubts doubts;
     uint8_t again[STATE_BYTES_MAX];
     uint32_t dropped;
-    if (!state_read(&facts, &coord, data, size)) {
+    if (!state_read(&facts, &coord, &doubts, data, size)) {
         return;
     }
     expect(facts.model_count <= MEMBERS_MODELS_MAX && vivaldi_valid(&coord));
     struct members_facts kept = facts;
-    size_t length = state_write(&facts, &coord, 1, 1, 1, again, &dropped);
+    struct state_doubts told = doubts;
+    size_t length = state_write(&facts, &coord, &doubts, 1, 1, 1, again, &dropped);
     if (dropped == 0) {
-        expect(state_read(&facts, &coord, again, length) &&
-               memcmp(&kept, &facts, sizeof(facts)) == 0);
+        expect(state_read(&facts, &coord, &doubts, again, length) &&
+               memcmp(&kept, &facts, sizeof(facts)) == 0 &&
+               memcmp(&told, &doubts, sizeof(doubts)) == 0);
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const decoders[])(const uint8_t *, size_t) = {resources, coordinates, digests,
-                                                                policies,  witnesses,   states};
+                                                                policies, states};
     if (size > 0) {
-        decoders[data[0] % 6](data + 1, size - 1);
+        decoders[data[0] % 5](data + 1, size - 1);
     }
     return 0;
 }

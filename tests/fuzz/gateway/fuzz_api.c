@@ -83,7 +83,11 @@ static void answer(const struct api_request *r, const uint8_t *text, size_t len)
         reply_done(reply, i, &result);
     }
     need(reply->head && reply->ended && !reply->out.failed);
-    if (r->stream && (!reply->failed || len > 0)) {
+    bool begun = false; /* what may be a call is held back, and may fail before anything is told */
+    for (uint32_t i = 0; i < reply->count; i++) {
+        begun = begun || reply->choices[i].begun;
+    }
+    if (r->stream && (!reply->failed || begun)) {
         events_check(&reply->out);
     } else {
         json_t *json = json_loadb(reply->out.data, buf_len(&reply->out), JSON_ALLOW_NUL, NULL);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "controlplane/admin/admin.h"
+#include "tests/unit/suite.h"
 
 static char folder[64];
 static char path[96];
@@ -239,9 +240,5 @@ int main(void)
     tcase_add_test(tc, gone_at_once);
     tcase_add_test(tc, offers_are_bounded);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -4,6 +4,7 @@
 #include "bench/impair/frame.h"
 #include "bench/impair/switch.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -268,9 +269,5 @@ int main(void)
     tcase_add_test(tc, any_bytes);
     tcase_add_test(tc, flips_the_share_of_bytes);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

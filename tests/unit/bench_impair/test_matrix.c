@@ -3,6 +3,7 @@
  */
 #include "bench/impair/matrix.h"
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -267,9 +268,5 @@ int main(void)
     tcase_add_test(tc, latency_is_half_a_round_trip);
     tcase_add_test(tc, files_are_all_or_nothing);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -4,6 +4,7 @@
  * seeds make every run the same. */
 #include "bench/impair/switch.h"
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -510,9 +511,5 @@ int main(void)
     tcase_add_test(tc, same_seed_same_decisions);
     tcase_add_test(tc, config_is_checked);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

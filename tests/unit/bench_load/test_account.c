@@ -9,6 +9,7 @@
 
 #include "bench/load/report.h"
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 
 #define COUNT 1000u
 
@@ -186,9 +187,5 @@ int main(void)
     tcase_add_test(t, json_and_log);
     tcase_add_test(t, nothing_sent);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

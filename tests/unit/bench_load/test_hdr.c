@@ -9,6 +9,7 @@
 
 #include "bench/load/hdr.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define PLAIN_MAX (1u << 20)
 #define INDEX_MAX 40000u
@@ -159,9 +160,5 @@ int main(void)
     tcase_add_test(t, counts_come_back);
     tcase_add_test(t, a_log_has_heading_and_intervals);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

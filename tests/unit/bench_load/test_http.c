@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bench/load/account.h"
+#include "tests/unit/suite.h"
 
 #define PIECE "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n"
 #define STREAM                                                                                     \
@@ -191,9 +192,5 @@ int main(void)
     tcase_add_loop_test(t, other_ends, 0, sizeof(ends) / sizeof(ends[0]));
     tcase_add_test(t, nobody_listens);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

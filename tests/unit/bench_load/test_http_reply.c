@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench/load/http_reply.h"
+#include "tests/unit/suite.h"
 
 #define EVENT(text) "data: {\"choices\":[{\"delta\":{\"content\":\"" text "\"}}]}\n\n"
 #define STREAM      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -139,9 +140,5 @@ int main(void)
     tcase_add_test(t, nothing_behind_the_answer_is_taken);
     tcase_add_test(t, long_lines);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

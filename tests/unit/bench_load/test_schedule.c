@@ -7,6 +7,7 @@
 
 #include "bench/load/schedule.h"
 #include "bench/load/stats.h"
+#include "tests/unit/suite.h"
 
 #define COUNT 20000u
 
@@ -131,9 +132,5 @@ int main(void)
     tcase_add_test(t, open_loop_shows_a_stall_as_theory_says);
     tcase_add_test(t, closed_loop_does_not_see_it);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

@@ -10,6 +10,7 @@
 
 #include "bench/soak_watch.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 static struct watch_series series;
 
@@ -116,9 +117,5 @@ int main(void)
     tcase_add_test(t, a_new_process_begins_anew);
     tcase_add_test(t, readings_of_this_process);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

@@ -12,6 +12,7 @@
 #include "bench/load/answerer.h"
 #include "bench/load/schedule.h"
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 
 #define STALL_MS 400.0
 #define EVERY_MS 2000.0
@@ -85,9 +86,5 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, open_loop_sees_what_closed_loop_does_not);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

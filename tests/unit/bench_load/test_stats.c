@@ -7,6 +7,7 @@
 
 #include "bench/load/stats.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 START_TEST(quantiles_are_samples)
 {
@@ -155,9 +156,5 @@ int main(void)
     tcase_add_test(t, intervals_of_losses_and_of_nothing);
     tcase_add_test(t, slopes);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bench/load/trace.h"
+#include "tests/unit/suite.h"
 
 static struct trace trace;
 static uint32_t line;
@@ -97,9 +98,5 @@ int main(void)
     tcase_add_loop_test(t, what_is_wrong_is_named_by_its_line, 0, sizeof(bad) / sizeof(bad[0]));
     tcase_add_test(t, a_file_that_is_not_there);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(s);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "bench/mesh/askers.h"
+#include "tests/unit/suite.h"
 
 #define NODES   400u
 #define LOOKUPS 200u
@@ -82,9 +83,5 @@ int main(void)
     tcase_add_checked_fixture(cases, start, end);
     tcase_add_loop_test(cases, what_is_mended_is_as_before, 0, 4);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -13,6 +13,7 @@
 #include "bench/mesh/vnet.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define NODES 4u
 #define LOG   64u
@@ -383,9 +384,5 @@ int main(void)
     tcase_add_test(cases, matrices_are_read_and_bad_ones_refused);
     tcase_add_test(cases, places_are_as_far_as_light_says);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

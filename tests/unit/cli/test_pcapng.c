@@ -9,6 +9,7 @@
 #include <weft/wire.h>
 
 #include "controlplane/cli/verdict.h"
+#include "tests/unit/suite.h"
 
 static uint8_t block[PCAPNG_BLOCK_MAX + 2000];
 
@@ -209,9 +210,5 @@ int main(void)
     tcase_add_test(tc, words);
     tcase_add_test(tc, lines);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "controlplane/cli/top.h"
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 
 static const char *const sockets[] = {"/run/a.sock", "/run/b.sock"};
 static struct top *top;
@@ -177,9 +178,5 @@ int main(void)
     tcase_add_test(tc, text_fits);
     tcase_add_test(tc, odd_answers);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

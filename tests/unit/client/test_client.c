@@ -13,6 +13,7 @@
 
 #include "schemas/base/clock.h"
 #include "tests/unit/client/tiny_node.h"
+#include "tests/unit/suite.h"
 
 #define FLOOD 2000u
 
@@ -541,9 +542,5 @@ int main(void)
     tcase_add_test(t, own_node_that_is_not_there);
     tcase_add_test(t, addresses);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "dataplane/client/client_impl.h"
+#include "tests/unit/suite.h"
 
 static int encode(const weft_query_t *q, struct weft_req_hdr *hdr)
 {
@@ -171,9 +172,5 @@ int main(void)
     tcase_add_test(t, sampling);
     tcase_add_test(t, refusals);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

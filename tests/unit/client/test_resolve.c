@@ -10,6 +10,7 @@
 
 #include "dataplane/client/resolve.h"
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 
 static const struct {
     const char *node;
@@ -81,9 +82,5 @@ int main(void)
     tcase_add_loop_test(tc, nodes, 0, sizeof(good) / sizeof(good[0]));
     tcase_add_test(tc, no_nodes);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -18,6 +18,7 @@
 #include "dataplane/flow/prompt.h"
 #include "dataplane/port/port.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 /* Two ends in one thread: attach runs in another only for the handshake. */
 struct pair {
@@ -339,9 +340,5 @@ int main(void)
     tcase_add_test(t, lies_are_refused_and_nothing_leaks);
     tcase_add_test(t, attach_without_a_node);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

@@ -10,6 +10,7 @@
 
 #include "kernels/collective/collective.h"
 #include "kernels/cuda/device.h"
+#include "tests/unit/suite.h"
 
 #define COUNT 1000u
 
@@ -93,10 +94,7 @@ int main(void)
     tcase_add_test(tcase, world_of_one);
     tcase_add_test(tcase, a_line_that_ends);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = suite_main(suite);
     device_close(&device);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return status;
 }

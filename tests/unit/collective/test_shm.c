@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kernels/collective/collective.h"
+#include "tests/unit/suite.h"
 
 #define COUNT_MAX  3000u
 #define PART_BYTES 1024u /* so that long data takes several meetings */
@@ -238,9 +239,5 @@ int main(void)
     tcase_add_test(tcase, a_rank_that_stands_still_is_noticed);
     tcase_add_test(tcase, bad_joins_are_refused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_main(suite);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 
 #define ERRORS_ROOM 256
 
@@ -761,9 +762,5 @@ int main(void)
     tcase_add_loop_test(tcase, gossip_error, 0, (int)(sizeof(slips) / sizeof(slips[0])));
     tcase_add_test(tcase, keys_described);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gossip_mesh.h - a whole mesh of gossip objects in virtual time, in zones if `zoned`: what
- * test_gossip.c and test_zoning.c share. One loss-free network, DELAY_NS each way, cut where
- * `cut` says. */
+ * test_gossip.c and test_zoning.c share. One loss-free network, DELAY_NS each way unless `way_ns`
+ * says otherwise, cut where `cut` says. */
 #pragma once
 
 #include <check.h>
@@ -42,6 +42,7 @@ static struct node {
 static struct flight *flights;
 static uint32_t flight_count;
 static bool cut[NODES][NODES];
+static uint64_t way_ns[NODES][NODES]; /* each way; 0: DELAY_NS */
 static uint64_t now_ns;
 static struct swim_out out;
 static bool zoned; /* nodes are in zones, too */
@@ -51,12 +52,31 @@ static uint64_t search_ticket;
 
 /* ---- the network ---- */
 
+/* Whoever has the address now; a node that runs goes before one that does not. */
+MESH_FN uint32_t at_address(const struct in6_addr *address)
+{
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (nodes[i].gossip != NULL && addr_equal(&nodes[i].self.address, address)) {
+            return i;
+        }
+    }
+    return NODES;
+}
+
+MESH_FN uint64_t arrival_ns(uint32_t from, const struct in6_addr *to_address)
+{
+    uint32_t to = at_address(to_address);
+    return now_ns + (to < NODES && way_ns[from][to] != 0 ? way_ns[from][to] : DELAY_NS);
+}
+
 MESH_FN void carry(uint32_t from)
 {
     for (uint32_t i = 0; i < out.datagram_count; i++) {
         ck_assert_uint_lt(flight_count, QUEUE_MAX);
-        flights[flight_count++] = (struct flight){
-            .due_ns = now_ns + DELAY_NS, .from = from, .datagram = out.datagrams[i]};
+        flights[flight_count++] =
+            (struct flight){.due_ns = arrival_ns(from, &out.datagrams[i].address),
+                            .from = from,
+                            .datagram = out.datagrams[i]};
     }
 }
 
@@ -67,7 +87,7 @@ MESH_FN void letter_carry(const struct in6_addr *address, uint16_t port, const v
     const struct node *node = user;
     struct flight *flight = &flights[flight_count++];
     ck_assert_uint_lt(flight_count, QUEUE_MAX);
-    flight->due_ns = now_ns + DELAY_NS;
+    flight->due_ns = arrival_ns((uint32_t)(node - nodes), address);
     flight->from = (uint32_t)(node - nodes);
     flight->datagram.address = *address;
     flight->datagram.port = port;
@@ -83,17 +103,6 @@ MESH_FN void search_ended(uint64_t ticket, const struct zone_query *query,
     (void)user;
     search_result = *result;
     search_ticket = ticket;
-}
-
-/* Whoever has the address now; a node that runs goes before one that does not. */
-MESH_FN uint32_t at_address(const struct in6_addr *address)
-{
-    for (uint32_t i = 0; i < NODES; i++) {
-        if (nodes[i].gossip != NULL && addr_equal(&nodes[i].self.address, address)) {
-            return i;
-        }
-    }
-    return NODES;
 }
 
 MESH_FN void arrive(uint32_t at)
@@ -232,6 +241,7 @@ MESH_FN void begin(void)
     flight_count = 0;
     flights = calloc(QUEUE_MAX, sizeof(*flights));
     memset(cut, 0, sizeof(cut));
+    memset(way_ns, 0, sizeof(way_ns));
     for (uint32_t i = 0; i < NODES; i++) {
         prepare(i);
     }

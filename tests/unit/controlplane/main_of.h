@@ -3,7 +3,9 @@
 #pragma once
 
 #include <check.h>
-#include <stdlib.h>
+#include <stddef.h>
+
+#include "tests/unit/suite.h"
 
 static inline int main_of(const char *name, const TTest *const *cases, size_t count)
 {
@@ -13,11 +15,7 @@ static inline int main_of(const char *name, const TTest *const *cases, size_t co
         tcase_add_test(tcase, cases[i]);
     }
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }
 
 #define MAIN_OF(name, ...)                                                                         \

@@ -2,6 +2,7 @@
 /* test_admin.c - controlplane/admin over a real socket: answers, limits, clients that misbehave,
  * and what happens to the socket file. */
 #include "controlplane/admin/admin.h"
+#include "tests/unit/suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -359,9 +360,5 @@ int main(void)
     tcase_add_test(tcase, silent_clients);
     tcase_add_test(tcase, socket_file);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

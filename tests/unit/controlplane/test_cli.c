@@ -7,6 +7,7 @@
 
 #include "controlplane/cli/cli.h"
 #include "controlplane/cli/report.h"
+#include "tests/unit/suite.h"
 
 static weft_result_t served(void)
 {
@@ -216,9 +217,5 @@ int main(void)
     tcase_add_test(tcase, json_fields);
     tcase_add_test(tcase, option_values);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -20,6 +20,7 @@
 #include "controlplane/keys/keys.h"
 #include "controlplane/loop/loop.h"
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 
 #define NODES   2u
 #define WAIT_MS 20000u /* far more than needed: a slow machine is no failure */
@@ -452,9 +453,5 @@ int main(void)
     tcase_add_test(tcase, keys_are_needed);
     tcase_add_test(tcase, static_drains_without_good_bye);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -70,6 +70,31 @@ START_TEST(the_dead_go_and_come_back)
 }
 END_TEST
 
+/* Who is missed need not wait for its turn: it is a suspect before anybody's next round. */
+START_TEST(whoever_is_missed_is_asked)
+{
+    begin();
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(5 * NS_PER_S);
+    gossip_ask(nodes[0].gossip, 10 + 1, now_ns, &out); /* it answers */
+    carry(0);
+    gossip_ask(nodes[0].gossip, 10, now_ns, &out); /* itself: nobody is asked */
+    ck_assert_uint_eq(out.datagram_count, 0);
+    gossip_ask(nodes[0].gossip, 999, now_ns, &out);
+    ck_assert_uint_eq(out.datagram_count, 0);
+    crash(2);
+    gossip_ask(nodes[0].gossip, 10 + 2, now_ns, &out);
+    ck_assert_uint_ne(out.datagram_count, 0);
+    carry(0);
+    run(NS_PER_S / 5);
+    expect_state(0, 2, MEMBER_SUSPECT);
+    expect_state(0, 1, MEMBER_UP);
+    end();
+}
+END_TEST
+
 START_TEST(whoever_leaves_is_gone_at_once)
 {
     begin();
@@ -448,6 +473,32 @@ START_TEST(light_judges_places)
 }
 END_TEST
 
+/* Node 2 is beside 0, 3 and 4, and says that it is in Madrid, as 1 is: these three find light too
+ * slow for that, 1 hears it from them, and so does 2, whose own findings count for nothing then. */
+START_TEST(liars_are_found_out_by_witnesses)
+{
+    begin();
+    nodes[1].self.latitude_deg = 40.5; /* near Madrid: nothing contradicts 2 from here */
+    nodes[1].self.longitude_deg = -3.7;
+    nodes[2].self.latitude_deg = 40.4;
+    nodes[2].self.longitude_deg = -3.7;
+    for (uint32_t j = 0; j < NODES; j++) {
+        way_ns[1][j] = way_ns[j][1] = 20 * NS_PER_MS; /* as far as Madrid is */
+    }
+    way_ns[1][2] = way_ns[2][1] = DELAY_NS;
+    for (uint32_t i = 0; i < NODES; i++) {
+        start(i);
+    }
+    run(60 * NS_PER_S);
+    for (uint32_t i = 0; i < NODES; i++) {
+        for (uint32_t j = 0; j < NODES; j++) {
+            ck_assert_msg(seen(i, j)->place_doubted == (j == 2), "%u of %u", i, j);
+        }
+    }
+    end();
+}
+END_TEST
+
 START_TEST(options_are_checked)
 {
     struct gossip *gossip;
@@ -463,9 +514,10 @@ START_TEST(options_are_checked)
 }
 END_TEST
 
-MAIN_OF("gossip", joins_by_one_seed, the_dead_go_and_come_back, whoever_leaves_is_gone_at_once,
-        a_partition_heals, a_wrong_key_keeps_out, keys_change_node_by_node,
-        keys_change_in_a_running_mesh, a_clash_with_the_seed, a_clash_with_another,
-        a_clash_of_elders, a_given_id_wins, a_given_id_gives_not_way, an_address_passes_on,
-        a_member_moves, another_data_port_is_not_for_us, load_is_told_as_it_matters,
-        light_judges_places, options_are_checked)
+MAIN_OF("gossip", joins_by_one_seed, the_dead_go_and_come_back, whoever_is_missed_is_asked,
+        whoever_leaves_is_gone_at_once, a_partition_heals, a_wrong_key_keeps_out,
+        keys_change_node_by_node, keys_change_in_a_running_mesh, a_clash_with_the_seed,
+        a_clash_with_another, a_clash_of_elders, a_given_id_wins, a_given_id_gives_not_way,
+        an_address_passes_on, a_member_moves, another_data_port_is_not_for_us,
+        load_is_told_as_it_matters, light_judges_places, liars_are_found_out_by_witnesses,
+        options_are_checked)

@@ -6,11 +6,15 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <net/if.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +22,7 @@
 #include "controlplane/loop/udp.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 
 static struct loop *loop;
 
@@ -414,6 +419,74 @@ START_TEST(datagrams)
 }
 END_TEST
 
+/* ---- a start that must wait ---- */
+
+#define LATE_US   100000
+#define LATE_HOST 0x0a090807u
+
+static void *late_close(void *user)
+{
+    usleep(LATE_US);
+    close(*(int *)user);
+    return NULL;
+}
+
+static void interface_set(const char *name, unsigned long what, uint32_t host)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(host)};
+    struct ifreq request = {.ifr_flags = IFF_UP};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (what == SIOCSIFADDR) {
+        memcpy(&request.ifr_addr, &address, sizeof(address));
+    }
+    strcpy(request.ifr_name, name);
+    ck_assert_int_eq(ioctl(fd, what, &request), 0);
+    close(fd);
+}
+
+static void *late_address(void *user)
+{
+    (void)user;
+    usleep(LATE_US);
+    interface_set("lo:late", SIOCSIFADDR, LATE_HOST);
+    return NULL;
+}
+
+START_TEST(a_port_that_comes_free_late)
+{
+    struct in6_addr local = loopback(_i != 0);
+    uint16_t port = 0;
+    int held, fd;
+    pthread_t thread;
+    ck_assert_int_eq(udp_open(&held, &local, &port), 0);
+    ck_assert_int_eq(udp_open(&fd, &local, &port), -EADDRINUSE);
+    ck_assert_int_eq(pthread_create(&thread, NULL, late_close, &held), 0);
+    ck_assert_int_eq(udp_open_patiently(&fd, &local, &port), 0);
+    pthread_join(thread, NULL);
+    close(fd);
+}
+END_TEST
+
+/* In a network of its own, whose one interface has yet to get that address. */
+START_TEST(an_address_that_comes_late)
+{
+    struct in6_addr local = addr_of_v4(htonl(LATE_HOST));
+    uint16_t port = 0;
+    int fd;
+    pthread_t thread;
+    if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
+        printf("an_address_that_comes_late needs a network namespace\n");
+        return;
+    }
+    interface_set("lo", SIOCSIFFLAGS, 0);
+    ck_assert_int_eq(udp_open(&fd, &local, &port), -EADDRNOTAVAIL);
+    ck_assert_int_eq(pthread_create(&thread, NULL, late_address, NULL), 0);
+    ck_assert_int_eq(udp_open_patiently(&fd, &local, &port), 0);
+    pthread_join(thread, NULL);
+    close(fd);
+}
+END_TEST
+
 /* One refused destination must not take the others with it. */
 START_TEST(send_passes_over_refusals)
 {
@@ -459,10 +532,8 @@ int main(void)
     tcase_add_test(tcase, idle_costs_nothing);
     tcase_add_loop_test(tcase, datagrams, 0, 2);
     tcase_add_test(tcase, send_passes_over_refusals);
+    tcase_add_loop_test(tcase, a_port_that_comes_free_late, 0, 2);
+    tcase_add_test(tcase, an_address_that_comes_late);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -18,7 +18,10 @@ struct machine {
     uint32_t tier, tags, room, vram_mib, queue_us, rtt_us;
     double latitude, longitude;
     bool alive, has_model;
+    const char *land;
 };
+
+static const char *const lands[] = {"", "DE", "FR", "US"};
 
 static json_t *status_of(const struct machine *machines, uint32_t count)
 {
@@ -35,13 +38,13 @@ static json_t *status_of(const struct machine *machines, uint32_t count)
         json_array_append_new(
             members,
             json_pack("{s:s, s:i, s:i, s:o, s:b, s:[s], s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, "
-                      "s:i}",
+                      "s:i, s:s}",
                       "name", m->name, "id", (int)i + 5, "tier", (int)m->tier, "tags", tags,
                       "alive", (int)m->alive, "models", m->has_model ? "m" : "other", "room",
                       (int)m->room, "queue_us", (int)m->queue_us, "free_vram_mib", (int)m->vram_mib,
                       "prefill_tps", 1000, "decode_tps", 100, "rtt_us", (int)m->rtt_us,
                       "latitude_deg", m->latitude, "longitude_deg", m->longitude, "heard_ms_ago",
-                      (int)(10 + i)));
+                      (int)(10 + i), "jurisdiction", m->land));
     }
     return json_pack("{s:s, s:o}", "node", machines[0].name, "members", members);
 }
@@ -49,10 +52,15 @@ static json_t *status_of(const struct machine *machines, uint32_t count)
 /* The first filter that bars it, NULL if none. */
 static const char *plain_verdict(const struct machine *m, const struct query *q)
 {
+    bool there = q->land_count == 0;
+    for (uint32_t i = 0; i < q->land_count; i++) {
+        there = there || strcmp(q->lands[i], m->land) == 0;
+    }
     double km = geo_distance_km(geo_point_at(q->near_latitude_deg, q->near_longitude_deg),
                                 geo_point_at(m->latitude, m->longitude));
     uint32_t us = m->rtt_us + m->queue_us + (q->prompt_bytes / 4 + 1) * 1000;
     return !m->alive                                               ? "down"
+           : !there                                                ? "jurisdiction"
            : !m->has_model                                         ? "model"
            : (m->tags & q->tags) != q->tags                        ? "tags"
            : m->tier < q->tier_min || m->tier > q->tier_max        ? "tier"
@@ -96,6 +104,7 @@ static void machines_draw(struct machine *machines, struct rng *rng)
         machines[i].longitude = rng_unit(rng) * 20;
         machines[i].alive = i == 0 || rng_below(rng, 8) != 0;
         machines[i].has_model = rng_below(rng, 5) != 0;
+        machines[i].land = lands[rng_below(rng, 4)];
     }
 }
 
@@ -120,6 +129,10 @@ START_TEST(like_a_plain_reading)
         q.vram_mib = rng_below(&rng, 2) ? rng_below(&rng, 9000) / 64 * 64 : 0;
         q.budget_us = rng_below(&rng, 2) ? 20000 + rng_below(&rng, 200000) : WEFT_BUDGET_NONE;
         q.prompt_bytes = rng_below(&rng, 100);
+        q.land_count = rng_below(&rng, 4) == 0 ? 1 + rng_below(&rng, 2) : 0;
+        for (uint32_t i = 0; i < q.land_count; i++) {
+            strcpy(q.lands[i], lands[1 + rng_below(&rng, 3)]);
+        }
         json_t *status = status_of(machines, NODES);
         char why[QUERY_WHY_MAX];
         json_t *answer = query_answer(&q, status, why);
@@ -156,7 +169,7 @@ START_TEST(like_a_plain_reading)
         json_decref(answer);
         json_decref(status);
     }
-    ck_assert_uint_gt(found, 300);
+    ck_assert_uint_gt(found, 150);
 }
 END_TEST
 
@@ -197,9 +210,11 @@ START_TEST(spellings)
 {
     static const char *const good[] = {
         "{\"model\": \"m\", \"tier\": \"4-6\", \"radius_km\": 50, \"vram_gib\": 8, "
-        "\"budget_ms\": 50, \"tags\": \"eu,gdpr\", \"near\": [50.1, 8.7], \"k\": 3}",
+        "\"budget_ms\": 50, \"tags\": \"eu,gdpr\", \"near\": [50.1, 8.7], \"k\": 3, "
+        "\"jurisdiction\": \"DE,FR\"}",
         "{\"model\": \"m\", \"tier\": [4, 6], \"radius_km\": 49.5, \"vram_mib\": 8192, "
-        "\"budget_ms\": 50.0, \"tags\": [\"gdpr\", \"eu\"], \"near\": [50.1, 8.7], \"k\": 3}"};
+        "\"budget_ms\": 50.0, \"tags\": [\"gdpr\", \"eu\"], \"near\": [50.1, 8.7], \"k\": 3, "
+        "\"jurisdiction\": [\"DE\", \"FR\"]}"};
     struct query q[2];
     char why[QUERY_WHY_MAX];
     for (int i = 0; i < 2; i++) {
@@ -213,6 +228,9 @@ START_TEST(spellings)
     ck_assert_uint_eq(q[0].tier_max, 6);
     ck_assert_uint_eq(q[0].vram_mib, 8192);
     ck_assert_uint_eq(q[0].budget_us, 50000);
+    ck_assert_uint_eq(q[0].land_count, 2);
+    ck_assert_str_eq(q[0].lands[0], "DE");
+    ck_assert_str_eq(q[0].lands[1], "FR");
     ck_assert_uint_eq(q[0].tags, weft_tag_mask("eu") | weft_tag_mask("gdpr"));
 }
 END_TEST
@@ -232,6 +250,11 @@ START_TEST(not_queries)
                                       "{\"tags\": \"nonsense\"}",
                                       "{\"tags\": [1]}",
                                       "{\"tags\": \"eu,,us\"}",
+                                      "{\"jurisdiction\": \"de\"}",
+                                      "{\"jurisdiction\": \"DEU\"}",
+                                      "{\"jurisdiction\": \"DE,,FR\"}",
+                                      "{\"jurisdiction\": \"AA,AB,AC,AD,AE,AF,AG,AH,AI\"}",
+                                      "{\"jurisdiction\": 7}",
                                       "{\"budget_ms\": \"5\"}",
                                       "{\"vram_gib\": 1e9}",
                                       "{\"anything\": 1}",

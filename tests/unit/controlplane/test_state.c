@@ -9,6 +9,9 @@
 #include "schemas/base/rng.h"
 #include "tests/unit/controlplane/main_of.h"
 
+/* What the models' workers compute with. */
+#define COMPUTES_BYTES(models) (1 + 4 * (size_t)(models))
+
 static struct members_facts facts_make(uint32_t models, size_t name_bytes)
 {
     struct members_facts facts = {.room = 7,
@@ -25,6 +28,7 @@ static struct members_facts facts_make(uint32_t models, size_t name_bytes)
         memset(name, 'm', name_bytes);
         name[0] = (char)('a' + i);
         facts.models[i].id = weft_model_id(name);
+        facts.models[i].arithmetic = 0x01020304u * (i + 1);
     }
     return facts;
 }
@@ -39,6 +43,9 @@ static struct vivaldi_coord coord_make(void)
     return coord;
 }
 
+static const struct state_doubts doubts = {3, {7, 65534, 9}};
+static struct state_doubts told;
+
 START_TEST(comes_back)
 {
     for (uint32_t models = 0; models <= MEMBERS_MODELS_MAX; models++) {
@@ -48,21 +55,31 @@ START_TEST(comes_back)
         struct vivaldi_coord place;
         uint8_t data[STATE_BYTES_MAX + 8] = {0};
         uint32_t dropped = 9;
-        size_t size = state_write(&facts, &coord, 5, 1000, 1, data, &dropped);
+        size_t size = state_write(&facts, &coord, &doubts, 5, 1000, 1, data, &dropped);
         ck_assert_uint_eq(dropped, 0);
         memset(&again, 0xff, sizeof(again));
-        ck_assert(state_read(&again, &place, data, size));
+        ck_assert(state_read(&again, &place, &told, data, size));
         ck_assert_mem_eq(&again, &facts, sizeof(facts));
+        ck_assert_mem_eq(&told, &doubts, sizeof(doubts));
         ck_assert_double_eq_tol(place.place[7], -0.25, 1e-6);
         ck_assert_double_eq_tol(place.error, 0.25, 1e-3);
         /* A later version appends. */
-        ck_assert(state_read(&again, &place, data, size + 8));
-        /* An earlier one ends before the flags. */
-        ck_assert(state_read(&again, &place, data, size - 1));
+        ck_assert(state_read(&again, &place, &told, data, size + 8));
+        /* Earlier ones end before the arithmetic, the doubts, or the flags. */
+        size_t doubted = size - COMPUTES_BYTES(models);
+        size_t flagged = doubted - 1 - 2 * doubts.count;
+        ck_assert(state_read(&again, &place, &told, data, doubted));
+        ck_assert_uint_eq(told.count, doubts.count);
+        ck_assert_uint_eq(again.models[0].arithmetic, 0);
+        ck_assert(state_read(&again, &place, &told, data, flagged));
+        ck_assert_uint_eq(told.count, 0);
+        ck_assert_uint_eq(again.flags, facts.flags);
+        ck_assert(state_read(&again, &place, &told, data, flagged - 1));
         ck_assert_uint_eq(again.flags, 0);
         /* Cut off anywhere else it is not what was written. */
-        for (size_t cut = 0; cut < size - 1; cut++) {
-            ck_assert(!state_read(&again, &place, data, cut));
+        for (size_t cut = 0; cut < size; cut++) {
+            bool earlier = cut == doubted || cut == flagged || cut == flagged - 1;
+            ck_assert_int_eq(state_read(&again, &place, &told, data, cut), earlier);
         }
     }
 }
@@ -75,10 +92,10 @@ START_TEST(what_does_not_fit_is_left_out)
     struct vivaldi_coord coord = coord_make();
     uint8_t data[STATE_BYTES_MAX];
     uint32_t dropped;
-    size_t size = state_write(&facts, &coord, 5, 1000, 1, data, &dropped);
+    size_t size = state_write(&facts, &coord, &doubts, 5, 1000, 1, data, &dropped);
     ck_assert_uint_le(size, STATE_BYTES_MAX);
     ck_assert_uint_gt(dropped, 0);
-    ck_assert(state_read(&again, &coord, data, size));
+    ck_assert(state_read(&again, &coord, &told, data, size));
     ck_assert_uint_eq(again.model_count + dropped, MEMBERS_MODELS_MAX);
     ck_assert_str_eq(again.models[0].name, facts.models[0].name);
 }
@@ -91,14 +108,23 @@ START_TEST(lies_are_refused)
     struct vivaldi_coord coord = coord_make();
     uint8_t data[STATE_BYTES_MAX];
     uint32_t dropped;
-    size_t size = state_write(&facts, &coord, 5, 1000, 1, data, &dropped);
+    size_t size = state_write(&facts, &coord, &doubts, 5, 1000, 1, data, &dropped);
     data[0]++;
-    ck_assert(!state_read(&again, &coord, data, size));
+    ck_assert(!state_read(&again, &coord, &told, data, size));
     data[0]--;
-    data[size - 2] ^= 1; /* another name under the same id */
-    ck_assert(!state_read(&again, &coord, data, size));
-    data[size - 2] = ' ';
-    ck_assert(!state_read(&again, &coord, data, size));
+    size_t computes = size - COMPUTES_BYTES(2);
+    size_t last = computes - 1 - 2 * doubts.count - 1 - 1; /* byte of a name */
+    data[last] ^= 1;                                       /* another name under the same id */
+    ck_assert(!state_read(&again, &coord, &told, data, size));
+    data[last] ^= 1;
+    ck_assert(state_read(&again, &coord, &told, data, size));
+    data[computes] -= 4; /* for another number of models */
+    ck_assert(!state_read(&again, &coord, &told, data, size));
+    data[computes] += 4;
+    data[last + 2] = STATE_DOUBTS + 1; /* more doubts than one may have */
+    ck_assert(!state_read(&again, &coord, &told, data, size));
+    data[last] = ' ';
+    ck_assert(!state_read(&again, &coord, &told, data, size));
 }
 END_TEST
 
@@ -112,10 +138,10 @@ START_TEST(noise_is_refused_or_clean)
         struct members_facts again;
         uint8_t data[STATE_BYTES_MAX];
         uint32_t dropped;
-        size_t size = state_write(&facts, &coord, 5, 1000, 1, data, &dropped);
+        size_t size = state_write(&facts, &coord, &doubts, 5, 1000, 1, data, &dropped);
         data[rng_below(&rng, (uint32_t)size)] ^= (uint8_t)(1u << rng_below(&rng, 8));
         struct vivaldi_coord place;
-        if (state_read(&again, &place, data, size)) {
+        if (state_read(&again, &place, &told, data, size)) {
             ck_assert_uint_le(again.model_count, MEMBERS_MODELS_MAX);
             ck_assert(vivaldi_valid(&place));
             ck_assert_uint_lt(strnlen(again.backend, sizeof(again.backend)), sizeof(again.backend));

@@ -7,6 +7,7 @@
 
 #include "dataplane/flow/request.h"
 #include "dataplane/flow/serve.h"
+#include "tests/unit/suite.h"
 
 #define T0      NS_PER_S
 #define MS      NS_PER_MS
@@ -261,9 +262,5 @@ int main(void)
     tcase_add_test(t, many_gaps_take_several_datagrams);
     tcase_add_test(t, the_client_keeps_what_two_have_asked_for);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

@@ -9,6 +9,7 @@
 
 #include "tests/unit/flow/exchange.h"
 #include "tests/unit/sanitized.h"
+#include "tests/unit/suite.h"
 
 #define T0       NS_PER_S
 #define LIMIT_NS (1000 * NS_PER_S)
@@ -263,9 +264,5 @@ int main(void)
     tcase_add_test(t, limit_changes_during_a_reply);
     tcase_add_test(t, connection_remembers);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dataplane/flow/prompt.h"
+#include "tests/unit/suite.h"
 
 static struct prompt_spec base_spec(void)
 {
@@ -411,9 +412,5 @@ int main(void)
     tcase_add_test(t, formats_are_flagged_and_bounded);
     tcase_add_test(t, resumed_body_is_the_same_behind_its_tokens);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

@@ -2,6 +2,7 @@
 /* test_purse.c - stream.h's purses: many streams of one client, how much is asked again when what
  * they were asking is lost. See test_stream.c. */
 #include "tests/unit/flow/stream_fixture.h"
+#include "tests/unit/suite.h"
 
 START_TEST(a_storm_of_failures_stays_small)
 {
@@ -238,9 +239,5 @@ int main(void)
     tcase_add_test(t, nodes_that_do_not_answer_cost_retries_too);
     tcase_add_test(t, hedges_stay_below_five_in_a_hundred);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

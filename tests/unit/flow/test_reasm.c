@@ -7,6 +7,7 @@
 
 #include "dataplane/flow/reasm.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define ORACLE_BYTES 3000u
 
@@ -146,9 +147,5 @@ int main(void)
     tcase_add_test(t, contradictions_are_refused);
     tcase_add_test(t, too_many_gaps_are_refused);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

@@ -9,6 +9,7 @@
 #include "dataplane/flow/prompt.h"
 #include "dataplane/flow/request.h"
 #include "dataplane/flow/serve.h"
+#include "tests/unit/suite.h"
 
 #define T0        NS_PER_S
 #define REPLY_MAX 4096u
@@ -369,9 +370,5 @@ int main(void)
     tcase_add_test(t, limits_of_log_probabilities);
     tcase_add_test(t, lies_are_corrupt);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

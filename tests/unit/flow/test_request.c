@@ -9,6 +9,7 @@
 #include "dataplane/flow/request.h"
 #include "dataplane/flow/window.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define T0 NS_PER_S
 
@@ -483,9 +484,5 @@ int main(void)
     tcase_add_test(t, pauses_without_end_are_not_forgiven);
     tcase_add_test(t, hostile_datagrams);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

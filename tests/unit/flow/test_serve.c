@@ -8,6 +8,7 @@
 #include "dataplane/flow/prompt.h"
 #include "dataplane/flow/serve.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define T0 NS_PER_S
 
@@ -201,6 +202,11 @@ START_TEST(refusals_are_final)
     ck_assert_int_eq(next(&f, T0)->h.type, WEFT_T_REJECT);
     ck_assert_int_eq(reject_status(&f), WEFT_E_BAD_REQUEST);
     ck_assert_uint_eq(f.s->table.count, 0);
+    load = (weft_load_t){.room = 0, .queue_us = WEFT_QUEUE_DRAINING};
+    serve_set_load(f.s, &load);
+    put_req(&f, 5, T0);
+    ck_assert_int_eq(next(&f, T0)->h.type, WEFT_T_REJECT);
+    ck_assert_int_eq(reject_status(&f), WEFT_E_DRAINING);
     serve_destroy(f.s);
 }
 END_TEST
@@ -438,9 +444,5 @@ int main(void)
     tcase_add_test(t, finished_reply_is_asked_for_and_given_up);
     tcase_add_test(t, hostile_datagrams);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

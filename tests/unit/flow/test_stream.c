@@ -2,6 +2,7 @@
 /* test_stream.c - stream.h's decisions one call at a time: who leads, where to go next, patience,
  * the account. test_purse.c has the purses, test_mesh.c the same machine over a network. */
 #include "tests/unit/flow/stream_fixture.h"
+#include "tests/unit/suite.h"
 
 /* An attempt has given two tokens and is lost; the next one is ordered. */
 static const struct stream_order *lose_after_two(struct fixture *f, uint16_t alt1, uint16_t alt2)
@@ -14,6 +15,62 @@ static const struct stream_order *lose_after_two(struct fixture *f, uint16_t alt
     over(f, 0, WEFT_E_WORKER_LOST, T0 + 30 * MS);
     return expect(f, STREAM_START, 0);
 }
+
+/* ---- what computes ---- */
+
+/* Where it is known the mesh is asked for more of it, and alternates of unknown kind are not. */
+START_TEST(goes_on_with_the_same_arithmetic)
+{
+    struct fixture f;
+    fixture_open(&f, 1, false, false);
+    ck_assert_uint_eq(expect(&f, STREAM_START, 0)->arithmetic, 0);
+    stream_computes(&f.s, 0, 0xa);
+    accept(&f, 0, 3, 4, 5);
+    ck_assert(token(&f, 0, 100, T0 + 10 * MS));
+    over(&f, 0, WEFT_E_WORKER_LOST, T0 + 30 * MS);
+    const struct stream_order *o = expect(&f, STREAM_START, 0);
+    ck_assert_uint_eq(o->target, NONE);
+    ck_assert_uint_eq(o->arithmetic, 0xa);
+    ck_assert_uint_eq(o->avoid_count, 1);
+    ck_assert_uint_eq(o->avoid[0], 3);
+    stream_computes(&f.s, 0, 0xa);
+    accept(&f, 0, 6, NONE, NONE);
+    ck_assert(token(&f, 0, 101, T0 + 40 * MS));
+    over(&f, 0, WEFT_E_WORKER_LOST, T0 + 50 * MS);
+    ck_assert_uint_eq(expect(&f, STREAM_START, 0)->arithmetic, 0xa);
+    stream_computes(&f.s, 0, 0xb); /* nobody else was there */
+    accept(&f, 0, 7, NONE, NONE);
+    ck_assert(token(&f, 0, 102, T0 + 60 * MS));
+    ck_assert(token(&f, 0, 103, T0 + 60 * MS));
+    over(&f, 0, WEFT_E_WORKER_LOST, T0 + 70 * MS);
+    ck_assert_uint_eq(expect(&f, STREAM_START, 0)->arithmetic, 0xb);
+    accept(&f, 0, 8, NONE, NONE); /* an older worker does not tell */
+    ck_assert(token(&f, 0, 104, T0 + 80 * MS));
+    over(&f, 0, 0, T0 + 90 * MS);
+    ck_assert_uint_eq(f.s.result.mixed, 1);
+    expect_end(&f, 0, WEFT_FINISH_STOP, 5);
+}
+END_TEST
+
+/* Before the first token nothing has been computed that would have to fit. */
+START_TEST(begins_anew_with_any_arithmetic)
+{
+    struct fixture f;
+    fixture_open(&f, 1, false, false);
+    expect(&f, STREAM_START, 0);
+    stream_computes(&f.s, 0, 0xa);
+    accept(&f, 0, 3, 4, 5);
+    over(&f, 0, WEFT_E_WORKER_LOST, T0 + 30 * MS);
+    const struct stream_order *o = expect(&f, STREAM_START, 0);
+    ck_assert_uint_eq(o->target, 4);
+    ck_assert_uint_eq(o->arithmetic, 0);
+    stream_computes(&f.s, 0, 0xb);
+    ck_assert(token(&f, 0, 100, T0 + 40 * MS));
+    over(&f, 0, 0, T0 + 50 * MS);
+    ck_assert_uint_eq(f.s.result.mixed, 0);
+    expect_end(&f, 0, WEFT_FINISH_STOP, 1);
+}
+END_TEST
 
 /* ---- one attempt ---- */
 
@@ -575,6 +632,8 @@ static void add_attempts(TCase *t)
 
 static void add_elsewhere(TCase *t)
 {
+    tcase_add_test(t, goes_on_with_the_same_arithmetic);
+    tcase_add_test(t, begins_anew_with_any_arithmetic);
     tcase_add_test(t, alternates_come_before_discovery);
     tcase_add_test(t, an_alternate_that_has_failed_is_left_out);
     tcase_add_test(t, the_last_four_are_avoided);
@@ -600,9 +659,5 @@ int main(void)
     tcase_add_test(t, cancel_before_a_hedge);
     tcase_add_test(t, cancel_after_the_last_token);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

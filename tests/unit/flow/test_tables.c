@@ -10,6 +10,7 @@
 #include "dataplane/flow/timers.h"
 #include "dataplane/flow/window.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define NODES 500u
 
@@ -124,9 +125,5 @@ int main(void)
     tcase_add_test(t, rto_stays_in_its_bounds);
     tcase_add_test(t, window_stays_in_its_bounds);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

@@ -17,7 +17,11 @@ for name in ("figures.def", "live.h"):
         kinds[metric] = {"TOTAL": "counter"}.get(what, what.lower())
 text = (gateway / "figures.c").read_text(encoding="utf-8")
 kinds |= {metric: "gauge" for metric in re.findall(r'member_gauge\(out, members, "(\w+)"', text)}
-kinds |= {metric: kind for metric, kind in re.findall(r'head_write\(out, "(\w+)", "(\w+)"', text)}
+kinds |= {metric: kind for metric, kind in
+          re.findall(r'head_write\(out, "([\w:]+)",\s+"(\w+)"', text)}
+text = (gateway / "figures.def").read_text(encoding="utf-8")
+kinds |= {metric: kind for metric, kind in
+          re.findall(r'WORKER\("\w+", "([\w:]+)", "(\w+)"', text)}
 table = (root / "schemas" / "metrics.def").read_text(encoding="utf-8")
 for part in ("ROUTE", "LOCAL"):
     block = re.search(rf"define WEFT_METRICS_{part}\(METRIC\)(.*?)\n\n", table, re.S)[1]

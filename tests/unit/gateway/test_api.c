@@ -7,6 +7,7 @@
 #include <weft/wire.h>
 
 #include "dataplane/gateway/api.h"
+#include "tests/unit/suite.h"
 
 static struct api_request r;
 static struct api_error error;
@@ -418,9 +419,5 @@ int main(void)
     tcase_add_test(tc, places_of_headers);
     tcase_add_test(tc, e2e_needs_a_budget);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 #include "dataplane/gateway/buf.h"
 #include "schemas/base/rng.h"
 #include "schemas/base/utf8.h"
+#include "tests/unit/suite.h"
 
 static void expect(struct buf *b, const char *text)
 {
@@ -156,9 +157,5 @@ int main(void)
     tcase_add_loop_test(tc, any_cut_gives_the_same, 0, 4);
     tcase_add_test(tc, taken_at_the_front);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 #include <weft/wire.h>
 
 #include "dataplane/gateway/components.h"
+#include "tests/unit/suite.h"
 
 static bool read_text(struct components *c, const char *text, struct api_error *error)
 {
@@ -98,9 +99,5 @@ int main(void)
     tcase_add_test(tc, the_nearest_goes_on);
     tcase_add_test(tc, refusals);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -7,6 +7,7 @@
 #include <weft/status.h>
 
 #include "dataplane/gateway/figures.h"
+#include "tests/unit/suite.h"
 
 static struct figures f;
 
@@ -151,6 +152,33 @@ START_TEST(the_mesh)
 }
 END_TEST
 
+#define WORKER_LABELS "{model_name=\"m\",pid=\"7\""
+
+START_TEST(the_workers)
+{
+    memset(&f, 0, sizeof(f));
+    json_t *status = json_loads("{\"members\":[],\"counters\":{},\"workers\":[{\"model\":\"m\","
+                                "\"pid\":7,\"running\":3,\"waiting\":2,\"kv_pages\":200,"
+                                "\"kv_pages_used\":50,\"memory_mib\":2,\"prefix_hits\":48,"
+                                "\"decode_tps\":100,\"decode_tps_2\":180,\"decode_tps_8\":0}]}",
+                                0, NULL);
+    char *text = text_of(status);
+    ck_assert(value(text, "weft_worker_requests_running" WORKER_LABELS "}") == 3);
+    ck_assert(value(text, "weft_worker_requests_waiting" WORKER_LABELS "}") == 2);
+    ck_assert(value(text, "vllm:kv_cache_usage_perc" WORKER_LABELS "}") == 0.25);
+    ck_assert(value(text, "weft_worker_memory_bytes" WORKER_LABELS "}") == 2 << 20);
+    ck_assert(value(text, "vllm:prefix_cache_hits_total" WORKER_LABELS "}") == 48);
+    ck_assert(value(text, "weft_worker_decode_tokens_per_second" WORKER_LABELS ",streams=\"1\"}") ==
+              100);
+    ck_assert(value(text, "weft_worker_decode_tokens_per_second" WORKER_LABELS ",streams=\"2\"}") ==
+              180);
+    ck_assert(value(text, "weft_worker_decode_tokens_per_second" WORKER_LABELS ",streams=\"8\"}") ==
+              -1); /* not measured: not told */
+    free(text);
+    json_decref(status);
+}
+END_TEST
+
 /* Each line is a comment, or NAME[{...}] VALUE; each name has its type before it. */
 START_TEST(form)
 {
@@ -188,11 +216,8 @@ int main(void)
     tcase_add_test(tc, slo);
     tcase_add_test(tc, tables_are_bounded);
     tcase_add_test(tc, the_mesh);
+    tcase_add_test(tc, the_workers);
     tcase_add_test(tc, form);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

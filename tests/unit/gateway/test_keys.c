@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dataplane/gateway/keys.h"
+#include "tests/unit/suite.h"
 
 /* SHA-256 of "abc", FIPS 180-2 appendix B.1. */
 #define ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -90,9 +91,5 @@ int main(void)
     tcase_add_test(tc, wrong_lines);
     tcase_add_test(tc, drawn);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

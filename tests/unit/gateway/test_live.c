@@ -9,6 +9,7 @@
 
 #include "dataplane/gateway/live.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 static struct live live;
 static struct figures figures;
@@ -292,9 +293,5 @@ int main(void)
     tcase_add_test(tc, nothing_new_is_told_twice);
     tcase_add_test(tc, everything_is_bounded);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

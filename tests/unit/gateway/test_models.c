@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dataplane/gateway/models.h"
+#include "tests/unit/suite.h"
 
 static const char status_text[] =
     "{\"members\":["
@@ -58,9 +59,5 @@ int main(void)
     tcase_add_test(tc, listed_once_and_by_name);
     tcase_add_test(tc, of_nothing);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

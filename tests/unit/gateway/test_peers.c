@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dataplane/gateway/peers.h"
+#include "tests/unit/suite.h"
 
 static struct peer_node *node_add(struct peers *p, const char *text, struct api_error *error)
 {
@@ -75,7 +76,7 @@ START_TEST(services_are_urls_with_models)
         "{\"url\":\"http://me:secret@a\",\"models\":[\"m\"]}",
         "{\"url\":\"http://a?b\",\"models\":[\"m\"]}",
         "{\"url\":\"http://a\",\"models\":[\"m\"],\"ttl_s\":-1}",
-        "{\"url\":\"http://a\",\"models\":[\"m\"],\"ttl_s\":1e3}",
+        "{\"url\":\"http://a\",\"models\":[\"m\"],\"ttl_s\":1.5}",
         "{\"url\":\"http://a\",\"models\":[\"m\"],\"load\":5}",
         "{\"url\":\"http://a\",\"models\":[\"m\"],\"load\":{\"room\":\"x\"}}",
         "{\"url\":\"http://a\",\"models\":[\"m\"],\"realtime\":1}",
@@ -284,9 +285,5 @@ int main(void)
     tcase_add_test(tc, files);
     tcase_add_test(tc, kept_apart);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "dataplane/gateway/api.h"
 #include "dataplane/gateway/realtime.h"
+#include "tests/unit/suite.h"
 
 static struct realtime session;
 static struct buf frames;
@@ -266,9 +267,5 @@ int main(void)
     tcase_add_test(tc, refusals);
     tcase_add_test(tc, bounded);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -10,6 +10,7 @@
 #include <weft/wire.h>
 
 #include "dataplane/gateway/reply.h"
+#include "tests/unit/suite.h"
 
 #define EVENTS_MAX 64
 
@@ -562,9 +563,5 @@ int main(void)
     tcase_add_test(tc, embeddings);
     tcase_add_test(tc, responses_as_events);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 
 #include "dataplane/gateway/scan.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 static bool all(const char *text, size_t len)
 {
@@ -87,9 +88,5 @@ int main(void)
     tcase_add_test(tc, strings_do_not_count);
     tcase_add_loop_test(tc, any_cut, 0, 4);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -12,6 +12,7 @@
 
 #include "dataplane/gateway/otlp.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define BEGIN_NS UINT64_C(1790000000000000000)
 #define ROUNDS   2000u
@@ -218,9 +219,5 @@ int main(void)
     tcase_add_test(tcase, nobody_served);
     tcase_add_test(tcase, form);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dataplane/gateway/ws.h"
+#include "tests/unit/suite.h"
 
 #define MAX 100000u
 
@@ -212,9 +213,5 @@ int main(void)
     tcase_add_test(tc, too_long);
     tcase_add_test(tc, server_frames);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 #include "kernels/cpu/expand.h"
 #include "kernels/cpu/kernels.h"
 #include "reference.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define COLUMNS_MAX 9u
@@ -314,9 +315,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_attention, 0, TABLES);
     tcase_add_test(tcase, test_select);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

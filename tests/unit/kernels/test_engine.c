@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/engine/engine.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define MS           1000000ull
@@ -634,9 +635,5 @@ int main(void)
     tcase_add_test(tcase, test_benchmark_and_load);
     tcase_add_test(tcase, test_backend_rules);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

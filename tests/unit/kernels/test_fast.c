@@ -12,6 +12,7 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/packed.h"
 #include "reference.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define ROUNDS  12u
@@ -413,9 +414,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_models, 0, TYPES);
     tcase_add_loop_test(tcase, test_other_models, 0, 5);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

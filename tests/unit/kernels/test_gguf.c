@@ -7,6 +7,7 @@
 
 #include "kernels/model/model.h"
 #include "kernels/model/tokenizer.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define FLIPS 4000u
@@ -206,9 +207,5 @@ int main(void)
     tcase_add_test(tcase, test_wrong_kind);
     tcase_add_test(tcase, test_unknown_tensor);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

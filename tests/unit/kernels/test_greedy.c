@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "greedy.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define PROMPTS 3u
@@ -120,9 +121,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_odd_widths, 0, 3);
     tcase_add_loop_test(tcase, test_families, 0, 6);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -11,10 +11,12 @@
 #include "kernels/model/chat.h"
 #include "resume.h"
 #include "tests/unit/sanitized.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define PROMPTS 4u
-#define NEW     (SANITIZED ? 8u : 48u)
+#define TOLD    (SANITIZED ? 1u : PROMPTS) /* of them, from one that the seed names */
+#define NEW     (SANITIZED ? 6u : 48u)
 #define RESUMED (NEW / 3) /* each cut is a run of its own */
 #define CONTEXT 128u
 
@@ -53,15 +55,15 @@ START_TEST(test_answers)
         "Write a C function that adds two numbers.",
     };
     const struct cpu_options options = {
-        .exact = true, .slots = PROMPTS, .context = CONTEXT, .batch_max = 64};
+        .exact = true, .slots = TOLD, .context = CONTEXT, .batch_max = 64};
     uint32_t tokens[PROMPTS][CONTEXT];
     uint32_t *prompts[PROMPTS];
     size_t counts[PROMPTS];
-    for (size_t i = 0; i < PROMPTS; i++) {
+    for (size_t i = 0; i < TOLD; i++) {
         prompts[i] = tokens[i];
-        counts[i] = encode(questions[i], tokens[i]);
+        counts[i] = encode(questions[(suite_seed(0) + i) % PROMPTS], tokens[i]);
     }
-    const float margin = greedy_compare(model, tokenizer, &options, prompts, counts, PROMPTS, NEW);
+    const float margin = greedy_compare(model, tokenizer, &options, prompts, counts, TOLD, NEW);
     printf("smallest margin of a chosen token: %g\n", (double)margin);
 }
 END_TEST
@@ -96,9 +98,5 @@ int main(void)
     tcase_add_test(tcase, test_answers);
     tcase_add_test(tcase, test_resumed);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

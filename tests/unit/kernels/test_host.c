@@ -10,6 +10,7 @@
 
 #include "kernels/host.h"
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 static char path[] = "/tmp/weft-test-host-XXXXXX";
@@ -172,6 +173,42 @@ START_TEST(test_sizes)
 }
 END_TEST
 
+static uint32_t arithmetic_of(const char *model_path, const char *cpu)
+{
+    const struct host_options options = {
+        .model_path = model_path, .backend = HOST_CPU, .slots = 1, .context = 64, .memory_mib = 64};
+    struct host other;
+    char why[256];
+    setenv("WEFT_CPU", cpu, 1);
+    ck_assert_msg(host_open(&other, &options, why, sizeof(why)) == 0, "%s", why);
+    unsetenv("WEFT_CPU");
+    const uint32_t sum = host_arithmetic(&other);
+    host_close(&other);
+    return sum;
+}
+
+/* Integers are the same everywhere, float32 is not; other weights are others. */
+START_TEST(test_arithmetic)
+{
+    char other_path[] = "/tmp/weft-test-host-XXXXXX";
+    struct tiny_shape shape = tiny_default;
+    size_t size;
+    shape.seed++;
+    uint8_t *data = tiny_write(&shape, &size);
+    const int fd = mkstemp(other_path);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, data, size), (ssize_t)size);
+    close(fd);
+    free(data);
+    const uint32_t fast = arithmetic_of(path, "");
+    ck_assert_uint_ne(fast, 0);
+    ck_assert_uint_eq(arithmetic_of(path, "portable"), fast);
+    ck_assert_uint_ne(arithmetic_of(path, "exact"), fast);
+    ck_assert_uint_ne(arithmetic_of(other_path, ""), fast);
+    unlink(other_path);
+}
+END_TEST
+
 START_TEST(test_names)
 {
     static const struct {
@@ -204,11 +241,8 @@ int main(void)
     tcase_add_test(tcase, test_refusals);
     tcase_add_test(tcase, test_report);
     tcase_add_test(tcase, test_sizes);
+    tcase_add_test(tcase, test_arithmetic);
     tcase_add_test(tcase, test_names);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

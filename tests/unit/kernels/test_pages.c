@@ -8,6 +8,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/engine/pages.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define P       EXEC_PAGE_TOKENS
@@ -266,9 +267,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_against_model, 0, 3);
     tcase_add_test(tcase, test_paged_is_contiguous);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

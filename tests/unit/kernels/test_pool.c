@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "kernels/cpu/pool.h"
+#include "tests/unit/suite.h"
 
 #define RUNS 3000u
 
@@ -67,9 +68,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_runs, 1, 5);
     tcase_add_test(tcase, test_limits);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/engine/engine.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define P        EXEC_PAGE_TOKENS
@@ -232,6 +233,13 @@ START_TEST(test_reuse_changes_nothing)
 }
 END_TEST
 
+static struct engine_load load_of(const struct bench *b)
+{
+    struct engine_load load;
+    engine_load(b->engine, b->now, &load);
+    return load;
+}
+
 /* What is reported is what was saved; a conversation goes on where it was. */
 START_TEST(test_conversation)
 {
@@ -242,8 +250,13 @@ START_TEST(test_conversation)
         tokens[i] = i * 5 % 250;
     struct engine_request r = {.tokens = tokens, .token_count = 3 * P, .max_tokens = 10};
     ck_assert_int_eq(engine_submit(b.engine, &r, b.now), 0);
+    step(&b);
+    ck_assert_uint_eq(load_of(&b).pages, 2 * CONTEXT / P);
+    ck_assert_uint_eq(load_of(&b).pages_used, 4); /* its prompt's and its answer's */
     while (engine_busy(b.engine))
         step(&b);
+    ck_assert_uint_eq(load_of(&b).pages_used, 0); /* what is kept is nobody's */
+    ck_assert_uint_eq(load_of(&b).looked_tokens, 3 * P);
     ck_assert_uint_eq(answers[0].end.cached_tokens, 0);
     b.rows = 0;
     r.id = 1; /* the same: all but the page with the last token */
@@ -252,6 +265,8 @@ START_TEST(test_conversation)
     while (engine_busy(b.engine))
         step(&b);
     ck_assert_uint_eq(answers[1].end.cached_tokens, 2 * P);
+    ck_assert_uint_eq(load_of(&b).looked_tokens, 6 * P);
+    ck_assert_uint_eq(load_of(&b).found_tokens, 2 * P);
     ck_assert_uint_eq(b.rows, P);
     b.rows = 0;
     memcpy(tokens + 3 * P, answers[0].tokens, 8 * sizeof(tokens[0]));
@@ -382,9 +397,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_moved, 0, 2);
     tcase_add_test(tcase, test_damaged);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu.h"
 #include "resume.h"
 #include "schema_check.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define CONTEXT 120u
@@ -201,9 +202,5 @@ int main(void)
     tcase_add_test(tcase, test_every_cut_with_a_grammar);
     tcase_add_test(tcase, test_refusals);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

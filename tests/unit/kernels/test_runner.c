@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/runner.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define SLOTS    3u
@@ -334,9 +335,5 @@ int main(void)
     tcase_add_test(tcase, test_destroy_with_a_full_queue);
     tcase_add_test(tcase, test_cancel_all);
     suite_add_tcase(suite, tcase);
-    SRunner *srunner = srunner_create(suite);
-    srunner_run_all(srunner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(srunner);
-    srunner_free(srunner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -14,6 +14,7 @@
 
 #include "kernels/shards/shards.h"
 #include "tests/unit/sanitized.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define CONTEXT     100u
@@ -473,9 +474,5 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tcase, test_stop, 0, 2);
     tcase_add_test(tcase, test_first_rank_dies);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/shelf.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define MS     UINT64_C(1000000)
@@ -201,9 +202,5 @@ int main(void)
     tcase_add_test(tcase, test_both_fit);
     tcase_add_loop_test(tcase, test_any_asks, 0, ROUNDS);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define CONTEXT 200u
@@ -169,9 +170,5 @@ int main(void)
     tcase_add_test(tcase, test_before_it_begins);
     tcase_add_test(tcase, test_in_the_middle);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/model/stop.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define ROUNDS   20000u
@@ -119,9 +120,5 @@ int main(void)
     tcase_add_test(tcase, test_against_search);
     tcase_add_test(tcase, test_limits);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 #include "kernels/model/chat.h"
 #include "kernels/model/chat_tools.h"
 #include "kernels/model/tokenizer.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define HE    256u
@@ -344,9 +345,5 @@ int main(void)
     tcase_add_test(tcase, test_llama3);
     tcase_add_test(tcase, test_thinking);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "kernels/model/chat.h"
 #include "kernels/model/tokenizer.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define LINE_MAX_BYTES 4096u
@@ -111,9 +112,5 @@ int main(void)
     tcase_add_test(tcase, test_golden);
     tcase_add_test(tcase, test_chat_prompt);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

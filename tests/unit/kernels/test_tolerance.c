@@ -14,6 +14,7 @@
 #include "kernels/cpu/kernels.h"
 #include "quantise.h"
 #include "reference.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define TOKENS  32u
@@ -349,9 +350,5 @@ int main(void)
     tcase_add_loop_test(tcase, test_products, 0, TYPES);
     tcase_add_loop_test(tcase, test_logits, 0, TYPES);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 #include <weft/status.h>
 
 #include "kernels/engine/engine.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define VOCAB       8u
@@ -335,9 +336,5 @@ int main(void)
     tcase_add_test(tcase, test_nobody_fills_the_queue);
     tcase_add_test(tcase, test_shares);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -12,6 +12,7 @@
 #include "kernels/model/fixed.h"
 #include "kernels/model/gguf.h"
 #include "reference.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define TYPE_MAX  64u
@@ -115,9 +116,5 @@ int main(void)
     tcase_add_test(tcase, test_golden);
     tcase_add_test(tcase, test_fixed);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

@@ -18,6 +18,7 @@
 #include "dataplane/port/port.h"
 #include "kernels/model/gguf.h"
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 #include "tiny_model.h"
 
 #define CONTEXT    4096u
@@ -459,9 +460,5 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup_shards, teardown);
     tcase_add_test(tcase, test_lost_rank);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_main(suite);
 }

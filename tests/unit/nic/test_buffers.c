@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "dataplane/nic/nic.h"
+#include "tests/unit/suite.h"
 
 #define SKIPPED  77
 #define BURST    32u
@@ -160,11 +161,8 @@ int main(void)
     tcase_add_test(tc, each_buffer_comes_in);
     tcase_set_timeout(tc, 60);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = suite_main(suite);
     nic_destroy(nic);
     close(peer_fd);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }

@@ -14,6 +14,7 @@
 #include "dataplane/nic/nic.h"
 #include "tests/unit/nic/ring_port.h"
 #include "tests/unit/route/fixture.h"
+#include "tests/unit/suite.h"
 
 #define SKIPPED 77
 
@@ -161,12 +162,9 @@ int main(void)
     tcase_add_loop_test(tc, bad_is_let_go_of, 0, 2);
     tcase_add_loop_test(tc, unended_sums_are_ended, 0, 2);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = suite_main(suite);
     route_core_destroy(core);
     route_table_destroy(table);
     nic_destroy(nic);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }

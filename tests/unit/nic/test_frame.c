@@ -8,6 +8,7 @@
 
 #include "dataplane/nic/frame.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define PORT        7400
 #define ROUNDS      4000
@@ -173,9 +174,5 @@ int main(void)
     tcase_add_test(tc, others_are_left_alone);
     tcase_add_test(tc, cut_frames_are_left_alone);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "dataplane/nic/guard.h"
+#include "tests/unit/suite.h"
 
 #define HELD_NS 300000000
 
@@ -95,9 +96,5 @@ int main(void)
     tcase_add_test(tc, test_waits_for_one_that_ends);
     tcase_add_test(tc, test_says_what_stays_in_use);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

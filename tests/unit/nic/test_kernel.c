@@ -18,6 +18,7 @@
 #include "dataplane/nic/kernel.h"
 #include "dataplane/nic/kernel_watch.h"
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 
 #define RECORDED_MAX 16384u
 #define WAIT_MS      5000
@@ -324,9 +325,5 @@ int main(void)
     tcase_add_test(tc, the_kernel_is_heard);
     tcase_add_test(tc, lost_messages_are_made_good);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -21,6 +21,7 @@
 
 #include "dataplane/nic/kernel.h"
 #include "dataplane/nic/nic.h"
+#include "tests/unit/suite.h"
 
 #define SKIPPED 77
 #define TAP     "wlinkk" /* the kernel's share of the port */
@@ -252,12 +253,9 @@ static int run(const char *device, void (*add)(TCase *tc))
     tcase_set_timeout(tc, 60);
     add(tc);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = suite_main(suite);
     nic_destroy(nic);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }
 
 /* In a process of its own. */

@@ -26,6 +26,7 @@
 #include "dataplane/nic/numa.h"
 #include "dataplane/nic/publish.h"
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 
 #define SKIPPED        77
 #define BURST          32u
@@ -487,10 +488,7 @@ int main(void)
     tcase_add_test(tc, each_place_has_its_copy);
     tcase_add_test(tc, memory_of_a_place_is_memory);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = suite_main(suite);
     nic_destroy(nic);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }

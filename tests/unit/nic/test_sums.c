@@ -19,6 +19,7 @@
 
 #include "dataplane/nic/nic.h"
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 
 #define SKIPPED 77
 #define PORT    7400u
@@ -143,10 +144,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, the_port_ends_the_sums, 0, 2);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = suite_main(suite);
     nic_destroy(nic);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }

@@ -29,6 +29,7 @@
 
 #include "dataplane/nic/sockets.h"
 #include "dataplane/nic/xdp.h"
+#include "tests/unit/suite.h"
 
 #define SKIPPED     77
 #define PORT_DATA   7400
@@ -474,11 +475,8 @@ int main(void)
     tcase_add_test(tc, more_than_the_rings_hold);
     tcase_add_test(tc, nothing_stays_behind);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = suite_main(suite);
     kill(peer_pid, SIGKILL);
     waitpid(peer_pid, NULL, 0);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "dataplane/port/client_port.h"
+#include "tests/unit/suite.h"
 
 static const struct port_self self = {.node_id = 2, .tier = 3, .node_name = "frankfurt"};
 
@@ -233,9 +234,5 @@ int main(void)
     tcase_add_test(tc, bad_hellos_are_refused);
     tcase_add_test(tc, refusals_arrive);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

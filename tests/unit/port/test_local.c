@@ -3,6 +3,7 @@
 #include <check.h>
 
 #include "tests/unit/port/local_fixture.h"
+#include "tests/unit/suite.h"
 
 #define SELF 2u
 
@@ -295,9 +296,5 @@ int main(void)
     tcase_add_test(tc, last_words_are_heard_and_end);
     tcase_add_test(tc, nonsense_in_the_ring_is_nothing);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -12,6 +12,7 @@
 
 #include "dataplane/port/port.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 static const struct port_self self = {.node_id = 2, .tier = 3, .node_name = "frankfurt"};
 
@@ -35,6 +36,7 @@ static struct port_hello good_hello(void)
         .load = {.room = 2, .queue_us = 9},
         .model = "tiny",
         .backend = "cpu",
+        .arithmetic = 77,
     };
     return hello;
 }
@@ -166,6 +168,49 @@ START_TEST(sleeping_worker_is_woken_once)
 }
 END_TEST
 
+/* Workers of an older Weft end their hello earlier, and tell no figures. */
+START_TEST(an_older_worker_attaches)
+{
+    int pair[2];
+    struct port *port;
+    struct peer peer;
+    struct port_hello hello = good_hello();
+    hello.size = PORT_HELLO_LEAST;
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+    ck_assert_int_eq(send(pair[1], &hello, PORT_HELLO_LEAST, 0), PORT_HELLO_LEAST);
+    ck_assert_int_eq(port_open(&port, pair[0], &self), 0);
+    receive_welcome(pair[1], &peer);
+    ck_assert_str_eq(port->facts.model, "tiny");
+    ck_assert_uint_eq(port->facts.arithmetic, 0);
+    const struct port_figures none = {0};
+    const struct port_figures told = port_figures_now(port);
+    ck_assert_mem_eq(&told, &none, sizeof(none));
+    munmap(peer.shm, peer.welcome.shm_bytes);
+    port_destroy(port);
+    close(pair[1]);
+}
+END_TEST
+
+START_TEST(figures_come_as_they_were_told)
+{
+    struct peer peer;
+    int fd;
+    struct port *port = open_port(&peer, &fd);
+    const struct port_figures figures = {.decode_tps_2 = 1, .slots = 4, .kv_pages = 7, .loaded = 1};
+    uint64_t words[PORT_FIGURE_WORDS];
+    memcpy(words, &figures, sizeof(words));
+    for (uint32_t i = 0; i < PORT_FIGURE_WORDS; i++) {
+        atomic_store(&peer.shm->figures[i], words[i]);
+    }
+    const struct port_figures told = port_figures_now(port);
+    ck_assert_mem_eq(&told, &figures, sizeof(figures));
+    ck_assert_uint_eq(port->facts.arithmetic, 77);
+    munmap(peer.shm, peer.welcome.shm_bytes);
+    port_destroy(port);
+    close(fd);
+}
+END_TEST
+
 START_TEST(bad_hellos_are_refused)
 {
     for (int i = 0; i < 6; i++) {
@@ -182,7 +227,7 @@ START_TEST(bad_hellos_are_refused)
             hello.version++;
             break;
         case 2:
-            size--;
+            size = PORT_HELLO_LEAST - 1;
             break;
         case 3:
             memset(hello.model, 'x', sizeof(hello.model));
@@ -336,6 +381,8 @@ int main(void)
     tcase_add_test(tc, memory_cannot_be_shrunk);
     tcase_add_test(tc, ring_fills_and_empties);
     tcase_add_test(tc, sleeping_worker_is_woken_once);
+    tcase_add_test(tc, an_older_worker_attaches);
+    tcase_add_test(tc, figures_come_as_they_were_told);
     tcase_add_test(tc, bad_hellos_are_refused);
     tcase_add_test(tc, room_is_taken_and_comes_back);
     tcase_add_test(tc, worker_that_reads_nothing_is_stalled);
@@ -343,9 +390,5 @@ int main(void)
     tcase_add_test(tc, half_full_turns_nobody_away);
     tcase_add_test(tc, open_requests_are_never_pushed_out);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

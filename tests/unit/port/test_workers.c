@@ -8,11 +8,13 @@
 #include "dataplane/workers.h"
 #include "schemas/base/clock.h"
 #include "tests/unit/route/fixture.h"
+#include "tests/unit/suite.h"
 
 #define SELF    2u
 #define MODEL_B 2000u
 #define NOW     NS_PER_S
 #define WORKERS 3u
+#define OLD_ID  99u /* of the node when the workers came */
 
 struct hand_worker {
     struct port *port;
@@ -106,7 +108,7 @@ static void answer(struct hand_worker *h, uint32_t seq)
     struct ring_slot *slot = ring_reserve(&h->out);
     ck_assert_ptr_nonnull(slot);
     struct weft_rsp rsp = {
-        .h = {.type = WEFT_T_GRANT, .conn_id = CONN, .req_seq = seq, .room = 77}};
+        .h = {.type = WEFT_T_GRANT, .conn_id = CONN, .req_seq = seq, .room = 77, .server = OLD_ID}};
     memcpy(slot->data, &rsp, sizeof(rsp));
     slot->len = sizeof(rsp);
     ring_commit(&h->out);
@@ -159,6 +161,51 @@ START_TEST(full_and_lost_ones_are_passed_by)
     ck_assert_uint_eq(given(2), WORKERS);
     give(MODEL_B, 3, WEFT_T_REQ);
     ck_assert_uint_eq(given(3), 2);
+}
+END_TEST
+
+static int refused(void)
+{
+    const struct weft_reject *why =
+        (const struct weft_reject *)(frame.weft.bytes + sizeof(struct weft_rsp));
+    ck_assert_uint_eq(frame.weft.rsp.h.type, WEFT_T_REJECT);
+    return -(int)why->status;
+}
+
+/* A worker that drains ends what it has; another one of its model goes before, and new requests
+ * that only it could take are told. */
+START_TEST(who_drains_is_not_full)
+{
+    give(MODEL_B, 1, WEFT_T_REQ);
+    ck_assert_uint_eq(given(1), 2);
+    set_load(&hands[1], 0, WEFT_QUEUE_DRAINING);
+    set_load(&hands[2], 0, WEFT_QUEUE_DRAINING);
+    give(MODEL_B, 1, WEFT_T_ACK);
+    ck_assert_uint_eq(given(1), 2);
+    give(MODEL_A, 2, WEFT_T_REQ);
+    ck_assert_uint_eq(given(2), 0);
+    give(MODEL_B, 3, WEFT_T_REQ);
+    ck_assert_uint_eq(given(3), WORKERS);
+    ck_assert_int_eq(refused(), WEFT_E_DRAINING);
+    set_load(&hands[0], 0, 0);
+    give(MODEL_A, 4, WEFT_T_REQ);
+    ck_assert_int_eq(refused(), WEFT_E_MESH_FULL);
+}
+END_TEST
+
+/* The answers of a node's workers say that it drains, whatever room these have. */
+START_TEST(a_node_that_drains_has_no_room)
+{
+    give(MODEL_B, 1, WEFT_T_REQ);
+    ck_assert_uint_eq(given(1), 2);
+    answer(&hands[2], 1);
+    ck_assert(next());
+    ck_assert_uint_ne(packet.frame->weft.rsp.h.room, 0);
+    table->closing = true;
+    answer(&hands[2], 1);
+    ck_assert(next());
+    ck_assert_uint_eq(packet.frame->weft.rsp.h.room, 0);
+    ck_assert_uint_eq(packet.frame->weft.rsp.h.queue_us, WEFT_QUEUE_DRAINING);
 }
 END_TEST
 
@@ -220,6 +267,18 @@ START_TEST(all_take_turns_in_answering)
 }
 END_TEST
 
+/* Gossip has changed the node's id since the worker was told it. */
+START_TEST(answers_come_from_the_node_as_it_is_called_now)
+{
+    give(MODEL_A, 1, WEFT_T_REQ);
+    ck_assert_uint_eq(given(1), 1);
+    answer(&hands[1], 1);
+    ck_assert(next());
+    ck_assert_uint_eq(packet.frame->weft.rsp.h.server, table->nodes[table->self].id);
+    ck_assert_uint_ne(packet.frame->weft.rsp.h.server, OLD_ID);
+}
+END_TEST
+
 START_TEST(who_goes_leaves_errors_not_silence)
 {
     give(MODEL_A, 1, WEFT_T_REQ);
@@ -262,13 +321,12 @@ int main(void)
     tcase_add_test(t, each_gets_its_model);
     tcase_add_test(t, a_request_stays_where_it_is);
     tcase_add_test(t, full_and_lost_ones_are_passed_by);
+    tcase_add_test(t, who_drains_is_not_full);
+    tcase_add_test(t, a_node_that_drains_has_no_room);
     tcase_add_test(t, load_is_that_of_all);
     tcase_add_test(t, all_take_turns_in_answering);
+    tcase_add_test(t, answers_come_from_the_node_as_it_is_called_now);
     tcase_add_test(t, who_goes_leaves_errors_not_silence);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_main(s);
 }

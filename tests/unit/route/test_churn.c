@@ -10,6 +10,7 @@
 #include <weft/status.h>
 
 #include "churn.h"
+#include "tests/unit/suite.h"
 
 #define BURST           32u
 #define PACKETS_DEFAULT 1000000u
@@ -693,9 +694,5 @@ int main(void)
     tcase_add_test(tc, few_members_come_and_go);
     tcase_add_test(tc, many_members_come_and_go);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 
 #include "dataplane/route/classes.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define NODES  64u
 #define TABLES 3000
@@ -120,9 +121,5 @@ int main(void)
     tcase_add_test(tc, the_common_ones_are_kept);
     tcase_add_test(tc, more_than_can_be_looked_at);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

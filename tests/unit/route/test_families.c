@@ -10,6 +10,7 @@
 
 #include "fixture.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define VLAN 5u
 
@@ -624,9 +625,5 @@ int main(void)
     tcase_add_test(tc, members_by_address);
     tcase_add_test(tc, addresses_as_text);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

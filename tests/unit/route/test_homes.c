@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define MODEL_A   1000u
 #define TABLES    100000
@@ -272,9 +273,5 @@ int main(void)
     tcase_add_test(tc, a_session_stays_while_there_is_room);
     tcase_add_test(tc, what_a_node_knows_counts_if_it_says_so);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -5,6 +5,7 @@
 
 #include "fixture.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 /* RFC 1071 as written, byte by byte. */
 static uint16_t reference_sum(const struct route_packet *p)
@@ -113,9 +114,5 @@ int main(void)
     tcase_add_loop_test(tc, seals_outlive_one_change_of_keys, 0, 2);
     tcase_add_test(tc, drops_have_names);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

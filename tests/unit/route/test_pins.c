@@ -8,6 +8,7 @@
 
 #include "fixture.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define NODES 6u /* 1 is the ingress and serves nothing */
 #define KEYS  8u
@@ -313,9 +314,5 @@ int main(void)
     tcase_add_test(tc, workers_that_drain_are_not_full);
     tcase_add_test(tc, answers_under_way_are_known);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 #include "dataplane/route/scan.h"
 #include "schemas/base/rng.h"
 #include "tests/unit/route/fixture.h"
+#include "tests/unit/suite.h"
 
 static struct siphash_batch hashes;
 static struct seal_batch batch;
@@ -138,9 +139,5 @@ int main(void)
     tcase_add_loop_test(tc, bursts_of_proofs_equal_single_ones, 0, 2);
     tcase_add_test(tc, kinds_of_proofs_differ);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 
 #include "fixture.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 static struct route_core *tokyo;
 static struct route_core *frankfurt;
@@ -600,9 +601,5 @@ int main(void)
     suite_add_tcase(suite, pair_case("IPv4, clients IPv6", setup_46));
     suite_add_tcase(suite, pair_case("IPv6, clients IPv4", setup_64));
     suite_add_tcase(suite, pair_case("IPv6", setup_66));
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -18,6 +18,7 @@
 #include "schemas/base/ring.h"
 #include "schemas/base/rng.h"
 #include "schemas/tags.def"
+#include "tests/unit/suite.h"
 
 START_TEST(statuses_have_sentences_and_names)
 {
@@ -220,9 +221,5 @@ int main(void)
     tcase_add_test(tc, crc_has_its_test_vectors);
     tcase_add_test(tc, ring_keeps_order_between_threads);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

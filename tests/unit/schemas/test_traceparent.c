@@ -8,6 +8,7 @@
 
 #include "schemas/base/rng.h"
 #include "schemas/base/traceparent.h"
+#include "tests/unit/suite.h"
 
 #define GOOD "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -89,9 +90,5 @@ int main(void)
     tcase_add_test(tcase, versions_and_flags);
     tcase_add_test(tcase, none);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

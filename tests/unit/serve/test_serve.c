@@ -9,6 +9,7 @@
 
 #include "controlplane/cli/serve.h"
 #include "schemas/config.h"
+#include "tests/unit/suite.h"
 
 #define S UINT64_C(1000000000)
 
@@ -100,9 +101,5 @@ int main(void)
     tcase_add_test(tc, without_hope);
     tcase_add_test(tc, a_node_takes_it);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "controlplane/cli/serve_folder.h"
+#include "tests/unit/suite.h"
 
 static char base[64];
 
@@ -67,9 +68,5 @@ int main(void)
     tcase_add_test(tc, the_dead_are_removed);
     tcase_add_test(tc, no_room);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -17,6 +17,7 @@
 #include "schemas/base/clock.h"
 #include "schemas/base/ring.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define STRESS_SECONDS_DEFAULT 1u
 /* Nothing under test takes so long: who sleeps longer was not woken. */
@@ -65,9 +66,5 @@ static inline int stress_main(const char *name, const TTest *test)
     tcase_set_timeout(tc, 3600);
     tcase_add_test(tc, test);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "controlplane/swim/items.h"
+#include "tests/unit/suite.h"
 
 static uint8_t buffer[2048];
 
@@ -186,9 +187,5 @@ int main(void)
     tcase_add_test(cases, no_room_writes_nothing);
     tcase_add_test(cases, cut_datagrams_are_malformed);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

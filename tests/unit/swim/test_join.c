@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "schemas/base/clock.h"
+#include "tests/unit/suite.h"
 #include "tests/unit/swim/shuttle.h"
 
 /* Two nodes, each of which knows no other. */
@@ -87,9 +88,5 @@ int main(void)
     tcase_add_test(tc, it_is_remembered);
     tcase_add_test(tc, room_is_bounded);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

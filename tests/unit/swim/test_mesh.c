@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/sim/cluster.h"
+#include "tests/unit/suite.h"
 
 struct tally {
     uint32_t dead;
@@ -142,9 +143,5 @@ int main(void)
     tcase_add_test(cases, quiet_costs_the_same_at_any_size);
     tcase_add_test(cases, a_seed_is_a_run);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -7,6 +7,7 @@
 
 #include "controlplane/swim/record.h"
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 
 #define FIXED 112u
 
@@ -175,9 +176,5 @@ int main(void)
     tcase_add_test(cases, votes_bind_all_three);
     tcase_add_test(cases, states_bind_owner_and_version);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -7,6 +7,7 @@
 
 #include "controlplane/swim/seal.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define BODY 40u
 
@@ -169,9 +170,5 @@ int main(void)
     tcase_add_test(cases, keys_rotate);
     tcase_add_loop_test(cases, window_against_a_long_memory, 0, 10);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

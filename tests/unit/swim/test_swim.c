@@ -9,6 +9,7 @@
 #include "controlplane/swim/items.h"
 #include "controlplane/swim/seal.h"
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 #include "tests/unit/swim/shuttle.h"
 
 static struct shuttle shuttle;
@@ -669,9 +670,5 @@ int main(void)
     tcase_add_test(cases, state_does_not_crowd_out_liveness);
     tcase_add_test(cases, noise_does_nothing);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -16,6 +16,7 @@
 #include "controlplane/cli/verdict.h"
 #include "dataplane/route/stages.h"
 #include "dataplane/tap/tap_hub.h"
+#include "tests/unit/suite.h"
 
 #define BURST   8u
 #define SLOTS   64u
@@ -444,9 +445,5 @@ int main(void)
     tcase_add_test(tc, one_at_a_time);
     tcase_add_test(tc, captures_come_and_go);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_main(suite);
 }

@@ -20,6 +20,7 @@
 #include "dataplane/nic/telemetry.h"
 #include "dataplane/route/stages.h"
 #include "schemas/metrics.def"
+#include "tests/unit/suite.h"
 
 #define SKIPPED 77
 
@@ -209,14 +210,11 @@ int main(void)
     tcase_add_test(tc, members);
     tcase_add_test(tc, nothing_after_the_stop);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = suite_main(suite);
     nic_destroy(nic);
     if (rmdir(folder) != 0) { /* the port leaves nothing behind */
         perror(folder);
-        failed++;
+        status++;
     }
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }

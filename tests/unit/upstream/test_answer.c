@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/upstream/answer.h"
+#include "tests/unit/suite.h"
 
 #define TEXT_MAX 1024u
 #define STREAM   "text/event-stream; charset=utf-8"
@@ -302,9 +303,5 @@ int main(void)
     tcase_add_test(tests, messages_are_for_logs);
     tcase_add_test(tests, bounds);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

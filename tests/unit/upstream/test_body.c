@@ -7,6 +7,7 @@
 #include <weft/wire.h>
 
 #include "kernels/upstream/body.h"
+#include "tests/unit/suite.h"
 
 static const weft_job_part_t chat[] = {
     {WEFT_ROLE_SYSTEM, "Be \"brief\".", 11},
@@ -254,9 +255,5 @@ int main(void)
     tcase_add_test(tests, token_ids);
     tcase_add_test(tests, no_utf8);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -4,6 +4,7 @@
 #include <check.h>
 
 #include "kernels/upstream/breaker.h"
+#include "tests/unit/suite.h"
 
 #define SEED   5u
 #define ROUNDS 200000u
@@ -158,9 +159,5 @@ int main(void)
     tcase_add_test(tests, asked_for_pauses);
     tcase_add_test(tests, random_histories);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

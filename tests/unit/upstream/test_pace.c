@@ -5,6 +5,7 @@
 
 #include "kernels/upstream/pace.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define SEED    3u
 #define ANSWERS 200u
@@ -80,9 +81,5 @@ int main(void)
     tcase_add_test(tests, prompts_of_one_length);
     tcase_add_test(tests, nonsense);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -7,6 +7,7 @@
 #include <weft/wire.h>
 
 #include "kernels/upstream/registry.h"
+#include "tests/unit/suite.h"
 
 static struct registry_service services[4];
 
@@ -107,9 +108,5 @@ int main(void)
     tcase_add_test(tests, what_does_not_fit);
     tcase_add_test(tests, promises);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -11,6 +11,7 @@
 #include "kernels/upstream/said.h"
 #include "schemas/base/rng.h"
 #include "tests/unit/kernels/tiny_model.h"
+#include "tests/unit/suite.h"
 
 #define ROUNDS   3000u
 #define TEXT_MAX 400u
@@ -191,9 +192,5 @@ int main(void)
     tcase_add_test(tests, inside_characters);
     tcase_add_test(tests, resumed_behind_nothing);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

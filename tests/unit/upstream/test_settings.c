@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kernels/upstream/settings.h"
+#include "tests/unit/suite.h"
 
 #define ARGS_MAX 24
 
@@ -218,9 +219,5 @@ int main(void)
     tcase_add_test(tests, from_a_file);
     tcase_add_test(tests, files_that_are_wrong);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "kernels/upstream/sse.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 #define OUT_MAX     4096u
 #define CAPACITY    256u
@@ -187,9 +188,5 @@ int main(void)
     tcase_add_test(tests, too_long);
     tcase_add_test(tests, like_the_oracle);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 #include "kernels/upstream/text.h"
 #include "schemas/base/rng.h"
 #include "tests/unit/kernels/tiny_model.h"
+#include "tests/unit/suite.h"
 
 #define TOKENS_MAX 8192u
 #define ROUNDS     300u
@@ -152,9 +153,5 @@ int main(void)
     tcase_add_test(tests, without);
     tcase_add_test(tests, no_file);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -9,6 +9,7 @@
 #include <weft/wire.h>
 
 #include "kernels/upstream/vector.h"
+#include "tests/unit/suite.h"
 
 #define MAX 4u
 
@@ -89,9 +90,5 @@ int main(void)
     tcase_add_test(tests, questions);
     tcase_add_test(tests, replies);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

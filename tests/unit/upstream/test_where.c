@@ -6,6 +6,7 @@
 
 #include "kernels/upstream/where.h"
 #include "schemas/base/addr.h"
+#include "tests/unit/suite.h"
 
 static struct where parsed(const char *url)
 {
@@ -160,9 +161,5 @@ int main(void)
     tcase_add_test(tests, addresses);
     tcase_add_test(tests, allow_lists);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_main(suite);
 }

@@ -93,7 +93,9 @@ class CResult(ctypes.Structure):
         ("gap_us", c_uint64),
         ("cached_tokens", c_uint32),
         ("accepted_us", c_uint64),
-        ("reserved", c_uint64 * 6),
+        ("mixed", c_uint32),
+        ("reserved32", c_uint32),
+        ("reserved", c_uint64 * 5),
     ]
 
 

@@ -127,6 +127,7 @@ class Result:
     gap_us: int
     cached_tokens: int  # of the prompt, that the worker knew already
     accepted_us: int  # until it was heard that the worker that served has accepted; 0 = none has
+    mixed: int  # times it went on with other weights, or another way of computing, than before
 
     @classmethod
     def from_c(cls, c: CResult) -> Self:

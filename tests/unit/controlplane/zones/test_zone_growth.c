@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "bench/mesh/world.h"
+#include "controlplane/zones/internal.h"
+#include "tests/unit/suite.h"
 
 #define SETTLE_NS   (60 * NS_PER_S)
 #define SPLIT_ABOVE 24 /* small zones: more happens with fewer machines */
@@ -264,6 +266,76 @@ START_TEST(parts_and_heals)
 }
 END_TEST
 
+/* ---- records within a zone ---- */
+
+static bool knows_edition(uint32_t node, uint32_t other)
+{
+    const struct zone_member *m = zone_member_find(&world->zones[node], other);
+    return m != NULL && m->record.version >> 32 == world->zones[other].self.version >> 32;
+}
+
+static uint32_t mate_of(uint32_t node)
+{
+    uint32_t mate = 0;
+    while (mate == node || !zone_range_equal(world->zones[mate].claim, world->zones[node].claim)) {
+        mate++;
+    }
+    return mate;
+}
+
+static void tags_change(uint32_t node)
+{
+    struct zone_record r = world->zones[node].self;
+    uint64_t now_ns = vnet_local_ns(world->vnet, node);
+    r.tags ^= 1u << 20;
+    zone_set_self(&world->zones[node], &r, now_ns);
+    vnet_wake(world->vnet, node, zone_next_ns(&world->zones[node]));
+}
+
+/* Told at once; who missed it asks for it as soon as it hears anything. */
+START_TEST(a_changed_record_is_with_its_zone_soon)
+{
+    uint32_t missed = 0;
+    world_start(40, 71, 0);
+    grow(1, 40, 20 * NS_PER_MS);
+    run_for(SETTLE_NS);
+    for (uint32_t i = 0; i < 40; i++) {
+        uint32_t mate = mate_of(i);
+        tags_change(i);
+        ck_assert(!knows_edition(mate, i));
+        run_for(ZONE_SOON_NS + 400 * NS_PER_MS); /* the longest way on earth is shorter */
+        ck_assert(knows_edition(mate, i));
+        vnet_block(world->vnet, i, mate, true);
+        tags_change(i);
+        run_for(ZONE_SOON_NS + 400 * NS_PER_MS);
+        missed += !knows_edition(mate, i); /* else it has just fetched all, from another */
+        vnet_block(world->vnet, i, mate, false);
+        run_for(ZONE_STATE_NS + 800 * NS_PER_MS);
+        ck_assert(knows_edition(mate, i));
+    }
+    ck_assert_uint_gt(missed, 30);
+    world_destroy(world);
+}
+END_TEST
+
+/* However often it changes: no more than ten a second to each mate. */
+START_TEST(changes_are_told_at_a_bounded_rate)
+{
+    world_start(20, 72, 0);
+    grow(1, 20, 20 * NS_PER_MS);
+    run_for(SETTLE_NS);
+    uint64_t before = world->zones[3].counters.datagrams_sent;
+    for (uint32_t i = 0; i < 1000; i++) {
+        tags_change(3);
+        run_for(5 * NS_PER_MS);
+    }
+    uint64_t sent = world->zones[3].counters.datagrams_sent - before;
+    ck_assert_uint_gt(sent, 5 * 19);
+    ck_assert_uint_lt(sent, 5 * (10 + 4) * 19 + 200);
+    world_destroy(world);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("zone_growth");
@@ -277,10 +349,8 @@ int main(void)
     tcase_set_timeout(tcase, 300);
     tcase_add_test(tcase, a_zone_is_exterminated);
     tcase_add_test(tcase, parts_and_heals);
+    tcase_add_test(tcase, a_changed_record_is_with_its_zone_soon);
+    tcase_add_test(tcase, changes_are_told_at_a_bounded_rate);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "controlplane/zones/msg.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/suite.h"
 
 static struct rng rng = {.state = 0x3e55};
 
@@ -19,6 +20,7 @@ static void record_fill(struct zone_record *r)
     r->addr.s6_addr[0] = 0xfd;
     r->x = (uint16_t)rng_next(&rng);
     r->y = (uint16_t)(rng_next(&rng) & INT16_MAX);
+    r->jurisdiction = (uint16_t)rng_next(&rng);
     r->tier = (uint8_t)rng_below(&rng, 8);
     r->model_count = (uint8_t)rng_below(&rng, ZONE_MODELS_MAX + 1);
     for (uint32_t i = 0; i < r->model_count; i++) {
@@ -56,7 +58,11 @@ static void msg_fill(struct zone_msg *m, uint8_t kind)
         break;
     case ZONE_ASK:
         m->ask.ask = (struct zone_ask){.id = 4, .range = {1, 2}, .bound = 77};
-        m->ask.query = (struct zone_query){.k = 3, .tier_max = 7, .model = 5};
+        m->ask.query = (struct zone_query){
+            .k = 3, .tier_max = 7, .model = 5, .jurisdiction_count = ZONE_JURISDICTIONS_MAX};
+        for (uint32_t i = 0; i < ZONE_JURISDICTIONS_MAX; i++) {
+            m->ask.query.jurisdictions[i] = (uint16_t)(1 + rng_below(&rng, UINT16_MAX));
+        }
         break;
     case ZONE_ANSWER:
         m->answer.id = 5;
@@ -185,9 +191,5 @@ int main(void)
     tcase_add_test(tcase, garbled_is_safe);
     tcase_add_test(tcase, signatures);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_main(suite);
 }

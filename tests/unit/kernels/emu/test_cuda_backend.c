@@ -12,6 +12,7 @@
 #include "tests/emu/emu.h"
 #include "tests/emu/runtime.h"
 #include "tests/unit/kernels/tiny_model.h"
+#include "tests/unit/suite.h"
 
 #define SLOTS     3u
 #define CONTEXT   64u
@@ -205,7 +206,7 @@ START_TEST(fast_is_close)
 {
     struct scene s;
     scene_init(&s, &shapes[_i], FAST);
-    run_both(&s, 6, 3e-2f);
+    run_both(&s, 3, 3e-2f);
     scene_deinit(&s);
 }
 END_TEST
@@ -406,9 +407,5 @@ int main(void)
     tcase_add_test(tcase, bad_rows_are_refused);
     tcase_add_test(tcase, models_without_kernels_are_refused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_main(suite);
 }

@@ -13,6 +13,7 @@
 #include "schemas/base/clock.h"
 #include "tests/emu/emu.h"
 #include "tests/unit/kernels/tiny_model.h"
+#include "tests/unit/suite.h"
 
 #define NEW_MAX 12u
 
@@ -193,9 +194,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, embeddings_are_the_processors);
     tcase_add_test(tcase, auto_falls_back_and_cuda_does_not);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_main(suite);
 }

@@ -6,6 +6,7 @@
 
 #include "tests/emu/emu.h"
 #include "tests/gpu/cases.h"
+#include "tests/unit/suite.h"
 
 START_TEST(case_holds)
 {
@@ -32,9 +33,5 @@ int main(void)
     TCase *tcase = tcase_create("cases");
     tcase_add_loop_test(tcase, case_holds, 0, (int)gpu_case_count);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_main(suite);
 }

@@ -14,6 +14,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/shards/shards.h"
 #include "tests/unit/kernels/tiny_model.h"
+#include "tests/unit/suite.h"
 
 #define CONTEXT     48u
 #define BATCH       24u
@@ -273,9 +274,5 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, a_dead_rank_is_replaced);
     tcase_add_test(tcase, stages_are_refused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_main(suite);
 }

@@ -8,6 +8,7 @@
 #include "tests/emu/emu.h"
 #include "tests/emu/runtime.h"
 #include "tests/unit/kernels/emu/faulty.h"
+#include "tests/unit/suite.h"
 
 #define WORDS (FAULTY_BLOCKS * FAULTY_THREADS + 1)
 
@@ -169,9 +170,5 @@ int main(void)
     tcase_add_test(tcase, halves_round_to_nearest_even);
     tcase_add_test(tcase, graphs_run_what_was_captured_with_the_memory_of_now);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_main(suite);
 }

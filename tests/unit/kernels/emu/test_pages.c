@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/cuda/pages.h"
+#include "tests/unit/suite.h"
 
 #define SLOTS   4u
 #define CONTEXT 50u
@@ -164,9 +165,5 @@ int main(void)
     tcase_add_test(tcase, placed_slots_leave_the_stock_alone);
     tcase_add_test(tcase, bad_rows_change_nothing);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_main(suite);
 }
