@@ -461,7 +461,7 @@ static int report(const struct session *s, int argc, char **argv)
                                      .argc = argc,
                                      .argv = argv};
     if (s->o.json) {
-        json_t *out = report_json(&c);
+        json_t *out = report_as_json(&c);
         json_dumpf(out, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(14));
         putchar('\n');
         json_decref(out);

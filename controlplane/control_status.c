@@ -52,6 +52,7 @@ json_t *control_member_json(const struct members *members, const struct member *
                             uint64_t now_ns)
 {
     const struct members_facts *facts = &member->facts;
+    const bool drains = facts->room == 0 && facts->queue_us == WEFT_QUEUE_DRAINING;
     char address[ADDR_TEXT_MAX];
     addr_format(&member->address, address);
     json_t *models = json_array();
@@ -63,9 +64,10 @@ json_t *control_member_json(const struct members *members, const struct member *
         member->name, "id", (int)member->id, "address", address, "tier", (int)member->tier, "tags",
         tags_json(member->tags), "jurisdiction", member->jurisdiction, "alive", (int)member->alive,
         "models", models, "backend", facts->backend, "room", (int)facts->room, "queue_us",
-        (json_int_t)facts->queue_us, "free_vram_mib", (json_int_t)facts->free_vram_mib,
-        "prefill_tps", (json_int_t)facts->prefill_tps, "decode_tps", (json_int_t)facts->decode_tps,
-        "context_tokens", (json_int_t)facts->context_tokens);
+        drains ? (json_int_t)0 : (json_int_t)facts->queue_us, "free_vram_mib",
+        (json_int_t)facts->free_vram_mib, "prefill_tps", (json_int_t)facts->prefill_tps,
+        "decode_tps", (json_int_t)facts->decode_tps, "context_tokens",
+        (json_int_t)facts->context_tokens);
     if (!IN6_IS_ADDR_UNSPECIFIED(&member->client_address)) {
         json_object_set_new(json, "client_address",
                             json_string(addr_format(&member->client_address, address)));
@@ -73,6 +75,7 @@ json_t *control_member_json(const struct members *members, const struct member *
     json_object_set_new(json, "latitude_deg", json_real(member->latitude_deg));
     json_object_set_new(json, "longitude_deg", json_real(member->longitude_deg));
     json_object_set_new(json, "barred", json_boolean(member->barred));
+    json_object_set_new(json, "draining", json_boolean(drains));
     life_add(json, members, member, now_ns);
     return json;
 }

@@ -116,7 +116,7 @@ static int signals_open(struct gateway *g)
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     g->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return g->signals >= 0 ? loop_watch(g, WATCH_SIGNAL, g->signals) : -errno;
+    return g->signals >= 0 ? gateway_loop_watch(g, WATCH_SIGNAL, g->signals) : -errno;
 }
 
 /* As many descriptors as may be had: one for each client. */
@@ -141,7 +141,7 @@ static int client_open(struct gateway *g)
         fprintf(stderr, "weft-gateway: node %s: %s\n", g->options.node, weft_status_text(rc));
         return rc;
     }
-    return loop_watch(g, WATCH_CLIENT, weft_client_fd(g->client));
+    return gateway_loop_watch(g, WATCH_CLIENT, weft_client_fd(g->client));
 }
 
 static int http_open(struct gateway *g)
@@ -425,7 +425,7 @@ int main(int argc, char **argv)
     if (rc == 0) {
         LOG_INFO("ready listen=%s scheme=%s node=%s", gateway.options.listen,
                  gateway.options.tls_cert != NULL ? "https" : "http", gateway.options.node);
-        loop_run(&gateway);
+        gateway_loop_run(&gateway);
     }
     gateway_down(&gateway);
     return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

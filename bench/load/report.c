@@ -250,7 +250,7 @@ static json_t *counts_json(const struct report_context *c)
                      "sender_cpu_s", c->drive->cpu_s, "statuses", statuses, "served_by", nodes);
 }
 
-json_t *report_json(const struct report_context *c)
+json_t *report_as_json(const struct report_context *c)
 {
     const struct account *a = c->account;
     json_t *command = json_array();

@@ -19,7 +19,7 @@ struct report_context {
 
 void report_text(const struct report_context *c);
 /* A new reference. What took forever is null. */
-json_t *report_json(const struct report_context *c);
+json_t *report_as_json(const struct report_context *c);
 /* Tags `first` and `total`, an interval a second. Returns 0 or a negative errno. */
 int report_hlog(const struct report_context *c, const char *path);
 /* One line of CSV a request, times in ns from the start. Returns 0 or a negative errno. */

@@ -75,6 +75,7 @@ static void client_write(int fd, void *user)
     }
     if (sent > 0) {
         client->answer_sent += (size_t)sent;
+        client->until_ns = clock_now_ns() + ADMIN_TIME_NS; /* it reads, however slowly */
     }
     if (sent <= 0 || client->answer_sent == client->answer_len) {
         client_close(client);

@@ -25,7 +25,7 @@
 #define ADMIN_SESSIONS_MAX 4u
 #define ADMIN_LATERS_MAX   4u
 #define ADMIN_REQUEST_MAX  1024u
-#define ADMIN_TIME_NS      (2 * NS_PER_S)
+#define ADMIN_TIME_NS      (2 * NS_PER_S) /* to ask in; to read some more of the answer in */
 #define ADMIN_MODE         0660
 
 struct admin;

@@ -21,14 +21,12 @@ const char cmd_status_usage[] = "--socket ADMIN.sock [--json]\n"
 /* The wait at its worker in milliseconds, or that it takes nothing new. */
 static void queue_print(char *out, size_t size, const json_t *member)
 {
-    json_int_t queue_us = json_integer_value(json_object_get(member, "queue_us"));
-    bool drains =
-        queue_us == WEFT_QUEUE_DRAINING && json_integer_value(json_object_get(member, "room")) == 0;
-    if (drains) {
+    if (json_is_true(json_object_get(member, "draining"))) {
         snprintf(out, size, "draining");
-    } else {
-        snprintf(out, size, "%.1f", (double)queue_us / 1e3);
+        return;
     }
+    snprintf(out, size, "%.1f",
+             (double)json_integer_value(json_object_get(member, "queue_us")) / 1e3);
 }
 
 static void member_print(const json_t *member, bool self)

@@ -74,7 +74,9 @@ static struct route_node node_of(const json_t *member, uint32_t index)
         .at = geo_point_at(latitude, longitude),
         .addr = addr_of_v4(htonl(index + 1)), /* stands for its own; no packet goes anywhere */
         .load_ns = LOAD_NS,
-        .queue_us = whole_at(member, "queue_us", UINT32_MAX),
+        .queue_us = json_is_true(json_object_get(member, "draining"))
+                        ? WEFT_QUEUE_DRAINING
+                        : whole_at(member, "queue_us", UINT32_MAX),
         .room = (uint16_t)whole_at(member, "room", UINT16_MAX),
         .free_vram_64mib = (uint16_t)(vram < UINT16_MAX ? vram : UINT16_MAX),
         .rtt_us = whole_at(member, "rtt_us", UINT32_MAX),

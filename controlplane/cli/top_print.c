@@ -233,8 +233,11 @@ static void members_print(struct page *page, const json_t *nodes)
              scaled(json_object_get(m, "tier"), 1, 0).text,
              scaled(json_object_get(m, "rtt_us"), 1e3, 2).text,
              scaled(json_object_get(m, "room"), 1, 0).text,
-             scaled(json_object_get(m, "queue_us"), 1e3, 1).text, text_of(m, "backend"),
-             first != NULL ? first : "-", json_array_size(models) > 1 ? ", ..." : "");
+             json_is_true(json_object_get(m, "draining"))
+                 ? "draining"
+                 : scaled(json_object_get(m, "queue_us"), 1e3, 1).text,
+             text_of(m, "backend"), first != NULL ? first : "-",
+             json_array_size(models) > 1 ? ", ..." : "");
     }
 }
 

@@ -166,9 +166,9 @@ struct gateway {
 };
 
 /* ---- loop.c ---- */
-int loop_watch(struct gateway *g, enum watch_kind kind, int fd);
+int gateway_loop_watch(struct gateway *g, enum watch_kind kind, int fd);
 /* Until a signal has come and what was under way is over, or took too long. */
-void loop_run(struct gateway *g);
+void gateway_loop_run(struct gateway *g);
 
 /* ---- server.c: HTTP ---- */
 int server_start(struct gateway *g);

@@ -17,7 +17,7 @@
 #define EVENTS_MAX 256
 #define STOP_NS    (10 * NS_PER_S) /* what is being answered may still end */
 
-int loop_watch(struct gateway *g, enum watch_kind kind, int fd)
+int gateway_loop_watch(struct gateway *g, enum watch_kind kind, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &g->watches[kind]};
     return epoll_ctl(g->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
@@ -99,7 +99,7 @@ static void census_turn(struct gateway *g)
         }
     } else if (census_wanted(g)) {
         int fd = census_ask(&g->census, now_ns);
-        if (fd < 0 || loop_watch(g, WATCH_CENSUS, fd) != 0) {
+        if (fd < 0 || gateway_loop_watch(g, WATCH_CENSUS, fd) != 0) {
             census_tell(g); /* nobody is there to answer */
         }
     }
@@ -151,7 +151,7 @@ static void turn(struct gateway *g)
     server_run(g);
 }
 
-void loop_run(struct gateway *g)
+void gateway_loop_run(struct gateway *g)
 {
     while (!g->stopping || (g->figures.open > 0 && clock_now_ns() < g->stop_ns)) {
         turn(g);

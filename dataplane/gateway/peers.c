@@ -11,7 +11,7 @@
 
 #include "schemas/base/addr.h"
 
-void peers_deinit(struct peers *p)
+void gateway_peers_deinit(struct peers *p)
 {
     free(p->nodes);
     free(p->services);

@@ -66,7 +66,7 @@ struct peers {
     uint32_t service_count;
 };
 
-void peers_deinit(struct peers *p);
+void gateway_peers_deinit(struct peers *p);
 
 /* Takes a body of POST /v1/peers/register, {"node":"ADDRESS[:PORT]"}, or one of POST
  * /v1/compute/peers. Returns the entry, new or as it was, or NULL with the error set. The pointer

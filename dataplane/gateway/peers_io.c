@@ -124,7 +124,7 @@ int peers_io_open(struct gateway *g)
 void peers_io_close(struct gateway *g)
 {
     question_deinit(&g->peers.join);
-    peers_deinit(&g->peers.peers);
+    gateway_peers_deinit(&g->peers.peers);
 }
 
 /* ---- telling the node ---- */
@@ -141,7 +141,7 @@ static void join_ask(struct gateway *g, uint64_t now_ns)
     strcpy(io->asking, node->id);
     node->tell_ns = UINT64_MAX; /* until it has answered */
     if (!question_ask(&io->join, g->options.admin, line, now_ns) ||
-        loop_watch(g, WATCH_JOIN, io->join.fd) != 0) {
+        gateway_loop_watch(g, WATCH_JOIN, io->join.fd) != 0) {
         question_deinit(&io->join);
         peers_told(&io->peers, io->asking, NULL, now_ns);
     }
@@ -247,7 +247,7 @@ static json_t *body_take(struct exchange *x)
 
 /* ---- what is asked ---- */
 
-void peers_list(struct exchange *x)
+void peers_answer(struct exchange *x)
 {
     struct gateway *g = x->gateway;
     if (exchange_census(x)) {

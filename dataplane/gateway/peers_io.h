@@ -35,7 +35,7 @@ void peers_io_turn(struct gateway *g, uint64_t now_ns);
 uint64_t peers_io_due_ns(const struct gateway *g);
 
 /* What routes.c has for them. */
-void peers_list(struct exchange *x);
+void peers_answer(struct exchange *x);
 void peers_register(struct exchange *x);
 void peers_remove(struct exchange *x);
 void services_list(struct exchange *x);

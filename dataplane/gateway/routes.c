@@ -176,7 +176,7 @@ static const struct route routes[] = {
     {.method = "POST", .path = "/v1/components/run", .handle = components_run},
     {.method = "GET", .path = "/v1/realtime", .handle = realtime_open},
     {.method = "GET", .path = "/v1/usage", .handle = usage},
-    {.method = "GET", .path = "/v1/peers", .census = true, .handle = peers_list},
+    {.method = "GET", .path = "/v1/peers", .census = true, .handle = peers_answer},
     {.method = "POST", .path = "/v1/peers/register", .handle = peers_register},
     {.method = "DELETE", .path = "/v1/peers/", .tail = true, .handle = peers_remove},
     {.method = "GET", .path = "/v1/compute/peers", .census = true, .handle = services_list},

@@ -173,7 +173,7 @@ static void let_out(struct request *r, struct gguf_str bytes, struct engine_even
     event->byte_count = certain - event->held_count;
 }
 
-void answer_end(struct request *r, struct engine_event *event)
+void answer_last(struct request *r, struct engine_event *event)
 {
     struct stop_state *state = &r->ending->state;
     event->held_count = state->held_len;

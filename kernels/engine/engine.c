@@ -265,7 +265,7 @@ void request_finish(struct engine *e, struct request *r, enum engine_finish how,
         .stop_us = r->cancelled ? us_between(r->cancelled_ns, now_ns) : 0,
     };
     if (how == ENGINE_STOP || how == ENGINE_LENGTH)
-        answer_end(r, event);
+        answer_last(r, event);
     if (r->state == QUEUED) {
         e->queued--;
     } else {

@@ -173,7 +173,7 @@ size_t answer_take(struct engine *e, struct request *r, const struct pick *pick,
                    struct engine_event *events);
 
 /* With the end nothing can become a stop string any more: what was held goes into the DONE. */
-void answer_end(struct request *r, struct engine_event *event);
+void answer_last(struct request *r, struct engine_event *event);
 
 /* ---- load.c ---- */
 /* Can the request, which is queued, still be served in time? True as long as speeds are unknown. */

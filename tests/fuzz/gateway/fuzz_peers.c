@@ -41,7 +41,7 @@ static void same_again(const struct peers *p, bool nodes)
     json_decref(file);
     buf_deinit(&saved);
     buf_deinit(&twice);
-    peers_deinit(&again);
+    gateway_peers_deinit(&again);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -75,6 +75,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     peers_expire(&p, UINT64_MAX);
     json_decref(body);
-    peers_deinit(&p);
+    gateway_peers_deinit(&p);
     return 0;
 }

@@ -148,7 +148,7 @@ START_TEST(json_and_log)
                                      .arrivals = "fixed",
                                      .argc = 1,
                                      .argv = argv};
-    json_t *out = report_json(&c);
+    json_t *out = report_as_json(&c);
     const json_t *first = json_object_get(out, "first_token_ms");
     ck_assert_double_eq_tol(json_real_value(json_object_get(first, "p50")), 0.5, 1e-3);
     ck_assert(json_is_null(json_object_get(first, "max")));

@@ -58,7 +58,7 @@ START_TEST(nodes_are_addresses)
     ck_assert(node_add(&p, "{}", &error) == NULL && node_add(&p, "{\"node\":5}", &error) == NULL);
     ck_assert_uint_eq(p.node_count, 4);
     ck_assert_uint_eq(p.service_count, 0);
-    peers_deinit(&p);
+    gateway_peers_deinit(&p);
 }
 END_TEST
 
@@ -107,7 +107,7 @@ START_TEST(services_are_urls_with_models)
     ck_assert(!peers_expire(&p, 114));
     ck_assert(peers_expire(&p, 115));
     ck_assert_uint_eq(p.service_count, 0);
-    peers_deinit(&p);
+    gateway_peers_deinit(&p);
 }
 END_TEST
 
@@ -134,8 +134,8 @@ START_TEST(promises)
     ck_assert_str_eq(json_string_value(json_object_get(listed, "jurisdiction")), "DE");
     json_decref(listed);
     buf_deinit(&text);
-    peers_deinit(&p);
-    peers_deinit(&again);
+    gateway_peers_deinit(&p);
+    gateway_peers_deinit(&again);
 }
 END_TEST
 
@@ -156,7 +156,7 @@ START_TEST(bounded)
     ck_assert(peers_drop_node(&p, id) && !peers_drop_node(&p, id));
     ck_assert(!peers_drop_service(&p, id));
     ck_assert_ptr_nonnull(node_add(&p, "{\"node\":\"10.9.9.9\"}", &error));
-    peers_deinit(&p);
+    gateway_peers_deinit(&p);
 }
 END_TEST
 
@@ -187,7 +187,7 @@ START_TEST(telling_the_node)
     json_decref(called);
     json_decref(member);
     json_decref(refused);
-    peers_deinit(&p);
+    gateway_peers_deinit(&p);
 }
 END_TEST
 
@@ -224,8 +224,8 @@ START_TEST(files)
     json_decref(file);
     buf_deinit(&out);
     buf_deinit(&again);
-    peers_deinit(&p);
-    peers_deinit(&q);
+    gateway_peers_deinit(&p);
+    gateway_peers_deinit(&q);
 }
 END_TEST
 
@@ -269,7 +269,7 @@ START_TEST(kept_apart)
     ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(data, 1), "age_s")), 2);
     json_decref(list);
     json_decref(status);
-    peers_deinit(&p);
+    gateway_peers_deinit(&p);
 }
 END_TEST
 
