@@ -25,6 +25,7 @@ PROMPTS = (
     ("What does a loom do? " + "international " * 150 + "What does a loom do?", 4),
 )
 STREAM_PROMPT = "Write a story about a weaver."
+BEACONS_S = 0.5  # two: what a damaged one of a static mesh has told is over
 
 
 def impair(mesh, *lines):
@@ -51,6 +52,7 @@ def total(mesh, counter):
 def heal(mesh):
     """Perfect links, and a mesh that has got over what was before."""
     impair(mesh)
+    time.sleep(BEACONS_S)
     wait_until(lambda: mesh.sees_worker(INGRESS, SERVER), SETTLE_S, "members see each other again")
 
 
@@ -101,7 +103,7 @@ def under(mesh, counter, *lines):
     ends = ask_all(mesh, rounds=2 if counter else 1)
     seconds = time.monotonic() - started
     hit = total(mesh, counter) if counter else 0
-    check(not counter or hit > 0, f"nothing was {counter}")
+    check(not counter or hit > 0, f"nothing was {counter}; answers:", ends)
     heal(mesh)
     said = ", ".join(f"{n} {status}" for status, n in ends.items())
     return ends, f"{said}; {hit} {counter}, {seconds:.1f} s" if counter else f"{said}"
