@@ -8,6 +8,7 @@
 
 #include "controlplane/maps/members_impl.h"
 #include "schemas/base/addr.h"
+#include "schemas/base/crc32c.h"
 
 #define SRTT_NOTABLE_NS   (50 * NS_PER_US)
 #define SRTT_NOTABLE_PART 8u
@@ -175,12 +176,26 @@ static bool models_same(const struct members_facts *facts, const struct beacon *
     return true;
 }
 
+/* Half a CRC-32C of the datagram with the field itself as zero, never 0: UDP's checksum does not
+ * see what a box on the way has damaged and summed up again, and one bit of a sequence number would
+ * make all later beacons old. */
+static uint16_t beacon_sum(const uint8_t *data, size_t size)
+{
+    static const uint8_t none[sizeof(((struct beacon *)0)->sum)];
+    const size_t at = offsetof(struct beacon, sum), behind = at + sizeof(none);
+    uint32_t crc = crc32c(0, data, at);
+    crc = crc32c(crc, none, sizeof(none));
+    crc = crc32c(crc, data + behind, size - behind);
+    return (uint16_t)crc != 0 ? (uint16_t)crc : UINT16_MAX;
+}
+
 /* The header and its models, checked in themselves; not yet who sent it. */
 static bool beacon_valid(const struct beacon *beacon, const uint8_t *data, size_t size)
 {
     size_t models_bytes = beacon->model_count * sizeof(struct beacon_model);
     if (beacon->hdr_bytes < BEACON_LEAST || beacon->hdr_bytes % 8 != 0 ||
-        beacon->model_count > MEMBERS_MODELS_MAX || size != beacon->hdr_bytes + models_bytes) {
+        beacon->model_count > MEMBERS_MODELS_MAX || size != beacon->hdr_bytes + models_bytes ||
+        (beacon->sum != 0 && beacon->sum != beacon_sum(data, size))) {
         return false;
     }
     if (beacon->tier > WEFT_TIER_MAX || beacon->sequence == 0 || beacon->sent_ns == 0 ||
@@ -365,6 +380,8 @@ static uint16_t beacon_write(struct members *members, struct member *to, uint8_t
         memcpy(out + used, facts->models[i].name, sizeof(struct beacon_model));
         used += sizeof(struct beacon_model);
     }
+    memcpy(out, &beacon, sizeof(beacon));
+    beacon.sum = beacon_sum(out, used);
     memcpy(out, &beacon, sizeof(beacon));
     members->counters.beacons_sent++;
     return (uint16_t)used;

@@ -25,7 +25,7 @@ PROMPTS = (
     ("What does a loom do? " + "international " * 150 + "What does a loom do?", 4),
 )
 STREAM_PROMPT = "Write a story about a weaver."
-BEACONS_S = 0.5  # two: what a damaged one of a static mesh has told is over
+BEACONS_S = 0.5  # two: what those before have told is over
 
 
 def impair(mesh, *lines):
