@@ -3,7 +3,6 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
-#include <weft/wire.h>
 
 #include "controlplane/cli/cli.h"
 #include "controlplane/cli/node.h"

@@ -381,8 +381,8 @@ static uint16_t beacon_write(struct members *members, struct member *to, uint8_t
         used += sizeof(struct beacon_model);
     }
     memcpy(out, &beacon, sizeof(beacon));
-    beacon.sum = beacon_sum(out, used);
-    memcpy(out, &beacon, sizeof(beacon));
+    const uint16_t sum = beacon_sum(out, used);
+    memcpy(out + offsetof(struct beacon, sum), &sum, sizeof(sum));
     members->counters.beacons_sent++;
     return (uint16_t)used;
 }

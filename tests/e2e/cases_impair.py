@@ -25,7 +25,6 @@ PROMPTS = (
     ("What does a loom do? " + "international " * 150 + "What does a loom do?", 4),
 )
 STREAM_PROMPT = "Write a story about a weaver."
-BEACONS_S = 0.5  # two: what those before have told is over
 
 
 def impair(mesh, *lines):
@@ -52,7 +51,6 @@ def total(mesh, counter):
 def heal(mesh):
     """Perfect links, and a mesh that has got over what was before."""
     impair(mesh)
-    time.sleep(BEACONS_S)
     wait_until(lambda: mesh.sees_worker(INGRESS, SERVER), SETTLE_S, "members see each other again")
 
 
