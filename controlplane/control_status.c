@@ -52,7 +52,7 @@ json_t *control_member_json(const struct members *members, const struct member *
                             uint64_t now_ns)
 {
     const struct members_facts *facts = &member->facts;
-    const bool drains = facts->room == 0 && facts->queue_us == WEFT_QUEUE_DRAINING;
+    const bool drains = WEFT_DRAINS(facts->room, facts->queue_us);
     char address[ADDR_TEXT_MAX];
     addr_format(&member->address, address);
     json_t *models = json_array();

@@ -38,7 +38,7 @@ struct glue {
 
 static uint32_t queue_of(const struct members_facts *facts)
 {
-    bool drains = facts->room == 0 && facts->queue_us == WEFT_QUEUE_DRAINING;
+    bool drains = WEFT_DRAINS(facts->room, facts->queue_us);
     return drains || facts->queue_us < QUEUE_MAX_US ? facts->queue_us : QUEUE_MAX_US;
 }
 

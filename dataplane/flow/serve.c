@@ -118,7 +118,7 @@ static struct weft_job *serve_open(struct serve *s, const struct weft_req *req, 
         job = serve_job_open(s, req, now_ns);
     }
     if (job == NULL) {
-        bool drains = s->load.room == 0 && s->load.queue_us == WEFT_QUEUE_DRAINING;
+        bool drains = WEFT_DRAINS(s->load.room, s->load.queue_us);
         serve_refuse(s, req, drains ? WEFT_E_DRAINING : WEFT_E_MESH_FULL, WEFT_C_ROOM);
     }
     return job;

@@ -74,7 +74,7 @@ struct port_load port_load_now(const struct port *port);
 static inline bool port_drains(const struct port *port)
 {
     struct port_load load = port_load_now(port);
-    return load.room == 0 && load.queue_us == WEFT_QUEUE_DRAINING;
+    return WEFT_DRAINS(load.room, load.queue_us);
 }
 
 /* Does it say that it can do that (enum weft_can)? */

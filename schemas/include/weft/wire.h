@@ -42,6 +42,9 @@ WEFT_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endia
 #define WEFT_MODEL_NAME_MAX  64u /* model names, zero included */
 #define WEFT_BACKEND_MAX     16u
 
+/* Does a load with that say that it takes nothing new any more? */
+#define WEFT_DRAINS(room, queue_us) ((room) == 0 && (queue_us) == WEFT_QUEUE_DRAINING)
+
 #define WEFT_PROMPT_LEAST   44u /* bytes of the shortest prompt header */
 #define WEFT_DONE_LEAST     76u /* bytes of the shortest DONE */
 #define WEFT_STOPS_MAX      16u
