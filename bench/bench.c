@@ -23,6 +23,7 @@ static const struct command {
     {"coordinates", bench_coordinates, "predicted round trips against a measured matrix"},
     {"mesh-sim", bench_mesh_sim, "zones in virtual time, against Kademlia and Chord"},
     {"policies", bench_policies, "ways to choose a node under stale gossip, simulated"},
+    {"prefixes", bench_prefixes, "prompts that begin alike, from a trace, simulated"},
 #ifdef WEFT_BENCH_DATAPLANE
     {"dataplane", bench_dataplane, "the packet path with DPDK around it, against DPDK's floor"},
 #endif
@@ -52,6 +53,13 @@ int main(int argc, char **argv)
         }
     }
     bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-    usage(help ? stdout : stderr);
-    return help ? EXIT_SUCCESS : 2;
+    if (help) {
+        usage(stdout);
+        return EXIT_SUCCESS;
+    }
+    fprintf(stderr,
+            argc > 1 ? "weft-bench: there is no command %s; see weft-bench --help\n"
+                     : "weft-bench: needs a command%s; see weft-bench --help\n",
+            argc > 1 ? argv[1] : "");
+    return 2;
 }

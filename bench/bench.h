@@ -13,6 +13,7 @@ int bench_exec(int argc, char **argv);
 int bench_grammar(int argc, char **argv);
 int bench_mesh_sim(int argc, char **argv);
 int bench_policies(int argc, char **argv);
+int bench_prefixes(int argc, char **argv);
 int bench_coordinates(int argc, char **argv);
 #ifdef WEFT_BENCH_DATAPLANE
 int bench_dataplane(int argc, char **argv);

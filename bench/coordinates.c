@@ -4,7 +4,6 @@
  * trips of a measured matrix between hosts that never talked to each other, with and without liars.
  * Virtual time, seeded.
  */
-#include <getopt.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdbool.h>
@@ -15,6 +14,7 @@
 #include "bench/bench.h"
 #include "bench/figures.h"
 #include "bench/mesh/delay.h"
+#include "bench/options.h"
 #include "controlplane/maps/latency.h"
 
 #define PEERS_MAX    64u
@@ -274,8 +274,9 @@ static const struct option long_options[] = {
 };
 
 /* Returns 0, 1 for help, -1 if the value cannot be used. */
-static int take_option(struct run *r, int option, const char *value)
+static int take_option(void *user, int option, const char *value)
 {
+    struct run *r = user;
     double n = 0;
     switch (option) {
     case 'm':
@@ -335,19 +336,12 @@ static int run_all(struct run *r)
 int bench_coordinates(int argc, char **argv)
 {
     struct run r = {.neighbours = 16, .probes = 1000, .liar_share = 0.1, .seed = 1};
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        int taken = take_option(&r, option, optarg);
-        if (taken > 0) {
-            usage(stdout);
-            return EXIT_SUCCESS;
-        }
-        if (taken < 0) {
-            if (option != '?') {
-                fprintf(stderr, "weft-bench coordinates: cannot use %s\n", optarg);
-            }
-            return 2;
-        }
+    int taken = bench_options(argc, argv, "coordinates", long_options, take_option, &r);
+    if (taken > 0) {
+        usage(stdout);
+    }
+    if (taken != 0) {
+        return taken > 0 ? EXIT_SUCCESS : 2;
     }
     if (optind != argc || r.matrix_path == NULL) {
         usage(stderr);

@@ -3,7 +3,6 @@
 #include "bench/dataplane.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_mbuf.h>
@@ -14,6 +13,7 @@
 
 #include "bench/bench.h"
 #include "bench/figures.h"
+#include "bench/options.h"
 
 #define ARGS_MAX   16
 #define MEMORY_MIB "256"
@@ -194,8 +194,9 @@ static const struct option long_options[] = {
 };
 
 /* Returns 0, 1 for help, -1 if the value cannot be used. */
-static int take_option(struct dataplane_options *o, int option, const char *value)
+static int take_option(void *user, int option, const char *value)
 {
+    struct dataplane_options *o = user;
     double n = 0;
     switch (option) {
     case 'c':
@@ -243,19 +244,12 @@ int bench_dataplane(int argc, char **argv)
         .seed = 1,
         .testpmd = testpmd_find(),
     };
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        int taken = option == '?' ? -1 : take_option(&o, option, optarg);
-        if (taken > 0) {
-            usage(stdout);
-            return EXIT_SUCCESS;
-        }
-        if (taken < 0) {
-            if (option != '?') {
-                fprintf(stderr, "weft-bench dataplane: cannot use %s\n", optarg);
-            }
-            return 2;
-        }
+    int taken = bench_options(argc, argv, "dataplane", long_options, take_option, &o);
+    if (taken > 0) {
+        usage(stdout);
+    }
+    if (taken != 0) {
+        return taken > 0 ? EXIT_SUCCESS : 2;
     }
     for (size_t i = 0; optind == argc - 1 && i < PARTS; i++) {
         if (strcmp(argv[optind], parts[i].name) == 0) {

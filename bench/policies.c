@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* policies.c - weft-bench policies: response times by policy and age of gossip; see sim.h. */
 #include <errno.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "bench/bench.h"
 #include "bench/figures.h"
+#include "bench/options.h"
 #include "bench/sim.h"
 #include "schemas/base/clock.h"
 
@@ -168,8 +168,9 @@ static const struct option long_options[] = {
 };
 
 /* Returns 0, 1 for help, -1 if the value cannot be used. */
-static int take_option(struct bench *b, int option, const char *value)
+static int take_option(void *user, int option, const char *value)
 {
+    struct bench *b = user;
     static const struct {
         int option;
         double min, max;
@@ -232,19 +233,12 @@ int bench_policies(int argc, char **argv)
                 .seed = 1,
             },
     };
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        int taken = option == '?' ? -1 : take_option(&b, option, optarg);
-        if (taken > 0) {
-            usage(stdout);
-            return EXIT_SUCCESS;
-        }
-        if (taken < 0) {
-            if (option != '?') {
-                fprintf(stderr, "weft-bench policies: cannot use %s\n", optarg);
-            }
-            return 2;
-        }
+    int taken = bench_options(argc, argv, "policies", long_options, take_option, &b);
+    if (taken > 0) {
+        usage(stdout);
+    }
+    if (taken != 0) {
+        return taken > 0 ? EXIT_SUCCESS : 2;
     }
     if (optind != argc) {
         usage(stderr);

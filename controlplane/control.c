@@ -230,6 +230,7 @@ int control_create(struct control **out, const struct config *config, const stru
     control->fd = -1;
     control->drain_fd = -1;
     control->reload_fd = -1;
+    control_way_init(control);
     control->started_ns = clock_now_ns();
     int rc = mesh_create(control, keys);
     if (rc == 0) {
@@ -240,6 +241,9 @@ int control_create(struct control **out, const struct config *config, const stru
     }
     if (rc == 0) {
         rc = control_port_open(control);
+    }
+    if (rc == 0) {
+        rc = control_way_create(control);
     }
     if (rc == 0) {
         rc = order_open(control, &control->drain_fd, drain_begin);
@@ -288,6 +292,7 @@ void control_destroy(struct control *control)
             close(fds[i]);
         }
     }
+    control_way_destroy(control);
     mesh_destroy(control);
     free(control);
 }

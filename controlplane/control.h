@@ -26,6 +26,19 @@
 #define CONTROL_DRAIN_NS   (10 * NS_PER_S) /* so long requests under way have to end ... */
 #define CONTROL_ALONE_NS   (3 * NS_PER_S)  /* ... where nobody else is told, as in a static mesh */
 
+/* A connection between programs of two members, agreed on by sealed letters (gossip/ways.h): who
+ * gets `fd`, connected TCP, non-blocking, closes it. `key` is this connection's alone. */
+#define CONTROL_WAY_KEY_BYTES 32u
+struct control_way {
+    int status; /* on_way_done: 0, or -errno and no fd */
+    int fd;
+    uint16_t node; /* the other one */
+    uint32_t model;
+    uint32_t arithmetic;
+    uint64_t tag; /* on_way_done: of control_way_want() */
+    uint8_t key[CONTROL_WAY_KEY_BYTES];
+};
+
 /* Any hook may be NULL. */
 struct control_hooks {
     /* Routing facts changed (at most every CONTROL_PUBLISH_NS; the first time at the start of
@@ -42,6 +55,13 @@ struct control_hooks {
     void (*drain)(uint64_t now_ns, void *user);
     /* Are requests under way at this node's worker, or through this node? Asked while draining. */
     bool (*busy)(uint64_t now_ns, void *user);
+    /* Another member asks for a way to a program here that serves the model with that arithmetic.
+     * Returns 0, or -errno: why there is none. These three are needed together. */
+    int (*way_taken)(uint32_t model, uint32_t arithmetic, void *user);
+    /* One that was asked for has come. */
+    void (*on_way)(const struct control_way *way, void *user);
+    /* One that was wanted here stands, or will not. */
+    void (*on_way_done)(const struct control_way *way, void *user);
     /* What control_drain() began has ended: the node may stop. */
     void (*on_drained)(void *user);
     void *user;
@@ -86,6 +106,12 @@ void control_unwatch(struct control *control, int fd);
  * Before control_run(). Returns 0 or -ENOSPC. */
 struct admin_session;
 int control_offer(struct control *control, const struct admin_session *session);
+
+/* Wants a way to that member's program for the model; on_way_done() tells, within seconds. Returns
+ * 0, -ENOENT (no such member, or none that the policy lets have anything), -EBUSY, -ENOTSUP in a
+ * static mesh. */
+int control_way_want(struct control *control, uint16_t node, uint32_t model, uint32_t arithmetic,
+                     uint64_t tag);
 
 /* Local facts changed: they are asked for and sent soon, at most every CONTROL_PUBLISH_NS. */
 void control_touch(struct control *control);

@@ -9,9 +9,20 @@
 #include "controlplane/gossip/decree.h"
 #include "controlplane/gossip/gossip.h"
 #include "controlplane/gossip/letters.h"
+#include "controlplane/gossip/ways.h"
 #include "controlplane/gossip/zoning.h"
 #include "controlplane/loop/loop.h"
 #include "controlplane/loop/udp.h"
+
+#define CONTROL_WAY_SOCKETS 24u
+#define WAY_SOCKET_CAME     UINT32_MAX
+
+/* A TCP connection that is being made, or has not shown its ticket yet. */
+struct way_socket {
+    int fd; /* -1 = free */
+    uint64_t end_ns;
+    uint32_t index; /* of the way it is made for; WAY_SOCKET_CAME: it has come from outside */
+};
 
 struct control {
     const struct config *config;
@@ -45,6 +56,13 @@ struct control {
     struct swim_out out;
     struct udp_datagram letters_going[UDP_BATCH]; /* sealed, to be sent together */
     unsigned letters_going_count;
+    struct {
+        struct ways ways;
+        int listen_fd; /* -1: without gossip */
+        int timer;
+        uint64_t strangers; /* connections without a ticket */
+        struct way_socket sockets[CONTROL_WAY_SOCKETS];
+    } way;
 };
 
 /* ---- control.c ---- */
@@ -81,6 +99,7 @@ uint64_t letters_tick(struct control *control, uint64_t now_ns);
 /* Sends one, sealed; for what is not a zone's. */
 void letter_to(struct control *control, uint32_t slot, enum letter_topic topic, const void *data,
                size_t size);
+void letters_flush(struct control *control);
 /* This node's zone in the status. */
 json_t *zone_status(const struct control *control);
 
@@ -92,6 +111,14 @@ void control_policy_load(struct control *control);
 void control_policy_receive(struct control *control, const struct letter *letter, uint64_t now_ns);
 void control_policy_tick(struct control *control, uint64_t now_ns);
 json_t *control_policy_status(const struct control *control);
+
+/* ---- control_way.c ---- */
+/* Before anything else. */
+void control_way_init(struct control *control);
+/* With the loop and the members. Returns 0 or -errno. */
+int control_way_create(struct control *control);
+void control_way_destroy(struct control *control);
+void control_way_receive(struct control *control, const struct letter *letter, uint64_t now_ns);
 
 /* ---- control_status.c ---- */
 json_t *control_status(struct control *control);

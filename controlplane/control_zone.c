@@ -15,7 +15,7 @@
 
 /* ---- sending ---- */
 
-static void letters_flush(struct control *control)
+void letters_flush(struct control *control)
 {
     unsigned count = control->letters_going_count;
     if (count > 0) {
@@ -286,6 +286,8 @@ void letters_receive(struct control *control, const void *data, size_t size, uin
             zoning_input(control->zoning, &letter, now_ns);
         } else if (letter.topic == LETTER_POLICY) {
             control_policy_receive(control, &letter, now_ns);
+        } else if (letter.topic == LETTER_WAY) {
+            control_way_receive(control, &letter, now_ns);
         }
         letters_flush(control);
     }

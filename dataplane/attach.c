@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <weft/worker.h>
 
+#include "dataplane/doors.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 #include "schemas/metrics.def"
@@ -29,6 +30,7 @@ struct pending {
 struct attach {
     const struct config *config;
     struct core *core;
+    struct doors *doors;
     struct control *control;
     int listen_fd;
     struct pending pending[PENDING_MAX];
@@ -36,6 +38,7 @@ struct attach {
     uint16_t room_most[PORT_WORKERS_MAX];   /* that each ever had */
     uint64_t told_words;                    /* sum over the load words last told to the members */
     bool draining;
+    bool resting;                                  /* the same, until it is taken back */
     struct client_port *clients[PORT_CLIENTS_MAX]; /* by slot, as well */
     uint32_t generations[PORT_CLIENTS_MAX];
 };
@@ -156,6 +159,7 @@ static void attach_worker(struct attach *a, struct pending *p)
     }
     pending_end(a, p);
     port->slot = slot;
+    atomic_store(&port->rests, a->resting);
     if (control_watch(a->control, fd, on_worker_readable, a) != 0) {
         LOG_ERROR("cannot attach worker model=%s", port->facts.model);
         port_destroy(port);
@@ -291,6 +295,9 @@ static void on_hello(int fd, void *user)
     } else if (kind == PORT_KIND_CLIENT) {
         reap_clients(a); /* one that has just gone leaves its place */
         attach_client(a, p);
+    } else if (kind == PORT_KIND_WAY) {
+        pending_end(a, p);
+        doors_take(a->doors, fd);
     } else if (kind != -EAGAIN) {
         LOG_WARN("not attached: %s",
                  kind == -EPROTO ? "neither a Weft worker nor a client" : strerror(-kind));
@@ -313,7 +320,7 @@ static void on_connect(int listen_fd, void *user)
     *p = (struct pending){.fd = fd, .since_ns = clock_now_ns()};
 }
 
-/* Changes with the load of any worker. */
+/* Changes with the load of any worker, and with what it tells of its prompts. */
 static uint64_t load_words(const struct attach *a)
 {
     struct port *ports[PORT_WORKERS_MAX];
@@ -321,6 +328,7 @@ static uint64_t load_words(const struct attach *a)
     uint64_t sum = 0;
     for (uint32_t i = 0; i < count; i++) {
         sum += atomic_load_explicit(&ports[i]->shm->load, memory_order_relaxed) * (2 * i + 1);
+        sum += atomic_load_explicit(&ports[i]->shm->prefixes.count, memory_order_relaxed) << 32;
     }
     return sum;
 }
@@ -381,6 +389,24 @@ static void facts_add(struct members_facts *facts, const struct port *port)
     }
 }
 
+/* The newest of each worker in turn. */
+static void facts_add_prefixes(struct members_facts *facts, struct port *const *ports,
+                               uint32_t count)
+{
+    uint64_t told[PORT_WORKERS_MAX][PORT_PREFIXES] = {{0}};
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        (void)port_prefixes_now(ports[i], told[i], PORT_PREFIXES);
+    }
+    for (uint32_t n = 0; n < PORT_PREFIXES; n++) {
+        for (uint32_t i = 0; i < count && used < MEMBERS_PREFIXES; i++) {
+            if (told[i][n] != 0) {
+                facts->prefixes[used++] = told[i][n];
+            }
+        }
+    }
+}
+
 void attach_facts(struct attach *a, struct members_facts *facts)
 {
     struct port *ports[PORT_WORKERS_MAX];
@@ -399,12 +425,15 @@ void attach_facts(struct attach *a, struct members_facts *facts)
         facts->queue_us = WEFT_QUEUE_DRAINING;
     }
     for (uint32_t i = 0; i < count; i++) {
-        uint16_t room = port_load_now(ports[i]).room;
+        uint16_t room = port_room_told(ports[i]);
         uint16_t *most = &a->room_most[ports[i]->slot];
         *most = room > *most ? room : *most;
         facts->flags &=
             port_can(ports[i], WEFT_CAN_REUSE) ? MEMBERS_FACT_MASK : ~MEMBERS_FACT_REUSE;
         facts_add(facts, ports[i]);
+    }
+    if ((facts->flags & MEMBERS_FACT_REUSE) != 0) {
+        facts_add_prefixes(facts, ports, count);
     }
 }
 
@@ -413,13 +442,25 @@ void attach_drain(struct attach *a)
     a->draining = true;
 }
 
+void attach_rest(struct attach *a, bool rests)
+{
+    a->resting = rests;
+    for (uint32_t i = 0; i < PORT_WORKERS_MAX; i++) {
+        if (a->workers[i] != NULL) {
+            atomic_store(&a->workers[i]->rests, rests);
+        }
+    }
+    core_wake(a->core);
+    control_touch(a->control);
+}
+
 bool attach_busy(const struct attach *a)
 {
     struct port *ports[PORT_WORKERS_MAX];
     uint32_t count = serving(a, ports);
     bool busy = false;
     for (uint32_t i = 0; i < count; i++) {
-        busy = busy || port_load_now(ports[i]).room < a->room_most[ports[i]->slot];
+        busy = busy || port_room_told(ports[i]) < a->room_most[ports[i]->slot];
     }
     return busy;
 }
@@ -431,17 +472,19 @@ static json_t *worker_status(const struct port *port)
     struct port_load load = port_load_now(port);
     struct port_rates rates = port_rates_now(port);
     struct port_figures figures = port_figures_now(port);
+    const bool drains = WEFT_DRAINS(load.room, load.queue_us);
     json_t *worker = json_pack(
         "{s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "model", port->facts.model, "backend",
         port->facts.backend, "pid", (int)port->facts.pid, "context_tokens",
         (int)port->facts.context_tokens, "room", (int)load.room, "queue_us",
-        (json_int_t)load.queue_us, "free_vram_mib",
+        drains ? (json_int_t)0 : (json_int_t)load.queue_us, "free_vram_mib",
         (json_int_t)(load.free_vram_64mib * WEFT_VRAM_UNIT_MIB), "prefill_tps",
         (json_int_t)rates.prefill_per_second, "decode_tps", (json_int_t)rates.decode_per_second);
 #define WORKER_FIGURE_(name, kind, unit, text)                                                     \
     json_object_set_new(worker, #name, json_integer((json_int_t)figures.name));
     WEFT_METRICS_FIGURES(WORKER_FIGURE_)
 #undef WORKER_FIGURE_
+    json_object_set_new(worker, "draining", json_boolean(drains));
     return worker;
 }
 
@@ -502,7 +545,8 @@ static int listen_on(const char *path)
     return fd;
 }
 
-int attach_create(struct attach **out, const struct config *config, struct core *core)
+int attach_create(struct attach **out, const struct config *config, struct core *core,
+                  struct doors *doors)
 {
     *out = NULL;
     struct attach *a = calloc(1, sizeof(*a));
@@ -511,6 +555,7 @@ int attach_create(struct attach **out, const struct config *config, struct core 
     }
     a->config = config;
     a->core = core;
+    a->doors = doors;
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         a->pending[i].fd = -1;
     }

@@ -19,9 +19,11 @@
 
 struct attach;
 
-/* Opens the socket. Keeps both pointers; `core` (lcore 0) owns the ports. Returns 0 or -errno,
- * logged. */
-int attach_create(struct attach **attach, const struct config *config, struct core *core);
+/* Opens the socket. Keeps the pointers; `core` (lcore 0) owns the ports, `doors` gets who asks for
+ * ways. Returns 0 or -errno, logged. */
+struct doors;
+int attach_create(struct attach **attach, const struct config *config, struct core *core,
+                  struct doors *doors);
 
 /* Neither thread may run any more. NULL is fine. */
 void attach_destroy(struct attach *attach);
@@ -38,6 +40,10 @@ void attach_facts(struct attach *attach, struct members_facts *facts);
 
 /* The node takes no new requests any more: the mesh is told so. */
 void attach_drain(struct attach *attach);
+
+/* The same, and it may be taken back: the node stays a member, and what its workers know of
+ * sessions can be fetched. */
+void attach_rest(struct attach *attach, bool rests);
 
 /* Has the worker less room than it had when it had most? Then requests are under way at it. */
 bool attach_busy(const struct attach *attach);

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,8 @@
 
 #define DEFAULT_LISTEN     "8080"
 #define DEFAULT_MAX_TOKENS 512u
+#define KEPT_BLOCK_BYTES   (4 << 20)  /* larger ones go back to the system at once */
+#define KEPT_BYTES         (32 << 20) /* free at the end of the heap */
 
 /* ---- what the loop needs from elsewhere ---- */
 
@@ -138,10 +141,29 @@ static int client_open(struct gateway *g)
     const weft_client_opts_t opts = {.node = g->options.node};
     int rc = weft_client_create(&g->client, &opts);
     if (rc != 0) {
-        fprintf(stderr, "weft-gateway: node %s: %s\n", g->options.node, weft_status_text(rc));
+        fprintf(stderr, "weft-gateway: node %s: %s\n", g->options.node,
+                rc == -EINVAL                          ? "no such host, or not HOST[:PORT]"
+                : rc == -ENOENT || rc == -ECONNREFUSED ? "no node listens there; is weftd running?"
+                                                       : weft_status_text(rc));
         return rc;
     }
     return gateway_loop_watch(g, WATCH_CLIENT, weft_client_fd(g->client));
+}
+
+static const char *listen_hint(int rc)
+{
+    switch (rc) {
+    case -EADDRINUSE:
+        return "; another program has it, --listen takes another port";
+    case -EADDRNOTAVAIL:
+        return "; this machine has no such address";
+    case -EACCES:
+        return "; ports below 1024 need root or CAP_NET_BIND_SERVICE";
+    case -EINVAL:
+        return "; it takes [ADDR:]PORT, the address in numbers";
+    default:
+        return "";
+    }
 }
 
 static int http_open(struct gateway *g)
@@ -152,8 +174,9 @@ static int http_open(struct gateway *g)
     }
     g->listen_fd = listen_open(g->options.listen);
     if (g->listen_fd < 0) {
-        fprintf(stderr, "weft-gateway: cannot listen on %s: %s\n", g->options.listen,
-                strerror(-g->listen_fd));
+        fprintf(stderr, "weft-gateway: cannot listen on %s: %s%s\n", g->options.listen,
+                strerror(-g->listen_fd), listen_hint(g->listen_fd));
+        g->misplaced = true;
         return g->listen_fd;
     }
     int rc = server_start(g);
@@ -247,6 +270,8 @@ static void usage(FILE *out)
         "\n"
         "Runs in the foreground, logs to stderr; SIGTERM or Ctrl-C lets running answers end, for\n"
         "ten seconds.\n"
+        "\n"
+        "exit: 0 stopped, 1 error, 2 wrong usage, or nobody can listen there\n"
         "\n"
         "example:\n"
         "  weft-gateway --node unix:/run/weft/port.sock --admin /run/weft/admin.sock\n"
@@ -400,8 +425,17 @@ static int options_read(struct gateway_options *o, int argc, char **argv)
     return -1;
 }
 
+/* A body of hundreds of kilobytes is held three times before it is on its way. What one has left is
+ * kept for the next: to give it back and be given it again, zeroed, costs more than to copy it. */
+static void memory_keep(void)
+{
+    mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
+}
+
 int main(int argc, char **argv)
 {
+    memory_keep();
     struct gateway gateway = {
         .options = {.node = getenv("WEFT_NODE"),
                     .listen = DEFAULT_LISTEN,
@@ -428,5 +462,5 @@ int main(int argc, char **argv)
         gateway_loop_run(&gateway);
     }
     gateway_down(&gateway);
-    return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return rc == 0 ? EXIT_SUCCESS : gateway.misplaced ? 2 : EXIT_FAILURE;
 }

@@ -9,6 +9,7 @@
 
 #include "controlplane/admin/admin.h"
 #include "dataplane/attach.h"
+#include "dataplane/doors.h"
 #include "dataplane/paths.h"
 #include "dataplane/report.h"
 #include "schemas/base/clock.h"
@@ -29,9 +30,11 @@ struct glue {
     struct paths *paths;
     uint16_t epoch;
     uint64_t started_ns; /* first look at the members */
+    uint64_t learned_ns; /* what members told until then has been passed on */
     bool published;      /* a table */
     bool draining;       /* takes no new requests any more */
     struct attach *attach;
+    struct doors *doors;
 };
 
 /* ---- tables ---- */
@@ -56,7 +59,7 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
         .x = weft_cell_x(m->longitude_deg),
         .y = weft_cell_y(m->latitude_deg),
         .addr = m->address,
-        .tags = m->tags,
+        .tags = (m->tags & ~WEFT_TAGS_JURISDICTION) | weft_jurisdiction_mask(m->jurisdiction),
         .at = geo_point_at(m->latitude_deg, m->longitude_deg),
         .load_ns = m->id == members_at(members, members_self(members))->id ? now_ns : m->heard_ns,
         .queue_us = queue_of(&m->facts),
@@ -100,6 +103,24 @@ static bool is_young(struct glue *g, const struct members *members, uint64_t now
     return !alone && unheard && now_ns - g->started_ns < YOUNG_NS;
 }
 
+/* How prompts begin that members have lately told they took: for the cores' choices. */
+static void pass_on_prefixes(struct glue *g, const struct members *members, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < members_count(members); i++) {
+        const struct member *m = members_at(members, i);
+        if (i != members_self(members) && m->heard_ns < g->learned_ns) {
+            continue;
+        }
+        for (uint32_t n = 0; n < MEMBERS_PREFIXES && m->facts.prefixes[n] != 0; n++) {
+            for (uint32_t core = 0; core < g->config->nic.lcores; core++) {
+                prefixes_learn(g->cores[core]->route->prefixes, m->facts.prefixes[n], m->id,
+                               now_ns);
+            }
+        }
+    }
+    g->learned_ns = now_ns;
+}
+
 static void publish_members(const struct members *members, uint64_t now_ns, void *user)
 {
     struct glue *g = user;
@@ -127,6 +148,7 @@ static void publish_members(const struct members *members, uint64_t now_ns, void
     }
     table->closing = g->draining;
     publish_set(g->tables, table);
+    pass_on_prefixes(g, members, now_ns);
     g->published = true;
     report_members(members);
 }
@@ -188,6 +210,26 @@ static bool busy(uint64_t now_ns, void *user)
     return carries || attach_busy(g->attach);
 }
 
+/* ---- ways ---- */
+
+static int way_taken(uint32_t model, uint32_t arithmetic, void *user)
+{
+    const struct glue *g = user;
+    return doors_have(g->doors, model, arithmetic);
+}
+
+static void on_way(const struct control_way *way, void *user)
+{
+    struct glue *g = user;
+    doors_came(g->doors, way);
+}
+
+static void on_way_done(const struct control_way *way, void *user)
+{
+    struct glue *g = user;
+    doors_done(g->doors, way);
+}
+
 /* ---- status ---- */
 
 static json_t *nic_status(const struct nic *nic)
@@ -213,6 +255,7 @@ static void add_status(json_t *status, void *user)
     struct glue *g = user;
     report_status(&g->report, status);
     attach_status(g->attach, status);
+    doors_status(g->doors, status);
     json_object_set_new(status, "mbufs_in_use", json_integer(nic_buffers_in_use(g->cores[0]->nic)));
     json_t *nic = nic_status(g->cores[0]->nic);
     paths_status(g->paths, nic);
@@ -237,7 +280,10 @@ int glue_create(struct glue **out, const struct config *config, struct core *con
     g->report = (struct report){.cores = cores, .count = config->nic.lcores};
     int rc = paths_create(&g->paths, config, cores, on_paths, g);
     if (rc == 0) {
-        rc = attach_create(&g->attach, config, cores[0]);
+        rc = doors_create(&g->doors);
+    }
+    if (rc == 0) {
+        rc = attach_create(&g->attach, config, cores[0], g->doors);
     }
     if (rc < 0) {
         glue_destroy(g);
@@ -254,6 +300,7 @@ void glue_destroy(struct glue *g)
     }
     report_stop();
     attach_destroy(g->attach);
+    doors_destroy(g->doors);
     paths_destroy(g->paths);
     free(g);
 }
@@ -267,6 +314,9 @@ struct control_hooks glue_hooks(struct glue *g)
         .on_tick = on_tick,
         .drain = drain,
         .busy = busy,
+        .way_taken = way_taken,
+        .on_way = on_way,
+        .on_way_done = on_way_done,
         .user = g,
     };
 }
@@ -302,8 +352,34 @@ static void capture_close(void *user)
     LOG_INFO("capture ends");
 }
 
+/* ---- maintenance ---- */
+
+/* Nobody chooses this node until it is told otherwise; it stays a member, serves what it has, and
+ * takes in requests for others. */
+static json_t *drain_open(const json_t *request, int *fd, void *user)
+{
+    struct glue *g = user;
+    (void)fd;
+    bool rests = !json_is_true(json_object_get(request, "undo"));
+    attach_rest(g->attach, rests);
+    LOG_INFO(rests ? "draining: takes no new requests until told otherwise"
+                   : "takes requests again");
+    return json_pack("{s:b}", "draining", (int)rests);
+}
+
+static void drain_close(void *user)
+{
+    (void)user;
+}
+
 int glue_start(struct glue *g, struct control *control)
 {
+    struct admin_session rest = {
+        .command = "drain",
+        .open = drain_open,
+        .close = drain_close,
+        .user = g,
+    };
     struct admin_session tap = {
         .command = "tap",
         .open = capture_open,
@@ -311,10 +387,12 @@ int glue_start(struct glue *g, struct control *control)
         .user = g,
     };
     g->control = control;
+    doors_start(g->doors, control);
     int rc = report_start(&g->report);
     if (rc == 0) {
         rc = control_offer(control, &tap);
     }
+    rc = rc != 0 ? rc : control_offer(control, &rest);
     rc = rc != 0 ? rc : paths_start(g->paths, control);
     return rc != 0 ? rc : attach_start(g->attach, control);
 }

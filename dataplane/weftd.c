@@ -51,7 +51,11 @@ static const struct config_member *self_of(const struct weftd *d)
 static void print_config_error(const char *path, unsigned line, const char *text, void *user)
 {
     (void)user;
-    fprintf(stderr, "%s:%u: %s\n", path, line, text);
+    if (line == 0) {
+        fprintf(stderr, "%s: %s\n", path, text); /* of the whole file */
+    } else {
+        fprintf(stderr, "%s:%u: %s\n", path, line, text);
+    }
 }
 
 static int config_up(struct weftd *d)

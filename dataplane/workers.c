@@ -125,7 +125,7 @@ static void restate_load(const struct workers *w, const struct route_table *tabl
     if (table != NULL && table->closing) {
         h->room = 0;
         h->queue_us = WEFT_QUEUE_DRAINING;
-    } else if (w->count > 1) {
+    } else if (w->count > 1 || WEFT_DRAINS(w->load.room, w->load.queue_us)) {
         h->room = w->load.room;
         h->free_vram_64mib = w->load.free_vram_64mib;
         h->queue_us = w->load.queue_us;

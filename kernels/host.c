@@ -24,6 +24,7 @@
 #define SLOTS_DEFAULT   4u
 #define CONTEXT_DEFAULT 4096u
 #define BATCH_ROWS      64u
+#define BATCH_ROWS_CUDA 1024u /* a prompt's piece that fills tensor cores */
 #define BENCHMARK_US    300000u
 #define SUM_BYTES       4096u /* of each tensor: another model differs in all of them */
 
@@ -120,12 +121,21 @@ static int open_cpu(struct host *host, const struct host_options *options, uint3
 }
 
 #ifdef WEFT_WITH_CUDA
+static enum cuda_gemm gemm_of(const struct host_options *options)
+{
+    return options->gemm == HOST_GEMM_AUTO       ? CUDA_GEMM_AUTO
+           : options->gemm == HOST_GEMM_CUBLASLT ? CUDA_GEMM_CUBLASLT
+                                                 : CUDA_GEMM_OWN;
+}
+
 static int open_cuda_shards(struct host *host, const struct host_options *options,
                             const struct sizes *sizes, char *why, size_t why_size)
 {
     const struct shards_options ranks = {.model_path = options->model_path,
                                          .shards = options->shards,
                                          .is_cuda = true,
+                                         .fast = options->gemm != HOST_GEMM_EXACT,
+                                         .gemm = gemm_of(options),
                                          .cpu = {.slots = sizes->slots,
                                                  .context = sizes->context,
                                                  .batch_max = sizes->batch_max,
@@ -142,7 +152,7 @@ static int open_cuda(struct host *host, const struct host_options *options, uint
     size_t total_bytes;
     const uint32_t shards = options->shards ? options->shards : 1;
     if (device_count() == 0) {
-        (void)snprintf(why, why_size, "there is no CUDA device");
+        (void)snprintf(why, why_size, "there is no CUDA device: %s", device_trouble());
         return -ENODEV;
     }
     device_memory(&free_bytes, &total_bytes);
@@ -153,12 +163,16 @@ static int open_cuda(struct host *host, const struct host_options *options, uint
                    free_bytes > weights ? free_bytes - weights : 0, &sizes, why, why_size);
     if (rc)
         return rc;
+    if (sizes.batch_max < BATCH_ROWS_CUDA)
+        sizes.batch_max = BATCH_ROWS_CUDA;
     if (shards > 1)
         return open_cuda_shards(host, options, &sizes, why, why_size);
     const struct cuda_options cuda = {.slots = sizes.slots,
                                       .context = sizes.context,
                                       .batch_max = sizes.batch_max,
-                                      .pages = sizes.pages};
+                                      .pages = sizes.pages,
+                                      .fast = options->gemm != HOST_GEMM_EXACT,
+                                      .gemm = gemm_of(options)};
     return cuda_create(&host->exec, host->model, &cuda, why, why_size);
 }
 #else

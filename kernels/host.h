@@ -28,9 +28,18 @@ enum host_backend {
     HOST_CUDA,
 };
 
+/* How a CUDA device reads prompts. */
+enum host_gemm {
+    HOST_GEMM_EXACT = 0, /* in float32, as it decodes */
+    HOST_GEMM_OWN,       /* on the tensor cores: the same bits however a prompt is cut */
+    HOST_GEMM_AUTO,      /* there, by cuBLASLt for the shapes where that is measured to be faster */
+    HOST_GEMM_CUBLASLT,  /* there, all products by cuBLASLt */
+};
+
 struct host_options {
     const char *model_path;
     enum host_backend backend;
+    enum host_gemm gemm;
     uint32_t threads;    /* 0 = half the processors; of each rank: its share of them */
     uint32_t shards;     /* processes that compute each layer together; 0 = 1 */
     uint32_t stages;     /* groups of them that have some of the layers each; 0 = 1 */

@@ -219,12 +219,13 @@ static void predict(struct library *l)
 }
 
 int library_open(struct library *l, uint32_t count, const char *const *names,
-                 const struct host_options *options, uint64_t budget_bytes, const char *kv_dir)
+                 const struct host_options *options, uint64_t budget_bytes, const char *kv_dir,
+                 const char *port_path)
 {
     *l = (struct library){
         .count = count, .kv_dir = kv_dir, .shelf = {.count = count, .budget_bytes = UINT64_MAX}};
     for (uint32_t i = 0; i < count; i++)
-        serving_init(&l->servings[i], names[i], &options[i]);
+        serving_init(&l->servings[i], names[i], &options[i], port_path);
     l->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int rc = l->done_fd < 0 ? -errno : load_all(l, budget_bytes);
     predict(l);
@@ -253,7 +254,7 @@ static void tell_shelf(struct library *l)
     for (uint32_t i = 0; i < l->count; i++) {
         const struct serving *s = &l->servings[i];
         struct shelf_model *m = &l->shelf.models[i];
-        m->open = s->open;
+        m->open = s->open + s->pulling_count;
         m->used_ns = s->used_ns;
         m->waiting = s->parked_count;
         m->waiting_ns = serving_waiting_ns(s);

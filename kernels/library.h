@@ -41,10 +41,12 @@ struct library {
 };
 
 /* `names` and what `options` point to must live on. With more than one model, all of them together
- * may take `budget_bytes`; 0 = three quarters of what is free there. Says on standard error what is
+ * may take `budget_bytes`; 0 = three quarters of what is free there. `port_path`: the node's port,
+ * for sessions that move (serving.h), or NULL. Says on standard error what is
  * wrong. Returns 0 or -errno; library_close() in either case. */
 int library_open(struct library *library, uint32_t count, const char *const *names,
-                 const struct host_options *options, uint64_t budget_bytes, const char *kv_dir);
+                 const struct host_options *options, uint64_t budget_bytes, const char *kv_dir,
+                 const char *port_path);
 void library_close(struct library *library);
 
 /* Goes on with everything: tokens, loading, unloading. */

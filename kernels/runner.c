@@ -13,6 +13,15 @@
 /* Steps whose events fit before the engine has to wait. */
 #define QUEUE_STEPS 4u
 
+/* Somebody waits for the runner's thread to call it. */
+struct visit {
+    runner_visit_fn fn;
+    void *user;
+    int rc;
+    bool over;
+    struct visit *next;
+};
+
 struct runner {
     engine_t *engine;
     int fd;
@@ -21,6 +30,8 @@ struct runner {
     pthread_mutex_t lock;
     pthread_cond_t work; /* something to compute, or the end */
     pthread_cond_t space;
+    pthread_cond_t visited;
+    struct visit *visits; /* the latest first */
     bool closing;
     struct engine_event *fresh; /* what a call of the engine gives */
     size_t fresh_max;
@@ -52,13 +63,27 @@ static void publish(struct runner *r, int count)
     }
 }
 
+/* With the lock held. */
+static void receive_visits(struct runner *r)
+{
+    if (!r->visits)
+        return;
+    for (struct visit *v = r->visits; v; v = v->next) {
+        v->rc = r->closing ? -ECANCELED : v->fn(r->engine, v->user);
+        v->over = true;
+    }
+    r->visits = NULL;
+    pthread_cond_broadcast(&r->visited);
+}
+
 static void *runner_main(void *arg)
 {
     struct runner *r = arg;
     pthread_mutex_lock(&r->lock);
     for (;;) {
-        while (!r->closing && !engine_busy(r->engine))
+        while (!r->closing && !r->visits && !engine_busy(r->engine))
             pthread_cond_wait(&r->work, &r->lock);
+        receive_visits(r);
         if (r->closing)
             break;
         publish(r, engine_plan(r->engine, clock_now_ns(), r->fresh, r->fresh_max));
@@ -83,6 +108,7 @@ int runner_create(runner_t **out, engine_t *engine)
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->work, NULL);
     pthread_cond_init(&r->space, NULL);
+    pthread_cond_init(&r->visited, NULL);
     r->fresh = calloc(r->fresh_max, sizeof(*r->fresh));
     r->queue = calloc(r->queue_max, sizeof(*r->queue));
     r->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -113,6 +139,7 @@ void runner_destroy(runner_t *runner)
     }
     if (runner->fd >= 0)
         close(runner->fd);
+    pthread_cond_destroy(&runner->visited);
     pthread_cond_destroy(&runner->space);
     pthread_cond_destroy(&runner->work);
     pthread_mutex_destroy(&runner->lock);
@@ -175,6 +202,36 @@ size_t runner_take(runner_t *runner, struct engine_event *events, size_t capacit
     if (left)
         (void)eventfd_write(r->fd, 1);
     return count;
+}
+
+int runner_visit(runner_t *runner, runner_visit_fn fn, void *user)
+{
+    struct visit visit = {.fn = fn, .user = user};
+    pthread_mutex_lock(&runner->lock);
+    if (runner->closing) {
+        pthread_mutex_unlock(&runner->lock);
+        return -ECANCELED;
+    }
+    visit.next = runner->visits;
+    runner->visits = &visit;
+    pthread_cond_signal(&runner->work);
+    while (!visit.over)
+        pthread_cond_wait(&runner->visited, &runner->lock);
+    pthread_mutex_unlock(&runner->lock);
+    return visit.rc;
+}
+
+uint32_t runner_known(runner_t *runner, const uint32_t *tokens, uint32_t count)
+{
+    pthread_mutex_lock(&runner->lock);
+    const uint32_t known = engine_chain_known(runner->engine, tokens, count);
+    pthread_mutex_unlock(&runner->lock);
+    return known;
+}
+
+void runner_wake(runner_t *runner)
+{
+    (void)eventfd_write(runner->fd, 1);
 }
 
 bool runner_is_idle(runner_t *runner)

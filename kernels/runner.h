@@ -8,7 +8,8 @@
  * time, and their answers are the engine's own. Events wait in a bounded queue; when that is full
  * the engine waits for who takes them. With nothing to do the thread sleeps.
  *
- * Threads: everything here belongs to one thread, which must not be the runner's. Signals should be
+ * Threads: everything here but runner_visit(), runner_known() and runner_wake() belongs to one
+ * thread, which must not be the runner's; those three are any other thread's. Signals should be
  * blocked when it is created, so that they go elsewhere. Errors: as engine.h.
  */
 #pragma once
@@ -40,6 +41,18 @@ int runner_fd(const runner_t *runner);
 /* Takes the oldest events, `capacity` at most. Returns how many; fewer than `capacity` means that
  * none was left. */
 size_t runner_take(runner_t *runner, struct engine_event *events, size_t capacity);
+
+/* Has the runner's own thread call `fn` between two steps and waits for it. Streams wait meanwhile:
+ * it should take a millisecond at most. Returns what `fn` does, or -ECANCELED when the runner ends.
+ */
+typedef int (*runner_visit_fn)(engine_t *engine, void *user);
+int runner_visit(runner_t *runner, runner_visit_fn fn, void *user);
+
+/* engine_chain_known(), at once. */
+uint32_t runner_known(runner_t *runner, const uint32_t *tokens, uint32_t count);
+
+/* Makes its descriptor readable: there is something to look at besides events. */
+void runner_wake(runner_t *runner);
 
 /* Nothing open and no event left to take. */
 bool runner_is_idle(runner_t *runner);

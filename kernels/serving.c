@@ -8,13 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/moves/mover.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
 #define EVENTS_AT_ONCE  64u
 #define BYTES_PER_TOKEN 4u /* of text, as a guess: it has not been cut yet */
 
-/* A job that waits for its model. */
+/* A job that waits for its model, or for its pages. */
 struct parked {
     TAILQ_ENTRY(parked) link;
     weft_job_t *job;
@@ -22,6 +23,8 @@ struct parked {
     uint64_t since_ns;
     uint64_t tenant;
     bool cancelled; /* it ends with the next serving_work() */
+    bool pulled;    /* its pages have come, or will not */
+    uint64_t pull;  /* while they are being fetched: which of mover.h; else 0 */
 };
 
 /* What the engine uses until a job's end: an embedding it writes, a grammar it reads. */
@@ -32,10 +35,12 @@ struct kept {
     float values[];
 };
 
-void serving_init(struct serving *s, const char *name, const struct host_options *options)
+void serving_init(struct serving *s, const char *name, const struct host_options *options,
+                  const char *port_path)
 {
-    *s = (struct serving){.name = name, .options = *options};
+    *s = (struct serving){.name = name, .options = *options, .port_path = port_path};
     TAILQ_INIT(&s->parked);
+    TAILQ_INIT(&s->pulling);
     LIST_INIT(&s->kept);
 }
 
@@ -73,12 +78,31 @@ static void fix_facts(struct serving *s)
     (void)snprintf(s->facts.backend, sizeof(s->facts.backend), "%s", info->backend);
 }
 
+/* Without one sessions are computed anew where they go. */
+static void begin_moving(struct serving *s)
+{
+    const size_t page_bytes = engine_page_bytes(s->host.engine);
+    const struct mover_options options = {.socket_path = s->port_path,
+                                          .model = weft_model_id(s->name),
+                                          .kind = {.arithmetic = s->facts.arithmetic,
+                                                   .page_tokens = EXEC_PAGE_TOKENS,
+                                                   .page_bytes = page_bytes,
+                                                   .vocab = s->host.info.vocab},
+                                          .runner = s->runner};
+    if (!s->port_path || page_bytes == 0 || page_bytes > PULL_PAGE_MAX)
+        return;
+    const int rc = mover_create(&s->mover, &options);
+    if (rc)
+        LOG_WARN("model=%s sessions cannot move: %s", s->name, strerror(-rc));
+}
+
 int serving_begin(struct serving *s)
 {
     const int rc = runner_create(&s->runner, s->host.engine);
     if (rc)
         return rc;
     fix_facts(s);
+    begin_moving(s);
     runner_load(s->runner, &s->now);
     s->facts.speeds = s->now.speeds;
     s->facts.capacity = s->now.room;
@@ -93,6 +117,8 @@ void serving_end(struct serving *s)
 {
     runner_load(s->runner, &s->now);
     s->facts.speeds = s->now.speeds;
+    mover_destroy(s->mover);
+    s->mover = NULL;
     runner_destroy(s->runner);
     s->runner = NULL;
     s->taking = false;
@@ -134,10 +160,34 @@ static int kept_add(struct serving *s, struct engine_request *request)
     return 0;
 }
 
-static int submit(struct serving *s, weft_job_t *job, const weft_job_view_t *view)
+/* Has another node served the session of this request, and may what it knows come sooner than it
+ * can be computed? Then it is being fetched. */
+static bool begin_pull(struct serving *s, const weft_job_view_t *view,
+                       const struct engine_request *request)
+{
+    const uint32_t count = (uint32_t)request->token_count;
+    const double prefill = s->now.speeds.prefill;
+    if (!s->mover || !s->port || view->session_node == 0 ||
+        view->session_node - 1 == weft_worker_node(s->port)->id ||
+        request->embed == ENGINE_EMBED_MEAN || request->token_count > s->facts.context)
+        return false;
+    const uint32_t most = engine_chain_most(count);
+    const uint32_t known = runner_known(s->runner, request->tokens, count);
+    if (known >= most || !mover_pays(s->mover, most - known, prefill))
+        return false;
+    return mover_pull(s->mover, ++s->pulls, (uint16_t)(view->session_node - 1), request->tokens,
+                      count, prefill, view->deadline_ns) == 0;
+}
+
+/* `*pulling`: not yet, for its pages are being fetched. NULL: now or never. */
+static int submit(struct serving *s, weft_job_t *job, const weft_job_view_t *view, bool *pulling)
 {
     struct engine_request request;
     int rc = host_request(&s->host, job_id(job), view, &request);
+    if (rc == 0 && pulling && (*pulling = begin_pull(s, view, &request))) {
+        grammar_destroy(request.grammar);
+        return 0;
+    }
     if (rc == 0)
         rc = kept_add(s, &request);
     if (rc == 0)
@@ -191,8 +241,8 @@ static bool may_park(const struct serving *s, uint64_t tenant)
             q = TAILQ_NEXT(q, link);
         others += q == p; /* its tenant's first */
     }
-    return engine_share_admits(capacity, queue / HOST_RESERVE_PART, s->open + s->parked_count,
-                               others, own);
+    return engine_share_admits(capacity, queue / HOST_RESERVE_PART,
+                               s->open + s->parked_count + s->pulling_count, others, own);
 }
 
 static int park(struct serving *s, weft_job_t *job, const weft_job_view_t *view)
@@ -214,6 +264,22 @@ static int park(struct serving *s, weft_job_t *job, const weft_job_view_t *view)
     return 0;
 }
 
+/* Its pull has begun: the latest one. */
+static int wait_for_pages(struct serving *s, weft_job_t *job, const weft_job_view_t *view)
+{
+    struct parked *p = malloc(sizeof(*p));
+    if (!p)
+        return WEFT_E_WORKER_FAILED;
+    *p = (struct parked){.job = job,
+                         .view = *view,
+                         .since_ns = clock_now_ns(),
+                         .tenant = host_tenant(view),
+                         .pull = s->pulls};
+    TAILQ_INSERT_TAIL(&s->pulling, p, link);
+    s->pulling_count++;
+    return 0;
+}
+
 int serving_on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *view, void *user)
 {
     struct serving *s = user;
@@ -221,7 +287,10 @@ int serving_on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *
     if (s->draining)
         return WEFT_E_DRAINING;
     const bool now = s->taking && TAILQ_EMPTY(&s->parked);
-    const int rc = now ? submit(s, job, view) : park(s, job, view);
+    bool pulling = false;
+    int rc = now ? submit(s, job, view, &pulling) : park(s, job, view);
+    if (pulling)
+        rc = wait_for_pages(s, job, view);
     if (rc)
         LOG_DEBUG("job refused status=%d", rc);
     s->used_ns = clock_now_ns();
@@ -233,8 +302,13 @@ int serving_on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *
 
 static void unpark(struct serving *s, struct parked *p)
 {
-    TAILQ_REMOVE(&s->parked, p, link);
-    s->parked_count--;
+    if (p->pull) {
+        TAILQ_REMOVE(&s->pulling, p, link);
+        s->pulling_count--;
+    } else {
+        TAILQ_REMOVE(&s->parked, p, link);
+        s->parked_count--;
+    }
     s->load_changed = true;
     free(p);
 }
@@ -257,8 +331,17 @@ static void submit_parked(struct serving *s, uint64_t now_ns)
     while (s->taking && (p = TAILQ_FIRST(&s->parked))) {
         /* What it has waited here is in its account, too. */
         const uint64_t waited_us = (now_ns - p->since_ns) / NS_PER_US;
+        bool pulling = false;
         weft_job_set_user(p->job, (void *)(uintptr_t)waited_us);
-        const int rc = submit(s, p->job, &p->view);
+        const int rc = submit(s, p->job, &p->view, p->pulled ? NULL : &pulling);
+        if (pulling) {
+            TAILQ_REMOVE(&s->parked, p, link);
+            s->parked_count--;
+            TAILQ_INSERT_TAIL(&s->pulling, p, link);
+            s->pulling_count++;
+            p->pull = s->pulls;
+            continue;
+        }
         if (rc == WEFT_E_MESH_FULL && s->open)
             return; /* until others have ended */
         if (rc)
@@ -268,16 +351,41 @@ static void submit_parked(struct serving *s, uint64_t now_ns)
     }
 }
 
-static void expire_parked(struct serving *s, uint64_t now_ns)
+/* Whose pages have come, or will not, begins with the others that wait. */
+static void take_pulls(struct serving *s)
+{
+    struct mover_result result;
+    while (s->mover && mover_take(s->mover, &result)) {
+        struct parked *p = TAILQ_FIRST(&s->pulling);
+        while (p && p->pull != result.id)
+            p = TAILQ_NEXT(p, link);
+        if (!p)
+            continue; /* it has ended meanwhile */
+        TAILQ_REMOVE(&s->pulling, p, link);
+        s->pulling_count--;
+        p->pull = 0;
+        p->pulled = true;
+        TAILQ_INSERT_TAIL(&s->parked, p, link);
+        s->parked_count++;
+    }
+}
+
+static void expire_list(struct serving *s, struct parked *first, uint64_t now_ns)
 {
     struct parked *next;
-    for (struct parked *p = TAILQ_FIRST(&s->parked); p; p = next) {
+    for (struct parked *p = first; p; p = next) {
         next = TAILQ_NEXT(p, link);
         if (p->cancelled)
             end_parked(s, p, WEFT_E_CANCELLED);
         else if (p->view.deadline_ns && now_ns >= p->view.deadline_ns)
             end_parked(s, p, WEFT_E_BUDGET_EXPIRED);
     }
+}
+
+static void expire_parked(struct serving *s, uint64_t now_ns)
+{
+    expire_list(s, TAILQ_FIRST(&s->parked), now_ns);
+    expire_list(s, TAILQ_FIRST(&s->pulling), now_ns);
 }
 
 void serving_fail_parked(struct serving *s, int status)
@@ -292,13 +400,16 @@ void serving_on_cancel(weft_worker_t *port, weft_job_t *job, void *user)
     struct parked *p;
     (void)port;
     TAILQ_FOREACH(p, &s->parked, link)
-    {
-        if (p->job == job) {
-            p->cancelled = true;
-            return;
-        }
+    if (p->job == job)
+        break;
+    if (!p) {
+        TAILQ_FOREACH(p, &s->pulling, link)
+        if (p->job == job)
+            break;
     }
-    if (s->runner)
+    if (p)
+        p->cancelled = true;
+    else if (s->runner)
         (void)runner_cancel(s->runner, job_id(job));
 }
 
@@ -368,6 +479,7 @@ static void take_events(struct serving *s)
 void serving_work(struct serving *s, uint64_t now_ns)
 {
     take_events(s);
+    take_pulls(s);
     expire_parked(s, now_ns);
     submit_parked(s, now_ns);
 }
@@ -377,6 +489,8 @@ void serving_drop_all(struct serving *s)
     s->port = NULL;
     while (!TAILQ_EMPTY(&s->parked))
         unpark(s, TAILQ_FIRST(&s->parked));
+    while (!TAILQ_EMPTY(&s->pulling))
+        unpark(s, TAILQ_FIRST(&s->pulling));
     if (!s->runner)
         return;
     runner_cancel_all(s->runner);
@@ -397,7 +511,8 @@ uint64_t serving_waiting_ns(const struct serving *s)
 
 bool serving_is_idle(const struct serving *s)
 {
-    return s->parked_count == 0 && (!s->runner || runner_is_idle(s->runner));
+    return s->parked_count == 0 && s->pulling_count == 0 &&
+           (!s->runner || runner_is_idle(s->runner));
 }
 
 weft_load_t serving_load(struct serving *s)
@@ -405,6 +520,10 @@ weft_load_t serving_load(struct serving *s)
     if (s->runner)
         runner_load(s->runner, &s->now);
     weft_load_t load = host_load(&s->now);
+    load.room -= load.room < s->pulling_count ? load.room : s->pulling_count;
+    /* Pages that come are steps, too: who waits for them sees that something happens. */
+    if (s->mover && load.steps && (load.steps += mover_progress(s->mover)) == 0)
+        load.steps = 1;
     if (!s->taking) {
         const double us = parked_seconds(s) * 1e6;
         const uint32_t taken = s->open + s->parked_count;
@@ -431,7 +550,7 @@ weft_worker_figures_t serving_figures(const struct serving *s)
         .decode_per_second_8 = (uint32_t)decode[3],
         .slots = s->facts.slots,
         .running = now->active,
-        .waiting = now->queued + s->parked_count,
+        .waiting = now->queued + s->parked_count + s->pulling_count,
         .kv_pages = now->pages,
         .kv_pages_used = now->pages_used,
         .memory_mib = (uint32_t)(s->facts.bytes >> 20),

@@ -5,6 +5,10 @@
  * order they came, for as long as their deadlines allow; library.h loads it. Between worker.c and
  * host.h, runner.h.
  *
+ * A job of a session that another node has served before waits, too, while what that node knows of
+ * its prompt is fetched from there, if that is predicted to take less time than prefill (moves/).
+ * Whatever goes wrong with it, the job then begins here as if nobody had been asked.
+ *
  * Threads: the main thread's; while the model is loading or leaving, `host` is the loader's.
  */
 #pragma once
@@ -21,6 +25,7 @@
 
 struct parked;
 struct kept;
+struct mover;
 
 /* What is known of a model from its first time on, loaded or not. */
 struct serving_facts {
@@ -38,11 +43,13 @@ struct serving {
     const char *name;
     struct host_options options; /* sizes are fixed by the first time */
     struct serving_facts facts;
-    weft_worker_t *port; /* NULL: nobody to give tokens to */
-    bool draining;       /* takes no jobs */
+    const char *port_path; /* the node's port socket; NULL: no session moves */
+    weft_worker_t *port;   /* NULL: nobody to give tokens to */
+    bool draining;         /* takes no jobs */
 
     struct host host;
     runner_t *runner;       /* NULL: not loaded */
+    struct mover *mover;    /* NULL: not loaded, or its pages cannot move */
     bool taking;            /* jobs may go to the runner */
     uint64_t wait_ns;       /* until it is loaded, as predicted */
     struct engine_load now; /* as of the last serving_load(); zero while it is not loaded */
@@ -51,12 +58,16 @@ struct serving {
 
     TAILQ_HEAD(, parked) parked;
     uint32_t parked_count;
+    TAILQ_HEAD(, parked) pulling; /* their pages are being fetched */
+    uint32_t pulling_count;
+    uint64_t pulls; /* ever: the latest one's number */
     LIST_HEAD(, kept) kept;
     char *text;        /* scratch of one token */
     bool load_changed; /* since serving_load() */
 };
 
-void serving_init(struct serving *s, const char *name, const struct host_options *options);
+void serving_init(struct serving *s, const char *name, const struct host_options *options,
+                  const char *port_path);
 void serving_deinit(struct serving *s);
 
 /* The host is open: facts are taken from it, and with the runner it is loaded. Returns 0 or

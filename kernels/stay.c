@@ -3,6 +3,7 @@
  * others. */
 #include "kernels/stay.h"
 
+#include <errno.h>
 #include <signal.h>
 
 #include "schemas/base/clock.h"
@@ -96,8 +97,11 @@ static void attach(struct stay *s, uint32_t index, uint64_t now_ns)
         return;
     }
     if (rc != p->last)
-        LOG_WARN("cannot attach to %s model=%s: %s; trying on", s->socket_path, p->model,
-                 weft_status_text(rc));
+        LOG_WARN("cannot attach to %s model=%s: %s; trying on%s", s->socket_path, p->model,
+                 weft_status_text(rc),
+                 rc == -ENOENT || rc == -ECONNREFUSED
+                     ? " hint=\"no node listens there: is weftd running, is it its sockets.port?\""
+                     : "");
     p->port = NULL;
     p->last = rc;
     p->due_ns = now_ns + p->retry_ms * NS_PER_MS;
@@ -116,11 +120,17 @@ static void detach(struct stay *s, uint32_t index)
     p->due_ns = clock_now_ns() + p->retry_ms * NS_PER_MS;
 }
 
+void stay_close(struct stay *s, uint32_t index)
+{
+    detach(s, index);
+    s->ports[index] = (struct stay_port){.retry_ms = RETRY_FIRST_MS};
+}
+
 static void attach_all(struct stay *s)
 {
     for (uint32_t i = 0; i < s->count; i++) {
         const uint64_t now_ns = clock_now_ns();
-        if (!s->ports[i].port && !s->draining && now_ns >= s->ports[i].due_ns)
+        if (!s->ports[i].port && s->ports[i].model && !s->draining && now_ns >= s->ports[i].due_ns)
             attach(s, i, now_ns);
     }
 }
@@ -153,9 +163,9 @@ static int next_ms(const struct stay *s)
         ms = sooner(ms, ms_until(s->drain_begin_ns + DRAIN_TIMEOUT_NS, now_ns));
     for (uint32_t i = 0; i < s->count; i++) {
         const struct stay_port *p = &s->ports[i];
-        ms = sooner(ms, p->port       ? weft_worker_timeout_ms(p->port)
-                        : s->draining ? -1
-                                      : ms_until(p->due_ns, now_ns));
+        ms = sooner(ms, p->port                    ? weft_worker_timeout_ms(p->port)
+                        : s->draining || !p->model ? -1
+                                                   : ms_until(p->due_ns, now_ns));
     }
     return ms;
 }

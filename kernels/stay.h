@@ -40,7 +40,7 @@ struct stay_ops {
 
 struct stay_port {
     weft_worker_t *port; /* NULL: not attached */
-    const char *model;   /* for people */
+    const char *model;   /* for people; NULL: no port is wanted here (yet) */
     uint64_t due_ns;     /* the next attempt */
     uint32_t retry_ms;   /* pause before the one after that */
     int last;            /* what the last attempt gave */
@@ -59,6 +59,9 @@ void stay_catch_signals(void);
 
 /* Serves until told to stop. All ports are destroyed when it returns. */
 void stay_run(struct stay *stay);
+
+/* Closes a port; its jobs are forgotten. Its place is free then. */
+void stay_close(struct stay *stay, uint32_t index);
 
 /* Works without any port for so long, or until `until` (may be NULL) or a signal says so. */
 void stay_pause(struct stay *stay, uint32_t ms, bool (*until)(void *user));

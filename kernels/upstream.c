@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * upstream.c - weft-upstream: serves a model of an OpenAI-compatible HTTP server to the node on
+ * upstream.c - weft-upstream: serves models of OpenAI-compatible HTTP servers to the node on
  * this machine. One thread has the port and the signals (stay.h) and the calls (upstream/relay.h).
  * If the node goes away it breaks off what it did for it and attaches again.
  */
@@ -25,15 +25,16 @@
 struct upstream {
     struct settings settings;
     struct text text;
-    struct relay *relay;
+    struct relay_options relay_options;
+    struct served served;  /* each model with the port of its index */
     struct follow *follow; /* NULL = no registry */
-    struct stay stay;      /* one port */
+    struct stay stay;
 };
 
-static weft_load_t load_of(const struct upstream *u)
+static weft_load_t load_of(const struct upstream *u, uint32_t index)
 {
     weft_load_t load;
-    relay_load(u->relay, &load);
+    relay_load(u->served.models[index].relay, &load);
     if (u->stay.draining) {
         load.room = 0;
         load.queue_us = UINT32_MAX;
@@ -43,16 +44,17 @@ static weft_load_t load_of(const struct upstream *u)
 
 static int on_job(weft_worker_t *port, weft_job_t *job, const weft_job_view_t *view, void *user)
 {
-    struct upstream *u = user;
+    const struct served_model *model = user;
+    const struct upstream *u = model->user;
     (void)port;
-    return u->stay.draining ? WEFT_E_DRAINING : relay_take(u->relay, job, view);
+    return u->stay.draining ? WEFT_E_DRAINING : relay_take(model->relay, job, view);
 }
 
 static void on_cancel(weft_worker_t *port, weft_job_t *job, void *user)
 {
-    struct upstream *u = user;
+    const struct served_model *model = user;
     (void)port;
-    relay_cancel(u->relay, job);
+    relay_cancel(model->relay, job);
 }
 
 /* ---- stay.h ---- */
@@ -60,69 +62,108 @@ static void on_cancel(weft_worker_t *port, weft_job_t *job, void *user)
 static int attach(void *user, uint32_t index, weft_worker_t **port)
 {
     struct upstream *u = user;
-    const weft_load_t load = load_of(u);
+    const weft_load_t load = load_of(u, index);
+    struct served_model *model = &u->served.models[index];
     const weft_worker_facts_t facts = {
-        .model = u->settings.model,
+        .model = model->name,
         .backend = "upstream",
         .context_tokens = u->settings.context,
         .prefill_per_second = load.prefill_per_second,
         .decode_per_second = load.decode_per_second,
         .can = WEFT_CAN_FORMATS | WEFT_CAN_TOOLS,
     };
-    const weft_worker_callbacks_t callbacks = {.on_job = on_job, .on_cancel = on_cancel, .user = u};
-    (void)index;
+    const weft_worker_callbacks_t callbacks = {
+        .on_job = on_job, .on_cancel = on_cancel, .user = model};
+    model->user = u;
     return weft_worker_attach(port, u->settings.port, &facts, &load, &callbacks);
 }
 
 static void detach(void *user, uint32_t index)
 {
     struct upstream *u = user;
-    (void)index;
-    relay_drop_all(u->relay);
+    relay_drop_all(u->served.models[index].relay);
+}
+
+/* The name of the node, if any port is attached. */
+static const char *node_name(const struct upstream *u)
+{
+    for (uint32_t i = 0; i < u->stay.count; i++)
+        if (u->stay.ports[i].port)
+            return weft_worker_node(u->stay.ports[i].port)->name;
+    return NULL;
+}
+
+/* Ports follow the models that there are. */
+static void ports_follow(struct upstream *u, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < u->stay.count; i++) {
+        struct served_model *model = &u->served.models[i];
+        if (served_is_over(model, now_ns)) {
+            stay_close(&u->stay, i);
+            served_remove(model);
+        }
+        u->stay.ports[i].model = model->relay ? model->name : NULL;
+    }
 }
 
 /* Without a node the servers' health is kept up all the same. */
 static void work(void *user)
 {
     struct upstream *u = user;
-    weft_worker_t *port = u->stay.ports[0].port;
-    relay_process(u->relay);
     if (u->follow)
-        follow_tick(u->follow, port ? weft_worker_node(port)->name : NULL, clock_now_ns());
-    const weft_load_t load = load_of(u);
-    if (port)
-        weft_worker_set_load(port, &load);
+        follow_tick(u->follow, node_name(u), clock_now_ns());
+    ports_follow(u, clock_now_ns());
+    for (uint32_t i = 0; i < u->stay.count; i++) {
+        if (!u->served.models[i].relay)
+            continue;
+        relay_process(u->served.models[i].relay);
+        const weft_load_t load = load_of(u, i);
+        if (u->stay.ports[i].port)
+            weft_worker_set_load(u->stay.ports[i].port, &load);
+    }
 }
 
 static bool is_idle(void *user)
 {
     const struct upstream *u = user;
-    return relay_is_idle(u->relay);
+    for (uint32_t i = 0; i < u->stay.count; i++)
+        if (u->served.models[i].relay && !relay_is_idle(u->served.models[i].relay))
+            return false;
+    return true;
 }
 
 static bool is_known(void *user)
 {
     const struct upstream *u = user;
-    return relay_is_known(u->relay);
+    for (uint32_t i = 0; i < u->stay.count; i++)
+        if (u->served.models[i].relay && !relay_is_known(u->served.models[i].relay))
+            return false;
+    return true;
 }
 
 static int timeout_ms(void *user)
 {
     const struct upstream *u = user;
-    const int relay_ms = relay_timeout_ms(u->relay);
-    if (!u->follow || !u->stay.ports[0].port)
-        return relay_ms;
-    const uint64_t due_ns = follow_due_ns(u->follow);
-    const uint64_t now_ns = clock_now_ns();
-    const uint64_t ms = due_ns > now_ns ? (due_ns - now_ns) / NS_PER_MS + 1 : 0;
-    return relay_ms >= 0 && (uint64_t)relay_ms < ms ? relay_ms : ms < INT_MAX ? (int)ms : INT_MAX;
+    int least = u->follow ? follow_timeout_ms(u->follow, clock_now_ns()) : -1;
+    for (uint32_t i = 0; i < u->stay.count; i++) {
+        const struct relay *relay = u->served.models[i].relay;
+        const int ms = relay ? relay_timeout_ms(relay) : -1;
+        least = ms >= 0 && (least < 0 || ms < least) ? ms : least;
+    }
+    return least;
 }
 
 static size_t fds(void *user, struct pollfd *out)
 {
     const struct upstream *u = user;
-    out[0] = (struct pollfd){.fd = relay_fd(u->relay), .events = POLLIN};
-    return 1;
+    size_t count = 0;
+    for (uint32_t i = 0; i < u->stay.count; i++)
+        if (u->served.models[i].relay)
+            out[count++] =
+                (struct pollfd){.fd = relay_fd(u->served.models[i].relay), .events = POLLIN};
+    if (u->follow)
+        out[count++] = (struct pollfd){.fd = follow_fd(u->follow), .events = POLLIN};
+    return count;
 }
 
 static int follow_open(struct upstream *u)
@@ -132,10 +173,11 @@ static int follow_open(struct upstream *u)
         .registry = &settings->registry,
         .key = settings->registry_key,
         .ca_path = settings->ca ? settings->ca : "",
-        .model = settings->model,
+        .all = settings->all_models,
+        .local_only = settings->local_only,
         .allowed = settings->allowed,
     };
-    return follow_create(&u->follow, &options, u->relay);
+    return follow_create(&u->follow, &options, &u->served);
 }
 
 static int open_all(struct upstream *u)
@@ -150,7 +192,7 @@ static int open_all(struct upstream *u)
     }
     if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
         seed = clock_now_ns(); /* it only spreads pauses */
-    const struct relay_options options = {
+    u->relay_options = (struct relay_options){
         .endpoints = u->settings.endpoints,
         .endpoint_count = u->settings.endpoint_count,
         .slots = u->settings.slots,
@@ -160,7 +202,10 @@ static int open_all(struct upstream *u)
         .text = &u->text,
         .seed = seed,
     };
-    rc = relay_create(&u->relay, &options);
+    u->served.options = &u->relay_options;
+    for (size_t i = 0; rc >= 0 && i < u->settings.model_count; i++)
+        rc = served_add(&u->served, u->settings.models[i], true);
+    rc = rc < 0 ? rc : 0;
     if (rc == 0 && u->settings.registry.base[0])
         rc = follow_open(u);
     if (rc)
@@ -178,16 +223,17 @@ static void tell_settings(const struct upstream *u)
     if (u->settings.registry.base[0])
         LOG_INFO("registry %s key=%s", u->settings.registry.base,
                  u->settings.registry_key[0] ? "yes" : "no");
-    LOG_INFO("model=%s slots=%u context=%u vocabulary=%s dials=%s", u->settings.model,
-             u->settings.slots, u->settings.context, u->text.tokenizer ? "yes" : "no",
-             u->settings.local_only ? "local addresses only" : "any address");
+    for (size_t i = 0; i < u->settings.model_count || i == 0; i++)
+        LOG_INFO("model=%s slots=%u context=%u vocabulary=%s dials=%s",
+                 u->settings.all_models ? "as registered" : u->settings.models[i],
+                 u->settings.slots, u->settings.context, u->text.tokenizer ? "yes" : "no",
+                 u->settings.local_only ? "local addresses only" : "any address");
 }
 
 static void run(struct upstream *u)
 {
     const struct stay_ops ops = {attach, detach, work, is_idle, timeout_ms, fds, u};
-    u->stay = (struct stay){.socket_path = u->settings.port, .ops = &ops, .count = 1};
-    u->stay.ports[0].model = u->settings.model;
+    u->stay = (struct stay){.socket_path = u->settings.port, .ops = &ops, .count = SERVED_MAX};
     stay_pause(&u->stay, FIRST_PROBE_MS,
                is_known); /* so that the node is told at once what is true */
     stay_run(&u->stay);
@@ -207,10 +253,12 @@ int main(int argc, char **argv)
     if (rc == 0) {
         tell_settings(&u);
         run(&u);
-        relay_log_account(u.relay);
+        for (size_t i = 0; i < SERVED_MAX; i++)
+            if (u.served.models[i].relay)
+                relay_log_account(u.served.models[i].relay);
     }
     follow_destroy(u.follow);
-    relay_destroy(u.relay);
+    served_deinit(&u.served);
     text_close(&u.text);
     settings_deinit(&u.settings);
     curl_global_cleanup();

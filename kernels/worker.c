@@ -32,6 +32,12 @@ static const char usage[] =
     "                    without its quantisation: smollm2-135m-instruct. Of several models, one "
     "each\n"
     "  --backend WHERE   auto, cpu or cuda; default: auto, a CUDA device if there is one\n"
+    "  --gemm HOW        how CUDA devices read prompts: exact (default) in float32; own, on the\n"
+    "                    tensor cores as 16-bit numbers, many times as fast, but a stream that\n"
+    "                    another node takes over may go on otherwise; cublaslt, there by "
+    "cuBLASLt;\n"
+    "                    auto, for each shape of a matrix by whichever is faster, measured when\n"
+    "                    the model is loaded (one device)\n"
     "  --threads N       processor threads; default: half the processors\n"
     "  --shards N        processes that compute every layer together, each its share of heads,\n"
     "                    MLP and vocabulary, on a CUDA device each or on the processor; default: "
@@ -56,9 +62,8 @@ static const char usage[] =
     "Qwen3\n"
     "and Llama 3 chats. WEFT_CPU=exact in the environment computes in float32 throughout: slower, "
     "and\n"
-    "all nodes that may take over each other's streams have to do the same. WEFT_CUDA=fast has\n"
-    "CUDA devices read prompts on their tensor cores, as halves: faster, and a stream that\n"
-    "another node takes over may go on otherwise.\n"
+    "all nodes that may take over each other's streams have to do the same. WEFT_CUDA=fast is\n"
+    "--gemm own; WEFT_CUBLASLT=FILE is the cuBLASLt to use.\n"
     "\n"
     "Examples:\n"
     "  weft-worker --port /run/weft/port.sock --model SmolLM2-135M-Instruct.Q4_1.gguf\n"
@@ -166,6 +171,22 @@ static int parse_backend(const char *text, enum host_backend *out)
     return -EINVAL;
 }
 
+static int parse_gemm(const char *text, enum host_gemm *out)
+{
+    static const char *const names[] = {[HOST_GEMM_EXACT] = "exact",
+                                        [HOST_GEMM_OWN] = "own",
+                                        [HOST_GEMM_AUTO] = "auto",
+                                        [HOST_GEMM_CUBLASLT] = "cublaslt"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum host_gemm)i;
+            return 0;
+        }
+    }
+    fprintf(stderr, "weft-worker: --gemm is exact, own, auto or cublaslt, not '%s'\n", text);
+    return -EINVAL;
+}
+
 static int parse_number(const char *option, const char *text, uint32_t *out)
 {
     char *end;
@@ -184,6 +205,7 @@ enum option_id {
     MODEL,
     NAME,
     BACKEND,
+    GEMM,
     THREADS,
     SHARDS,
     STAGES,
@@ -243,6 +265,7 @@ static int parse_options(struct worker *w, int argc, char **argv)
         {"model", required_argument, NULL, MODEL},
         {"name", required_argument, NULL, NAME},
         {"backend", required_argument, NULL, BACKEND},
+        {"gemm", required_argument, NULL, GEMM},
         {"threads", required_argument, NULL, THREADS},
         {"shards", required_argument, NULL, SHARDS},
         {"stages", required_argument, NULL, STAGES},
@@ -279,6 +302,8 @@ static int parse_options(struct worker *w, int argc, char **argv)
             rc = add_text(w->names, &names, "name", optarg);
         else if (option == BACKEND)
             rc = parse_backend(optarg, &w->options.backend);
+        else if (option == GEMM)
+            rc = parse_gemm(optarg, &w->options.gemm);
         else if (option >= THREADS && option <= MODELS_MEMORY)
             rc = parse_number(options[index].name, optarg, numbers[option]);
         else
@@ -306,8 +331,8 @@ int main(int argc, char **argv)
         options[i] = w.options;
         options[i].model_path = w.paths[i];
     }
-    rc =
-        library_open(&w.library, w.count, w.names, options, (uint64_t)w.models_mib << 20, w.kv_dir);
+    rc = library_open(&w.library, w.count, w.names, options, (uint64_t)w.models_mib << 20, w.kv_dir,
+                      w.socket_path);
     if (rc == 0)
         run(&w);
     library_close(&w.library);

@@ -128,7 +128,7 @@ static const struct rule rules[] = {
     {.field = "conn_id", .show = SHOW_HEX},
     {.field = "session", .show = SHOW_HEX},
     {.field = "req.model", .show = SHOW_HEX},
-    {.field = "req.req_tags", .show = SHOW_BITS, NAMES_(tags)},
+    {.field = "req.req_tags", .show = SHOW_BITS, NAMES_(tags), .note = "jurisdiction"},
     {.field = "req.budget_us", .show = SHOW_PLAIN, .note = "none32"},
     {.field = "req.vram_64mib", .show = SHOW_PLAIN, .note = "vram"},
     {.field = "req.x", .show = SHOW_PLAIN, .note = "longitude"},
@@ -143,6 +143,7 @@ static const struct rule rules[] = {
     {.field = "rsp.origin", .show = SHOW_PLAIN, .note = "none16"},
     {.field = "rsp.server", .show = SHOW_PLAIN, .note = "none16"},
     {.field = "first.cookie", .show = SHOW_HEX},
+    {.field = "first.prefix", .show = SHOW_HEX},
     {.field = "ret.addr", .show = SHOW_IPV6},
     {.field = "ret.mac", .show = SHOW_ETHER},
     {.field = "ret.tag", .show = SHOW_HEX},
@@ -332,6 +333,21 @@ static const char head[] =
     "    none16 = function(v) return v == 65535 and \" (none)\" or \"\" end,\n"
     "    none32 = function(v) return v == 4294967295 and \" (none)\" or \"\" end,\n"
     "    vram = function(v) return string.format(\" (%d MiB)\", v * 64) end,\n"
+    "    jurisdiction = function(v) -- wire.def has its twelve bits\n"
+    "        local number, ones = 0, 0\n"
+    "        for bit = 0, 11 do\n"
+    "            if math.floor(v / 2 ^ (12 + bit)) % 2 == 1 then\n"
+    "                local below = 1\n"
+    "                ones = ones + 1\n"
+    "                for i = 1, ones do below = below * (bit - i + 1) / i end\n"
+    "                number = number + below\n"
+    "            end\n"
+    "        end\n"
+    "        number = math.floor(number + 0.5)\n"
+    "        if ones ~= 6 or number > 675 then return \"\" end\n"
+    "        return string.format(\" (in %s)\", string.char(65 + math.floor(number / 26)) ..\n"
+    "            string.char(65 + number % 26))\n"
+    "    end,\n"
     "    longitude = function(v) return string.format(\" (%.3f)\", v / 65536 * 360 - 180) end,\n"
     "    latitude = function(v) return string.format(\" (%.3f)\", v / 32767 * 180 - 90) end,\n"
     "}\n";

@@ -119,6 +119,14 @@ struct port_figures {
 #define PORT_FIGURE_WORDS 5u
 WEFT_ASSERT(sizeof(struct port_figures) == 8 * PORT_FIGURE_WORDS, "figures are five words");
 
+/* How the prompts that the worker took last began (schemas/base/prefix.h), each once; number i,
+ * from 0, is at i % PORT_PREFIXES. */
+#define PORT_PREFIXES 16u
+struct port_prefixes {
+    _Atomic uint64_t count; /* ever put in */
+    _Atomic uint64_t at[PORT_PREFIXES];
+};
+
 /* The shared memory. The worker writes `load`, `rates`, `figures` and, once, `can` (one relaxed
  * store of each word, so that two words of the figures may be of different moments). */
 struct port_shm {
@@ -130,7 +138,11 @@ struct port_shm {
     struct ring to_node;
     struct ring_slot to_worker_slots[PORT_SLOTS];
     struct ring_slot to_node_slots[PORT_SLOTS];
+    _Alignas(64) struct port_prefixes prefixes; /* the worker's, too; see PORT_SHM_LEAST */
 };
+
+/* What a welcome says; the memory may be longer, and who knows more of it uses it. */
+#define PORT_SHM_LEAST offsetof(struct port_shm, prefixes)
 
 WEFT_ASSERT(offsetof(struct port_shm, to_worker) == 64, "what is published is one line");
 
@@ -140,3 +152,55 @@ struct port_client_shm {
     struct ring_slot to_client_slots[PORT_CLIENT_SLOTS];
     struct ring_slot to_node_slots[PORT_CLIENT_SLOTS];
 };
+
+/* A way: a worker's own connection with the worker of another node, for what is no request: pages
+ * of a session that moves (kernels/moves). The nodes agree on it by sealed letters and hand the
+ * connected TCP socket over, with a key that is this way's alone; then they have no part in it.
+ *
+ * A worker that can be called keeps a connection to the port's socket on which it has sent
+ * port_way_hello with PORT_WAY_SERVE, gets a port_way with a descriptor for each call, and sends
+ * port_way_figures when they have changed. Who calls sends PORT_WAY_CALL and gets one port_way:
+ * with a descriptor, or with a status and none. */
+#define PORT_WAY_MAGIC     0x31575057u /* "WPW1" */
+#define PORT_WAY_VERSION   1u
+#define PORT_WAY_KEY_BYTES 32u
+
+enum port_way_op { PORT_WAY_SERVE = 1, PORT_WAY_CALL = 2 };
+
+struct port_way_hello {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t size;
+    uint16_t op;
+    uint16_t node;       /* CALL: its id */
+    uint32_t model;      /* weft_model_id() */
+    uint32_t arithmetic; /* as in the worker's hello: only equal ones are joined */
+    uint32_t reserved;
+};
+WEFT_ASSERT(sizeof(struct port_way_hello) == 24, "way hello is 24 bytes");
+
+struct port_way {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t size;
+    int32_t status; /* 0, or -errno: there is no way, and no descriptor */
+    uint16_t node;  /* the other one */
+    uint16_t reserved;
+    uint8_t key[PORT_WAY_KEY_BYTES];
+};
+WEFT_ASSERT(sizeof(struct port_way) == 48, "way is 48 bytes");
+
+/* Of a worker since it began; `moves` in the status answer (WEFT_METRICS_MOVES). */
+struct port_way_figures {
+    uint32_t magic;
+    uint16_t version;
+    uint16_t size;
+    uint64_t sessions_moved;
+    uint64_t pages_moved;
+    uint64_t bytes_moved;
+    uint64_t move_fallbacks;
+    uint64_t sessions_given;
+    uint64_t pages_given;
+    uint64_t bytes_given;
+};
+WEFT_ASSERT(sizeof(struct port_way_figures) == 64, "way figures are 64 bytes");

@@ -14,6 +14,21 @@ local notes = {
     none16 = function(v) return v == 65535 and " (none)" or "" end,
     none32 = function(v) return v == 4294967295 and " (none)" or "" end,
     vram = function(v) return string.format(" (%d MiB)", v * 64) end,
+    jurisdiction = function(v) -- wire.def has its twelve bits
+        local number, ones = 0, 0
+        for bit = 0, 11 do
+            if math.floor(v / 2 ^ (12 + bit)) % 2 == 1 then
+                local below = 1
+                ones = ones + 1
+                for i = 1, ones do below = below * (bit - i + 1) / i end
+                number = number + below
+            end
+        end
+        number = math.floor(number + 0.5)
+        if ones ~= 6 or number > 675 then return "" end
+        return string.format(" (in %s)", string.char(65 + math.floor(number / 26)) ..
+            string.char(65 + number % 26))
+    end,
     longitude = function(v) return string.format(" (%.3f)", v / 65536 * 360 - 180) end,
     latitude = function(v) return string.format(" (%.3f)", v / 32767 * 180 - 90) end,
 }
@@ -62,7 +77,7 @@ layouts.common = {
 sizes.common = 32
 
 f["req.model"] = ProtoField.uint32("weft.req.model", "model", base.HEX, nil, nil, "weft_model_id() of the model's name")
-f["req.req_tags"] = ProtoField.uint32("weft.req.req_tags", "req_tags", base.HEX, nil, nil, "policy tags the node must all have")
+f["req.req_tags"] = ProtoField.uint32("weft.req.req_tags", "req_tags", base.HEX, nil, nil, "policy tags the node must all have; its jurisdiction")
 f["req.req_tags.eu"] = ProtoField.bool("weft.req.req_tags.eu", "eu", 32, nil, 0x1, "in the European Union")
 f["req.req_tags.us"] = ProtoField.bool("weft.req.req_tags.us", "us", 32, nil, 0x2, "in the United States")
 f["req.req_tags.apac"] = ProtoField.bool("weft.req.req_tags.apac", "apac", 32, nil, 0x4, "in Asia or the Pacific")
@@ -104,7 +119,7 @@ f["req.alt2"] = ProtoField.uint16("weft.req.alt2", "alt2", base.DEC, nil, nil, "
 f["req.max_tokens"] = ProtoField.uint16("weft.req.max_tokens", "max_tokens", base.DEC, nil, nil, "tokens asked for: what the prediction is made of")
 layouts.req = {
     {"req.model", 32, 4, true},
-    {"req.req_tags", 36, 4, true},
+    {"req.req_tags", 36, 4, true, notes.jurisdiction},
     {"req.budget_us", 40, 4, true, notes.none32},
     {"req.vram_64mib", 44, 2, true, notes.vram},
     {"req.radius_km", 46, 2, true},
@@ -141,14 +156,14 @@ f["first.avoid_count"] = ProtoField.uint16("weft.first.avoid_count", "avoid_coun
 f["first.avoid"] = ProtoField.bytes("weft.first.avoid", "avoid", base.NONE, "tried before: not chosen while another node can")
 f["first.reserved"] = ProtoField.bytes("weft.first.reserved", "reserved", base.NONE, "zero")
 f["first.arithmetic"] = ProtoField.uint32("weft.first.arithmetic", "arithmetic", base.DEC, nil, nil, "of the answer so far: preferred with `avoid`; 0 = any")
-f["first.reserved2"] = ProtoField.bytes("weft.first.reserved2", "reserved2", base.NONE, "zero")
+f["first.prefix"] = ProtoField.uint64("weft.first.prefix", "prefix", base.HEX, nil, nil, "how the prompt begins (base/prefix.h); 0 = not told")
 layouts.first = {
     {"first.cookie", 0, 8, true},
     {"first.avoid_count", 8, 2, true},
     {"first.avoid", 10, 8, false},
     {"first.reserved", 18, 2, false},
     {"first.arithmetic", 20, 4, true},
-    {"first.reserved2", 24, 8, false},
+    {"first.prefix", 24, 8, true},
 }
 sizes.first = 32
 
@@ -191,7 +206,7 @@ layouts.grant = {
 sizes.grant = 8
 
 f["reject.status"] = ProtoField.uint16("weft.reject.status", "status", base.DEC, {[0] = "OK", [1001] = "UNKNOWN_MODEL", [1002] = "NO_CAPABLE_NODE", [1003] = "BUDGET_INFEASIBLE", [1004] = "BUDGET_EXPIRED", [1005] = "MESH_FULL", [1006] = "WORKER_LOST", [1007] = "STALLED", [1008] = "UNREACHABLE", [1009] = "CANCELLED", [1010] = "BAD_REQUEST", [1011] = "TOO_LONG", [1012] = "VERSION", [1013] = "LOOP", [1014] = "CORRUPT", [1015] = "WORKER_FAILED", [1016] = "DRAINING", [1017] = "CONFIG", [1018] = "PROTOCOL"}, nil, "minus the status code (status.def)")
-f["reject.constraint"] = ProtoField.uint16("weft.reject.constraint", "constraint", base.DEC, {[0] = "NONE", [1] = "MODEL", [2] = "TAGS", [3] = "TIER", [4] = "RADIUS", [5] = "VRAM", [6] = "ROOM", [7] = "BUDGET", [8] = "ABILITY"}, nil, "the binding constraint (WEFT_CONSTRAINTS)")
+f["reject.constraint"] = ProtoField.uint16("weft.reject.constraint", "constraint", base.DEC, {[0] = "NONE", [1] = "MODEL", [2] = "TAGS", [9] = "JURISDICTION", [3] = "TIER", [4] = "RADIUS", [5] = "VRAM", [6] = "ROOM", [7] = "BUDGET", [8] = "ABILITY"}, nil, "the binding constraint (WEFT_CONSTRAINTS)")
 f["reject.best"] = ProtoField.uint32("weft.reject.best", "best", base.DEC, nil, nil, "best achievable figure of that constraint, its own unit")
 f["reject.retry_after_us"] = ProtoField.uint32("weft.reject.retry_after_us", "retry_after_us", base.DEC, nil, nil, "when to try again; 0 = do not")
 f["reject.candidates"] = ProtoField.uint32("weft.reject.candidates", "candidates", base.DEC, nil, nil, "nodes that passed the filters before that constraint")
@@ -234,6 +249,10 @@ f["prompt.trace_flags"] = ProtoField.uint32("weft.prompt.trace_flags", "trace_fl
 f["prompt.trace_high"] = ProtoField.uint64("weft.prompt.trace_high", "trace_high", base.DEC, nil, nil, "the trace's id, first half")
 f["prompt.trace_low"] = ProtoField.uint64("weft.prompt.trace_low", "trace_low", base.DEC, nil, nil, "second half; both 0 = none")
 f["prompt.trace_span"] = ProtoField.uint64("weft.prompt.trace_span", "trace_span", base.DEC, nil, nil, "the span that what is done here belongs to")
+f["prompt.session_node"] = ProtoField.uint16("weft.prompt.session_node", "session_node", base.DEC, nil, nil, "1 + id of the node that served the session last; or 0")
+f["prompt.trace_state_at"] = ProtoField.uint16("weft.prompt.trace_state_at", "trace_state_at", base.DEC, nil, nil, "where in this header its tracestate begins; 0 = none")
+f["prompt.trace_state_len"] = ProtoField.uint16("weft.prompt.trace_state_len", "trace_state_len", base.DEC, nil, nil, "bytes of it, WEFT_TRACE_STATE_MAX at most")
+f["prompt.reserved"] = ProtoField.uint16("weft.prompt.reserved", "reserved", base.DEC, nil, nil, "zero")
 layouts.prompt = {
     {"prompt.kind", 0, 1, true},
     {"prompt.flags", 1, 1, true},
@@ -260,8 +279,12 @@ layouts.prompt = {
     {"prompt.trace_high", 72, 8, true},
     {"prompt.trace_low", 80, 8, true},
     {"prompt.trace_span", 88, 8, true},
+    {"prompt.session_node", 96, 2, true},
+    {"prompt.trace_state_at", 98, 2, true},
+    {"prompt.trace_state_len", 100, 2, true},
+    {"prompt.reserved", 102, 2, true},
 }
-sizes.prompt = 96
+sizes.prompt = 104
 
 f["part.role"] = ProtoField.uint32("weft.part.role", "role", base.DEC, {[1] = "SYSTEM", [2] = "USER", [3] = "ASSISTANT", [4] = "TOOL", [5] = "CALLS", [6] = "TOOLS"}, nil, "WEFT_ROLE_*")
 f["part.len"] = ProtoField.uint32("weft.part.len", "len", base.DEC, nil, nil, "bytes of text that follow")

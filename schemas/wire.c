@@ -109,6 +109,64 @@ double weft_cell_latitude(uint16_t y)
     return ((double)y / Y_CELLS * 180.0) - 90.0;
 }
 
+/* Words with `ones` of their lowest `bits` set: Pascal's triangle. */
+#define WORD_BITS  12u
+#define WORD_ONES  6u
+#define WORD_SHIFT 12u /* where they begin among the tags */
+#define LETTERS    26u
+static const uint16_t words_with[WORD_BITS][WORD_ONES + 1] = {
+    {1},
+    {1, 1},
+    {1, 2, 1},
+    {1, 3, 3, 1},
+    {1, 4, 6, 4, 1},
+    {1, 5, 10, 10, 5, 1},
+    {1, 6, 15, 20, 15, 6, 1},
+    {1, 7, 21, 35, 35, 21, 7},
+    {1, 8, 28, 56, 70, 56, 28},
+    {1, 9, 36, 84, 126, 126, 84},
+    {1, 10, 45, 120, 210, 252, 210},
+    {1, 11, 55, 165, 330, 462, 462},
+};
+
+static bool is_capital(char letter)
+{
+    return letter >= 'A' && letter <= 'Z';
+}
+
+/* The combinatorial number system (Knuth, TAOCP 4A, 7.2.1.3): bit b, the k-th from below that is
+ * set, counts for as many words as there are with k ones below it. */
+uint32_t weft_jurisdiction_mask(const char *name)
+{
+    if (!is_capital(name[0]) || !is_capital(name[1]) || name[2] != '\0') {
+        return 0;
+    }
+    uint32_t left = (uint32_t)(name[0] - 'A') * LETTERS + (uint32_t)(name[1] - 'A');
+    uint32_t word = 0;
+    for (uint32_t bit = WORD_BITS, ones = WORD_ONES; bit-- > 0 && ones > 0;) {
+        if (left >= words_with[bit][ones]) {
+            left -= words_with[bit][ones--];
+            word |= UINT32_C(1) << bit;
+        }
+    }
+    return word << WORD_SHIFT;
+}
+
+bool weft_jurisdiction_name(uint32_t tags, char name[3])
+{
+    uint32_t number = 0, ones = 0;
+    for (uint32_t bit = 0; bit < WORD_BITS && ones <= WORD_ONES; bit++) {
+        if ((tags >> (WORD_SHIFT + bit) & 1) != 0 && ++ones <= WORD_ONES) {
+            number += words_with[bit][ones];
+        }
+    }
+    bool is_one = ones == WORD_ONES && number < LETTERS * LETTERS;
+    name[0] = (char)(is_one ? 'A' + number / LETTERS : 0);
+    name[1] = (char)(is_one ? 'A' + number % LETTERS : 0);
+    name[2] = '\0';
+    return is_one;
+}
+
 uint32_t weft_tag_mask(const char *name)
 {
 #define TAG_MASK_(tag, bit, text)                                                                  \

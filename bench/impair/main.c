@@ -487,7 +487,9 @@ static int command_run(struct impair *im, int argc, char **argv)
         }
     }
     if (optind != argc || im->matrix.ports == 0) {
-        usage(stderr);
+        fputs("weft-impair: run needs --port NAME=INTERFACE, and options only; see weft-impair "
+              "--help\n",
+              stderr);
         return 2;
     }
     if (im->matrix_path != NULL && load(im, im->matrix_path, why) != 0) {
@@ -557,6 +559,12 @@ int main(int argc, char **argv)
         return command_check(&im, argc - 1, argv + 1);
     }
     bool help = strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0;
-    usage(help ? stdout : stderr);
-    return help ? EXIT_SUCCESS : 2;
+    if (help) {
+        usage(stdout);
+        return EXIT_SUCCESS;
+    }
+    fputs("weft-impair: needs run, tell SOCKET WORD... or check FILE NAME...; see weft-impair "
+          "--help\n",
+          stderr);
+    return 2;
 }

@@ -22,6 +22,7 @@
 #define HOST_MAX      128u
 #define PATH_BYTES    256u
 #define HEAD_MAX      768u
+#define MODEL_MAX     512u /* with its escapes */
 #define EVENTS        64
 #define READ_BYTES    65536u
 #define SILENCE_NS    (60 * NS_PER_S)
@@ -54,6 +55,9 @@ struct http {
     uint32_t open;
     uint64_t looked_ns; /* for silence */
     char *buffer;
+    char *prompt; /* the last one, and as JSON: mostly the next is the same */
+    size_t prompt_len;
+    char *quoted;
 };
 
 /* ---- connections ---- */
@@ -223,26 +227,65 @@ int load_http_process(struct http *h)
 
 /* ---- requests ---- */
 
-/* Head and body; heap. */
-static char *write_request(const struct http *h, const weft_query_t *query, size_t *len)
+static char *quote(const char *text, size_t len)
 {
-    json_t *body = json_pack("{s:s, s:[{s:s, s:s%}], s:i, s:f, s:b}", "model", query->model,
-                             "messages", "role", "user", "content", query->messages[0].text,
-                             query->messages[0].len, "max_tokens", (int)query->max_tokens,
-                             "temperature", (double)query->temperature, "stream", 1);
-    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    size_t text_len = text != NULL ? strlen(text) : 0;
-    char *out = text != NULL ? malloc(HEAD_MAX + text_len) : NULL;
-    if (out != NULL) {
-        int head = snprintf(out, HEAD_MAX,
-                            "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
-                            "Accept: text/event-stream\r\nContent-Length: %zu\r\n\r\n",
-                            h->path, h->host, text_len);
-        memcpy(out + head, text, text_len);
-        *len = (size_t)head + text_len;
+    json_t *value = json_stringn(text, len);
+    char *quoted = json_dumps(value, JSON_ENCODE_ANY);
+    json_decref(value);
+    return quoted;
+}
+
+/* The prompt as JSON, which long ones are made only once: who asks shall cost less than who is
+ * asked. NULL: no memory, or no UTF-8. */
+static const char *quote_prompt(struct http *h, const weft_message_t *message)
+{
+    if (h->quoted != NULL && h->prompt_len == message->len &&
+        memcmp(h->prompt, message->text, message->len) == 0) {
+        return h->quoted;
     }
-    free(text);
-    json_decref(body);
+    free(h->prompt);
+    free(h->quoted);
+    h->prompt = malloc(message->len + 1);
+    h->prompt_len = message->len;
+    h->quoted = h->prompt != NULL ? quote(message->text, message->len) : NULL;
+    if (h->prompt != NULL) {
+        memcpy(h->prompt, message->text, message->len);
+    }
+    return h->quoted;
+}
+
+/* Head and body; heap. */
+static char *write_request(struct http *h, const weft_query_t *query, size_t *len)
+{
+    char head[HEAD_MAX], start[MODEL_MAX + 64], end[128];
+    char *model = quote(query->model, strlen(query->model));
+    const char *prompt = quote_prompt(h, &query->messages[0]);
+    size_t start_len = 0;
+    if (model != NULL && strlen(model) < MODEL_MAX) {
+        start_len = (size_t)sprintf(
+            start, "{\"model\":%s,\"messages\":[{\"role\":\"user\",\"content\":", model);
+    }
+    free(model);
+    if (start_len == 0 || prompt == NULL) {
+        return NULL;
+    }
+    size_t prompt_len = strlen(prompt);
+    size_t end_len =
+        (size_t)sprintf(end, "}],\"max_tokens\":%u,\"temperature\":%.9g,\"stream\":true}",
+                        query->max_tokens, (double)query->temperature);
+    size_t head_len =
+        (size_t)snprintf(head, sizeof(head),
+                         "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"
+                         "Accept: text/event-stream\r\nContent-Length: %zu\r\n\r\n",
+                         h->path, h->host, start_len + prompt_len + end_len);
+    *len = head_len + start_len + prompt_len + end_len;
+    char *out = malloc(*len);
+    if (out != NULL) {
+        char *at = mempcpy(out, head, head_len);
+        at = mempcpy(at, start, start_len);
+        at = mempcpy(at, prompt, prompt_len);
+        memcpy(at, end, end_len);
+    }
     return out;
 }
 
@@ -357,6 +400,8 @@ void load_http_destroy(struct http *h)
         close(h->epoll);
     }
     free(h->buffer);
+    free(h->prompt);
+    free(h->quoted);
     free(h);
 }
 

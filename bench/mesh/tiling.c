@@ -7,6 +7,8 @@
 
 #include "bench/mesh/world.h"
 
+#define FASTEST_OF 3u
+
 struct node_key {
     uint64_t key;
     uint32_t node;
@@ -64,10 +66,29 @@ static int by_distance(const void *a, const void *b)
                                       : (x->tile > y->tile) - (x->tile < y->tile);
 }
 
+/* The fastest of a few members, drawn: so good a node's upkeep gets to be after a minute (upkeep.c,
+ * contacts_keep()). It has been measured. */
+static uint32_t fastest_draw(struct tiling *t, struct zone *z, const struct world_zone *tile)
+{
+    uint32_t best = 0;
+    uint64_t best_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < FASTEST_OF; i++) {
+        uint32_t node = t->keys[tile->first + rng_below(&t->rng, tile->count)].node;
+        uint64_t rtt_ns =
+            delay_ns(&t->w->delay, z->self.node, node) + delay_ns(&t->w->delay, node, z->self.node);
+        if (rtt_ns < best_ns) {
+            best = node;
+            best_ns = rtt_ns;
+        }
+    }
+    zone_peers_heard(&z->peers, best, (uint32_t)(best_ns / NS_PER_US));
+    return best;
+}
+
 /* Three members of the tiles from..to, drawn: one of the tile that is nearest to the viewer, one of
  * the first, one of the last, as merging leaves them (summary.h). */
 static void contacts_draw(struct tiling *t, const uint32_t *distance, uint32_t from, uint32_t to,
-                          struct zone_summary *s)
+                          struct zone *z, struct zone_summary *s)
 {
     uint32_t nearest = from;
     for (uint32_t i = from; i <= to; i++) {
@@ -77,7 +98,8 @@ static void contacts_draw(struct tiling *t, const uint32_t *distance, uint32_t f
     s->contact_count = 0;
     for (uint32_t tries = 0; s->contact_count < ZONE_CONTACTS && tries < 16; tries++) {
         const struct world_zone *tile = &t->tiles[tiles[tries % ZONE_CONTACTS]];
-        uint32_t node = t->keys[tile->first + rng_below(&t->rng, tile->count)].node;
+        uint32_t node = tries == 0 ? fastest_draw(t, z, tile)
+                                   : t->keys[tile->first + rng_below(&t->rng, tile->count)].node;
         bool known = false;
         for (uint32_t i = 0; i < s->contact_count; i++) {
             known = known || s->contacts[i].node == node;
@@ -151,7 +173,7 @@ static void node_fill(struct tiling *t, uint32_t node, uint32_t home, const uint
         }
         struct zone_entry *e = &z->view.all[z->view.count++];
         *e = (struct zone_entry){.is = runs[i], .single = run_end[i] == i};
-        contacts_draw(t, distance, i, run_end[i], &e->is);
+        contacts_draw(t, distance, i, run_end[i], z, &e->is);
     }
 }
 

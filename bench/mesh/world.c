@@ -42,11 +42,7 @@ static void settle(struct world *w, uint32_t node, uint64_t now_ns)
     if (w->options.upkeep) {
         next = zone_next_ns(z);
     } else {
-        for (uint32_t i = 0; i < ZONE_SEARCHES_MAX; i++) {
-            uint64_t due =
-                z->searches[i] != NULL ? zone_search_next_ns(z->searches[i]) : UINT64_MAX;
-            next = due < next ? due : next;
-        }
+        next = zone_searches_next_ns(z);
     }
     vnet_wake(w->vnet, node, next);
     if (w->on_event != NULL) {
@@ -91,10 +87,11 @@ static int world_allocate(struct world *w)
     w->places = calloc(n, sizeof(*w->places));
     w->zones = calloc(n, sizeof(*w->zones));
     w->members = calloc((size_t)n * w->options.member_max, sizeof(*w->members));
+    w->duties = calloc((size_t)n * ZONE_DUTIES, sizeof(*w->duties));
     w->truth = calloc(n, sizeof(*w->truth));
     w->changed_ns = calloc(n, sizeof(*w->changed_ns));
-    return w->places == NULL || w->zones == NULL || w->members == NULL || w->truth == NULL ||
-                   w->changed_ns == NULL
+    return w->places == NULL || w->zones == NULL || w->members == NULL || w->duties == NULL ||
+                   w->truth == NULL || w->changed_ns == NULL
                ? -ENOMEM
                : 0;
 }
@@ -155,6 +152,7 @@ void world_destroy(struct world *w)
     free(w->places);
     free(w->zones);
     free(w->members);
+    free(w->duties);
     free(w->truth);
     free(w->changed_ns);
     free(w);
@@ -166,6 +164,8 @@ static void node_start(struct world *w, uint32_t node, uint64_t now_ns)
         .split_above = w->options.split_above,
         .merge_below = w->options.merge_below,
         .silence_ns = w->options.upkeep ? 0 : UINT64_MAX,
+        .duties = &w->duties[(size_t)node * ZONE_DUTIES],
+        .duty_max = ZONE_DUTIES,
         .seed = w->options.seed * UINT64_C(0x9e3779b97f4a7c15) + node + now_ns,
     };
     vnet_restart(w->vnet, node);
@@ -205,6 +205,9 @@ void world_crash(struct world *w, uint32_t node)
             ((struct world_search *)(void *)((char *)s - offsetof(struct world_search, search)))
                 ->used = false;
         }
+    }
+    for (uint32_t i = 0; i < z->options.duty_max; i++) {
+        z->options.duties[i].used = false;
     }
     vnet_crash(w->vnet, node);
 }

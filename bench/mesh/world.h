@@ -52,6 +52,7 @@ struct world {
     struct geo_point *places;
     struct zone *zones;          /* by node */
     struct zone_member *members; /* member_max for each */
+    struct zone_duty *duties;    /* ZONE_DUTIES for each */
     struct zone_record *truth;   /* what each node says of itself now */
     uint64_t *changed_ns;        /* when what lasts of it changed, or it (re)joined */
     struct world_search searches[WORLD_SEARCHES];

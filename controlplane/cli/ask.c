@@ -100,6 +100,8 @@ const char *ask_error_text(int rc)
 {
     static _Thread_local char text[128];
     snprintf(text, sizeof(text), "%s%s", rc == -EPROTO ? "the answer is no object" : strerror(-rc),
-             rc == -ENOENT || rc == -ECONNREFUSED ? "; is weftd running?" : "");
+             rc == -ENOENT || rc == -ECONNREFUSED ? "; is weftd running?"
+             : rc == -EACCES                      ? "; it is its owner's: ask as that user, or root"
+                                                  : "");
     return text;
 }

@@ -36,6 +36,7 @@ int cmd_serve(int argc, char **argv);
 int cmd_conf_check(int argc, char **argv);
 int cmd_mesh_key(int argc, char **argv);
 int cmd_policy(int argc, char **argv);
+int cmd_drain(int argc, char **argv);
 int cmd_peers(int argc, char **argv);
 int cmd_routes(int argc, char **argv);
 
@@ -49,6 +50,7 @@ extern const char cmd_serve_usage[];
 extern const char cmd_conf_check_usage[];
 extern const char cmd_mesh_key_usage[];
 extern const char cmd_policy_usage[];
+extern const char cmd_drain_usage[];
 extern const char cmd_peers_usage[];
 extern const char cmd_routes_usage[];
 

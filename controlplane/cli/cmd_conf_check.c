@@ -33,8 +33,8 @@ static int keys_print(void)
         char key[64];
         snprintf(key, sizeof(key), "%s%s%s", info.place, info.place[0] != '\0' ? "." : "",
                  info.key);
-        printf("%-22s%s\n", key, info.text);
-        printf("%-22s  %s; %s%s\n", "", info.expects,
+        printf("%-23s%s\n", key, info.text);
+        printf("%-23s  %s; %s%s\n", "", info.expects,
                info.default_value == NULL      ? "needed"
                : info.default_value[0] == '\0' ? "may be left out"
                                                : "default ",

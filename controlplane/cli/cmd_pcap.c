@@ -15,6 +15,7 @@
 #include "controlplane/cli/ask.h"
 #include "controlplane/cli/capture.h"
 #include "controlplane/cli/cli.h"
+#include "controlplane/cli/node.h"
 #include "controlplane/cli/pcapng.h"
 #include "controlplane/cli/verdict.h"
 #include "schemas/base/clock.h"
@@ -23,14 +24,14 @@
 #define ROUND_MAX 4096u           /* frames between two looks at the clock */
 
 const char cmd_pcap_usage[] =
-    "--socket ADMIN.sock [-w FILE | -w -] [OPTION]...\n"
+    "[--socket ADMIN.sock] [-w FILE | -w -] [OPTION]...\n"
     "\n"
     "Captures what a node's packet path takes in and sends out, at the node itself: each frame as\n"
     "it came, with what became of it or why it was let go of, and once more as it left. Without\n"
     "-w one line of text a frame. Packets never wait for the capture: what it cannot keep up with\n"
     "is counted as lost. One capture a node at a time; Ctrl-C ends it.\n"
     "\n"
-    "  --socket PATH    the node's sockets.admin\n"
+    "  --socket PATH    the node's sockets.admin; default as `weft status` has it\n"
     "  -w FILE          write pcapng; - is stdout, e.g. for: wireshark -k -i -\n"
     "  --filter EXPR    only frames that match, in libpcap's language: 'src host 10.77.0.3'\n"
     "  --drops          only frames let go of or refused\n"
@@ -129,13 +130,14 @@ static int options_read(struct pcap_options *o, int argc, char **argv)
             return cli_usage_error("pcap", "--%s cannot be %s", options[index].name, optarg);
         }
     }
-    if (o->socket == NULL || optind != argc) {
-        return cli_usage_error("pcap", "needs --socket PATH, and options only");
+    if (optind != argc) {
+        return cli_usage_error("pcap", "%s: takes options only", argv[optind]);
     }
     if (o->path != NULL && strcmp(o->path, "-") == 0 && isatty(STDOUT_FILENO)) {
         return cli_usage_error("pcap", "stdout is a terminal; give -w FILE");
     }
-    return CLI_OK;
+    o->socket = node_socket(o->socket, "pcap");
+    return o->socket != NULL ? CLI_OK : CLI_USAGE;
 }
 
 static int filter_compile(struct recorder *r)

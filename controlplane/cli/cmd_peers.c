@@ -7,7 +7,7 @@
 #include "controlplane/cli/peers.h"
 
 const char cmd_peers_usage[] =
-    "--socket ADMIN.sock [--json]\n"
+    "[--socket ADMIN.sock] [--json]\n"
     "\n"
     "Every member that the node knows, itself first, then the nearest in time:\n"
     "  state    up, suspect (does not answer somebody; still used), down, left\n"
@@ -15,9 +15,7 @@ const char cmd_peers_usage[] =
     "  rtt      there and back, smoothed; with ~ if it was not measured\n"
     "  load     how old is what it last said of its load\n"
     "  place    latitude and longitude; with ? if light contradicts it\n"
-    "\n"
-    "  --socket PATH   the node's sockets.admin\n"
-    "  --json          one JSON object instead of a table\n"
+    "\n" NODE_SOCKET_USAGE "  --json          one JSON object instead of a table\n"
     "\n"
     "exit: 0 answered, 1 no answer, 2 wrong usage\n";
 

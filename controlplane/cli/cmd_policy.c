@@ -15,7 +15,7 @@
 
 const char cmd_policy_usage[] =
     "sign --key FILE POLICY\n"
-    "       weft policy show --socket ADMIN.sock [--json]\n"
+    "       weft policy show [--socket ADMIN.sock] [--json]\n"
     "\n"
     "sign: writes POLICY to stdout with the operator's signature as its last line. The secret key\n"
     "is in FILE, made at the first use; the public one, for the configuration's policy_key, goes\n"
@@ -157,5 +157,5 @@ int cmd_policy(int argc, char **argv)
     if (argc == 5 && strcmp(argv[1], "sign") == 0 && strcmp(argv[2], "--key") == 0) {
         return policy_sign_run(argv[3], argv[4]);
     }
-    return cli_usage_error("policy", "needs: sign --key FILE POLICY, or show --socket PATH");
+    return cli_usage_error("policy", "needs: sign --key FILE POLICY, or show [--socket PATH]");
 }

@@ -13,14 +13,14 @@
 #define WAIT_MS 3000
 
 const char cmd_query_usage[] =
-    "--socket ADMIN.sock [OPTION]... ['{JSON}']\n"
+    "[--socket ADMIN.sock] [OPTION]... ['{JSON}']\n"
     "\n"
     "Which nodes could take such a request, nearest first: a search over all zones of the mesh,\n"
     "begun at the node behind the socket. It says whether that is all there is, and how old. In\n"
     "a static mesh, or with --local, what that node would decide from what it knows at this\n"
     "moment, and what bars each of the others.\n"
     "\n"
-    "  --socket PATH       the node's sockets.admin\n"
+    "  --socket PATH       the node's sockets.admin; default as `weft status` has it\n"
     "  --json              one JSON object instead of a table\n"
     "  --local             ask no other node\n" QUERY_LINE_USAGE
     "  --prompt-bytes N, --max-tokens N   of the request; default 0\n"

@@ -8,14 +8,12 @@
 #include "controlplane/cli/query.h"
 
 const char cmd_routes_usage[] =
-    "--socket ADMIN.sock [--json]\n"
+    "[--socket ADMIN.sock] [--json]\n"
     "\n"
     "For each model that some member has: the nodes that can take a plain request now, nearest\n"
     "first, by the packet path's own filters and predictions, and what bars the others that have\n"
     "it. A request with conditions of its own: `weft query`.\n"
-    "\n"
-    "  --socket PATH   the node's sockets.admin\n"
-    "  --json          one JSON object instead of tables\n"
+    "\n" NODE_SOCKET_USAGE "  --json          one JSON object instead of tables\n"
     "\n"
     "exit: 0 answered, 1 no answer, 2 wrong usage\n";
 

@@ -15,6 +15,7 @@
 #include <weft/wire.h>
 
 #include "controlplane/cli/cli.h"
+#include "controlplane/cli/node.h"
 #include "controlplane/cli/report.h"
 #include "schemas/base/geo.h"
 
@@ -41,6 +42,7 @@ const char cmd_run_usage[] =
     "  --tier A-B           hardware tiers, 0 to 7\n"
     "  --vram-mib N         with so much accelerator memory free\n"
     "  --tags A,B           policy tags that the node must all have\n"
+    "  --jurisdiction XX    only nodes there, as they name theirs: DE\n"
     "  --budget-ms N        refuse unless the first token can come in time\n"
     "  --e2e                the budget covers the whole answer\n"
     "  --priority N         0 to 15, 15 first\n"
@@ -65,6 +67,7 @@ const char cmd_run_usage[] =
 struct run {
     weft_client_opts_t opts;
     weft_query_t query;
+    weft_query_more_t more;
     weft_message_t messages[2];
     const char *stops[WEFT_STOPS_MAX];
     const char *system;
@@ -96,6 +99,7 @@ enum option_id {
     OPT_TIER,
     OPT_VRAM,
     OPT_TAGS,
+    OPT_JURISDICTION,
     OPT_BUDGET,
     OPT_E2E,
     OPT_PRIORITY,
@@ -128,6 +132,7 @@ static const struct option options[] = {
     {"tier", required_argument, NULL, OPT_TIER},
     {"vram-mib", required_argument, NULL, OPT_VRAM},
     {"tags", required_argument, NULL, OPT_TAGS},
+    {"jurisdiction", required_argument, NULL, OPT_JURISDICTION},
     {"budget-ms", required_argument, NULL, OPT_BUDGET},
     {"e2e", no_argument, NULL, OPT_E2E},
     {"priority", required_argument, NULL, OPT_PRIORITY},
@@ -217,6 +222,10 @@ static bool place_option_take(struct run *run, int option, const char *value)
         return u32_take(value, 1, UINT16_MAX * WEFT_VRAM_UNIT_MIB, &query->vram_mib);
     case OPT_TAGS:
         return tags_take(value, query);
+    case OPT_JURISDICTION:
+        run->more.jurisdiction = value;
+        query->more = &run->more;
+        return weft_jurisdiction_mask(value) != 0;
     case OPT_BUDGET:
         return u32_take(value, 1, (WEFT_BUDGET_NONE - 1) / 1000, &query->budget_ms);
     case OPT_E2E:
@@ -339,7 +348,6 @@ static int options_read(struct run *run, int argc, char **argv)
     int index = 0;
     opterr = 0; /* own words */
     run->query.model = DEFAULT_MODEL;
-    run->opts.node = getenv("WEFT_NODE");
     for (int c; (c = getopt_long(argc, argv, "", options, &index)) != -1;) {
         if (c == '?') {
             return cli_usage_error("run", "%s is no option, or lacks its value", argv[optind - 1]);
@@ -353,10 +361,6 @@ static int options_read(struct run *run, int argc, char **argv)
         return cli_usage_error("run", "one prompt at a time; put it in quotes");
     }
     run->prompt = optind < argc ? argv[optind] : NULL;
-    if (run->opts.node == NULL || run->opts.node[0] == '\0') {
-        return cli_usage_error("run",
-                               "no node; give --node HOST[:PORT] or unix:PATH, or set WEFT_NODE");
-    }
     if (run->raw && run->system != NULL) {
         return cli_usage_error("run", "--system and --raw exclude each other");
     }
@@ -366,7 +370,8 @@ static int options_read(struct run *run, int argc, char **argv)
     if (run->query.end_to_end && run->query.budget_ms == 0) {
         return cli_usage_error("run", "--e2e needs --budget-ms");
     }
-    return CLI_OK;
+    run->opts.node = node_to_ask(run->opts.node, "run");
+    return run->opts.node != NULL ? CLI_OK : CLI_USAGE;
 }
 
 /* ---- the prompt ---- */
@@ -546,6 +551,15 @@ static void account_print(struct run *run, const weft_result_t *result)
     }
     report_sentence(result, sentence, sizeof(sentence));
     fprintf(stderr, "%s\n", sentence);
+    if (result->status == WEFT_E_UNKNOWN_MODEL) {
+        fputs("`weft routes` lists the models that a node knows of; --model takes another\n",
+              stderr);
+    } else if (result->status == WEFT_E_UNREACHABLE && result->new_tokens == 0) {
+        fprintf(stderr,
+                "asked %s: is weftd running there, with that data_port, and does UDP get "
+                "through?\n",
+                run->opts.node);
+    }
 }
 
 static int exit_code(const struct run *run, int status)
@@ -585,7 +599,10 @@ static int ask(struct run *run)
     memset(&result, 0, sizeof(result));
     int rc = weft_client_create(&client, &run->opts);
     if (rc < 0) {
-        fprintf(stderr, "weft run: node %s: %s\n", run->opts.node, weft_status_text(rc));
+        fprintf(stderr, "weft run: node %s: %s\n", run->opts.node,
+                rc == -EINVAL                          ? "no such host, or not HOST[:PORT]"
+                : rc == -ENOENT || rc == -ECONNREFUSED ? "no node listens there; is weftd running?"
+                                                       : weft_status_text(rc));
         return rc == -EINVAL ? CLI_USAGE : CLI_ERROR;
     }
     interrupts_catch(client);

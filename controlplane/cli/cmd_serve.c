@@ -53,7 +53,7 @@ const char cmd_serve_usage[] =
     "  --models-mib N         memory for all models that are loaded at a time; the others are\n"
     "                         loaded when they are asked for; default: three quarters of it\n"
     "  --backend WHERE        auto, cpu or cuda\n"
-    "  --threads N, --slots N, --context N   as weft-worker has them\n"
+    "  --gemm HOW, --threads N, --slots N, --context N   as weft-worker has them\n"
     "  --kv-dir DIR           keeps prompts' beginnings from one start to the next\n"
     "  --position LAT,LON     where this machine is, in degrees\n"
     "  --tier N               its hardware tier, 0 to 7; default 0\n"
@@ -119,6 +119,7 @@ static const struct option options[] = {
     {"tier", required_argument, NULL, OPT_TIER},
     {"name", required_argument, NULL, OPT_WORKER},
     {"backend", required_argument, NULL, OPT_WORKER},
+    {"gemm", required_argument, NULL, OPT_WORKER},
     {"threads", required_argument, NULL, OPT_WORKER},
     {"slots", required_argument, NULL, OPT_WORKER},
     {"context", required_argument, NULL, OPT_WORKER},
@@ -159,9 +160,18 @@ static bool position_take(struct serve *s, const char *text)
 /* Soon, not when the worker looks: that starts again and again. */
 static bool model_take(struct serve *s, const char *flag, const char *value)
 {
-    if (access(value, R_OK) != 0) {
-        fprintf(stderr, "weft serve: %s: %s\n", value, strerror(errno));
+    char magic[4] = "";
+    errno = 0;
+    FILE *file = fopen(value, "re");
+    if (file == NULL || fread(magic, 1, sizeof(magic), file) == 0) {
+        fprintf(stderr, "weft serve: %s: %s\n", value, errno != 0 ? strerror(errno) : "is empty");
         s->failed = true;
+    } else if (memcmp(magic, "GGUF", sizeof(magic)) != 0) {
+        fprintf(stderr, "weft serve: %s is not a GGUF file; scripts/model-fetch gets one\n", value);
+        s->failed = true;
+    }
+    if (file != NULL) {
+        fclose(file);
     }
     s->models++;
     return arg_add(&s->programs[WORKER], flag) && arg_add(&s->programs[WORKER], value);
@@ -245,8 +255,7 @@ static uint32_t port_find(void)
 
 static int folder_make(struct serve *s)
 {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    const char *base = runtime != NULL && access(runtime, W_OK) == 0 ? runtime : "/tmp";
+    const char *base = serve_folder_base();
     unsigned left = serve_folders_clean(base);
     int rc = serve_folder_make(base, s->folder, sizeof(s->folder), &s->lock);
     if (left > 0) {
@@ -283,7 +292,11 @@ static int config_make(struct serve *s)
 static void config_error(const char *path, unsigned line, const char *text, void *user)
 {
     (void)user;
-    fprintf(stderr, "%s:%u: %s\n", path, line, text);
+    if (line == 0) {
+        fprintf(stderr, "%s: %s\n", path, text); /* of the whole file */
+    } else {
+        fprintf(stderr, "%s:%u: %s\n", path, line, text);
+    }
 }
 
 /* The node's own configuration says where its sockets are. */
@@ -466,8 +479,9 @@ static void ready_look(struct serve *s)
         char models[512];
         s->ready = true;
         models_list(workers, models, sizeof(models));
-        LOG_INFO("ready api=%s://%s%s/v1 model=%s admin=%s", s->scheme,
-                 strchr(s->listen, ':') != NULL ? "" : "127.0.0.1:", s->listen, models, s->admin);
+        const char *address = strchr(s->listen, ':') != NULL ? "" : "127.0.0.1:";
+        LOG_INFO("ready api=%s://%s%s/v1 map=%s://%s%s/ model=%s admin=%s", s->scheme, address,
+                 s->listen, s->scheme, address, s->listen, models, s->admin);
     }
     json_decref(status);
 }

@@ -8,12 +8,11 @@
 #include "controlplane/cli/node.h"
 #include "schemas/base/addr.h"
 
-const char cmd_status_usage[] = "--socket ADMIN.sock [--json]\n"
-                                "\n"
-                                "  --socket PATH   the node's sockets.admin\n"
-                                "  --json          the node's answer as it is\n"
-                                "\n"
-                                "exit: 0 answered, 1 no answer, 2 wrong usage\n";
+const char cmd_status_usage[] =
+    "[--socket ADMIN.sock] [--json]\n"
+    "\n" NODE_SOCKET_USAGE "  --json          the node's answer as it is\n"
+    "\n"
+    "exit: 0 answered, 1 no answer, 2 wrong usage\n";
 
 /* ---- showing ---- */
 

@@ -16,6 +16,7 @@
 
 #include "controlplane/cli/ask.h"
 #include "controlplane/cli/cli.h"
+#include "controlplane/cli/node.h"
 #include "controlplane/cli/top.h"
 #include "schemas/base/clock.h"
 
@@ -28,12 +29,12 @@
 #define SCREEN_REST "\x1b[J"
 
 const char cmd_top_usage[] =
-    "--socket ADMIN.sock [--socket ...] [OPTION]...\n"
+    "[--socket ADMIN.sock]... [OPTION]...\n"
     "\n"
     "Shows rates of one or several nodes of this machine, the drops by reason, and the members\n"
     "as the first of them sees them. Ctrl-C ends it.\n"
     "\n"
-    "  --socket PATH    a node's sockets.admin; up to 64 of them\n"
+    "  --socket PATH    a node's sockets.admin; up to 64 of them; default as `weft status` has it\n"
     "  --interval S     seconds between two looks, 0.1 to 3600, default 1\n"
     "  --once           two looks one interval apart, printed once\n"
     "  --json           one JSON object a look instead of text\n"
@@ -190,8 +191,12 @@ static int options_read(struct top_options *o, int argc, char **argv)
                                    argv[optind - 1]);
         }
     }
-    if (o->socket_count == 0 || optind != argc) {
-        return cli_usage_error("top", "needs --socket PATH, and options only");
+    if (optind != argc) {
+        return cli_usage_error("top", "%s: takes options only", argv[optind]);
+    }
+    if (o->socket_count == 0 &&
+        (o->sockets[o->socket_count++] = node_socket(NULL, "top")) == NULL) {
+        return CLI_USAGE;
     }
     return CLI_OK;
 }

@@ -18,7 +18,7 @@
 #define BY_MAX  160
 
 const char cmd_trace_usage[] =
-    "--socket ADMIN.sock [OPTION]... ['{JSON}']\n"
+    "[--socket ADMIN.sock] [OPTION]... ['{JSON}']\n"
     "\n"
     "Follows one request: what its ingress, the node behind the socket, knows; every node with "
     "what\n"
@@ -26,7 +26,7 @@ const char cmd_trace_usage[] =
     "then\n"
     "sends it, for one token, and tells who served it and where its time went.\n"
     "\n"
-    "  --socket PATH       the node's sockets.admin\n"
+    "  --socket PATH       the node's sockets.admin; default as `weft status` has it\n"
     "  --json              one JSON object instead of text\n"
     "  --dry               send nothing\n"
     "  --node NODE         send it there, as `weft run` takes it; else through the node's own\n"
@@ -56,14 +56,14 @@ static const char *way_in(const struct query_line *line, const json_t *status, c
 /* Sends it and waits. Returns 0 and the result, or the exit code, said. */
 static int send_one(const struct query_line *line, const char *by, weft_result_t *result)
 {
-    char tags[TRACE_TAGS_MAX];
+    struct trace_words words;
     const char *prompt = line->prompt != NULL ? line->prompt : PROMPT;
     const weft_message_t message = {"user", prompt, strlen(prompt)};
     const weft_client_opts_t opts = {.node = by};
     weft_client_t *client = NULL;
     weft_query_t query;
     memset(result, 0, sizeof(*result));
-    trace_request(&line->query, tags, &query);
+    trace_request(&line->query, &words, &query);
     query.messages = &message;
     query.message_count = 1;
     int rc = weft_client_create(&client, &opts);
@@ -118,8 +118,8 @@ int cmd_trace(int argc, char **argv)
     struct query_line line;
     json_t *status = NULL;
     int rc = query_line_read(&line, QUERY_LINE_TRACE, argc, argv);
-    if (rc == 0 && line.query.land_count > 0 && !line.dry) {
-        rc = cli_usage_error("trace", "requests cannot ask for a jurisdiction: use tags, or --dry");
+    if (rc == 0 && line.query.land_count > 1 && !line.dry) {
+        rc = cli_usage_error("trace", "a request can name one jurisdiction; several: --dry");
     }
     if (rc != 0) {
         return rc;

@@ -21,6 +21,7 @@ static const struct cli_command commands[] = {
     {"trace", cmd_trace, "follow one request: who could take it, who did, where its time went",
      cmd_trace_usage},
     {"pcap", cmd_pcap, "capture a node's datagrams, with what became of each", cmd_pcap_usage},
+    {"drain", cmd_drain, "have a node take no new requests, or take them again", cmd_drain_usage},
     {"mesh-key", cmd_mesh_key, "make the key that the members of a mesh share", cmd_mesh_key_usage},
     {"policy", cmd_policy, "sign a policy, and show which one a node obeys", cmd_policy_usage},
     {"conf-check", cmd_conf_check, "check a node's configuration file", cmd_conf_check_usage},
@@ -56,7 +57,8 @@ static int cmd_help(int argc, char **argv)
     }
     const struct cli_command *command = command_find(argv[1]);
     if (command == NULL) {
-        return cli_usage_error("help", "there is no command %s", argv[1]);
+        fprintf(stderr, "weft help: there is no command %s; `weft help` lists them\n", argv[1]);
+        return CLI_USAGE;
     }
     printf("weft %s - %s\n\nusage: weft %s %s", command->name, command->summary, command->name,
            command->usage);

@@ -3,12 +3,76 @@
 #include "controlplane/cli/node.h"
 
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "controlplane/cli/ask.h"
 #include "controlplane/cli/cli.h"
+#include "controlplane/cli/serve_folder.h"
 
 #define WAIT_MS 3000
+
+/* A socket of a node on this machine: `usual` if it is there, else that in the folder of the one
+ * `weft serve` that runs. False: there is none, or more than one, said. */
+static bool socket_find(const char *usual, const char *name, const char *command, const char *hint,
+                        char out[PATH_MAX])
+{
+    char folder[PATH_MAX - 16];
+    if (access(usual, F_OK) == 0) {
+        snprintf(out, PATH_MAX, "%s", usual);
+        return true;
+    }
+    const char *base = serve_folder_base();
+    unsigned count = serve_folders_live(base, folder, sizeof(folder));
+    if (count == 1) {
+        snprintf(out, PATH_MAX, "%s/%s", folder, name);
+        return true;
+    }
+    if (count == 0) {
+        cli_usage_error(command,
+                        "no node is known: neither %s is there nor does `weft serve` run; "
+                        "give %s",
+                        usual, hint);
+    } else {
+        cli_usage_error(command,
+                        "%u `weft serve` run here, with sockets in %s/weft-serve-*; give "
+                        "%s",
+                        count, base, hint);
+    }
+    return false;
+}
+
+static const char *given_or(const char *given, const char *variable)
+{
+    const char *text = given != NULL ? given : getenv(variable);
+    return text != NULL && text[0] != '\0' ? text : NULL;
+}
+
+const char *node_socket(const char *given, const char *command)
+{
+    static char found[PATH_MAX];
+    const char *path = given_or(given, "WEFT_ADMIN");
+    if (path == NULL &&
+        socket_find(NODE_ADMIN, "admin.sock", command, "--socket PATH, or set WEFT_ADMIN", found)) {
+        path = found;
+    }
+    return path;
+}
+
+const char *node_to_ask(const char *given, const char *command)
+{
+    static char found[PATH_MAX + 8];
+    char path[PATH_MAX];
+    const char *node = given_or(given, "WEFT_NODE");
+    if (node == NULL && socket_find(NODE_PORT, "port.sock", command,
+                                    "--node HOST[:PORT] or unix:PATH, or set WEFT_NODE", path)) {
+        snprintf(found, sizeof(found), "unix:%s", path);
+        node = found;
+    }
+    return node;
+}
 
 int node_request_read(struct node_request *request, const char *command, int argc, char **argv)
 {
@@ -27,10 +91,11 @@ int node_request_read(struct node_request *request, const char *command, int arg
                                    argv[optind - 1]);
         }
     }
-    if (request->socket == NULL || optind != argc) {
-        return cli_usage_error(command, "needs --socket PATH and nothing else");
+    if (optind != argc) {
+        return cli_usage_error(command, "%s: takes options only", argv[optind]);
     }
-    return 0;
+    request->socket = node_socket(request->socket, command);
+    return request->socket != NULL ? 0 : CLI_USAGE;
 }
 
 int node_status(json_t **status, const struct node_request *request, const char *command)

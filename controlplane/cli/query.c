@@ -118,7 +118,7 @@ static struct route_query route_query_of(const struct query *query)
     };
 }
 
-/* Is it where the query allows? Requests themselves have tags for that, no jurisdictions. */
+/* Is it where the query allows? A query may name several, a request only one. */
 static bool land_allowed(const struct query *query, const json_t *member)
 {
     const char *land = text_at(member, "jurisdiction");
@@ -166,6 +166,9 @@ static void verdict_text(const struct asked *a, uint32_t index, const struct rou
     case WEFT_C_TAGS:
         snprintf(text, size, "lacks the tag %s",
                  tag_names[__builtin_ctz(a->query->tags & ~node->tags)]);
+        break;
+    case WEFT_C_JURISDICTION: /* is known before it comes to a choice */
+        snprintf(text, size, "is elsewhere");
         break;
     case WEFT_C_TIER:
         snprintf(text, size, "is tier %u", node->tier);

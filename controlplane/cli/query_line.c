@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "controlplane/cli/cli.h"
+#include "controlplane/cli/node.h"
 
 enum {
     OPT_SOCKET = 's',
@@ -149,14 +150,15 @@ int query_line_read(struct query_line *line, enum query_line_kind kind, int argc
             rc = cli_usage_error(command, "%s is no option, or lacks its value", argv[optind - 1]);
         }
     }
-    if (rc == 0 && line->socket == NULL) {
-        rc = cli_usage_error(command, "--socket is needed");
-    }
     if (rc == 0 && optind < argc - 1) {
         rc = cli_usage_error(command, "one %s at a time", command);
     }
     if (rc == 0) {
         rc = conditions_read(line, command, optind < argc ? argv[optind] : NULL, conditions);
+    }
+    if (rc == 0) {
+        line->socket = node_socket(line->socket, command);
+        rc = line->socket != NULL ? 0 : CLI_USAGE;
     }
     json_decref(conditions);
     return rc;

@@ -27,9 +27,8 @@ struct query_line {
     "  --tier A-B          hardware tiers, 0 to 7\n"                                               \
     "  --vram-mib N        with so much accelerator memory free\n"                                 \
     "  --tags A,B          policy tags that the node must all have\n"                              \
-    "  --jurisdiction A,B  in one of these, as nodes name theirs: DE,FR. Requests cannot ask "     \
-    "for\n"                                                                                        \
-    "                      that; they have tags\n"                                                 \
+    "  --jurisdiction A,B  in one of these, as nodes name theirs: DE,FR. A request itself can\n"   \
+    "                      name one\n"                                                             \
     "  --budget-ms N       the first token can come in time; --e2e: the whole answer\n"
 
 enum query_line_kind { QUERY_LINE_QUERY, QUERY_LINE_TRACE };

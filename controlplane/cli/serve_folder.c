@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,36 +62,73 @@ void serve_folder_remove(const char *folder, int lock)
     }
 }
 
-/* Ours, a folder, and its lock is there but nobody's? The lock is held then. */
-static int left_behind(const char *folder)
+const char *serve_folder_base(void)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    return runtime != NULL && access(runtime, W_OK) == 0 ? runtime : "/tmp";
+}
+
+/* Looks at a folder of ours. Returns whether it has a lock; *lock is it if nobody had it, else
+ * -1. */
+static bool lock_look(const char *folder, int *lock)
 {
     char path[PATH_MAX];
     struct stat st;
+    *lock = -1;
     if (lstat(folder, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid()) {
-        return -1;
+        return false;
     }
     int len = snprintf(path, sizeof(path), "%s/lock", folder);
     int fd = len > 0 && len < (int)sizeof(path) ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
         close(fd);
-        fd = -1;
+        return true;
     }
-    return fd;
+    *lock = fd;
+    return fd >= 0;
+}
+
+/* The next folder that bears such a name; false at the end. */
+static bool folder_next(DIR *dir, const char *base, char folder[PATH_MAX])
+{
+    for (const struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        int len = snprintf(folder, PATH_MAX, "%s/%s", base, entry->d_name);
+        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) == 0 && len > 0 && len < PATH_MAX) {
+            return true;
+        }
+    }
+    return false;
+}
+
+unsigned serve_folders_live(const char *base, char *folder, size_t size)
+{
+    char path[PATH_MAX];
+    unsigned count = 0;
+    int lock;
+    DIR *dir = opendir(base);
+    while (folder_next(dir, base, path)) {
+        if (lock_look(path, &lock) && lock < 0 && strlen(path) < size) {
+            memcpy(folder, path, strlen(path) + 1);
+            count++;
+        }
+        if (lock >= 0) {
+            close(lock);
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return count;
 }
 
 unsigned serve_folders_clean(const char *base)
 {
     char folder[PATH_MAX];
     unsigned count = 0;
+    int lock;
     DIR *dir = opendir(base);
-    for (const struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
-        int len = snprintf(folder, sizeof(folder), "%s/%s", base, entry->d_name);
-        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0 || len < 0 ||
-            len >= (int)sizeof(folder)) {
-            continue;
-        }
-        int lock = left_behind(folder);
-        if (lock >= 0) {
+    while (folder_next(dir, base, folder)) {
+        if (lock_look(folder, &lock) && lock >= 0) {
             serve_folder_remove(folder, lock);
             count++;
         }

@@ -77,6 +77,14 @@ static struct figure scaled(const json_t *value, double unit, int decimals)
     return f;
 }
 
+/* The wait at a member or its workers in ms. */
+static struct figure queue_of(const json_t *of)
+{
+    return json_is_true(json_object_get(of, "draining"))
+               ? (struct figure){"draining"}
+               : scaled(json_object_get(of, "queue_us"), 1e3, 1);
+}
+
 static struct figure uptime(const json_t *seconds)
 {
     struct figure f;
@@ -109,7 +117,8 @@ static const char *text_of(const json_t *object, const char *key)
 
 /* ---- parts ---- */
 
-/* The workers of a node in one line: rooms added up, the shortest queue, all models. */
+/* The workers of a node in one line: rooms added up, the shortest queue, all models. Those that
+ * take nothing new have no queue. */
 static json_t *workers_sum(const json_t *workers)
 {
     char models[128] = "";
@@ -123,11 +132,12 @@ static json_t *workers_sum(const json_t *workers)
         snprintf(models + used, sizeof(models) - used, "%s%s", used != 0 ? ", " : "",
                  text_of(worker, "model"));
         room += json_integer_value(json_object_get(worker, "room"));
-        queue_us = wait_us < queue_us ? wait_us : queue_us;
+        bool drains = json_is_true(json_object_get(worker, "draining"));
+        queue_us = !drains && wait_us < queue_us ? wait_us : queue_us;
     }
-    return count == 0
-               ? NULL
-               : json_pack("{s:I, s:I, s:s}", "room", room, "queue_us", queue_us, "model", models);
+    return count == 0 ? NULL
+                      : json_pack("{s:I, s:I, s:b, s:s}", "room", room, "queue_us", queue_us,
+                                  "draining", (int)(queue_us == INT64_MAX), "model", models);
 }
 
 static void nodes_print(struct page *page, const json_t *nodes, const json_t *sum)
@@ -156,8 +166,7 @@ static void nodes_print(struct page *page, const json_t *nodes, const json_t *su
              figure_of(json_object_get(rates, "returned")).text,
              figure_of(json_object_get(node, "drops_per_s")).text,
              idle_of(json_object_get(node, "lcores")).text,
-             scaled(json_object_get(worker, "room"), 1, 0).text,
-             scaled(json_object_get(worker, "queue_us"), 1e3, 1).text,
+             scaled(json_object_get(worker, "room"), 1, 0).text, queue_of(worker).text,
              scaled(json_object_get(residence, "p99_ns"), 1e3, 1).text,
              scaled(json_object_get(node, "mbufs_in_use"), 1, 0).text, text_of(worker, "model"));
         json_decref(worker);
@@ -232,12 +241,8 @@ static void members_print(struct page *page, const json_t *nodes)
                                                          : "down",
              scaled(json_object_get(m, "tier"), 1, 0).text,
              scaled(json_object_get(m, "rtt_us"), 1e3, 2).text,
-             scaled(json_object_get(m, "room"), 1, 0).text,
-             json_is_true(json_object_get(m, "draining"))
-                 ? "draining"
-                 : scaled(json_object_get(m, "queue_us"), 1e3, 1).text,
-             text_of(m, "backend"), first != NULL ? first : "-",
-             json_array_size(models) > 1 ? ", ..." : "");
+             scaled(json_object_get(m, "room"), 1, 0).text, queue_of(m).text, text_of(m, "backend"),
+             first != NULL ? first : "-", json_array_size(models) > 1 ? ", ..." : "");
     }
 }
 

@@ -43,9 +43,12 @@ static void tags_write(uint32_t tags, char out[TRACE_TAGS_MAX])
     WEFT_TAGS(TAG_WRITE_)
 }
 
-void trace_request(const struct query *query, char tags[TRACE_TAGS_MAX], weft_query_t *out)
+void trace_request(const struct query *query, struct trace_words *words, weft_query_t *out)
 {
-    tags_write(query->tags, tags);
+    tags_write(query->tags, words->tags);
+    words->more = (weft_query_more_t){
+        .jurisdiction = query->land_count == 1 ? query->lands[0] : NULL,
+    };
     *out = (weft_query_t){
         .model = query->model,
         .max_tokens = query->max_tokens > 0 ? query->max_tokens : 1,
@@ -56,7 +59,8 @@ void trace_request(const struct query *query, char tags[TRACE_TAGS_MAX], weft_qu
         .vram_mib = query->vram_mib,
         .budget_ms = query->budget_us != WEFT_BUDGET_NONE ? (query->budget_us + 999) / 1000 : 0,
         .end_to_end = query->end_to_end && query->budget_us != WEFT_BUDGET_NONE,
-        .tags = tags[0] != '\0' ? tags : NULL,
+        .tags = words->tags[0] != '\0' ? words->tags : NULL,
+        .more = &words->more,
         .has_position = query->has_near,
         .latitude_deg = query->near_latitude_deg,
         .longitude_deg = query->near_longitude_deg,

@@ -16,9 +16,13 @@
 
 #include "controlplane/cli/query.h"
 
-/* The words of a request, as the SDK takes them; tags must stay as long as `out`. */
+/* The words of a request, as the SDK takes them; query and words must stay as long as `out`. */
 #define TRACE_TAGS_MAX 256u
-void trace_request(const struct query *query, char tags[TRACE_TAGS_MAX], weft_query_t *out);
+struct trace_words {
+    char tags[TRACE_TAGS_MAX];
+    weft_query_more_t more;
+};
+void trace_request(const struct query *query, struct trace_words *words, weft_query_t *out);
 
 /*
  * The account, a new reference: `ingress` {node, id, tier, by, table_epoch, ...}, what

@@ -188,5 +188,12 @@ $('legend').append(...Array.from({ length: 8 }, (_, tier) => {
   return mark;
 }));
 $('legend').prepend(make('span', 'tier'));
+const states = make('span', undefined, 'states');
+states.append(...['draining', 'suspect', 'down'].map((name) => {
+  const mark = make('span', name);
+  mark.prepend(make('span', undefined, `dot is-${name}`));
+  return mark;
+}));
+$('legend').append(states);
 totals(state);
 latency(state);

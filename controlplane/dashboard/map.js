@@ -2,7 +2,7 @@
 // The map: the torus of positions unrolled. Longitude goes around (the map repeats sideways),
 // latitude does not. Coasts and grid are drawn once for each view and kept (ground), nodes over them
 // when one has changed (layer); what moves costs one copy of that and the flows.
-import { health } from './state.js';
+import { health, stateText } from './state.js';
 
 const FLOW_MS = 1600;
 const FLOWS_MAX = 200;
@@ -209,6 +209,7 @@ export class MeshMap {
     const radius = many ? 3.5 : 5.5;
     const paths = new Map(); // by colour: as few fills as possible
     const rings = new Path2D();
+    const holes = new Path2D(); // who takes nothing new
     const seen = [];
     for (const member of this.members.values()) {
       const [x, y] = this.place(member);
@@ -220,6 +221,10 @@ export class MeshMap {
       const path = paths.get(colour);
       path.moveTo(x + radius, y);
       path.arc(x, y, radius, 0, 7);
+      if (state === 'draining') {
+        holes.moveTo(x + radius - 2, y);
+        holes.arc(x, y, radius - 2, 0, 7);
+      }
       if (state === 'suspect') {
         rings.moveTo(x + radius + 3, y);
         rings.arc(x, y, radius + 3, 0, 7);
@@ -233,6 +238,8 @@ export class MeshMap {
       c.fill(path);
       if (!many) c.stroke(path);
     }
+    c.fillStyle = this.paint.card;
+    c.fill(holes);
     c.strokeStyle = this.paint.warn;
     c.stroke(rings);
     this.drawMarks(c, radius);
@@ -348,7 +355,7 @@ export class MeshMap {
     if (member === null) return;
     const [x, y] = this.place(member);
     this.tip.textContent = `${member.name} · tier ${member.tier} · ${member.backend || 'no worker'}`
-      + ` · ${member.state ?? ''}`;
+      + ` · ${stateText(member)}`;
     this.tip.style.left = `${Math.min(x + 12, this.width - 190)}px`;
     this.tip.style.top = `${Math.max(y - 34, 4)}px`;
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Everything beside the map: cards of nodes, latency, the log, answers to queries. Text goes in as
 // text only. Rows are kept and changed in place, so that focus and selection stay.
-import { health, number } from './state.js';
+import { health, number, stateText } from './state.js';
 
 const CARDS_MAX = 60;
 const LINES_SHOWN = 60;
@@ -46,15 +46,69 @@ export function totals(state) {
 
 // ---- cards ----
 
-const FIGURES = ['ans/s', 'tok/s', 'cached', 'queue', 'room', 'GiB', 'rtt'];
-const TITLES = {
-  'ans/s': 'answers per second through this gateway, over the last 10 s',
-  'tok/s': 'tokens per second of answers that ended, over the last 10 s',
-  cached: 'share of prompt tokens the node knew already, through this gateway',
-  queue: 'predicted wait of a new request', room: 'requests it would still accept',
-  GiB: 'accelerator memory free', rtt: 'round trip from this node in ms; ~ not measured',
-};
+// Of each card: label, title, and value() to [text, the number as /metrics has it].
+const percent = (share) => (share === null ? '–' : `${number(share * 100, 0)} %`);
+const ms = (us, digits) => `${number(us / 1000, digits)} ms`;
+const FIGURES = [
+  ['ans/s', 'answers per second through this gateway, over the last 10 s',
+    (m, s) => [number(s.rate(m.name).answers)]],
+  ['tok/s', 'tokens per second of answers that ended, over the last 10 s',
+    (m, s) => [number(s.rate(m.name).tokens)]],
+  ['cached', 'share of prompt tokens the node knew already, through this gateway',
+    (m, s) => [percent(s.cached(m.name)), s.cached(m.name)]],
+  ['queue', 'predicted wait of a new request',
+    (m) => (serves(m) && !m.draining ? [ms(m.queue_us), m.queue_us * 1e-6] : ['–'])],
+  ['room', 'requests it would still accept',
+    (m) => (serves(m) ? [number(m.room), m.room] : ['–'])],
+  ['VRAM', 'accelerator memory free, GiB',
+    (m) => (serves(m) ? [`${number(m.free_vram_mib / 1024)} G`, m.free_vram_mib * 1048576]
+      : ['–'])],
+  ['rtt', 'round trip from this node in ms; ~ not measured',
+    (m, s) => (m.name === s.mesh.node || m.rtt_us === null ? ['–']
+      : [(m.rtt_estimated ? '~' : '') + number(m.rtt_us / 1000, 2), m.rtt_us * 1e-6])],
+];
+// Of each worker at the gateway's own node: others tell theirs to their own gateways.
+const WORKER_FIGURES = [
+  ['running', 'requests being answered, of slots',
+    (w) => [`${w.running} / ${w.slots}`, w.running]],
+  ['waiting', 'requests for a slot, or for the model', (w) => [number(w.waiting), w.waiting]],
+  ['KV', 'of its KV cache, held by requests', (w) => [percent(w.kv_usage), w.kv_usage]],
+  ['known', 'tokens of prompts that its prefix cache knew',
+    (w) => [percent(w.prefix_queries > 0 ? w.prefix_hits / w.prefix_queries : null),
+      w.prefix_hits]],
+  ['read/s', 'tokens of prompts per second, measured',
+    (w) => [number(w.prefill_tps, 0), w.prefill_tps]],
+  ['write/s', 'tokens per second of one answer alone, measured',
+    (w) => [number(w.decode_tps, 0), w.decode_tps]],
+  ['memory', 'weights, KV cache and buffers, GiB',
+    (w) => [w.loaded ? `${number(w.memory_mib / 1024)} G` : 'none', w.memory_mib * 1048576]],
+];
 const cards = new Map();
+
+function serves(member) {
+  return (member.models ?? []).length > 0;
+}
+
+function figures(table) {
+  const list = make('span', undefined, 'figures');
+  for (const [label, title] of table) {
+    const cell = make('span');
+    cell.append(make('i', label), make('em', '–'));
+    cell.title = title;
+    list.append(cell);
+  }
+  return list;
+}
+
+function figuresFill(list, table, of, state) {
+  table.forEach(([, , value], i) => {
+    const [text, exact] = value(of, state);
+    const cell = list.children[i].lastChild;
+    set(cell, text);
+    if (exact === undefined || exact === null) delete cell.dataset.value;
+    else cell.dataset.value = exact;
+  });
+}
 
 function card(name, onpick) {
   const item = make('li');
@@ -63,55 +117,56 @@ function card(name, onpick) {
   const head = make('span', undefined, 'head');
   head.append(make('span', undefined, 'dot'), make('b', name), make('span', '', 'tier'),
     make('span', '', 'state'));
-  const list = make('span', undefined, 'figures');
-  for (const figure of FIGURES) {
-    const cell = make('span');
-    cell.append(make('i', figure), make('em', '–'));
-    cell.title = TITLES[figure];
-    list.append(cell);
-  }
-  button.append(head, make('span', '', 'what'), list);
+  button.append(head, make('span', '', 'what'), figures(FIGURES),
+    make('span', undefined, 'workers'));
   button.addEventListener('click', () => onpick(name));
+  item.dataset.node = name;
   item.append(button);
   return item;
 }
 
+function workersFill(box, workers) {
+  while (box.childElementCount > workers.length) box.lastChild.remove();
+  workers.forEach((worker, i) => {
+    if (!box.children[i]) {
+      const row = make('span', undefined, 'worker');
+      row.append(make('span', '', 'what'), figures(WORKER_FIGURES));
+      box.append(row);
+    }
+    const row = box.children[i];
+    row.dataset.pid = worker.pid;
+    set(row.firstChild, `worker · ${worker.model}${worker.draining ? ' · draining' : ''}`);
+    figuresFill(row.lastChild, WORKER_FIGURES, worker);
+  });
+}
+
 function cardFill(item, member, state, here) {
-  const [head, what, figures] = item.firstChild.children;
-  const rate = state.rate(member.name);
-  const cached = state.cached(member.name);
+  const [head, what, list, workers] = item.firstChild.children;
   item.firstChild.dataset.health = health(member);
   head.children[0].className = `dot tier-${Math.min(member.tier ?? 0, 7)}`;
   set(head.children[2], `tier ${member.tier}`);
-  set(head.children[3], member.name === here ? `${member.state ?? ''} · here`
-    : member.state ?? (member.alive ? 'up' : 'down'));
+  const life = stateText(member);
+  set(head.children[3], member.name === here ? `${life} · here` : life);
   const models = (member.models ?? []).join(', ');
   set(what, [member.backend || 'no worker', models, member.jurisdiction,
     (member.tags ?? []).join(' '), member.place_doubted ? 'place doubted' : '']
     .filter(Boolean).join(' · '));
   what.title = what.textContent;
-  const worker = (member.models ?? []).length > 0;
-  const values = [number(rate.answers), number(rate.tokens),
-    cached === null ? '–' : `${number(cached * 100, 0)} %`,
-    worker ? `${number(member.queue_us / 1000)} ms` : '–', worker ? number(member.room) : '–',
-    worker ? number(member.free_vram_mib / 1024) : '–',
-    member.name === here ? '–'
-      : (member.rtt_estimated ? '~' : '') + number(member.rtt_us === null
-        ? null : member.rtt_us / 1000, 2)];
-  values.forEach((value, i) => set(figures.children[i].lastChild, value));
+  figuresFill(list, FIGURES, member, state);
+  workersFill(workers, member.name === here ? state.workers : []);
 }
 
 // Oneself, then who serves most, then who has a worker, then by name.
 function order(state) {
   const here = state.mesh.node;
-  const rank = (m) => (m.name === here ? 0 : (m.models ?? []).length > 0 ? 1 : 2);
+  const rank = (m) => (m.name === here ? 0 : serves(m) ? 1 : 2);
   const served = (m) => state.served.get(m.name)?.answers ?? 0;
   return (a, b) => rank(a) - rank(b) || served(b) - served(a) || (a.name < b.name ? -1 : 1);
 }
 
 export function nodes(state, filter, marked, onpick) {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = (m) => [m.name, m.backend, m.state, m.jurisdiction, `tier ${m.tier}`,
+  const text = (m) => [m.name, m.backend, stateText(m), m.jurisdiction, `tier ${m.tier}`,
     ...(m.models ?? []), ...(m.tags ?? [])].join(' ').toLowerCase();
   const fitting = [...state.members.values()]
     .filter((m) => words.every((word) => text(m).includes(word)));

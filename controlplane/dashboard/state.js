@@ -14,6 +14,7 @@ export class State {
     this.mesh = { known: false, error: '', node: '' };
     this.gateway = {};
     this.models = [];
+    this.workers = []; // at the gateway's own node
     this.recent = {};
     this.lines = []; // newest first
     this.history = new Map(); // node -> [[at_ms, answers, tokens]]
@@ -28,7 +29,8 @@ export class State {
     }
     this.at = event.at_ms;
     this.age = event.age_ms;
-    for (const name of ['mesh', 'gateway', 'models', 'recent', 'counters', 'drops']) {
+    for (const name of ['mesh', 'gateway', 'models', 'recent', 'workers', 'counters',
+      'drops']) {
       if (event[name] !== undefined) this[name] = event[name];
     }
     for (const member of event.members ?? []) this.members.set(member.name, member);
@@ -95,8 +97,15 @@ export function number(value, digits = 1) {
   return Math.round(value).toLocaleString('en');
 }
 
-// Alive, suspect, down: the colour of a node.
+// Alive, draining (takes nothing new), suspect, down: the colour of a node.
 export function health(member) {
   if (!member.alive) return 'down';
-  return member.state === 'suspect' ? 'suspect' : 'alive';
+  if (member.state === 'suspect') return 'suspect';
+  return member.draining ? 'draining' : 'alive';
+}
+
+// The same in words.
+export function stateText(member) {
+  const life = member.state ?? (member.alive ? 'up' : 'down');
+  return health(member) === 'draining' ? 'draining' : life === 'self' ? 'up' : life;
 }

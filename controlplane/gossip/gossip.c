@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controlplane/gossip/lonely.h"
 #include "controlplane/gossip/peers.h"
 #include "controlplane/maps/state.h"
 #include "schemas/base/addr.h"
@@ -39,6 +40,7 @@ struct gossip {
     bool changed;     /* since it was told */
     bool urgent;
     struct gossip_counters counters;
+    struct lonely lonely;
 };
 
 uint16_t gossip_id_of(const uint8_t sign_seed[SWIM_KEY_BYTES], uint32_t attempt)
@@ -99,6 +101,17 @@ static int swim_begin(struct gossip *gossip, const struct gossip_options *option
     return rc;
 }
 
+/* Is there a seed that is not this node itself? */
+static bool seeks_others(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->seed_count; i++) {
+        if (!addr_equal(&config->seeds[i].address, &config->members[config->self].address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int gossip_create(struct gossip **out, const struct gossip_options *options, uint64_t now_ns)
 {
     const struct config *config = options->config;
@@ -116,6 +129,7 @@ int gossip_create(struct gossip **out, const struct gossip_options *options, uin
     gossip->config = config;
     gossip->incarnation = options->incarnation_ms;
     gossip->refreshed_ns = now_ns;
+    lonely_init(&gossip->lonely, seeks_others(config), now_ns);
     gossip->id_derived = options->id_derived;
     gossip->changed = true;
     memcpy(gossip->sign_seed, options->sign_seed, SWIM_KEY_BYTES);
@@ -313,6 +327,19 @@ static void refresh(struct gossip *gossip, uint64_t now_ns, struct swim_out *out
     gossip->refreshed_ns = now_ns;
 }
 
+/* Says so if nobody is met, at each refresh: those come every second at least. */
+static void lonely_say(struct gossip *gossip, uint64_t now_ns)
+{
+    const bool alone = members_count(gossip->peers.members) <= 1;
+    const uint64_t silent_ns = lonely_silence(&gossip->lonely, alone && !gossip->left, now_ns);
+    if (silent_ns != 0) {
+        LOG_WARN("no seed has answered for %llu s seeds=%u hint=\"does weftd run there, does UDP "
+                 "port %u get through both ways, is mesh_key the same file?\"",
+                 (unsigned long long)(silent_ns / NS_PER_S), gossip->config->seed_count,
+                 config_control_port(gossip->config));
+    }
+}
+
 static uint64_t refresh_due_ns(const struct gossip *gossip)
 {
     return gossip->refreshed_ns + (gossip->dirty ? GOSSIP_REFRESH_NS : GOSSIP_STATE_NS);
@@ -321,8 +348,17 @@ static uint64_t refresh_due_ns(const struct gossip *gossip)
 void gossip_input(struct gossip *gossip, const struct in6_addr *from, uint16_t port,
                   const void *data, size_t size, uint64_t now_ns, struct swim_out *out)
 {
+    const uint64_t before = swim_counters(gossip->swim)->unsealed;
     swim_input(gossip->swim, from, port, data, size, now_ns, out);
     events_take(gossip, out, now_ns);
+    if (swim_counters(gossip->swim)->unsealed != before &&
+        lonely_foreign(&gossip->lonely, now_ns)) {
+        char text[ADDR_TEXT_MAX];
+        LOG_WARN(
+            "gossip from %s is not sealed with a key of this mesh hint=\"a node of yours? Then "
+            "its mesh_key is another, or an old one\"",
+            addr_format(from, text));
+    }
 }
 
 void gossip_tick(struct gossip *gossip, uint64_t now_ns, struct swim_out *out)
@@ -334,6 +370,7 @@ void gossip_tick(struct gossip *gossip, uint64_t now_ns, struct swim_out *out)
     events_take(gossip, out, now_ns);
     if (now_ns >= refresh_due_ns(gossip)) {
         refresh(gossip, now_ns, out);
+        lonely_say(gossip, now_ns);
     }
 }
 

@@ -25,7 +25,7 @@
 #define LETTER_MAX     (SWIM_DATAGRAM_MAX - SWIM_SEAL_BYTES - 1u)
 
 /* What it is about: the first byte that is sealed. */
-enum letter_topic { LETTER_ZONE = 1, LETTER_POLICY };
+enum letter_topic { LETTER_ZONE = 1, LETTER_POLICY, LETTER_WAY };
 
 #define LETTER_COUNTERS(COUNTER)                                                                   \
     COUNTER(letters_in, "letters given to it")                                                     \

@@ -23,6 +23,7 @@ struct zoning {
     struct zoning_options options;
     struct zone zone;
     struct zone_member members[ZONE_MEMBERS_MAX];
+    struct zone_duty duties[ZONE_DUTIES];
     struct rng rng;
     uint64_t since_ns;  /* so long it has been without a zone */
     uint64_t others_ns; /* since others are there; 0: there are none */
@@ -74,6 +75,8 @@ static void begin(struct zoning *z, uint64_t now_ns)
         .merge_below = merge,
         .silence_ns = UINT64_MAX, /* the membership says who is gone */
         .seed = rng_next(&z->rng),
+        .duties = z->duties,
+        .duty_max = ZONE_DUTIES,
     };
     record.version = (swim_self(z->options.swim)->record.incarnation / 1000 & UINT32_MAX) << 32;
     zone_init(&z->zone, &options, &record, z->members, ZONE_MEMBERS_MAX, now_ns);

@@ -116,7 +116,8 @@ static int file_make(const char *path, const char *comment, char why[KEYS_WHY_MA
                 link(temporary, path) == 0; /* not rename: that would replace another's */
     int rc = good ? 0 : -errno;
     if (rc < 0) {
-        SAY(why, "%s cannot be made: %s", path, strerror(-rc));
+        SAY(why, "%s cannot be made: %s%s", path, strerror(-rc),
+            rc == -EEXIST ? "; a key is never overwritten" : "");
     }
     sodium_memzero(line, sizeof(line));
     close(fd);

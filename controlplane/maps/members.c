@@ -122,6 +122,7 @@ static void facts_copy_scalars(struct members_facts *to, const struct members_fa
     to->decode_tps = from->decode_tps;
     to->context_tokens = from->context_tokens;
     to->flags = from->flags & MEMBERS_FACT_MASK;
+    memcpy(to->prefixes, from->prefixes, sizeof(to->prefixes));
 }
 
 void members_put_facts(struct members *members, struct member *member,
@@ -270,6 +271,7 @@ static void facts_take(struct members *members, struct member *member, const str
         .flags = beacon->flags,
     };
     struct members_facts clean;
+    memcpy(facts.prefixes, beacon->prefixes, sizeof(beacon->prefixes));
     facts_copy_scalars(&clean, &facts);
     memcpy(clean.backend, beacon->backend, sizeof(clean.backend));
     if (models_same(&member->facts, beacon, data)) {
@@ -369,6 +371,7 @@ static uint16_t beacon_write(struct members *members, struct member *to, uint8_t
         .context_tokens = facts->context_tokens,
     };
     memcpy(beacon.backend, facts->backend, sizeof(beacon.backend));
+    memcpy(beacon.prefixes, facts->prefixes, sizeof(beacon.prefixes));
     /* Only to a member that is up: a long hold would measure the clocks' difference in rate. */
     if (to->alive && to->peer_sent_ns != 0) {
         beacon.echo_ns = to->peer_sent_ns;

@@ -31,6 +31,8 @@
 #define MEMBERS_RTT_MAX_NS (10 * NS_PER_S)
 #define MEMBERS_MODELS_MAX 16u
 #define MEMBERS_BEACON_MAX 1232u
+#define MEMBERS_PREFIXES   16u /* what a state tells; a beacon the newest BEACON_PREFIXES */
+#define BEACON_PREFIXES    6u
 
 #define BEACON_MAGIC   0x31434257u /* "WBC1" */
 #define BEACON_VERSION 1u
@@ -50,7 +52,7 @@ struct WEFT_PACKED beacon_model {
 BEACON_FIELDS(BEACON_CHECK_FIELD_, BEACON_CHECK_ARRAY_)
 #define BEACON_LEAST 96u /* of older ones: behind `backend` */
 WEFT_ASSERT(offsetof(struct beacon, arithmetic) == BEACON_LEAST, "older headers end there");
-WEFT_ASSERT(sizeof(struct beacon) == 160, "beacon header is 160 bytes");
+WEFT_ASSERT(sizeof(struct beacon) == 208, "beacon header is 208 bytes");
 WEFT_ASSERT(sizeof(((struct beacon *)0)->arithmetic) == MEMBERS_MODELS_MAX * sizeof(uint32_t),
             "one for each model");
 WEFT_ASSERT(sizeof(struct beacon_model) == WEFT_MODEL_NAME_MAX, "a model is its name");
@@ -78,6 +80,9 @@ struct members_facts {
     uint32_t context_tokens;
     uint32_t flags;                 /* MEMBERS_FACT_* */
     char backend[WEFT_BACKEND_MAX]; /* "" = no worker */
+    /* How the prompts that its workers took last began (schemas/base/prefix.h), newest first;
+     * behind the last 0. */
+    uint64_t prefixes[MEMBERS_PREFIXES];
     uint32_t model_count;
     struct members_model models[MEMBERS_MODELS_MAX];
 };

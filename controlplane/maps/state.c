@@ -35,7 +35,7 @@ static void text_read(struct cursor *c, char *text, size_t room)
 static uint32_t models_that_fit(const struct members_facts *facts)
 {
     size_t used = 1 + VIVALDI_WIRE_BYTES + 1 + RESOURCE_WIRE_MAX + 1 + WEFT_BACKEND_MAX + 1 + 1 +
-                  2 * STATE_DOUBTS + 1;
+                  2 * STATE_DOUBTS + 1 + 1 + sizeof(facts->prefixes);
     uint32_t count = 0;
     while (count < facts->model_count && count < MEMBERS_MODELS_MAX) {
         used += 1 + strnlen(facts->models[count].name, WEFT_MODEL_NAME_MAX) + sizeof(uint32_t);
@@ -69,6 +69,29 @@ static void arithmetics_read(struct cursor *c, struct members_facts *facts)
     c->failed = cursor_read_u8(c) != facts->model_count * sizeof(uint32_t);
     for (uint32_t i = 0; i < facts->model_count && !c->failed; i++) {
         facts->models[i].arithmetic = cursor_read_u32(c);
+    }
+}
+
+static void prefixes_write(struct cursor *c, const struct members_facts *facts)
+{
+    uint32_t count = 0;
+    while (count < MEMBERS_PREFIXES && facts->prefixes[count] != 0) {
+        count++;
+    }
+    cursor_write_u8(c, (uint8_t)count);
+    for (uint32_t i = 0; i < count; i++) {
+        cursor_write_u64(c, facts->prefixes[i]);
+    }
+}
+
+static void prefixes_read(struct cursor *c, struct members_facts *facts)
+{
+    uint32_t count = cursor_read_u8(c);
+    for (uint32_t i = 0; i < count && !c->failed; i++) {
+        uint64_t prefix = cursor_read_u64(c);
+        if (i < MEMBERS_PREFIXES) { /* a later version may tell more */
+            facts->prefixes[i] = prefix;
+        }
     }
 }
 
@@ -114,6 +137,7 @@ size_t state_write(const struct members_facts *facts, const struct vivaldi_coord
     for (uint32_t i = 0; i < count; i++) {
         cursor_write_u32(&c, facts->models[i].arithmetic);
     }
+    prefixes_write(&c, facts);
     *dropped = facts->model_count - count;
     return (size_t)(c.at - out);
 }
@@ -157,6 +181,9 @@ bool state_read(struct members_facts *facts, struct vivaldi_coord *coord,
     }
     if (!c.failed && cursor_left(&c) != 0) {
         arithmetics_read(&c, facts);
+    }
+    if (!c.failed && cursor_left(&c) != 0) {
+        prefixes_read(&c, facts);
     }
     return !c.failed;
 }

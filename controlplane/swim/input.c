@@ -270,6 +270,9 @@ static bool datagram_admit(struct visit *visit, const uint8_t *data, size_t size
     }
     if (visit->sender != SWIM_SLOT_NONE) {
         swim_window_mark(&swim->members[visit->sender].window, visit->header.counter);
+        if (visit->header.kind == SWIM_SEAL_PAIR) {
+            swim->members[visit->sender].heard_ns = visit->now_ns;
+        }
     }
     return true;
 }

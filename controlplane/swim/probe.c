@@ -384,7 +384,7 @@ void probe_round(struct swim *swim, uint64_t now_ns, struct swim_out *out)
         live_shuffle(swim);
         swim->live_next = 0;
     }
-    probe_start(swim, swim->live[swim->live_next++], now_ns, out);
+    probe_start(swim, live_take_next(swim), now_ns, out);
 }
 
 void probe_notify(struct swim *swim, uint64_t now_ns, struct swim_out *out)

@@ -49,6 +49,7 @@ struct member {
     uint32_t live_at;         /* place in `live`; SWIM_SLOT_NONE: not there */
     uint32_t suspicion;       /* SWIM_SLOT_NONE: none */
     uint64_t failed_ns;       /* when a probe of ours last failed; 0 = never */
+    uint64_t heard_ns;        /* when something of its own last came from it; 0 = never */
     uint64_t challenge;       /* the last it asked with; 0 = none */
     uint16_t record_sent;     /* times that its newest record was passed on */
     uint16_t state_sent;
@@ -192,6 +193,9 @@ void members_forget_old(struct swim *swim, uint64_t now_ns);
 /* A random live member other than this node and `not`; SWIM_SLOT_NONE: there is none. */
 uint32_t live_pick(struct swim *swim, uint32_t not );
 void live_shuffle(struct swim *swim);
+/* Whom the round asks next: of the next few in its order who has been silent for longest. Each is
+ * asked once a round. */
+uint32_t live_take_next(struct swim *swim);
 /* What a member adds to the sum of all that is known. */
 uint64_t member_sum(const struct member *member);
 void member_notify(struct swim *swim, struct member *member, bool on);

@@ -6,6 +6,8 @@
 #include "schemas/base/addr.h"
 #include "schemas/base/rng.h"
 
+#define ASKED_AMONG 8u /* next ones of a round, of whom the one silent for longest is asked */
+
 struct member *member_find(struct swim *swim, uint64_t uid)
 {
     uint32_t slot = swim_map_get(&swim->by_uid, uid);
@@ -34,24 +36,38 @@ void member_notify(struct swim *swim, struct member *member, bool on)
 
 /* ---- live ones ---- */
 
+/* Where a member stands in `live`. */
+static void live_put(struct swim *swim, uint32_t at, uint32_t slot)
+{
+    swim->live[at] = slot;
+    swim->members[slot].live_at = at;
+}
+
+/* Among those that the round in progress has yet to ask: it may be here to be lost again. */
 static void live_add(struct swim *swim, struct member *member)
 {
-    /* At a random place, so that the round in progress may or may not meet it. */
-    uint32_t at = random_below(swim, swim->live_count + 1);
-    swim->live[swim->live_count] = swim->live[at];
+    uint32_t next = swim->live_next < swim->live_count ? swim->live_next : swim->live_count;
+    uint32_t at = next + random_below(swim, swim->live_count - next + 1);
     if (at < swim->live_count) {
-        swim->members[swim->live[at]].live_at = swim->live_count;
+        live_put(swim, swim->live_count, swim->live[at]);
     }
-    swim->live[at] = slot_of(swim, member);
-    member->live_at = at;
+    live_put(swim, at, slot_of(swim, member));
     swim->live_count++;
 }
 
+/* Nobody whom the round has yet to ask comes to stand among those asked. */
 static void live_remove(struct swim *swim, struct member *member)
 {
+    uint32_t at = member->live_at;
     uint32_t last = --swim->live_count;
-    swim->live[member->live_at] = swim->live[last];
-    swim->members[swim->live[member->live_at]].live_at = member->live_at;
+    if (at < swim->live_next) {
+        uint32_t asked = --swim->live_next;
+        live_put(swim, at, swim->live[asked]);
+        at = asked;
+    }
+    if (at < last) {
+        live_put(swim, at, swim->live[last]);
+    }
     member->live_at = SWIM_SLOT_NONE;
 }
 
@@ -66,6 +82,22 @@ void live_shuffle(struct swim *swim)
     for (uint32_t i = 0; i < swim->live_count; i++) {
         swim->members[swim->live[i]].live_at = i;
     }
+}
+
+uint32_t live_take_next(struct swim *swim)
+{
+    uint32_t next = swim->live_next++;
+    uint32_t left = swim->live_count - next;
+    uint32_t best = next;
+    for (uint32_t at = next + 1; at < next + (left < ASKED_AMONG ? left : ASKED_AMONG); at++) {
+        if (swim->members[swim->live[at]].heard_ns < swim->members[swim->live[best]].heard_ns) {
+            best = at;
+        }
+    }
+    uint32_t slot = swim->live[best];
+    live_put(swim, best, swim->live[next]);
+    live_put(swim, next, slot);
+    return slot;
 }
 
 uint32_t live_pick(struct swim *swim, uint32_t not )

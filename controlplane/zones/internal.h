@@ -48,3 +48,15 @@ void zone_reshape_probed(struct zone *zone, const struct zone_msg *msg,
                          const struct zone_contact *from, uint64_t now_ns,
                          const struct zone_io *io);
 void zone_searches_poll(struct zone *zone, uint64_t now_ns, const struct zone_io *io);
+/* What this node can answer itself, and what is left to be asked; others may do it, handing it on
+ * `hops` times (0: nobody does). */
+void zone_search_start(struct zone *zone, struct zone_search *search,
+                       const struct zone_query *query, uint32_t hops, uint64_t now_ns,
+                       uint64_t deadline_ns);
+void zone_search_step(struct zone *zone, struct zone_search *search, uint64_t now_ns,
+                      const struct zone_io *io);
+
+/* Does a search for somebody else; false: no room. */
+bool zone_duty_take(struct zone *zone, const struct zone_msg *ask, const struct zone_contact *from,
+                    uint64_t now_ns, const struct zone_io *io);
+void zone_duties_poll(struct zone *zone, uint64_t now_ns, const struct zone_io *io);

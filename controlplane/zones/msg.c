@@ -6,7 +6,7 @@
 
 #define PATH_BYTES         7u
 #define AREA_BYTES         3u
-#define ANSWER_FIXED_BYTES (ZONE_HEADER_BYTES + 4 + 2 * PATH_BYTES + 4 + 1 + 1)
+#define ANSWER_FIXED_BYTES (ZONE_HEADER_BYTES + 4 + 2 * PATH_BYTES + 4 + 1 + 1 + 2 + 1 + 1)
 
 uint32_t zone_answer_room(uint32_t found_count)
 {
@@ -60,6 +60,9 @@ static void answer_write(struct cursor *c, const struct zone_answer *a)
     cursor_write_u32(c, a->id);
     range_write(c, zone_range_valid(a->covered) ? a->covered : (struct zone_range){0, 0});
     cursor_write_u32(c, a->excluded_age_ms);
+    cursor_write_u8(c, a->stage);
+    cursor_write_u8(c, a->hops);
+    cursor_write_u16(c, a->asks);
     cursor_write_u8(c, (uint8_t)a->found_count);
     cursor_write_u8(c, (uint8_t)a->piece_count);
     for (uint32_t i = 0; i < a->found_count; i++) {
@@ -109,6 +112,8 @@ static void small_write(struct cursor *c, const struct zone_msg *m)
         cursor_write_u32(c, m->ask.ask.id);
         range_write(c, m->ask.ask.range);
         cursor_write_u32(c, m->ask.ask.bound);
+        cursor_write_u16(c, m->ask.ask.budget_ms);
+        cursor_write_u8(c, m->ask.ask.hops);
         zone_query_write(c, &m->ask.query);
         break;
     case ZONE_PULL:
@@ -172,9 +177,13 @@ static void answer_read(struct cursor *c, struct zone_answer *a)
     a->id = cursor_read_u32(c);
     a->covered = range_read(c, true);
     a->excluded_age_ms = cursor_read_u32(c);
+    a->stage = cursor_read_u8(c);
+    a->hops = cursor_read_u8(c);
+    a->asks = cursor_read_u16(c);
     a->found_count = cursor_read_u8(c);
     a->piece_count = cursor_read_u8(c);
-    if (a->found_count > ZONE_TOP_MAX || a->piece_count > ZONE_ANSWER_PIECES) {
+    if (a->found_count > ZONE_TOP_MAX || a->piece_count > ZONE_ANSWER_PIECES ||
+        a->stage >= ZONE_RELAY_STAGES) {
         c->failed = true;
         return;
     }
@@ -238,6 +247,8 @@ static void small_read(struct cursor *c, struct zone_msg *m)
         m->ask.ask = (struct zone_ask){.id = cursor_read_u32(c)};
         m->ask.ask.range = range_read(c, false);
         m->ask.ask.bound = cursor_read_u32(c);
+        m->ask.ask.budget_ms = cursor_read_u16(c);
+        m->ask.ask.hops = cursor_read_u8(c);
         zone_query_read(c, &m->ask.query);
         break;
     case ZONE_PULL:

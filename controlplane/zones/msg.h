@@ -8,7 +8,8 @@
  * |---|---|---|
  * | STATE | member to each of its zone, 1 Hz | claim, epoch, whole record |
  * | DELTA | the same, 9 of 10 times | claim, epoch, what changes from second to second |
- * | ASK / ANSWER | searcher / anyone | query and range / records found, finer pieces |
+ * | ASK / ANSWER | searcher / anyone | query and range / records found, finer pieces; or, of an ASK
+ * with a budget, that the search has begun, how it goes, how it ended (relay.h) |
  * | PULL / VIEW | anyone | a range / summaries that tile it, the claim of who answers |
  * | FETCH / RECORDS | member / member | a range from a path on / a page of whole records |
  * | RESHAPE | coordinator and members | stage of a split or merge |
@@ -24,7 +25,7 @@
 #include "controlplane/zones/search.h"
 
 #define ZONE_DATAGRAM_MAX 1192u /* of 1,232 sealed ones */
-#define ZONE_MSG_VERSION  2u
+#define ZONE_MSG_VERSION  3u
 #define ZONE_PAGE_MAX     9u /* records of a page */
 
 enum zone_kind {

@@ -5,12 +5,16 @@
 #include <weft/wire.h>
 
 #include "schemas/base/geo.h"
+#include "schemas/base/torus.h"
 
 /* Light in fibre there and back, times the median stretch of real routes, and the last mile. */
 #define GUESS_US_PER_KM (2.0 * 1000.0 / 204.0 * 2.0)
 #define GUESS_LOCAL_US  2000u
 #define GUESS_ABSTRACT  100000u /* nothing is known of the places' meaning */
 #define SILENCE_GAIN    16u
+/* 0.61 km there and back in fibre, times the median stretch of real routes. */
+#define WAY_US_PER_CELL 12u
+#define WORK_GUESS_US   400000u
 
 static struct zone_peer *slot_of(struct zone_peers *peers, uint32_t node)
 {
@@ -33,18 +37,31 @@ static struct zone_peer *claim(struct zone_peers *peers, uint32_t node)
     return slot;
 }
 
+/* RFC 6298: of samples above 0; 0 is none yet. */
+static void smooth(uint32_t *mean_us, uint32_t *var_us, uint32_t sample_us)
+{
+    sample_us = sample_us == 0 ? 1 : sample_us;
+    if (*mean_us == 0) {
+        *mean_us = sample_us;
+        *var_us = sample_us / 2;
+        return;
+    }
+    uint32_t off_us = sample_us > *mean_us ? sample_us - *mean_us : *mean_us - sample_us;
+    *var_us = (uint32_t)(((uint64_t)3 * *var_us + off_us) / 4);
+    *mean_us = (uint32_t)(((uint64_t)7 * *mean_us + sample_us) / 8);
+}
+
+static uint32_t bounded_us(uint64_t wait_us)
+{
+    return wait_us < ZONE_RTO_MIN_US   ? ZONE_RTO_MIN_US
+           : wait_us < ZONE_RTO_MAX_US ? (uint32_t)wait_us
+                                       : ZONE_RTO_MAX_US;
+}
+
 void zone_peers_heard(struct zone_peers *peers, uint32_t node, uint32_t rtt_us)
 {
     struct zone_peer *p = claim(peers, node);
-    rtt_us = rtt_us == 0 ? 1 : rtt_us;
-    if (p->srtt_us == 0) {
-        p->srtt_us = rtt_us;
-        p->rttvar_us = rtt_us / 2;
-    } else {
-        uint32_t off = rtt_us > p->srtt_us ? rtt_us - p->srtt_us : p->srtt_us - rtt_us;
-        p->rttvar_us = (uint32_t)(((uint64_t)3 * p->rttvar_us + off) / 4);
-        p->srtt_us = (uint32_t)(((uint64_t)7 * p->srtt_us + rtt_us) / 8);
-    }
+    smooth(&p->srtt_us, &p->rttvar_us, rtt_us);
     p->fails = 0;
     peers->silence_permille -= peers->silence_permille / SILENCE_GAIN;
 }
@@ -91,7 +108,35 @@ uint32_t zone_peers_rto_us(const struct zone_peers *peers, const struct zone_con
     bool measured = p != NULL && p->srtt_us != 0;
     uint64_t rtt_us = zone_peers_rtt_us(peers, contact);
     /* RFC 6298 takes half of the first sample as its variation; so does a guess. */
-    uint64_t rto_us = rtt_us + 4 * (measured ? (uint64_t)p->rttvar_us : rtt_us / 2);
-    rto_us = rto_us < ZONE_RTO_MIN_US ? ZONE_RTO_MIN_US : rto_us;
-    return rto_us < ZONE_RTO_MAX_US ? (uint32_t)rto_us : ZONE_RTO_MAX_US;
+    return bounded_us(rtt_us + 4 * (measured ? (uint64_t)p->rttvar_us : rtt_us / 2));
+}
+
+uint32_t zone_peers_late_us(const struct zone_peers *peers, const struct zone_contact *contact)
+{
+    const struct zone_peer *p = find(peers, contact->node);
+    uint64_t rtt_us = zone_peers_rtt_us(peers, contact);
+    bool measured = p != NULL && p->srtt_us != 0;
+    return bounded_us(rtt_us + (measured ? p->rttvar_us : rtt_us / 2));
+}
+
+uint64_t zone_peers_way_us(uint32_t area, uint16_t x, uint16_t y)
+{
+    uint16_t at_x;
+    uint16_t at_y;
+    zone_area_place(area, &at_x, &at_y);
+    return WAY_US_PER_CELL *
+           (torus_ring_distance(at_x, x) + (uint64_t)torus_ring_distance(at_y, y));
+}
+
+void zone_peers_worked(struct zone_peers *peers, uint32_t took_us)
+{
+    smooth(&peers->work_us, &peers->work_var_us, took_us);
+}
+
+uint64_t zone_peers_patience_us(const struct zone_peers *peers)
+{
+    if (peers->work_us == 0) {
+        return WORK_GUESS_US;
+    }
+    return WORK_GUESS_US / 4 + peers->work_us + 4 * (uint64_t)peers->work_var_us;
 }

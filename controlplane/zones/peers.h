@@ -26,6 +26,8 @@ struct zone_peers {
     uint16_t x, y; /* of this node */
     bool abstract;
     uint32_t silence_permille; /* smoothed share of questions that got no answer in time */
+    uint32_t work_us;          /* what searches took that others did for this node; 0: none did */
+    uint32_t work_var_us;
     struct zone_peer slots[ZONE_PEERS];
 };
 
@@ -38,3 +40,12 @@ bool zone_peers_measured(const struct zone_peers *peers, uint32_t node);
 /* Measured or guessed. */
 uint32_t zone_peers_rtt_us(const struct zone_peers *peers, const struct zone_contact *contact);
 uint32_t zone_peers_rto_us(const struct zone_peers *peers, const struct zone_contact *contact);
+/* Most answers are there by then: what costs only a second question need not wait longer. */
+uint32_t zone_peers_late_us(const struct zone_peers *peers, const struct zone_contact *contact);
+/* A guess of the time there and back from a contact to the cell (x, y). */
+uint64_t zone_peers_way_us(uint32_t area, uint16_t x, uint16_t y);
+
+/* Another node has taken so long for a search. */
+void zone_peers_worked(struct zone_peers *peers, uint32_t took_us);
+/* How long such work is waited for: mean + 4 deviations, as above. */
+uint64_t zone_peers_patience_us(const struct zone_peers *peers);

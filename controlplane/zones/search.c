@@ -7,11 +7,9 @@
 #include "schemas/base/clock.h"
 
 #define ASK_BITS 8u
-/* 0.61 km there and back in fibre, times the median stretch of real routes. */
-#define DETOUR_US_PER_CELL 12u
-#define ASK_MASK           ((1u << ASK_BITS) - 1)
+#define ASK_MASK ((1u << ASK_BITS) - 1)
 _Static_assert(ZONE_SEARCH_ASKS_MAX <= 1u << ASK_BITS, "a question's number is part of its id");
-_Static_assert(ZONE_SEARCH_REGIONS <= ZONE_REGION_NONE, "a region's number is a byte");
+_Static_assert(ZONE_SEARCH_REGIONS <= ZONE_REGION_RELAY, "a region's number is a byte");
 
 void zone_search_init(struct zone_search *s, const struct zone_query *query, uint32_t id,
                       uint64_t now_ns, uint64_t deadline_ns)
@@ -27,6 +25,8 @@ void zone_search_init(struct zone_search *s, const struct zone_query *query, uin
     s->region_count = 0;
     s->lost = false;
     s->helper_count = 0;
+    s->relay_asks = 0;
+    s->relay = (struct zone_relay){.waits = false};
     zone_top_init(&s->top, query->k);
 }
 
@@ -112,19 +112,9 @@ static void region_referred(struct zone_region *r, const struct zone_region *ask
 
 /* ---- asking ---- */
 
-/* How much later an answer is to be expected for the way from a contact to where the query points:
- * the nearer it lives, the more it knows of that. */
-static uint64_t detour_us(const struct zone_query *q, const struct zone_contact *contact)
-{
-    uint16_t x;
-    uint16_t y;
-    zone_area_place(contact->area, &x, &y);
-    return DETOUR_US_PER_CELL *
-           (torus_ring_distance(x, q->x) + (uint64_t)torus_ring_distance(y, q->y));
-}
-
 /* The contact to try next: fewest tries, nobody who has only referred to others, then fewest
- * silences, then one that lives in the region, then the nearest in time, counting the way on. If
+ * silences, then one that lives in the region, then the nearest in time, counting the way on to
+ * where the query points: the nearer to that it lives, the more it knows of it. If
  * none lives there, the one with the nearest path: whatever entry he has of the region begins
  * beyond his own zone, so that its first contact is nearer still. By time instead, two nodes that
  * know the region only as part of something large could send a search to and fro. */
@@ -140,7 +130,7 @@ static uint32_t contact_choose(const struct zone_search *s, const struct zone_re
                                                                          << 48;
         cost |= gap != 0 ? UINT64_C(1) << 40 | gap
                          : zone_peers_rtt_us(peers, &r->contacts[i]) +
-                               detour_us(&s->query, &r->contacts[i]);
+                               zone_peers_way_us(r->contacts[i].area, s->query.x, s->query.y);
         if (cost < best_cost) {
             best = i;
             best_cost = cost;
@@ -170,11 +160,16 @@ static void region_ask(struct zone_search *s, uint32_t index, struct zone_peers 
 {
     struct zone_region *r = &s->regions[index];
     uint32_t at = contact_choose(s, r, peers);
-    uint64_t rto_ns = (uint64_t)zone_peers_rto_us(peers, &r->contacts[at]) * NS_PER_US;
     uint32_t before = r->tried[at]++;
     r->tries++;
+    r->blamed[at] = false;
     r->raced = region_races(s, r, at, peers);
-    r->due_ns = r->raced ? now_ns : now_ns + (rto_ns << before);
+    /* While there is another one who may live there, late is reason enough to ask him too. */
+    bool hedged = before == 0 && r->tries < r->contact_count &&
+                  may_live_there(r, contact_choose(s, r, peers));
+    uint64_t wait_us = hedged ? zone_peers_late_us(peers, &r->contacts[at])
+                              : zone_peers_rto_us(peers, &r->contacts[at]);
+    r->due_ns = r->raced ? now_ns : now_ns + (wait_us * NS_PER_US << before);
     r->sent_ns[at] = now_ns;
     r->last = (uint8_t)at;
     r->state = ZONE_REGION_ASKED;
@@ -185,6 +180,18 @@ static void region_ask(struct zone_search *s, uint32_t index, struct zone_peers 
         .range = r->range,
         .bound = zone_top_bound(&s->top),
     };
+}
+
+/* Tells of those who have been silent for longer than their round-trip times allow. */
+static void region_blame(struct zone_region *r, struct zone_peers *peers, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < r->contact_count; i++) {
+        uint64_t rto_ns = (uint64_t)zone_peers_rto_us(peers, &r->contacts[i]) * NS_PER_US;
+        if (r->tried[i] != 0 && !r->blamed[i] && now_ns >= r->sent_ns[i] + rto_ns) {
+            r->blamed[i] = true;
+            zone_peers_silent(peers, r->contacts[i].node);
+        }
+    }
 }
 
 /* All contacts were tried: those of the asker's own zone may know others. */
@@ -202,6 +209,7 @@ static void region_give_up(struct zone_search *s, struct zone_region *r)
     memcpy(r->contacts, s->helpers, sizeof(r->contacts));
     memset(r->tried, 0, sizeof(r->tried));
     memset(r->been, 0, sizeof(r->been));
+    memset(r->blamed, 0, sizeof(r->blamed));
 }
 
 /* The region to act on: least bound first. Returns region_count if none. */
@@ -216,9 +224,7 @@ static uint32_t region_choose(struct zone_search *s, struct zone_peers *peers, u
         }
         asked += r->state == ZONE_REGION_ASKED;
         if (r->state == ZONE_REGION_ASKED && r->due_ns <= now_ns) {
-            if (!r->raced) {
-                zone_peers_silent(peers, r->contacts[r->last].node);
-            }
+            region_blame(r, peers, now_ns);
             if (r->tries < (r->helped ? ZONE_SEARCH_ROUNDS : 1) * r->contact_count &&
                 s->asks < ZONE_SEARCH_ASKS_MAX) {
                 return i;
@@ -237,10 +243,77 @@ static uint32_t region_choose(struct zone_search *s, struct zone_peers *peers, u
     return asked < ZONE_SEARCH_PARALLEL ? best : s->region_count;
 }
 
+/* ---- by others ---- */
+
+void zone_search_relay(struct zone_search *s, uint32_t hops)
+{
+    s->relay.waits = s->relay.count != 0;
+    s->relay.hops = (uint8_t)hops;
+    s->relay.due_ns = s->started_ns;
+}
+
+static bool relay_poll(struct zone_search *s, struct zone_peers *peers, uint64_t now_ns,
+                       struct zone_ask *ask)
+{
+    struct zone_contact to;
+    uint64_t left_ns = s->deadline_ns - now_ns;
+    if (!zone_relay_poll(&s->relay, peers, now_ns, &to)) {
+        return false;
+    }
+    left_ns = left_ns < ZONE_RELAY_LIMIT_NS ? left_ns : ZONE_RELAY_LIMIT_NS;
+    s->region_of[s->asks] = ZONE_REGION_RELAY;
+    *ask = (struct zone_ask){
+        .to = to,
+        .id = s->id | s->asks++,
+        .range = ZONE_RANGE_ALL,
+        .bound = zone_top_bound(&s->top),
+        .budget_ms = (uint16_t)(left_ns / NS_PER_MS + 1),
+        .hops = s->relay.hops,
+    };
+    return true;
+}
+
+static void found_take(struct zone_search *s, const struct zone_answer *a, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < a->found_count; i++) {
+        if (zone_top_add(&s->top, &a->found[i])) {
+            s->changed_ns = now_ns;
+        }
+    }
+}
+
+static void relay_answer(struct zone_search *s, struct zone_peers *peers,
+                         const struct zone_answer *a, uint64_t now_ns)
+{
+    if (!zone_relay_heard(&s->relay, peers, a->from, a->stage, now_ns)) {
+        return;
+    }
+    found_take(s, a, now_ns);
+    s->hops = a->hops + 1u > s->hops ? a->hops + 1u : s->hops;
+    if (a->stage != ZONE_RELAY_FINISHED) {
+        return;
+    }
+    s->relay_asks += a->asks;
+    if (!zone_range_equal(a->covered, ZONE_RANGE_ALL)) {
+        return;
+    }
+    zone_search_evidence(s, a->excluded_age_ms);
+    for (uint32_t i = 0; i < s->region_count; i++) {
+        s->regions[i].state = ZONE_REGION_DONE;
+    }
+    s->lost = false;
+}
+
 bool zone_search_poll(struct zone_search *s, struct zone_peers *peers, uint64_t now_ns,
                       struct zone_ask *ask)
 {
     if (now_ns >= s->deadline_ns) {
+        return false;
+    }
+    if (s->relay.waits && relay_poll(s, peers, now_ns, ask)) {
+        return true;
+    }
+    if (s->relay.waits) {
         return false;
     }
     uint32_t index = region_choose(s, peers, now_ns);
@@ -258,6 +331,7 @@ static bool region_asked_of(struct zone_region *r, uint32_t from, struct zone_pe
 {
     for (uint32_t i = 0; i < r->contact_count; i++) {
         if (r->contacts[i].node == from && r->tried[i] != 0) {
+            r->blamed[i] = true;    /* no more */
             if (r->tried[i] == 1) { /* asked once: the sample is beyond doubt (Karn) */
                 zone_peers_heard(peers, from, (uint32_t)((now_ns - r->sent_ns[i]) / NS_PER_US));
             }
@@ -274,19 +348,20 @@ void zone_search_answer(struct zone_search *s, struct zone_peers *peers,
     if ((a->id & ~ASK_MASK) != s->id || ask >= s->asks || s->region_of[ask] == ZONE_REGION_NONE) {
         return;
     }
+    if (s->region_of[ask] == ZONE_REGION_RELAY) {
+        relay_answer(s, peers, a, now_ns);
+        return;
+    }
     struct zone_region *r = &s->regions[s->region_of[ask]];
     if (r->state == ZONE_REGION_OPEN || !region_asked_of(r, a->from, peers, now_ns) ||
         r->state == ZONE_REGION_DONE) {
         return;
     }
+    region_blame(r, peers, now_ns);
     struct zone_region asked = *r;
     r->state = ZONE_REGION_DONE;
     s->hops = asked.hops + 1u > s->hops ? asked.hops + 1u : s->hops;
-    for (uint32_t i = 0; i < a->found_count; i++) {
-        if (zone_top_add(&s->top, &a->found[i])) {
-            s->changed_ns = now_ns;
-        }
-    }
+    found_take(s, a, now_ns);
     zone_search_evidence(s, a->excluded_age_ms);
     for (uint32_t i = 0; i < a->piece_count; i++) {
         struct zone_summary piece = a->pieces[i];
@@ -309,6 +384,9 @@ void zone_search_answer(struct zone_search *s, struct zone_peers *peers,
 uint64_t zone_search_next_ns(const struct zone_search *s)
 {
     uint64_t next = s->deadline_ns;
+    if (s->relay.waits) {
+        return s->relay.due_ns < next ? s->relay.due_ns : next;
+    }
     for (uint32_t i = 0; i < s->region_count; i++) {
         const struct zone_region *r = &s->regions[i];
         if (r->state == ZONE_REGION_ASKED && r->due_ns < next && matters(s, r)) {
@@ -342,7 +420,7 @@ void zone_search_result(const struct zone_search *s, struct zone_result *result)
         .complete = !s->lost,
         .age_ms = s->evidence_age_ms,
         .settled_ns = s->changed_ns - s->started_ns,
-        .asks = s->asks,
+        .asks = s->asks + s->relay_asks,
         .hops = s->hops,
     };
     for (uint32_t i = 0; i < s->top.count; i++) {

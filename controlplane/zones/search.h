@@ -6,11 +6,13 @@
  *
  * Regions wait in order of the least distance that anything in them can have. Up to
  * ZONE_SEARCH_PARALLEL are asked about at a time; who is asked answers for its own zone with
- * records and returns the rest of the region in finer pieces. No answer within SRTT + 4 RTTVAR:
- * the next contact is asked too, and whoever is first counts. Where the round-trip time is not
- * known or questions get lost often, two contacts are asked from the start. Every step makes a
- * region smaller by at least one zone, so a search ends. It ends with no region left that could
- * hold anything nearer than the k-th found.
+ * records and returns the rest of the region in finer pieces. Who answers later than most of his
+ * answers come is raced by the next contact that lives there, and whoever is first counts; who has
+ * not answered within SRTT + 4 RTTVAR is silent. Where the round-trip time is not known or
+ * questions get lost often, two contacts are asked from the start. Every step makes a region
+ * smaller by at least one zone, so a search ends. It ends with no region left that could hold
+ * anything nearer than the k-th found. A search for a far place is handed to somebody there first
+ * (relay.h).
  *
  * The answer's contract: what is found are the k best of all matching records held by live members
  * of reachable zones, as of `age_ms` before its start at the oldest, if `complete`. If not,
@@ -26,6 +28,7 @@
 
 #include "controlplane/zones/peers.h"
 #include "controlplane/zones/record.h"
+#include "controlplane/zones/relay.h"
 #include "controlplane/zones/summary.h"
 
 #define ZONE_SEARCH_REGIONS   128u
@@ -37,6 +40,7 @@
 #define ZONE_SEARCH_ROUNDS    2u /* how often each contact is tried, once helpers were asked */
 #define ZONE_RACE_PERMILLE    50u
 #define ZONE_REGION_NONE      255u
+#define ZONE_REGION_RELAY     254u /* not a region: the search as a whole */
 
 enum zone_region_state { ZONE_REGION_OPEN, ZONE_REGION_ASKED, ZONE_REGION_DONE, ZONE_REGION_DEAD };
 
@@ -54,7 +58,8 @@ struct zone_region {
     bool raced;   /* and the next one at once, without waiting */
     bool helped;  /* its contacts are those of the asker's own zone */
     uint8_t tried[ZONE_CONTACTS];
-    bool been[ZONE_CONTACTS]; /* among those visited */
+    bool been[ZONE_CONTACTS];   /* among those visited */
+    bool blamed[ZONE_CONTACTS]; /* its silence has been told */
     struct zone_contact contacts[ZONE_CONTACTS];
     uint64_t sent_ns[ZONE_CONTACTS];
     uint32_t
@@ -69,6 +74,7 @@ struct zone_search {
     uint32_t asks;
     uint8_t region_of[ZONE_SEARCH_ASKS_MAX]; /* of each question; ZONE_REGION_NONE: not any more */
     uint32_t hops;                           /* longest chain of answers */
+    uint32_t relay_asks;                     /* questions of those who searched for this one */
     uint32_t evidence_age_ms;
     uint64_t changed_ns; /* when something better was found last */
     uint32_t region_count;
@@ -76,6 +82,7 @@ struct zone_search {
     struct zone_top top;
     uint8_t helper_count;
     struct zone_contact helpers[ZONE_CONTACTS]; /* nearest of the asker's own zone */
+    struct zone_relay relay;                    /* who is to do it instead */
     struct zone_region regions[ZONE_SEARCH_REGIONS];
 };
 
@@ -84,7 +91,9 @@ struct zone_ask {
     struct zone_contact to;
     uint32_t id;
     struct zone_range range;
-    uint32_t bound; /* nothing farther is wanted */
+    uint32_t bound;     /* nothing farther is wanted */
+    uint16_t budget_ms; /* search it all, for that long; 0: a plain question */
+    uint8_t hops;       /* and it may be handed on so often */
 };
 
 /* What came back. */
@@ -93,6 +102,9 @@ struct zone_answer {
     uint32_t from;
     struct zone_range covered; /* the part that it answered for itself; not valid: none */
     uint32_t excluded_age_ms;  /* oldest evidence by which it left out parts of the range */
+    uint8_t stage;             /* enum zone_relay_stage: of the whole search that was asked for */
+    uint8_t hops;              /* of that, */
+    uint16_t asks;             /* and its questions */
     uint32_t found_count;
     uint32_t piece_count;
     struct zone_found found[ZONE_TOP_MAX];
@@ -118,6 +130,9 @@ void zone_search_init(struct zone_search *search, const struct zone_query *query
 void zone_search_add(struct zone_search *search, const struct zone_summary *piece);
 /* Evidence of that age has excluded something, or is part of what was found. */
 void zone_search_evidence(struct zone_search *search, uint32_t age_ms);
+
+/* The search may be done by others: `search->relay` has been filled, before the first poll. */
+void zone_search_relay(struct zone_search *search, uint32_t hops);
 
 /* The next question that is due; false: none now. */
 bool zone_search_poll(struct zone_search *search, struct zone_peers *peers, uint64_t now_ns,

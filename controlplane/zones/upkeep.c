@@ -10,8 +10,11 @@
 #define FETCH_POOR_MAX  8u
 #define FETCH_AGAIN_NS  (NS_PER_S / 2)
 #define STALE_FAILS     3u
+#define RETRIES_MAX     (2 * STALE_FAILS) /* of an entry nobody answers for, at once */
+#define RETRY_DUE       1.5               /* before what is due, after what is overdue */
 #define LOST_HOPS_MAX   8u
 #define BACK_OFF_MAX    3u
+#define HOPE_PERCENT    60u /* of a guess: what the fastest tenth of routes takes */
 
 /* With back-off: else a peer farther than was guessed would never be measured. */
 uint64_t zone_patience_ns(const struct zone *z, const struct zone_contact *to)
@@ -207,6 +210,49 @@ void zone_fetch_heard(struct zone *z, const struct zone_msg *msg, uint64_t now_n
 
 /* ---- the view ---- */
 
+/* How good a contact is to be asked: one that was never measured is taken for a fast one, so that
+ * each has its turn and the fastest stays. */
+static uint64_t contact_cost(const struct zone *z, const struct zone_contact *c)
+{
+    uint64_t rtt_us = zone_peers_rtt_us(&z->peers, c);
+    bool measured = zone_peers_measured(&z->peers, c->node);
+    return (uint64_t)zone_peers_fails(&z->peers, c->node) << 32 |
+           (measured ? rtt_us : rtt_us * HOPE_PERCENT / 100);
+}
+
+/* Answers bring contacts that were drawn, or are near to a cell. The fastest that this node has
+ * measured in the same range takes the place of the one that is there for being near (summary.h);
+ * so the entries' contacts become near in time, like the neighbours that a Kademlia with proximity
+ * selection keeps. */
+static void contacts_keep(struct zone *z, struct zone_summary *piece)
+{
+    const struct zone_contact *best = NULL;
+    for (uint32_t i = 0; i < z->view.count; i++) {
+        const struct zone_summary *is = &z->view.all[i].is;
+        for (uint32_t c = 0; zone_range_overlap(is->range, piece->range) && c < is->contact_count;
+             c++) {
+            const struct zone_contact *contact = &is->contacts[c];
+            if (zone_peers_measured(&z->peers, contact->node) &&
+                zone_area_in(contact->area, piece->range) &&
+                (best == NULL || contact_cost(z, contact) < contact_cost(z, best))) {
+                best = contact;
+            }
+        }
+    }
+    for (uint32_t i = 0; best != NULL && i < piece->contact_count; i++) {
+        best = piece->contacts[i].node == best->node ? NULL : best;
+    }
+    if (best == NULL || zone_peers_fails(&z->peers, best->node) != 0) {
+        return;
+    }
+    if (piece->contact_count < ZONE_CONTACTS) {
+        piece->contacts[piece->contact_count++] = piece->contacts[0];
+        piece->contacts[0] = *best;
+    } else if (contact_cost(z, best) < contact_cost(z, &piece->contacts[0])) {
+        piece->contacts[0] = *best;
+    }
+}
+
 void zone_view_heard(struct zone *z, const struct zone_msg *msg, const struct zone_contact *from,
                      uint64_t now_ns, const struct zone_io *io)
 {
@@ -249,8 +295,11 @@ void zone_view_heard(struct zone *z, const struct zone_msg *msg, const struct zo
     if (known != NULL && !theirs && age_ms >= zone_entry_age_ms(known, now_ns)) {
         return;
     }
-    zone_view_replace(&z->view, range, msg->view.all, msg->view.count, now_ns, z->self.x,
-                      z->self.y);
+    struct zone_pieces view = msg->view;
+    for (uint32_t i = 0; i < view.count; i++) {
+        contacts_keep(z, &view.all[i]);
+    }
+    zone_view_replace(&z->view, range, view.all, view.count, now_ns, z->self.x, z->self.y);
     zone_view_replace(&z->view, z->claim, NULL, 0, now_ns, z->self.x, z->self.y);
 }
 
@@ -266,6 +315,7 @@ static struct zone_entry *entry_due(struct zone *z, const uint32_t *limits, uint
         uint64_t period_ns = near ? ZONE_PULL_NEAR_NS : ZONE_PULL_FAR_NS;
         uint64_t since_ns = now_ns - e->pulled_ns;
         double due = (double)since_ns / (double)(coarse ? 3 * ZONE_PULL_NS : period_ns);
+        due = e->retry && due < RETRY_DUE ? RETRY_DUE : due;
         if (due >= best_due) {
             best = e;
             best_due = due;
@@ -337,8 +387,7 @@ static bool entry_contact(struct zone *z, const struct zone_entry *e, uint64_t n
     }
     for (uint32_t i = 0; i < e->is.contact_count; i++) {
         const struct zone_contact *c = &e->is.contacts[i];
-        uint64_t cost =
-            (uint64_t)zone_peers_fails(&z->peers, c->node) << 32 | zone_peers_rtt_us(&z->peers, c);
+        uint64_t cost = contact_cost(z, c);
         if (cost < best && c->node != z->self.node) {
             best = cost;
             *to = *c;
@@ -365,6 +414,7 @@ static void pull_next(struct zone *z, uint64_t now_ns, const struct zone_io *io)
     if (e == NULL) {
         return;
     }
+    e->retry = false;
     e->pulled_ns = now_ns; /* also if nobody can be asked: the others have their turn */
     if (entry_contact(z, e, now_ns, &to)) {
         uint32_t limit = limits[e - z->view.all];
@@ -382,8 +432,10 @@ static void pull_late(struct zone *z)
     z->pull.waits = false;
     for (uint32_t i = 0; i < z->view.count; i++) {
         struct zone_entry *e = &z->view.all[i];
-        e->fails =
-            (uint8_t)(e->fails + (zone_range_equal(e->is.range, z->pull.range) && e->fails < 0xff));
+        if (zone_range_equal(e->is.range, z->pull.range)) {
+            e->fails = (uint8_t)(e->fails + (e->fails < 0xff));
+            e->retry = e->fails <= RETRIES_MAX;
+        }
     }
 }
 
@@ -496,9 +548,6 @@ uint64_t zone_next_ns(const struct zone *z)
             next = dues[i] < next ? dues[i] : next;
         }
     }
-    for (uint32_t i = 0; i < ZONE_SEARCHES_MAX; i++) {
-        uint64_t due = z->searches[i] != NULL ? zone_search_next_ns(z->searches[i]) : UINT64_MAX;
-        next = due < next ? due : next;
-    }
-    return next;
+    uint64_t due = zone_searches_next_ns(z);
+    return due < next ? due : next;
 }

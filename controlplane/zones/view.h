@@ -24,6 +24,7 @@ struct zone_entry {
     uint64_t heard_ns;
     uint64_t pulled_ns; /* when it was last asked for */
     uint8_t fails;      /* questions in a row without an answer */
+    bool retry;         /* the last was not answered: somebody else is to be asked soon */
     bool single;        /* an answer has shown that it cannot be divided */
 };
 

@@ -44,6 +44,9 @@ void zone_init(struct zone *z, const struct zone_options *options, const struct 
     z->rng.state = options->seed;
     z->members = members;
     z->member_max = member_max;
+    for (uint32_t i = 0; i < options->duty_max; i++) {
+        options->duties[i].used = false;
+    }
     z->peers.x = self->x;
     z->peers.y = self->y;
     z->peers.abstract = options->abstract;
@@ -440,6 +443,42 @@ static void search_regions(struct zone *z, struct zone_search *s, uint64_t now_n
     }
 }
 
+/* Who could do a search for a far place: of all that are known those who live at most half as far
+ * from it as this node does. */
+static void relays_choose(struct zone *z, struct zone_search *s)
+{
+    const struct zone_query *q = &s->query;
+    uint64_t cost_us[ZONE_RELAYS_MAX];
+    uint64_t way_us = zone_peers_way_us(zone_area(z->key), q->x, q->y);
+    if (z->options.abstract || way_us < ZONE_RELAY_FAR_US) {
+        return;
+    }
+    for (uint32_t i = 0; i < z->view.count; i++) {
+        const struct zone_summary *is = &z->view.all[i].is;
+        for (uint32_t c = 0; c < is->contact_count; c++) {
+            const struct zone_contact *contact = &is->contacts[c];
+            uint64_t rest_us = zone_peers_way_us(contact->area, q->x, q->y);
+            if (2 * rest_us <= way_us && zone_peers_fails(&z->peers, contact->node) == 0) {
+                zone_relay_offer(&s->relay, cost_us, contact,
+                                 zone_peers_rtt_us(&z->peers, contact) + 2 * rest_us);
+            }
+        }
+    }
+}
+
+void zone_search_start(struct zone *z, struct zone_search *s, const struct zone_query *query,
+                       uint32_t hops, uint64_t now_ns, uint64_t deadline_ns)
+{
+    zone_search_init(s, query, (uint32_t)rng_next(&z->rng), now_ns, deadline_ns);
+    search_local(z, s, now_ns);
+    search_helpers(z, s, now_ns);
+    search_regions(z, s, now_ns);
+    if (hops != 0) {
+        relays_choose(z, s);
+        zone_search_relay(s, hops - 1);
+    }
+}
+
 int zone_search_begin(struct zone *z, struct zone_search *s, const struct zone_query *query,
                       uint64_t now_ns, uint64_t deadline_ns, const struct zone_io *io)
 {
@@ -453,10 +492,7 @@ int zone_search_begin(struct zone *z, struct zone_search *s, const struct zone_q
     if (slot == ZONE_SEARCHES_MAX) {
         return -EBUSY;
     }
-    zone_search_init(s, query, (uint32_t)rng_next(&z->rng), now_ns, deadline_ns);
-    search_local(z, s, now_ns);
-    search_helpers(z, s, now_ns);
-    search_regions(z, s, now_ns);
+    zone_search_start(z, s, query, ZONE_RELAY_HOPS, now_ns, deadline_ns);
     z->searches[slot] = s;
     zone_searches_poll(z, now_ns, io);
     return 0;
@@ -469,17 +505,40 @@ void zone_search_end(struct zone *z, struct zone_search *s)
     }
 }
 
+void zone_search_step(struct zone *z, struct zone_search *s, uint64_t now_ns,
+                      const struct zone_io *io)
+{
+    struct zone_ask ask = {.budget_ms = 0};
+    while (zone_search_poll(s, &z->peers, now_ns, &ask)) {
+        struct zone_msg msg;
+        msg.header.kind = ZONE_ASK;
+        msg.ask.ask = ask;
+        msg.ask.query = s->query;
+        zone_send(z, io, &ask.to, &msg);
+    }
+}
+
 void zone_searches_poll(struct zone *z, uint64_t now_ns, const struct zone_io *io)
 {
     for (uint32_t i = 0; i < ZONE_SEARCHES_MAX; i++) {
-        struct zone_search *s = z->searches[i];
-        struct zone_ask ask;
-        while (s != NULL && zone_search_poll(s, &z->peers, now_ns, &ask)) {
-            struct zone_msg msg;
-            msg.header.kind = ZONE_ASK;
-            msg.ask.ask = ask;
-            msg.ask.query = s->query;
-            zone_send(z, io, &ask.to, &msg);
+        if (z->searches[i] != NULL) {
+            zone_search_step(z, z->searches[i], now_ns, io);
         }
     }
+    zone_duties_poll(z, now_ns, io);
+}
+
+uint64_t zone_searches_next_ns(const struct zone *z)
+{
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < ZONE_SEARCHES_MAX; i++) {
+        uint64_t due = z->searches[i] != NULL ? zone_search_next_ns(z->searches[i]) : UINT64_MAX;
+        next = due < next ? due : next;
+    }
+    for (uint32_t i = 0; i < z->options.duty_max; i++) {
+        const struct zone_duty *d = &z->options.duties[i];
+        uint64_t due = d->used ? zone_search_next_ns(&d->search) : UINT64_MAX;
+        next = due < next ? due : next;
+    }
+    return next;
 }

@@ -74,12 +74,28 @@ struct zone_pending {
     uint8_t tries;
 };
 
+/* A search that this node does for another. */
+struct zone_duty {
+    bool used;
+    uint8_t tells;          /* answers sent */
+    struct zone_contact to; /* whom they go to */
+    uint32_t id;            /* his question */
+    uint64_t told_ns;
+    uint64_t told_changed_ns;
+    struct zone_search search;
+};
+#define ZONE_DUTIES     4u               /* room that callers should give */
+#define ZONE_DUTY_TELLS 8u               /* answers before the last one */
+#define ZONE_TELL_NS    (20 * NS_PER_MS) /* between two of them */
+
 struct zone_options {
     bool abstract;
     uint16_t split_above, merge_below; /* 0: the defaults */
     const uint8_t *sign_secret;        /* signs summaries; NULL: unsigned */
     uint64_t silence_ns; /* 0: ZONE_SILENCE_NS; UINT64_MAX: only zone_member_down() counts */
     uint64_t seed;
+    struct zone_duty *duties; /* the caller's; NULL: no searches are done for others */
+    uint32_t duty_max;
 };
 
 struct zone_reshaping {
@@ -104,6 +120,7 @@ struct zone_counters {
     uint64_t malformed;
     uint64_t splits, merges, takeovers, adopted, trimmed;
     uint64_t members_refused; /* no room */
+    uint64_t duties, duties_refused;
 };
 
 struct zone {
@@ -179,6 +196,8 @@ void zone_input(struct zone *zone, const void *data, size_t size, const struct i
                 const uint8_t *public_key, uint64_t now_ns, const struct zone_io *io);
 void zone_tick(struct zone *zone, uint64_t now_ns, const struct zone_io *io);
 uint64_t zone_next_ns(const struct zone *zone);
+/* The same for searches alone. */
+uint64_t zone_searches_next_ns(const struct zone *zone);
 
 /* Begins a search; the caller keeps `search` until it is done and then calls zone_search_end().
  * Returns 0 or -EBUSY (too many under way) or -EINVAL (no valid query). The part that this zone can

@@ -37,6 +37,9 @@ static void ask_heard(struct zone *z, const struct zone_msg *in, const struct zo
     if (q->abstract != z->options.abstract) {
         return;
     }
+    if (ask->budget_ms != 0 && zone_duty_take(z, in, from, now_ns, io)) {
+        return;
+    }
     zone_top_init(&top, q->k);
     answer_records(z, q, ask->range, ask->bound, &top, now_ns);
     memcpy(a->found, top.all, top.count * sizeof(top.all[0]));
@@ -163,6 +166,12 @@ static void answer_heard(struct zone *z, struct zone_msg *msg, uint64_t now_ns)
     for (uint32_t i = 0; i < ZONE_SEARCHES_MAX; i++) {
         if (z->searches[i] != NULL) {
             zone_search_answer(z->searches[i], &z->peers, &msg->answer, now_ns);
+        }
+    }
+    for (uint32_t i = 0; i < z->options.duty_max; i++) {
+        struct zone_duty *d = &z->options.duties[i];
+        if (d->used) {
+            zone_search_answer(&d->search, &z->peers, &msg->answer, now_ns);
         }
     }
 }

@@ -113,33 +113,35 @@ static int welcome_receive(int socket_fd, uint32_t wanted, struct attachment *a)
     return count == wanted && (msg.msg_flags & MSG_CTRUNC) == 0 ? 0 : -EPROTO;
 }
 
-static int memory_map(struct attachment *a, size_t bytes)
+static int memory_map(struct attachment *a, size_t least, size_t most)
 {
     struct stat st;
     int fd = a->fds[0];
     int seals = fcntl(fd, F_GET_SEALS);
-    if (a->welcome.shm_bytes != bytes || fstat(fd, &st) != 0 || st.st_size < (off_t)bytes ||
+    if (a->welcome.shm_bytes != least || fstat(fd, &st) != 0 || st.st_size < (off_t)least ||
         seals < 0 || (seals & ATTACH_SEALS) != ATTACH_SEALS) {
         return -EPROTO;
     }
+    size_t bytes = st.st_size < (off_t)most ? least : most;
     void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) {
         return -errno;
     }
     a->map = at;
+    a->map_bytes = bytes;
     close(fd);
     a->fds[0] = -1;
     return 0;
 }
 
-int attach_take(int socket_fd, uint32_t count, size_t shm_bytes, struct attachment *a)
+int attach_take(int socket_fd, uint32_t count, size_t least, size_t most, struct attachment *a)
 {
     memset(a, 0, sizeof(*a));
     for (size_t i = 0; i < PORT_FDS; i++) {
         a->fds[i] = -1;
     }
     int rc = welcome_receive(socket_fd, count, a);
-    rc = rc == 0 ? memory_map(a, shm_bytes) : rc;
+    rc = rc == 0 ? memory_map(a, least, most) : rc;
     if (rc != 0) {
         close_fds(a);
     }

@@ -17,7 +17,8 @@
 struct attachment {
     struct port_welcome welcome;
     int fds[PORT_FDS];
-    void *map; /* of welcome.shm_bytes */
+    void *map;
+    size_t map_bytes;
 };
 
 /* Connects and says hello, without waiting. Returns the socket, non-blocking, or -errno: -EPROTO if
@@ -27,7 +28,7 @@ int attach_hello(const char *path, const void *hello, size_t len);
 /* Waits for an answer. Returns 0, -ETIMEDOUT or -errno. */
 int attach_wait(int socket_fd);
 
-/* Takes the answer: `count` descriptors and memory of `shm_bytes`, mapped; fds[0], its own, is
- * closed. On error nothing is left open. Returns 0, -EAGAIN (no answer yet), -EPROTO, what the node
- * refused with, or -errno. */
-int attach_take(int socket_fd, uint32_t count, size_t shm_bytes, struct attachment *out);
+/* Takes the answer: `count` descriptors and memory of `least` bytes, or of `most` if there is so
+ * much, mapped; fds[0], its own, is closed. On error nothing is left open. Returns 0, -EAGAIN (no
+ * answer yet), -EPROTO, what the node refused with, or -errno. */
+int attach_take(int socket_fd, uint32_t count, size_t least, size_t most, struct attachment *out);

@@ -69,6 +69,7 @@ static void attempt_begin(struct client_attempt *a, const struct stream_order *o
     a->core.avoid_count = order->avoid_count;
     memcpy(a->core.avoid, order->avoid, sizeof(a->core.avoid));
     a->core.prefers = order->arithmetic;
+    a->core.prefix = req->prefix;
     a->core.resumed = req->stream.count;
     if (req->stream.count != 0 && !req->stream.forgetful) {
         a->core.last_token = req->stream.tokens[req->stream.count - 1];
@@ -190,6 +191,9 @@ void attempt_step(struct client_attempt *a, uint64_t now_ns)
         return;
     }
     if (a->core.ended) {
+        if (a->core.result.status == 0) {
+            homes_note(&a->client->homes, req->hdr.session, req->hdr.model, a->core.server);
+        }
         if (a->core.result.status == 0 && req->embedding == NULL) {
             req->embedding = a->core.embedding;
             req->embedding_count = a->core.embedding_count;

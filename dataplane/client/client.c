@@ -259,11 +259,12 @@ int weft_submit(weft_client_t *c, const weft_query_t *query, weft_text_fn text, 
     if (req == NULL) {
         return -ENOMEM;
     }
-    int rc = query_encode(query, &req->hdr, &req->body, &req->body_len);
+    int rc = query_encode(query, &c->homes, &req->hdr, &req->body, &req->body_len);
     if (rc != 0) {
         free(req);
         return rc;
     }
+    req->prefix = prompt_prefix(req->hdr.model, req->body, req->body_len);
     uint64_t now_ns = clock_now_ns();
     req->client = c;
     req->text = text;

@@ -63,6 +63,7 @@ struct weft_request {
     uint8_t *body;           /* as written first */
     uint8_t *resumed;        /* the same behind tokens that were given; NULL = none yet */
     uint32_t body_len, resumed_len;
+    uint64_t prefix;      /* how the prompt begins */
     uint64_t deadline_ns; /* 0 = none */
     bool end_to_end;      /* the deadline is the last token's */
     bool held;            /* weft_hold() */
@@ -107,6 +108,18 @@ struct client_path {
     struct client_outbox outbox;
 };
 
+/* Which node has served the last request of each session: told to whoever serves the next one, for
+ * it may fetch from there what is known. Direct-mapped by session, a hash. */
+#define CLIENT_HOMES 1024u /* a power of two */
+
+struct client_homes {
+    struct client_home {
+        uint32_t session; /* 0 = empty */
+        uint32_t model;
+        uint32_t node; /* 1 + its id */
+    } at[CLIENT_HOMES];
+};
+
 struct weft_client {
     int epoll; /* sockets and wake */
     int wake;  /* eventfd of weft_ask_interrupt() */
@@ -123,12 +136,29 @@ struct weft_client {
     struct stream_policy policy;
     uint32_t path_count;
     struct client_path *paths;
+    struct client_homes homes;
     struct client_inbox inbox;
 };
 
 /* query.c: 0, -EINVAL, -E2BIG or -ENOMEM. `*body` is the caller's. */
-int query_encode(const weft_query_t *query, struct weft_req_hdr *hdr, uint8_t **body,
-                 uint32_t *body_len);
+int query_encode(const weft_query_t *query, const struct client_homes *homes,
+                 struct weft_req_hdr *hdr, uint8_t **body, uint32_t *body_len);
+
+static inline uint32_t homes_find(const struct client_homes *homes, uint32_t session,
+                                  uint32_t model)
+{
+    const struct client_home *home = &homes->at[session & (CLIENT_HOMES - 1)];
+    return session != 0 && home->session == session && home->model == model ? home->node : 0;
+}
+
+static inline void homes_note(struct client_homes *homes, uint32_t session, uint32_t model,
+                              uint16_t node)
+{
+    if (session != 0 && node != WEFT_NODE_NONE) {
+        homes->at[session & (CLIENT_HOMES - 1)] =
+            (struct client_home){session, model, node + UINT32_C(1)};
+    }
+}
 
 /* client.c: carries out what the stream orders, reports its end, sets its timer. May free `req`. */
 void client_follow(struct weft_request *req, uint64_t now_ns);

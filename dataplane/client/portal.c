@@ -63,7 +63,7 @@ int portal_begin(struct portal *p)
 int portal_greeted(struct portal *p)
 {
     struct attachment a;
-    int rc = attach_take(p->socket, PORT_CLIENT_FDS, sizeof(*p->shm), &a);
+    int rc = attach_take(p->socket, PORT_CLIENT_FDS, sizeof(*p->shm), sizeof(*p->shm), &a);
     if (rc == -EAGAIN) {
         return rc;
     }

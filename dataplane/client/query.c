@@ -32,6 +32,18 @@ static int query_tags(const char *text, uint32_t *mask)
     return 0;
 }
 
+/* The policy tags and the jurisdiction: what the node's own tags must contain. */
+static int query_policy(const weft_query_t *q, uint32_t *mask)
+{
+    const char *jurisdiction = q->more != NULL ? q->more->jurisdiction : NULL;
+    uint32_t bits = jurisdiction != NULL ? weft_jurisdiction_mask(jurisdiction) : 0;
+    if (query_tags(q->tags, mask) != 0 || (jurisdiction != NULL && bits == 0)) {
+        return -EINVAL;
+    }
+    *mask |= bits;
+    return 0;
+}
+
 static uint32_t query_tokens(const weft_query_t *q)
 {
     if (q->embed != WEFT_EMBED_NONE) {
@@ -48,7 +60,7 @@ static int query_header(const weft_query_t *q, struct weft_req_hdr *hdr)
     uint32_t tags;
     if (q->model == NULL || q->model[0] == '\0' || strlen(q->model) >= WEFT_MODEL_NAME_MAX ||
         tier_min > tier_max || tier_max > WEFT_TIER_MAX || q->priority > 15 ||
-        q->radius_km > QUERY_RADIUS_MAX || units > UINT16_MAX || query_tags(q->tags, &tags) != 0) {
+        q->radius_km > QUERY_RADIUS_MAX || units > UINT16_MAX || query_policy(q, &tags) != 0) {
         return -EINVAL;
     }
     uint32_t tokens = query_tokens(q);
@@ -114,6 +126,18 @@ static int query_stops(const weft_query_t *q, weft_job_part_t *stops)
     return 0;
 }
 
+/* Only with a traceparent has a tracestate a meaning. */
+static void query_trace_state(const weft_query_t *q, char text[TRACESTATE_BYTES],
+                              struct prompt_spec *spec)
+{
+    struct tracestate state = {.count = 0};
+    if (q->traceparent != NULL && q->more != NULL && q->more->tracestate != NULL) {
+        tracestate_add(&state, q->more->tracestate, strlen(q->more->tracestate));
+    }
+    spec->trace_state = text;
+    spec->trace_state_len = tracestate_write(&state, text);
+}
+
 static int query_prompt(const weft_query_t *q, weft_job_part_t *parts, weft_job_part_t *stops,
                         struct prompt_spec *spec)
 {
@@ -154,8 +178,8 @@ static int query_prompt(const weft_query_t *q, weft_job_part_t *parts, weft_job_
     return 0;
 }
 
-int query_encode(const weft_query_t *q, struct weft_req_hdr *hdr, uint8_t **body,
-                 uint32_t *body_len)
+int query_encode(const weft_query_t *q, const struct client_homes *homes, struct weft_req_hdr *hdr,
+                 uint8_t **body, uint32_t *body_len)
 {
     bool chat = q->message_count != 0;
     if (chat ? q->messages == NULL || q->message_count > PROMPT_PARTS_MAX : q->text == NULL) {
@@ -170,8 +194,11 @@ int query_encode(const weft_query_t *q, struct weft_req_hdr *hdr, uint8_t **body
         return -ENOMEM;
     }
     weft_job_part_t stops[WEFT_STOPS_MAX];
+    char state[TRACESTATE_BYTES];
     struct prompt_spec spec;
     rc = query_prompt(q, parts, stops, &spec);
+    spec.session_node = homes_find(homes, hdr->session, hdr->model);
+    query_trace_state(q, state, &spec);
     size_t size = rc == 0 ? prompt_size(&spec) : 0;
     if (rc == 0 && size == 0) {
         rc = -E2BIG;

@@ -12,6 +12,8 @@
 #include "dataplane/client/worker_impl.h"
 #include "schemas/base/clock.h"
 
+WEFT_ASSERT(PORT_PREFIXES == SERVE_PREFIXES, "told as they are kept");
+
 static uint32_t worker_needs(const weft_job_view_t *view)
 {
     uint32_t needs = view->format == WEFT_FORMAT_CALL ? WEFT_CAN_TOOLS : 0;
@@ -54,6 +56,20 @@ static void worker_publish_load(struct weft_worker *w)
         w->load_word = word;
         atomic_store_explicit(&w->shm->load, word, memory_order_relaxed);
     }
+}
+
+/* What the prompts begin with that it took since it told last. */
+static void worker_publish_prefixes(struct weft_worker *w)
+{
+    const struct serve_prefixes *taken = &w->serve->prefixes;
+    if (taken->count == w->prefixes || w->shm_bytes < sizeof(*w->shm)) {
+        return;
+    }
+    for (uint32_t i = 0; i < PORT_PREFIXES; i++) {
+        atomic_store_explicit(&w->shm->prefixes.at[i], taken->at[i], memory_order_relaxed);
+    }
+    w->prefixes = taken->count;
+    atomic_store_explicit(&w->shm->prefixes.count, taken->count, memory_order_release);
 }
 
 static int worker_hello(const weft_worker_facts_t *facts, const weft_load_t *load,
@@ -251,6 +267,7 @@ int weft_worker_process(weft_worker_t *w)
     } while (!w->asleep && left != 0);
     w->more = !w->asleep;
     worker_publish_load(w);
+    worker_publish_prefixes(w);
     return w->lost ? -EPIPE : 0;
 }
 

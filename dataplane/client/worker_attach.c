@@ -34,11 +34,12 @@ int worker_port_open(struct weft_worker *w, const char *socket_path, const struc
         return w->socket;
     }
     int rc = attach_wait(w->socket);
-    rc = rc == 0 ? attach_take(w->socket, PORT_FDS, sizeof(*w->shm), &a) : rc;
+    rc = rc == 0 ? attach_take(w->socket, PORT_FDS, PORT_SHM_LEAST, sizeof(*w->shm), &a) : rc;
     if (rc != 0) {
         return rc;
     }
     w->shm = a.map;
+    w->shm_bytes = a.map_bytes;
     ring_end_init(&w->in, &w->shm->to_worker, w->shm->to_worker_slots, PORT_SLOTS);
     ring_end_init(&w->out, &w->shm->to_node, w->shm->to_node_slots, PORT_SLOTS);
     w->wake_own = a.fds[PORT_FD_WAKE_WORKER];
@@ -58,6 +59,6 @@ void worker_port_close(struct weft_worker *w)
         }
     }
     if (w->shm != NULL) {
-        munmap(w->shm, sizeof(*w->shm));
+        munmap(w->shm, w->shm_bytes);
     }
 }

@@ -21,6 +21,8 @@ struct weft_worker {
     int wake_own;
     int wake_node;
     struct port_shm *shm; /* shared with a process that is not trusted */
+    size_t shm_bytes;     /* an older node has no place for prefixes there */
+    uint64_t prefixes;    /* that it has been told */
     struct ring_end in;
     struct ring_end out;
     bool asleep;  /* the node was told to wake us */

@@ -11,21 +11,30 @@
 
 #include "schemas/base/crc32c.h"
 #include "schemas/base/cursor.h"
+#include "schemas/base/prefix.h"
 
 #define PROMPT_EMBED ((unsigned)(WEFT_PROMPT_F_EMBED_MEAN | WEFT_PROMPT_F_EMBED_LAST))
 #define PROMPT_FLAGS                                                                               \
     ((unsigned)(WEFT_PROMPT_F_NO_THINKING | WEFT_PROMPT_F_FORMATTED) | PROMPT_EMBED)
 /* Stop strings come behind all fields that their writer knows, which are these at least. */
-#define PROMPT_STOPS_LEAST offsetof(struct weft_prompt, format_at)
+#define PROMPT_STOPS_LEAST  offsetof(struct weft_prompt, format_at)
+#define PROMPT_FORMAT_LEAST offsetof(struct weft_prompt, trace_flags)
+#define PROMPT_STATE_LEAST  sizeof(struct weft_prompt)
 
-/* The header with its stop strings and its format; below 64 KiB by their limits. */
+/* The header's fields, its format and its stop strings: behind them stands the tracestate. Below 64
+ * KiB by their limits. */
+static size_t prompt_state_at(const struct prompt_spec *spec)
+{
+    size_t at = sizeof(struct weft_prompt) + spec->format_len;
+    for (size_t i = 0; i < spec->stop_count; i++) {
+        at += sizeof(uint16_t) + spec->stops[i].len;
+    }
+    return at;
+}
+
 static size_t prompt_head_size(const struct prompt_spec *spec)
 {
-    size_t size = sizeof(struct weft_prompt) + spec->format_len;
-    for (size_t i = 0; i < spec->stop_count; i++) {
-        size += sizeof(uint16_t) + spec->stops[i].len;
-    }
-    return (size + 3) & ~(size_t)3;
+    return (prompt_state_at(spec) + spec->trace_state_len + 3) & ~(size_t)3;
 }
 
 size_t prompt_size(const struct prompt_spec *spec)
@@ -113,6 +122,9 @@ static uint8_t *prompt_put_head(const struct prompt_spec *spec, uint8_t kind, ui
         .trace_low = spec->trace.low,
         .trace_span = spec->trace.span,
         .trace_flags = spec->trace.flags,
+        .session_node = (uint16_t)spec->session_node,
+        .trace_state_at = (uint16_t)(spec->trace_state_len != 0 ? prompt_state_at(spec) : 0),
+        .trace_state_len = (uint16_t)spec->trace_state_len,
     };
     out = prompt_put(out, &head, sizeof(head));
     out = prompt_put(out, spec->format_text, spec->format_len);
@@ -121,6 +133,7 @@ static uint8_t *prompt_put_head(const struct prompt_spec *spec, uint8_t kind, ui
         out = prompt_put(out, &len, sizeof(len));
         out = prompt_put(out, spec->stops[i].text, len);
     }
+    out = prompt_put(out, spec->trace_state, spec->trace_state_len);
     memset(out, 0, (size_t)(end - out));
     return end;
 }
@@ -195,16 +208,32 @@ static bool prompt_penalty_is_fine(float value)
     return value >= -PROMPT_PENALTY_MAX && value <= PROMPT_PENALTY_MAX; /* a NaN is not */
 }
 
-static void prompt_trace(const struct weft_prompt *head, weft_job_view_t *view)
+/* A tracestate that is not as it should be is none: it is no reason to refuse a request. What is
+ * taken goes on into headers as it is. */
+static void prompt_trace_state(const struct weft_prompt *head, const uint8_t *body,
+                               weft_job_view_t *view)
+{
+    const char *text = (const char *)body + head->trace_state_at;
+    if (head->trace_state_len != 0 && head->trace_state_at >= PROMPT_STATE_LEAST &&
+        head->trace_state_at + head->trace_state_len <= head->hdr_len &&
+        tracestate_is_clean(text, head->trace_state_len)) {
+        view->tracestate = text;
+        view->tracestate_len = head->trace_state_len;
+    }
+}
+
+static void prompt_trace(const struct weft_prompt *head, const uint8_t *body, weft_job_view_t *view)
 {
     const struct trace_context trace = {head->trace_high, head->trace_low, head->trace_span,
                                         (uint8_t)(head->trace_flags & TRACEPARENT_SAMPLED)};
     if (traceparent_is_set(&trace)) {
         traceparent_write(&trace, view->traceparent);
+        prompt_trace_state(head, body, view);
     }
 }
 
-static int prompt_controls(const struct weft_prompt *head, weft_job_view_t *view)
+static int prompt_controls(const struct weft_prompt *head, const uint8_t *body,
+                           weft_job_view_t *view)
 {
     float repetition = head->repetition;
     if (!(repetition >= 0.0f && repetition <= PROMPT_PENALTY_MAX) ||
@@ -222,7 +251,8 @@ static int prompt_controls(const struct weft_prompt *head, weft_job_view_t *view
     view->frequency_penalty = head->frequency;
     view->logprobs = head->logprobs;
     view->no_thinking = (head->flags & WEFT_PROMPT_F_NO_THINKING) != 0;
-    prompt_trace(head, view);
+    view->session_node = head->session_node;
+    prompt_trace(head, body, view);
     return 0;
 }
 
@@ -239,8 +269,8 @@ static int prompt_format(const struct weft_prompt *head, const uint8_t *body, we
         view->embed != WEFT_EMBED_NONE) {
         return WEFT_E_BAD_REQUEST;
     }
-    if (head->format_len != 0 &&
-        (head->format_at < sizeof(*head) || head->format_at + head->format_len > head->hdr_len)) {
+    if (head->format_len != 0 && (head->format_at < PROMPT_FORMAT_LEAST ||
+                                  head->format_at + head->format_len > head->hdr_len)) {
         return WEFT_E_BAD_REQUEST;
     }
     view->format = head->format;
@@ -365,14 +395,27 @@ static int prompt_body(const struct weft_prompt *head, const uint8_t *body, size
     return 0;
 }
 
-/* The fields that are there, the others zero: they end with the header or where stop strings begin.
- */
+/* Fields end where a text begins. */
+static void prompt_fields_end(struct weft_prompt *head, size_t at, size_t *len)
+{
+    if (at < *len) {
+        memset((uint8_t *)head + at, 0, *len - at);
+        *len = at;
+    }
+}
+
+/* The fields that are there, the others zero: they end with the header or where the first text
+ * begins, of which a field tells that is always there. */
 static void prompt_fields(const uint8_t *body, struct weft_prompt *head)
 {
     size_t len = head->hdr_len < sizeof(*head) ? head->hdr_len : sizeof(*head);
     memcpy(head, body, len);
-    if (head->stops != 0 && head->stops_at >= PROMPT_STOPS_LEAST && head->stops_at < len) {
-        memset((uint8_t *)head + head->stops_at, 0, len - head->stops_at);
+    if (head->stops != 0 && head->stops_at >= PROMPT_STOPS_LEAST) {
+        prompt_fields_end(head, head->stops_at, &len);
+    }
+    if ((head->flags & WEFT_PROMPT_F_FORMATTED) != 0 && head->format_len != 0 &&
+        head->format_at >= PROMPT_FORMAT_LEAST) {
+        prompt_fields_end(head, head->format_at, &len);
     }
 }
 
@@ -393,7 +436,7 @@ int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_jo
     }
     prompt_fields(body, &head);
     int rc = prompt_sampling(&head, view);
-    rc = rc == 0 ? prompt_controls(&head, view) : rc;
+    rc = rc == 0 ? prompt_controls(&head, body, view) : rc;
     rc = rc == 0 ? prompt_format(&head, body, view) : rc;
     if (rc != 0) {
         return rc;
@@ -402,4 +445,12 @@ int prompt_parse(const uint8_t *body, size_t len, weft_job_view_t *view, weft_jo
         return WEFT_E_BAD_REQUEST;
     }
     return prompt_body(&head, body, len, view, parts);
+}
+
+uint64_t prompt_prefix(uint32_t model, const uint8_t *body, size_t len)
+{
+    struct weft_prompt head = {0};
+    memcpy(&head, body, WEFT_PROMPT_LEAST);
+    size_t at = head.hdr_len + (size_t)head.resume * 4;
+    return (head.flags & PROMPT_EMBED) != 0 ? 0 : prefix_of(model, body + at, len - at);
 }

@@ -12,6 +12,7 @@
 #include <weft/worker.h>
 
 #include "schemas/base/traceparent.h"
+#include "schemas/base/tracestate.h"
 
 #define PROMPT_PARTS_MAX       16384u
 #define PROMPT_TEMPERATURE_MAX 100.0f
@@ -45,6 +46,9 @@ struct prompt_spec {
     const char *format_text;
     size_t format_len;          /* WEFT_FORMAT_MAX at most */
     struct trace_context trace; /* zero = none */
+    uint32_t session_node;      /* 1 + id of the node that served the session last; 0 = unknown */
+    const char *trace_state;    /* as tracestate_write() writes it; only with a trace */
+    size_t trace_state_len;
 };
 
 /* The same body, made for going on behind the `count` tokens: heap, or NULL (-ENOMEM, too long).
@@ -60,6 +64,11 @@ void prompt_seal(uint8_t *body, size_t len);
 
 /* Writes prompt_size() bytes. */
 void prompt_write(const struct prompt_spec *spec, uint8_t *out);
+
+/* How the prompt of a whole body begins (schemas/base/prefix.h), 0 if it is too short for that or
+ * is to be embedded: what tokens an earlier attempt gave does not count. `body` comes from
+ * prompt_write(), or prompt_parse() has found nothing wrong with it. */
+uint64_t prompt_prefix(uint32_t model, const uint8_t *body, size_t len);
 
 /*
  * Checks a whole body and fills `view` (prompt and sampling fields only), whose texts and tokens

@@ -111,6 +111,7 @@ struct request {
     struct weft_req_hdr hdr; /* as filled by the caller; copied into each datagram */
     const uint8_t *body;     /* the caller's; NULL once the worker has it all */
     uint32_t body_len;
+    uint64_t prefix; /* how the prompt begins, for the ingress; 0 = not told; set behind _init() */
     enum request_state state;
     bool ended;
     weft_result_t result; /* of this attempt; times of the whole answer are stream.h's */

@@ -101,6 +101,7 @@ static size_t request_fragment(struct request *r, struct request_conn *conn, uin
     req->first.avoid_count = r->avoid_count;
     memcpy(req->first.avoid, r->avoid, sizeof(req->first.avoid));
     req->first.arithmetic = r->prefers;
+    req->first.prefix = r->prefix;
     req->h.flags = (uint8_t)(flags | (begin == 0 ? WEFT_F_FIRST : 0) |
                              (begin + len == r->body_len ? WEFT_F_LAST : 0));
     req->h.budget_us = request_budget_us(r, now_ns);

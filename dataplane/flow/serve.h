@@ -125,6 +125,14 @@ struct weft_job {
     uint64_t need_ack_ns; /* TIMER_NEVER until all was sent */
 };
 
+/* How the prompts taken last began (schemas/base/prefix.h), each once; at count % PREFIXES goes the
+ * next. */
+#define SERVE_PREFIXES 16u /* PORT_PREFIXES */
+struct serve_prefixes {
+    uint64_t count; /* ever put in */
+    uint64_t at[SERVE_PREFIXES];
+};
+
 /* A short answer, ready to go. */
 struct serve_control {
     struct weft_rsp rsp;
@@ -156,6 +164,7 @@ struct serve {
     uint32_t started;   /* jobs begun since the load was set */
     uint64_t partial_bytes;
     uint64_t reply_bytes;
+    struct serve_prefixes prefixes;
     struct serve_stats stats;
 };
 

@@ -132,6 +132,19 @@ static int serve_reply_reserve(struct weft_job *job, uint32_t need)
     return 0;
 }
 
+/* The runtime has this prompt, and keeps it for a while. */
+static void serve_note_prefix(struct serve *s, uint64_t prefix)
+{
+    struct serve_prefixes *p = &s->prefixes;
+    bool known = prefix == 0;
+    for (uint32_t i = 0; i < SERVE_PREFIXES; i++) {
+        known = known || p->at[i] == prefix;
+    }
+    if (!known) {
+        p->at[p->count++ % SERVE_PREFIXES] = prefix;
+    }
+}
+
 void serve_job_start(struct weft_job *job, uint64_t now_ns)
 {
     struct serve *s = job->serve;
@@ -151,6 +164,7 @@ void serve_job_start(struct weft_job *job, uint64_t now_ns)
     job->view.received_ns = now_ns;
     job->view.conn_id = job->node.conn_id;
     job->view.session = job->last.h.session;
+    uint64_t prefix = prompt_prefix(job->last.h.model, job->body.data, job->body.total);
     serve_job_received(job);
     job->state = SERVE_RUNNING;
     if (job->view.resume_count != 0) {
@@ -165,6 +179,7 @@ void serve_job_start(struct weft_job *job, uint64_t now_ns)
         return;
     }
     serve_grant(s, job);
+    serve_note_prefix(s, prefix);
     s->stats.jobs++;
     serve_job_update(job);
 }

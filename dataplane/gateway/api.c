@@ -7,6 +7,8 @@
 #include <string.h>
 #include <weft/wire.h>
 
+#include "schemas/base/json_read.h"
+
 #define MESSAGES_MAX 4096u
 #define N_MAX        API_CHOICES_MAX
 #define LOGPROBS_MAX 20u
@@ -324,9 +326,13 @@ static bool message_take(struct api_request *r, const json_t *message, const cha
 
 static bool chat_take(struct api_request *r, struct api_error *error)
 {
-    const json_t *list = given(r->root, "messages");
+    json_t *list = json_object_get(r->root, "messages");
     if (!json_is_array(list)) {
         return error_bad(error, "messages", "`messages` must be a list.");
+    }
+    if (!api_results_order(list, true)) {
+        error_of_status(error, WEFT_E_MESH_FULL);
+        return false;
     }
     if (!messages_room(r, json_array_size(list), "messages", error) || !api_tools(r, error)) {
         return false;
@@ -363,7 +369,7 @@ static size_t item_take(struct api_request *r, const json_t *input, size_t at,
 /* `instructions` and `input`: a text, or a list of items. */
 static bool response_take(struct api_request *r, struct api_error *error)
 {
-    const json_t *input = given(r->root, "input");
+    json_t *input = json_object_get(r->root, "input");
     const json_t *instructions = given(r->root, "instructions");
     bool list = json_is_array(input);
     if (!list && !json_is_string(input)) {
@@ -371,6 +377,10 @@ static bool response_take(struct api_request *r, struct api_error *error)
     }
     if (instructions != NULL && !json_is_string(instructions)) {
         return error_bad(error, "instructions", "`instructions` must be a text.");
+    }
+    if (list && !api_results_order(input, false)) {
+        error_of_status(error, WEFT_E_MESH_FULL);
+        return false;
     }
     size_t count = list ? json_array_size(input) : 1;
     if (!messages_room(r, count != 0 ? count + 1 : 0, "input", error) || !api_tools(r, error)) {
@@ -460,7 +470,7 @@ static bool root_take(struct api_request *r, const char *body, size_t len, struc
 {
     json_error_t at;
     r->kept = json_array();
-    r->root = json_loadb(body, len, JSON_ALLOW_NUL, &at);
+    r->root = json_read(body, len, &at);
     if (r->root == NULL) {
         return error_bad(error, NULL, "The body is no valid JSON: %.200s (byte %d).", at.text,
                          at.position);

@@ -49,6 +49,8 @@ struct api_request {
     bool one_call;    /* at a time */
     bool logprobs;    /* as query.logprobs says, which counts the token's own */
     char tags[256];
+    char jurisdiction[3];
+    weft_query_more_t more;
     const char *stops[WEFT_STOPS_MAX];
     weft_query_t query; /* all but the prompt; max_tokens 0 = not given */
 };
@@ -80,6 +82,13 @@ bool api_calls(struct api_request *r, const json_t *message, struct api_text *te
  * does, or `error` is set. */
 size_t api_call_items(struct api_request *r, const json_t *input, size_t at,
                       struct api_error *error);
+/* results.c: puts the results of tools in a chat's messages, or a response's items, into the order
+ * of the calls that they belong to by their ids; a call that has none, or one with a name, is given
+ * API_RESULT_KEY, false or the name. False: no memory. */
+#define API_RESULT_KEY "result"
+bool api_results_order(json_t *list, bool chat);
+/* The id of a call if it can go along, else NULL. */
+const json_t *api_call_id(const json_t *value);
 /* Keeps a value's JSON until api_deinit(). */
 bool api_keep_json(struct api_request *r, const json_t *value, struct api_text *out);
 /* Is there a tool of that name? */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/base/json.h"
 #include "schemas/base/utf8.h"
 
 #define BUF_FIRST 512u
@@ -50,6 +51,14 @@ static bool buf_reserve(struct buf *b, size_t len)
     b->data = grown;
     b->room = room;
     return true;
+}
+
+void buf_expect(struct buf *b, size_t len)
+{
+    if (b->data == NULL && !b->failed) {
+        b->data = malloc(len + 1);
+        b->room = b->data != NULL ? len + 1 : 0;
+    }
 }
 
 char *buf_give(struct buf *b, size_t *len)
@@ -96,18 +105,6 @@ void buf_add_format(struct buf *b, const char *format, ...)
 
 /* ---- JSON ---- */
 
-static void escape_add(struct buf *b, unsigned char c)
-{
-    static const char shorts[] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r',
-                                  ['\t'] = 't', ['"'] = '"',  ['\\'] = '\\'};
-    if (c < sizeof(shorts) && shorts[c] != '\0') {
-        char text[2] = {'\\', shorts[c]};
-        buf_add(b, text, sizeof(text));
-    } else {
-        buf_add_format(b, "\\u%04x", (unsigned)c);
-    }
-}
-
 static bool is_plain(unsigned char c)
 {
     return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
@@ -128,7 +125,8 @@ void buf_add_json(struct buf *b, const char *text, size_t len)
             break;
         }
         if (p[i] < 0x80) {
-            escape_add(b, p[i]);
+            char escape[JSON_GROWTH_MAX];
+            buf_add(b, escape, (size_t)(json_put_escape(escape, p[i]) - escape));
             i++;
             continue;
         }

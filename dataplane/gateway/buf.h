@@ -28,6 +28,8 @@ static inline size_t buf_len(const struct buf *b)
     return b->end - b->at;
 }
 
+/* So much is about to be added to an empty one: one allocation in place of several. A hint. */
+void buf_expect(struct buf *b, size_t len);
 void buf_add(struct buf *b, const void *data, size_t len);
 void buf_add_text(struct buf *b, const char *text);
 void buf_add_format(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -26,20 +26,35 @@ static const char *held(const struct calls *c)
     return c->held.data != NULL ? c->held.data + c->held.at : "";
 }
 
+/* Who made the call may have given it an id, which no other call of the answer has. */
+static bool id_is_new(const struct calls *c, const json_t *id)
+{
+    for (size_t i = 0; id != NULL && i < calls_count(c); i++) {
+        if (json_equal(json_object_get(json_array_get(c->list, i), "id"), id)) {
+            return false;
+        }
+    }
+    return id != NULL;
+}
+
 /* Is it one? Then it is in the list. */
 static bool call_take(struct calls *c, const struct api_request *request, const char *text,
                       size_t len)
 {
     json_t *root = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
     const char *name = json_string_value(json_object_get(root, "name"));
+    const json_t *id = api_call_id(json_object_get(root, "id"));
     const json_t *value = json_object_get(root, "arguments");
     value = value != NULL ? value : json_object_get(root, "parameters");
     char *arguments = json_is_object(value) ? json_dumps(value, JSON_COMPACT) : NULL;
     bool good = name != NULL && arguments != NULL && api_has_tool(request, name);
     if (good && (!request->one_call || calls_count(c) == 0)) {
         c->list = c->list != NULL ? c->list : json_array();
-        (void)json_array_append_new(c->list,
-                                    json_pack("{s:s, s:s}", "name", name, "arguments", arguments));
+        json_t *call = json_pack("{s:s, s:s}", "name", name, "arguments", arguments);
+        if (id_is_new(c, id)) {
+            (void)json_object_set(call, "id", (json_t *)(uintptr_t)id);
+        }
+        (void)json_array_append_new(c->list, call);
     }
     free(arguments);
     json_decref(root);

@@ -2,8 +2,8 @@
 /*
  * calls.h - finds calls of tools in the text of an answer, as it comes: in <tool_call> and
  * </tool_call>, or all of the answer as one JSON object, {"name": ..., "arguments" or "parameters":
- * {...}}. What only looks like a call (no JSON, a tool that nobody offered) is text and comes out
- * as such. Pure.
+ * {...}}, with or without an "id". What only looks like a call (no JSON, a tool that nobody
+ * offered) is text and comes out as such. Pure.
  */
 #pragma once
 
@@ -16,7 +16,7 @@
 struct calls {
     struct buf held; /* what may be, or is, a call */
     bool text_seen;  /* something else than space has come, so that it is no object as a whole */
-    json_t *list;    /* [{"name": ..., "arguments": text}]; NULL: none */
+    json_t *list;    /* [{"name": ..., "arguments": text, "id": if it has one}]; NULL: none */
 };
 
 /* Zero-fill it first. */

@@ -80,9 +80,9 @@ static void on_decoded(weft_request_t *req, const weft_result_t *result, void *u
 static void submit(struct exchange *x, weft_query_t *query, weft_text_fn text, weft_done_fn done)
 {
     struct call *call = &x->calls[x->next];
-    char traceparent[TRACEPARENT_BYTES];
+    struct trace_told told;
     *call = (struct call){.exchange = x, .index = x->next};
-    query->traceparent = trace_io_submit(x, call, traceparent);
+    trace_io_submit(x, call, &told, query);
     int rc = weft_submit(x->gateway->client, query, text, done, call, &call->request);
     if (rc != 0) {
         error_of_status(&x->error, rc);

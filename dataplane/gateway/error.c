@@ -103,6 +103,9 @@ void error_of_result(struct api_error *e, const weft_result_t *result)
                  result->new_tokens);
     }
     if (kind->status == WEFT_E_UNKNOWN_MODEL) {
+        size_t used = strlen(e->message);
+        snprintf(e->message + used, sizeof(e->message) - used,
+                 " GET /v1/models lists what it has.");
         snprintf(e->param, sizeof(e->param), "model");
     }
 }

@@ -161,9 +161,9 @@ static void calls_submit(struct exchange *x)
            x->connection != NULL && !x->peer->gone) {
         struct call *call = &x->calls[x->next];
         weft_query_t query = api_query(&x->request, x->next);
-        char traceparent[TRACEPARENT_BYTES];
+        struct trace_told told;
         *call = (struct call){.exchange = x, .index = x->next};
-        query.traceparent = trace_io_submit(x, call, traceparent);
+        trace_io_submit(x, call, &told, &query);
         int rc = weft_submit(x->gateway->client, &query, on_text, on_done, call, &call->request);
         if (rc != 0) {
             struct api_error error;

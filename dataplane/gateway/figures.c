@@ -218,17 +218,16 @@ static const char *node_counter_text(const char *name)
     }
     WEFT_METRICS_ROUTE(TEXT_)
     WEFT_METRICS_LOCAL(TEXT_)
+    WEFT_METRICS_MOVES(TEXT_)
 #undef TEXT_
     return NULL;
 }
 
-/* The counters of the node next to the gateway that metrics.def has; drops by reason. */
-static void node_write(const json_t *status, struct buf *out)
+/* Those that metrics.def has. */
+static void node_counters_write(json_t *counters, struct buf *out)
 {
     const char *key;
     json_t *value;
-    json_t *counters = json_object_get(status, "counters");
-    json_t *drops = json_object_get(counters, "drops");
     json_object_foreach(counters, key, value)
     {
         const char *text = node_counter_text(key);
@@ -239,6 +238,17 @@ static void node_write(const json_t *status, struct buf *out)
                            key, text, key, key, (long long)json_integer_value(value));
         }
     }
+}
+
+/* The counters of the node next to the gateway; drops by reason. */
+static void node_write(const json_t *status, struct buf *out)
+{
+    const char *key;
+    json_t *value;
+    json_t *counters = json_object_get(status, "counters");
+    json_t *drops = json_object_get(counters, "drops");
+    node_counters_write(counters, out);
+    node_counters_write(json_object_get(status, "moves"), out);
     head_write(out, "weft_node_drops_total", "counter", "frames let go of, by reason");
     json_object_foreach(drops, key, value)
     {
@@ -251,9 +261,16 @@ static void node_write(const json_t *status, struct buf *out)
 
 /* ---- of the workers at the node next to the gateway ---- */
 
-static double number_of(const json_t *object, const char *key)
+double figures_of_worker(const json_t *object, const char *key)
 {
-    return json_number_value(json_object_get(object, key));
+    const json_t *value = json_object_get(object, key);
+    return json_is_true(value) ? 1 : json_number_value(value);
+}
+
+double figures_kv_usage(const json_t *worker)
+{
+    const double pages = figures_of_worker(worker, "kv_pages");
+    return pages > 0 ? figures_of_worker(worker, "kv_pages_used") / pages : 0.0;
 }
 
 /* A worker's labels, and more ones; two workers may have the same model. */
@@ -262,7 +279,7 @@ static void worker_head(struct buf *out, const char *metric, const json_t *worke
     const char *model = json_string_value(json_object_get(worker, "model"));
     buf_add_format(out, "%s{", metric);
     label_write(out, "model_name", model != NULL ? model : "?");
-    buf_add_format(out, ",pid=\"%.0f\"", number_of(worker, "pid"));
+    buf_add_format(out, ",pid=\"%.0f\"", figures_of_worker(worker, "pid"));
 }
 
 /* Of so many streams together. */
@@ -274,7 +291,7 @@ static void worker_decode(struct buf *out, const json_t *worker)
     } batches[] = {
         {"decode_tps", 1}, {"decode_tps_2", 2}, {"decode_tps_4", 4}, {"decode_tps_8", 8}};
     for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++) {
-        double speed = number_of(worker, batches[i].key);
+        double speed = figures_of_worker(worker, batches[i].key);
         if (speed > 0) { /* else it was not measured */
             worker_head(out, "weft_worker_decode_tokens_per_second", worker);
             buf_add_format(out, ",streams=\"%u\"} %.9g\n", batches[i].streams, speed);
@@ -290,7 +307,7 @@ static void workers_write(const json_t *workers, struct buf *out)
     for (size_t i = 0; i < count; i++) {                                                           \
         const json_t *worker = json_array_get(workers, i);                                         \
         worker_head(out, metric, worker);                                                          \
-        buf_add_format(out, "} %.9g\n", number_of(worker, key) * (scale));                         \
+        buf_add_format(out, "} %.9g\n", figures_of_worker(worker, key) * (scale));                 \
     }
     FIGURES_WORKERS(WORKER_)
 #undef WORKER_
@@ -298,10 +315,8 @@ static void workers_write(const json_t *workers, struct buf *out)
                "KV cache held by requests; 1 = all of it");
     for (size_t i = 0; i < count; i++) {
         const json_t *worker = json_array_get(workers, i);
-        double pages = number_of(worker, "kv_pages");
         worker_head(out, "vllm:kv_cache_usage_perc", worker);
-        buf_add_format(out, "} %.9g\n",
-                       pages > 0 ? number_of(worker, "kv_pages_used") / pages : 0.0);
+        buf_add_format(out, "} %.9g\n", figures_kv_usage(worker));
     }
     head_write(out, "weft_worker_decode_tokens_per_second", "gauge",
                "of so many streams together, measured");
@@ -331,6 +346,7 @@ void figures_write(const struct figures *f, const json_t *status, struct buf *ou
     const json_t *members = json_object_get(status, "members");
     if (members != NULL) {
         member_gauge(out, members, "weft_member_up", "alive", 1, "heard of lately");
+        member_gauge(out, members, "weft_member_draining", "draining", 1, "takes nothing new");
         member_gauge(out, members, "weft_member_room", "room", 1, "requests it would accept");
         member_gauge(out, members, "weft_member_queue_seconds", "queue_us", 1e-6, "predicted wait");
         member_gauge(out, members, "weft_member_free_vram_bytes", "free_vram_mib", 1048576,

@@ -74,6 +74,12 @@ struct figures_slo {
 void figures_slo(struct figures *f, const char *model, struct figures_slo slo,
                  const weft_result_t *result);
 
+/* A number (yes = 1) of a worker in the node's status answer; 0 = it is not told. */
+double figures_of_worker(const json_t *worker, const char *key);
+
+/* How much of its KV cache requests hold, of a worker in the node's status answer; 1 = all. */
+double figures_kv_usage(const json_t *worker);
+
 /* Everything, and of the node's status answer (NULL = unknown) what the mesh is like. */
 void figures_write(const struct figures *f, const json_t *status, struct buf *out);
 

@@ -154,6 +154,7 @@ struct gateway {
     struct rng rng;
     int epoll;
     int listen_fd;
+    bool misplaced; /* nobody can listen where it was told to */
     int signals;
     struct watch watches[WATCH_SIGNAL + 1];
     LIST_HEAD(exchanges, exchange) exchanges;
@@ -181,6 +182,9 @@ int server_timeout_ms(struct gateway *g);
 void server_wake(struct exchange *x);
 /* A header of the request; NULL = it has none. */
 const char *server_header(const struct exchange *x, const char *name);
+/* Each of the headers of that name, in the order in which they came. */
+typedef void (*server_header_fn)(void *user, const char *value, size_t len);
+void server_headers(const struct exchange *x, const char *name, server_header_fn each, void *user);
 
 /* ---- routes.c ---- */
 struct route {

@@ -13,6 +13,7 @@
  *   seq, at_ms (Unix), full (forget what you know), age_ms (of what the node said; null = unknown),
  *   mesh {node, version, membership, error}, gateway {gauges, totals}, models [counters of each],
  *   served [counters of each node that served], recent {quantiles}, counters, drops (of the node),
+ *   workers [figures of each at the node, in the status answer's units],
  *   members [those that changed], gone [names], log [answers that ended, oldest first]
  */
 #pragma once
@@ -93,6 +94,7 @@ enum live_section {
     LIVE_GATEWAY,
     LIVE_MODELS,
     LIVE_RECENT,
+    LIVE_WORKERS,
     LIVE_COUNTERS,
     LIVE_DROPS,
     LIVE_SECTIONS

@@ -6,8 +6,9 @@
 #include "dataplane/gateway/live.h"
 
 static const char *const section_names[LIVE_SECTIONS] = {
-    [LIVE_MESH] = "mesh",     [LIVE_GATEWAY] = "gateway",   [LIVE_MODELS] = "models",
-    [LIVE_RECENT] = "recent", [LIVE_COUNTERS] = "counters", [LIVE_DROPS] = "drops",
+    [LIVE_MESH] = "mesh",     [LIVE_GATEWAY] = "gateway", [LIVE_MODELS] = "models",
+    [LIVE_RECENT] = "recent", [LIVE_WORKERS] = "workers", [LIVE_COUNTERS] = "counters",
+    [LIVE_DROPS] = "drops",
 };
 
 /* Of a member; others change without telling anything, or nobody looks at them. */
@@ -15,7 +16,7 @@ static const char *const member_keys[] = {
     "name",          "state",        "alive",         "tier",          "tags",
     "jurisdiction",  "models",       "backend",       "room",          "queue_us",
     "free_vram_mib", "rtt_us",       "prefill_tps",   "decode_tps",    "context_tokens",
-    "rtt_estimated", "latitude_deg", "longitude_deg", "place_doubted",
+    "rtt_estimated", "latitude_deg", "longitude_deg", "place_doubted", "draining",
 };
 
 void live_view_reset(struct live_view *view)
@@ -112,6 +113,24 @@ static void integers_write(json_t *object, struct buf *out)
     buf_add_text(out, *first == '{' ? "{}" : "}");
 }
 
+/* The workers at the node next to the gateway, by the keys of the status answer. */
+static void workers_write(const json_t *workers, struct buf *out)
+{
+    for (size_t i = 0; i < json_array_size(workers); i++) {
+        const json_t *of = json_array_get(workers, i);
+        const char *model = json_string_value(json_object_get(of, "model"));
+        buf_add_text(out, i != 0 ? ",{\"model\":" : "[{\"model\":");
+        buf_add_quoted(out, model != NULL ? model : "?");
+        buf_add_format(out, ",\"pid\":%.0f,\"kv_usage\":%.9g", figures_of_worker(of, "pid"),
+                       figures_kv_usage(of));
+#define WORKER_(key, ...) buf_add_format(out, ",\"" key "\":%.9g", figures_of_worker(of, key));
+        FIGURES_WORKERS(WORKER_)
+#undef WORKER_
+        buf_add_format(out, ",\"decode_tps\":%.9g}", figures_of_worker(of, "decode_tps"));
+    }
+    buf_add_text(out, json_array_size(workers) != 0 ? "]" : "[]");
+}
+
 static void section_write(enum live_section section, const struct live_sources *from,
                           struct buf *out)
 {
@@ -127,6 +146,9 @@ static void section_write(enum live_section section, const struct live_sources *
         break;
     case LIVE_RECENT:
         recent_write(from->live, out);
+        break;
+    case LIVE_WORKERS:
+        workers_write(json_object_get(from->status, "workers"), out);
         break;
     case LIVE_COUNTERS:
         integers_write(json_object_get(from->status, "counters"), out);

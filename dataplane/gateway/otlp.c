@@ -159,6 +159,10 @@ static void span_add(struct buf *out, const struct trace_record *record,
         buf_add_format(out, "\",\"parentSpanId\":\"%016" PRIx64, span->parent);
     }
     buf_add_text(out, "\"");
+    if (record->state[0] != '\0') {
+        buf_add_text(out, ",\"traceState\":");
+        buf_add_quoted(out, record->state);
+    }
     name_add(out, record, span->part);
     buf_add_format(out,
                    ",\"kind\":%d,\"startTimeUnixNano\":\"%" PRIu64

@@ -17,7 +17,7 @@
 #define SLO_PREFIX    "x-slo-"
 #define VALUE_MAX     256u
 
-enum place_type { TAGS, TIERS, POSITION, TEXT, U32, FLAG };
+enum place_type { TAGS, COUNTRY, TIERS, POSITION, TEXT, U32, FLAG };
 
 enum place_id {
 #define PLACE_ID_(name, header, type, min, max, text) PLACE_##name,
@@ -81,6 +81,14 @@ static bool tags_read(struct api_request *r, const char *text)
     }
     r->query.tags = r->tags;
     return used != 0;
+}
+
+static bool country_read(struct api_request *r, const char *text)
+{
+    snprintf(r->jurisdiction, sizeof(r->jurisdiction), "%s", text);
+    r->more.jurisdiction = r->jurisdiction;
+    r->query.more = &r->more;
+    return weft_jurisdiction_mask(text) != 0;
 }
 
 static bool tiers_read(struct api_request *r, const char *text)
@@ -178,6 +186,8 @@ static bool place_set(struct api_request *r, enum place_id id, const char *text)
     switch (p->type) {
     case TAGS:
         return tags_read(r, text);
+    case COUNTRY:
+        return country_read(r, text);
     case TIERS:
         return tiers_read(r, text);
     case POSITION:

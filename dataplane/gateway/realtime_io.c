@@ -206,9 +206,9 @@ static void ask(struct realtime_io *rt)
     free(body);
     if (good) {
         weft_query_t query = api_query(&x->request, 0);
-        char traceparent[TRACEPARENT_BYTES];
+        struct trace_told told;
         rt->call = (struct call){.exchange = x};
-        query.traceparent = trace_io_submit(x, &rt->call, traceparent);
+        trace_io_submit(x, &rt->call, &told, &query);
         rt->turns++;
         int rc = weft_submit(x->gateway->client, &query, on_text, on_done, rt, &rt->request);
         rt->begun = false;

@@ -142,9 +142,15 @@ static void call_add(struct reply *r, uint32_t choice, size_t index, bool argume
 {
     const json_t *call = json_array_get(r->choices[choice].calls.list, index);
     const json_t *text = json_object_get(call, "arguments");
-    buf_add_format(&r->out,
-                   "\"id\":\"call_%s_%u_%zu\",\"type\":\"function\",\"function\":{\"name\":",
-                   r->id + strcspn(r->id, "-") + 1, choice, index);
+    const char *id = json_string_value(json_object_get(call, "id"));
+    buf_add_text(&r->out, "\"id\":");
+    if (id != NULL) {
+        buf_add_quoted(&r->out, id);
+    } else {
+        buf_add_format(&r->out, "\"call_%s_%u_%zu\"", r->id + strcspn(r->id, "-") + 1, choice,
+                       index);
+    }
+    buf_add_text(&r->out, ",\"type\":\"function\",\"function\":{\"name\":");
     buf_add_quoted(&r->out, json_string_value(json_object_get(call, "name")));
     buf_add_text(&r->out, ",\"arguments\":\"");
     if (arguments) {

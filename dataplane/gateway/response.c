@@ -71,10 +71,17 @@ static void arguments_add(struct reply *r, size_t index)
 
 static void call_item_add(struct reply *r, size_t index, bool all)
 {
+    const char *id = json_string_value(json_object_get(call_at(r, index), "id"));
     buf_add_format(&r->out,
                    "{\"id\":\"fc_%s_%zu\",\"type\":\"function_call\",\"status\":\"%s\","
-                   "\"call_id\":\"call_%s_%zu\",\"name\":",
-                   r->id, index, all ? "completed" : "in_progress", r->id, index);
+                   "\"call_id\":",
+                   r->id, index, all ? "completed" : "in_progress");
+    if (id != NULL) {
+        buf_add_quoted(&r->out, id);
+    } else {
+        buf_add_format(&r->out, "\"call_%s_%zu\"", r->id, index);
+    }
+    buf_add_text(&r->out, ",\"name\":");
     buf_add_quoted(&r->out, json_string_value(json_object_get(call_at(r, index), "name")));
     buf_add_text(&r->out, ",\"arguments\":\"");
     if (all) {

@@ -4,24 +4,28 @@
 
 #include <string.h>
 
-/* Steps over the inside of a string. Returns what is left of the text. */
+/* Steps over the inside of a string. Returns what is left of the text. Each byte is looked at once
+ * for either character, however many escapes there are. */
 static const char *string_skip(struct scan *s, const char *at, const char *end)
 {
+    const char *quote = NULL; /* the next one from `at` on, or `end` */
     while (at < end) {
         if (s->escaped) {
             s->escaped = false;
             at++;
             continue;
         }
-        const char *quote = memchr(at, '"', (size_t)(end - at));
-        const char *slash = memchr(at, '\\', (size_t)((quote != NULL ? quote : end) - at));
-        if (slash != NULL) {
-            s->escaped = true;
-            at = slash + 1;
-        } else {
-            s->in_string = quote == NULL;
-            return quote != NULL ? quote + 1 : end;
+        if (quote == NULL || quote < at) {
+            quote = memchr(at, '"', (size_t)(end - at));
+            quote = quote != NULL ? quote : end;
         }
+        const char *slash = memchr(at, '\\', (size_t)(quote - at));
+        if (slash == NULL) {
+            s->in_string = quote == end;
+            return quote != end ? quote + 1 : end;
+        }
+        s->escaped = true;
+        at = slash + 1;
     }
     return at;
 }

@@ -28,6 +28,8 @@
 #define REPLY_BLOCK        (16u << 10)
 #define STATUS_CLIENT_GONE 499 /* before there was an answer; sent to nobody */
 #define TLS_PRIORITIES     "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1:-VERS-DTLS-ALL"
+#define TURNS_MAX          4
+#define BODY_BELIEVED      (256u << 10)
 #define DRAIN_MAX          (64u << 20) /* of a body that is refused */
 
 static void exchange_suspend(struct exchange *x)
@@ -50,6 +52,29 @@ void server_wake(struct exchange *x)
 const char *server_header(const struct exchange *x, const char *name)
 {
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
+}
+
+struct header_find {
+    const char *name;
+    server_header_fn each;
+    void *user;
+};
+
+static enum MHD_Result header_is(void *user, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    const struct header_find *find = user;
+    (void)kind;
+    if (value != NULL && strcasecmp(name, find->name) == 0) {
+        find->each(find->user, value, strlen(value));
+    }
+    return MHD_YES;
+}
+
+void server_headers(const struct exchange *x, const char *name, server_header_fn each, void *user)
+{
+    struct header_find find = {name, each, user};
+    (void)MHD_get_connection_values(x->connection, MHD_HEADER_KIND, header_is, &find);
 }
 
 /* ---- replies ---- */
@@ -132,18 +157,17 @@ static ssize_t reply_read(void *user, uint64_t at, char *out, size_t max)
     return 0;
 }
 
-static struct MHD_Response *stream_response(struct exchange *x)
+static bool is_stream(const struct exchange *x)
 {
-    struct MHD_Response *response =
-        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, REPLY_BLOCK, reply_read, x, NULL);
-    if (response != NULL) {
-        header_add(response, "content-type", "text/event-stream; charset=utf-8");
-        header_add(response, "cache-control", "no-cache");
-        header_add(response, "x-accel-buffering", "no"); /* proxies shall not collect events */
-    }
-    return response;
+    return x->viewer.watching || (x->inference && x->request.stream && x->status == MHD_HTTP_OK);
 }
 
+static struct MHD_Response *stream_response(struct exchange *x)
+{
+    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, REPLY_BLOCK, reply_read, x, NULL);
+}
+
+/* All of it is there: head and body go out in one piece. */
 static struct MHD_Response *whole_response(struct exchange *x)
 {
     size_t len;
@@ -156,10 +180,20 @@ static struct MHD_Response *whole_response(struct exchange *x)
         MHD_create_response_from_buffer(len, data, MHD_RESPMEM_MUST_FREE);
     if (response == NULL) {
         free(data);
-        return NULL;
     }
-    header_add(response, "content-type", "%s", x->inference ? "application/json" : x->content_type);
     return response;
+}
+
+static void content_headers(struct MHD_Response *response, const struct exchange *x)
+{
+    if (is_stream(x)) {
+        header_add(response, "content-type", "text/event-stream; charset=utf-8");
+        header_add(response, "cache-control", "no-cache");
+        header_add(response, "x-accel-buffering", "no"); /* proxies shall not collect events */
+    } else {
+        header_add(response, "content-type", "%s",
+                   x->inference ? "application/json" : x->content_type);
+    }
 }
 
 static enum MHD_Result exchange_send(struct exchange *x)
@@ -167,12 +201,12 @@ static enum MHD_Result exchange_send(struct exchange *x)
     if (x->realtime != NULL) {
         return realtime_send(x);
     }
-    bool stream =
-        x->viewer.watching || (x->inference && x->request.stream && x->status == MHD_HTTP_OK);
-    struct MHD_Response *response = stream ? stream_response(x) : whole_response(x);
+    bool more = is_stream(x) && (x->viewer.watching || !x->reply.ended || x->reply.out.failed);
+    struct MHD_Response *response = more ? stream_response(x) : whole_response(x);
     if (response == NULL) {
         return MHD_NO;
     }
+    content_headers(response, x);
     char traceparent[TRACEPARENT_BYTES];
     trace_io_text(x, traceparent);
     header_add(response, "x-request-id", "%s", x->id);
@@ -262,9 +296,22 @@ static bool refused_at_once(const struct exchange *x)
            (length != NULL && strtoull(length, NULL, 10) > DRAIN_MAX);
 }
 
+/* What the client says of its body, as far as it may be believed before it is there. */
+static void body_expect(struct exchange *x)
+{
+    const char *length = server_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    unsigned long long bytes = length != NULL ? strtoull(length, NULL, 10) : 0;
+    if (bytes != 0) {
+        buf_expect(&x->body, bytes < BODY_BELIEVED ? (size_t)bytes : BODY_BELIEVED);
+    }
+}
+
 /* A piece of the body. What is refused already is let go of. */
 static void body_take(struct exchange *x, const char *data, size_t len)
 {
+    if (x->body_bytes == 0 && x->error.http_status == 0) {
+        body_expect(x);
+    }
     x->body_bytes += len;
     if (x->error.http_status != 0) {
         return;
@@ -481,12 +528,6 @@ void server_stop(struct gateway *g)
     g->http = NULL;
 }
 
-void server_run(struct gateway *g)
-{
-    g->http_due = false;
-    MHD_run(g->http);
-}
-
 int server_timeout_ms(struct gateway *g)
 {
     MHD_UNSIGNED_LONG_LONG ms;
@@ -494,4 +535,16 @@ int server_timeout_ms(struct gateway *g)
         return 0;
     }
     return MHD_get_timeout(g->http, &ms) != MHD_YES ? -1 : ms < INT32_MAX ? (int)ms : INT32_MAX;
+}
+
+/* A reply takes the library several turns, its head one of them: they need nobody else's. */
+void server_run(struct gateway *g)
+{
+    for (int turn = 0; turn < TURNS_MAX; turn++) {
+        g->http_due = false;
+        MHD_run(g->http);
+        if (server_timeout_ms(g) != 0) {
+            break;
+        }
+    }
 }

@@ -207,14 +207,24 @@ bool api_tools(struct api_request *r, struct api_error *error)
 
 /* ---- calls that were made ---- */
 
-static json_t *call_of(const json_t *function)
+/* A call as the mesh has it; its id and what becomes of it stand in `holder`. */
+static json_t *call_of(const json_t *function, const json_t *holder, const char *id_key)
 {
     const char *name = json_string_value(given(function, "name"));
     const char *arguments = json_string_value(given(function, "arguments"));
     json_t *parsed = arguments != NULL ? json_loads(arguments, JSON_ALLOW_NUL, NULL) : NULL;
-    return name != NULL && parsed != NULL
-               ? json_pack("{s:s, s:o}", "name", name, "arguments", parsed)
-               : (json_decref(parsed), NULL);
+    json_t *call = name != NULL && parsed != NULL
+                       ? json_pack("{s:s, s:O}", "name", name, "arguments", parsed)
+                       : NULL;
+    json_t *id = json_copy((json_t *)(uintptr_t)api_call_id(json_object_get(holder, id_key)));
+    json_t *result = json_object_get(holder, API_RESULT_KEY);
+    json_decref(parsed);
+    if ((id != NULL && json_object_set_new(call, "id", id) != 0) ||
+        (result != NULL && json_object_set(call, "result", result) != 0)) {
+        json_decref(call);
+        return NULL;
+    }
+    return call;
 }
 
 /* An answer with calls as a text; takes `calls`, which may be NULL. False: no memory. */
@@ -234,7 +244,8 @@ bool api_calls(struct api_request *r, const json_t *message, struct api_text *te
     json_t *calls = json_array();
     bool good = json_is_array(given_calls);
     for (size_t i = 0; good && i < json_array_size(given_calls); i++) {
-        json_t *call = call_of(given(json_array_get(given_calls, i), "function"));
+        const json_t *holder = json_array_get(given_calls, i);
+        json_t *call = call_of(given(holder, "function"), holder, "id");
         good = call != NULL && json_array_append_new(calls, call) == 0;
     }
     if (!good) {
@@ -263,7 +274,8 @@ size_t api_call_items(struct api_request *r, const json_t *input, size_t at,
     size_t count = 0;
     for (; good && is_word(given(json_array_get(input, at + count), "type"), "function_call");
          count++) {
-        json_t *call = call_of(json_array_get(input, at + count));
+        const json_t *item = json_array_get(input, at + count);
+        json_t *call = call_of(item, item, "call_id");
         good = call != NULL && json_array_append_new(calls, call) == 0;
     }
     if (!good || count == 0) {

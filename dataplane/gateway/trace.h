@@ -22,6 +22,7 @@
 #include <weft/client.h>
 
 #include "schemas/base/traceparent.h"
+#include "schemas/base/tracestate.h"
 
 #define TRACE_SPANS_MAX 5u  /* of one record */
 #define TRACE_CALLS_MAX 16u /* answers of one request that are told of; there may be 2,048 */
@@ -41,9 +42,10 @@ struct trace_record {
     bool is_answer;
     struct trace_context parent; /* of its first span; span 0 = none */
     uint64_t span;               /* id of its first span */
-    uint64_t begin_ns;           /* Unix time */
-    uint64_t end_ns;             /* an answer's is begin and result.total_us */
-    const char *operation;       /* "chat", ...; static */
+    char state[TRACESTATE_BYTES];
+    uint64_t begin_ns;     /* Unix time */
+    uint64_t end_ns;       /* an answer's is begin and result.total_us */
+    const char *operation; /* "chat", ...; static */
     char model[TRACE_MODEL_MAX];
     /* of a request */
     const char *method;

@@ -3,6 +3,7 @@
 #include "dataplane/gateway/trace_io.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "dataplane/gateway/gateway.h"
 #include "dataplane/gateway/otlp_io.h"
@@ -24,6 +25,11 @@ static bool chosen(const struct gateway *g, const struct trace_context *trace)
     return g->otlp != NULL && (double)(trace->low >> 11) * 0x1.0p-53 < g->options.otlp_ratio;
 }
 
+static void state_line(void *user, const char *value, size_t len)
+{
+    tracestate_add(user, value, len);
+}
+
 void trace_io_begin(struct exchange *x)
 {
     struct gateway *g = x->gateway;
@@ -33,7 +39,11 @@ void trace_io_begin(struct exchange *x)
         t->parent.high = id_draw(g);
         t->parent.low = id_draw(g);
         t->parent.flags = chosen(g, &t->parent) ? TRACEPARENT_SAMPLED : 0;
+        return;
     }
+    struct tracestate state = {.count = 0};
+    server_headers(x, "tracestate", state_line, &state);
+    (void)tracestate_write(&state, t->state);
 }
 
 void trace_io_text(const struct exchange *x, char out[static TRACEPARENT_BYTES])
@@ -48,15 +58,21 @@ static bool sampled(const struct exchange *x)
     return (x->trace.parent.flags & TRACEPARENT_SAMPLED) != 0;
 }
 
-const char *trace_io_submit(struct exchange *x, struct call *call,
-                            char out[static TRACEPARENT_BYTES])
+void trace_io_submit(struct exchange *x, struct call *call, struct trace_told *told,
+                     weft_query_t *query)
 {
     struct trace_context worker = x->trace.parent;
     call->asked_ns = clock_now_ns();
     call->span = id_draw(x->gateway);
+    if (worker.span == 0 && !sampled(x)) {
+        return;
+    }
     worker.span = trace_span_id(call->span, TRACE_WORKER);
-    traceparent_write(&worker, out);
-    return x->trace.parent.span != 0 || sampled(x) ? out : NULL;
+    traceparent_write(&worker, told->parent);
+    told->more = query->more != NULL ? *query->more : (weft_query_more_t){0};
+    told->more.tracestate = x->trace.state;
+    query->traceparent = told->parent;
+    query->more = &told->more;
 }
 
 static uint64_t unix_ns(uint64_t at_ns)
@@ -85,6 +101,7 @@ static struct trace_record record_of(const struct exchange *x, const char *opera
     struct trace_record record = {
         .parent = x->trace.parent, .span = x->trace.span, .operation = operation};
     snprintf(record.model, sizeof(record.model), "%s", model != NULL ? model : "");
+    memcpy(record.state, x->trace.state, sizeof(record.state));
     return record;
 }
 

@@ -65,7 +65,7 @@ int port_open(struct port **out, int socket_fd, const struct port_self *self)
             [PORT_FD_WAKE_WORKER] = port->wake_worker_fd,
             [PORT_FD_WAKE_NODE] = port->wake_node_fd,
         };
-        rc = share_welcome(socket_fd, self, sizeof(struct port_shm), fds, PORT_FDS);
+        rc = share_welcome(socket_fd, self, PORT_SHM_LEAST, fds, PORT_FDS);
     }
     if (rc != 0) {
         port_destroy(port);
@@ -137,7 +137,19 @@ struct port_load port_load_now(const struct port *port)
     if (atomic_load_explicit(&port->stalled, memory_order_relaxed)) {
         load.room = 0;
     }
+    if (atomic_load_explicit(&port->rests, memory_order_relaxed)) {
+        load.room = 0;
+        load.queue_us = WEFT_QUEUE_DRAINING;
+    }
     return load;
+}
+
+uint16_t port_room_told(const struct port *port)
+{
+    uint64_t word = atomic_load_explicit(&port->shm->load, memory_order_relaxed);
+    struct port_load load;
+    memcpy(&load, &word, sizeof(load));
+    return load.room;
 }
 
 struct port_rates port_rates_now(const struct port *port)
@@ -163,6 +175,18 @@ struct port_figures port_figures_now(const struct port *port)
     }
     memcpy(&figures, words, sizeof(figures));
     return figures;
+}
+
+uint32_t port_prefixes_now(const struct port *port, uint64_t *prefixes, uint32_t max)
+{
+    const struct port_prefixes *told = &port->shm->prefixes;
+    uint64_t newest = atomic_load_explicit(&told->count, memory_order_acquire);
+    uint32_t count = 0;
+    while (count < max && count < PORT_PREFIXES && count < newest) {
+        uint64_t at = (newest - 1 - count) % PORT_PREFIXES;
+        prefixes[count++] = atomic_load_explicit(&told->at[at], memory_order_relaxed);
+    }
+    return count;
 }
 
 bool port_take(struct port *port, uint64_t now_ns)

@@ -25,6 +25,8 @@ struct port {
     /* Hand-over: the control thread sets `lost`, the lcore sets `released` when it is done. */
     _Atomic bool lost;
     _Atomic bool released;
+    /* The control thread says so: it is to get nothing new. */
+    _Atomic bool rests;
     /* The lcore says so: the worker reads nothing. */
     _Atomic bool stalled;
     /* The lcore. */
@@ -67,8 +69,11 @@ uint32_t port_pop(struct port *port, void *out, uint32_t max);
 #define PORT_STALL_NS UINT64_C(300000000)
 bool port_stalled(struct port *port, uint64_t now_ns);
 
-/* The load as the worker last published it; no room while it is stalled. */
+/* The load as the worker last published it; no room while it is stalled; that of one that drains
+ * while it rests. */
 struct port_load port_load_now(const struct port *port);
+/* Its room whatever the node makes of it. */
+uint16_t port_room_told(const struct port *port);
 
 /* Does it say that it takes nothing new any more? */
 static inline bool port_drains(const struct port *port)
@@ -87,6 +92,9 @@ static inline bool port_can(const struct port *port, uint32_t what)
 struct port_rates port_rates_now(const struct port *port);
 
 /* What it says of how its model is served; for people. */
+/* What it took last began with; the newest first, `max` at most. Returns how many. */
+uint32_t port_prefixes_now(const struct port *port, uint64_t *prefixes, uint32_t max);
+
 struct port_figures port_figures_now(const struct port *port);
 
 /* May a new request go to the worker? Counts it if so. Until the worker publishes its room anew,

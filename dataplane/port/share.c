@@ -28,6 +28,7 @@ int port_kind(int socket_fd)
     }
     return head.magic == PORT_MAGIC          ? PORT_KIND_WORKER
            : head.magic == PORT_CLIENT_MAGIC ? PORT_KIND_CLIENT
+           : head.magic == PORT_WAY_MAGIC    ? PORT_KIND_WAY
                                              : -EPROTO;
 }
 
@@ -63,14 +64,13 @@ int share_memory(size_t bytes, int *memfd, void **map)
     return 0;
 }
 
-static int send_welcome(int socket_fd, const struct port_welcome *welcome, const int *fds,
-                        uint32_t count)
+int share_send(int socket_fd, const void *message, size_t size, const int *fds, uint32_t count)
 {
     union {
         struct cmsghdr align;
         char space[CMSG_SPACE(PORT_FDS * sizeof(int))];
     } control;
-    struct iovec iov = {.iov_base = (void *)(uintptr_t)welcome, .iov_len = sizeof(*welcome)};
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)message, .iov_len = size};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     if (count != 0) {
         size_t bytes = count * sizeof(int);
@@ -84,7 +84,7 @@ static int send_welcome(int socket_fd, const struct port_welcome *welcome, const
         memcpy(CMSG_DATA(cmsg), fds, bytes);
     }
     ssize_t sent = sendmsg(socket_fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return sent == (ssize_t)sizeof(*welcome) ? 0 : -EPIPE;
+    return sent == (ssize_t)size ? 0 : -EPIPE;
 }
 
 int share_welcome(int socket_fd, const struct port_self *self, size_t bytes, const int *fds,
@@ -99,7 +99,7 @@ int share_welcome(int socket_fd, const struct port_self *self, size_t bytes, con
         .shm_bytes = (uint32_t)bytes,
     };
     strncpy(welcome.node_name, self->node_name, sizeof(welcome.node_name) - 1);
-    return send_welcome(socket_fd, &welcome, fds, count);
+    return share_send(socket_fd, &welcome, sizeof(welcome), fds, count);
 }
 
 void port_refuse(int socket_fd, int status)
@@ -112,7 +112,7 @@ void port_refuse(int socket_fd, int status)
     };
     char hello; /* unread it would turn the answer into a reset */
     (void)!recv(socket_fd, &hello, sizeof(hello), MSG_DONTWAIT);
-    (void)send_welcome(socket_fd, &welcome, NULL, 0);
+    (void)share_send(socket_fd, &welcome, sizeof(welcome), NULL, 0);
     close(socket_fd);
 }
 

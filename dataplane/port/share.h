@@ -19,10 +19,10 @@ struct port_self {
     const char *node_name;
 };
 
-enum port_kind { PORT_KIND_WORKER, PORT_KIND_CLIENT };
+enum port_kind { PORT_KIND_WORKER, PORT_KIND_CLIENT, PORT_KIND_WAY };
 
 /* Who says hello on a connected, non-blocking socket? The hello stays there. Returns an enum
- * port_kind, -EAGAIN (none yet), -EPROTO (neither), -EPIPE (closed) or another -errno. */
+ * port_kind, -EAGAIN (none yet), -EPROTO (none of them), -EPIPE (closed) or another -errno. */
 int port_kind(int socket_fd);
 
 /* Receives a hello of `size` bytes, or of `least` and more, with that magic and version at its
@@ -34,6 +34,9 @@ int share_hello(int socket_fd, void *hello, size_t size, size_t least, uint32_t 
  * nobody waits for a page later. Both out values are the caller's, also after an error: -1 and NULL
  * or to be closed and unmapped. Returns 0 or -errno. */
 int share_memory(size_t bytes, int *memfd, void **map);
+
+/* Sends a message with `count` (PORT_FDS at most) descriptors. Returns 0 or -EPIPE. */
+int share_send(int socket_fd, const void *message, size_t size, const int *fds, uint32_t count);
 
 /* Says welcome and hands `count` descriptors over. Returns 0 or -EPIPE. */
 int share_welcome(int socket_fd, const struct port_self *self, size_t bytes, const int *fds,

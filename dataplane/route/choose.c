@@ -25,6 +25,12 @@ struct ranked {
     uint16_t node;
 };
 
+/* Constraints in the order in which the filters apply, which their values are not. */
+#define STEP_(name, value, unit, text)    STEP_##name,
+#define STEP_OF_(name, value, unit, text) [value] = STEP_##name,
+enum { WEFT_CONSTRAINTS(STEP_) };
+static const uint8_t steps[] = {WEFT_CONSTRAINTS(STEP_OF_)};
+
 /* How far a candidate got, and its figure at the constraint that stopped it. */
 struct verdict {
     uint16_t constraint; /* WEFT_C_NONE: passed all */
@@ -90,12 +96,14 @@ uint32_t route_predict_us(const struct route_query *query, const struct route_no
                          node->decode_ns);
 }
 
-/* Tags, tier and radius; the model is given by the candidate list. */
+/* Tags, jurisdiction, tier and radius; the model is given by the candidate list. */
 static struct verdict judge_static(const struct route_table *table, const struct origin *o,
                                    const struct route_query *query, const struct route_node *node)
 {
-    if ((node->tags & query->tags) != query->tags) {
-        return (struct verdict){.constraint = WEFT_C_TAGS};
+    uint32_t lacks = query->tags & ~node->tags;
+    if (lacks != 0) {
+        bool tags = (lacks & ~WEFT_TAGS_JURISDICTION) != 0;
+        return (struct verdict){.constraint = tags ? WEFT_C_TAGS : WEFT_C_JURISDICTION};
     }
     if (node->tier < query->tier_min || node->tier > query->tier_max) {
         return (struct verdict){.constraint = WEFT_C_TIER, .figure = node->tier};
@@ -162,7 +170,7 @@ static bool figure_better(const struct route_query *query, uint16_t constraint, 
 static void note_refusal(const struct route_query *query, const struct verdict *v,
                          struct route_choice *choice)
 {
-    if (v->constraint > choice->constraint) {
+    if (steps[v->constraint] > steps[choice->constraint]) {
         choice->constraint = v->constraint;
         choice->candidates = 0;
         choice->best = v->figure;
@@ -236,7 +244,7 @@ static void explain(const struct route_table *table, struct route_load *loads,
         struct verdict v = judge(table, loads, o, query, table->candidates[model->first + i]);
         note_refusal(query, &v, choice);
         /* Waiting helps where only the queue was in the way. */
-        if (v.constraint >= WEFT_C_ROOM && v.queue_us < queue_min_us &&
+        if (steps[v.constraint] >= STEP_ROOM && v.queue_us < queue_min_us &&
             v.predicted_us - v.queue_us <= query->budget_us) {
             queue_min_us = v.queue_us;
         }
@@ -563,36 +571,48 @@ bool route_allows(const struct route_table *table, const struct route_query *que
     return has_model && judge_static(table, &o, query, node).constraint == WEFT_C_NONE;
 }
 
-/* The prediction without the prefill of what the node knows; the least is one token. */
-static uint32_t predict_known(const struct route_query *query, const struct route_node *node,
-                              uint32_t queue_us, uint32_t known_bytes)
+bool route_predict_known(const struct route_table *table, struct route_load *loads,
+                         const struct route_query *query, uint16_t index, uint32_t known_bytes,
+                         uint32_t *predicted_us)
 {
+    const struct route_node *node = &table->nodes[index];
+    if (!node->alive || node->suspect || node->leaving || avoided(query, node) ||
+        !route_allows(table, query, index)) {
+        return false;
+    }
+    struct verdict v = judge_load(route_load_now(table, index, loads), query, node);
     struct route_query rest = *query;
-    rest.prompt_bytes -= known_bytes < rest.prompt_bytes ? known_bytes : rest.prompt_bytes;
-    return route_predict_us(&rest, node, queue_us);
+    if (node->keeps_prompts) { /* the least is one token */
+        rest.prompt_bytes -= known_bytes < rest.prompt_bytes ? known_bytes : rest.prompt_bytes;
+    }
+    *predicted_us = route_predict_us(&rest, node, v.queue_us);
+    return v.constraint == WEFT_C_NONE;
+}
+
+void route_choice_move(struct route_choice *choice, uint16_t index)
+{
+    if (choice->node == index) {
+        return;
+    }
+    uint16_t other = choice->alternates[0] != index ? choice->alternates[0] : choice->alternates[1];
+    choice->alternates[0] = choice->node;
+    choice->alternates[1] = other;
+    choice->node = index;
 }
 
 bool route_prefer_home(const struct route_table *table, struct route_load *loads,
                        const struct route_query *query, uint16_t home, uint32_t known_bytes,
                        struct route_choice *choice)
 {
-    const struct route_node *node = &table->nodes[home];
+    uint32_t us;
     if (choice->node == home || choice->node == ROUTE_INDEX_NONE) {
         return choice->node == home;
     }
-    if (!node->alive || node->suspect || node->leaving || avoided(query, node) ||
-        !route_allows(table, query, home)) {
+    if (!route_predict_known(table, loads, query, home, known_bytes, &us) ||
+        us > route_limit_us(choice->predicted_us)) {
         return false;
     }
-    struct verdict v = judge_load(route_load_now(table, home, loads), query, node);
-    uint32_t us = predict_known(query, node, v.queue_us, node->keeps_prompts ? known_bytes : 0);
-    if (v.constraint != WEFT_C_NONE || us > route_limit_us(choice->predicted_us)) {
-        return false;
-    }
-    uint16_t other = choice->alternates[0] != home ? choice->alternates[0] : choice->alternates[1];
-    choice->alternates[0] = choice->node;
-    choice->alternates[1] = other;
-    choice->node = home;
+    route_choice_move(choice, home);
     choice->predicted_us = us;
     return true;
 }

@@ -37,7 +37,7 @@
 /* What the wire header says, in the units of the table. */
 struct route_query {
     uint32_t model;
-    uint32_t tags;
+    uint32_t tags; /* the jurisdiction among them */
     uint32_t budget_us;
     uint32_t prompt_bytes;
     uint16_t max_tokens;
@@ -66,6 +66,7 @@ struct route_load {
     uint32_t generation; /* of the table that it has been compared with; 0 = none */
     uint64_t heard_ns;
     uint16_t room;
+    uint32_t sent_us; /* prefill of requests sent since heard_ns, of those that prefixes.h places */
 };
 WEFT_ASSERT(offsetof(struct route_load, heard_ns) == 16, "a choice reads the first half at once");
 
@@ -115,7 +116,17 @@ bool route_prefer_home(const struct route_table *table, struct route_load *loads
                        const struct route_query *query, uint16_t home, uint32_t known_bytes,
                        struct route_choice *choice);
 
-/* Does the node meet what never changes with load: model, tags, tier, radius? */
+/* True: the node passes every filter and is not suspected; its prediction less the prefill of the
+ * known bytes, if it keeps prompts. The budget is held against the whole prefill: caches forget. */
+bool route_predict_known(const struct route_table *table, struct route_load *loads,
+                         const struct route_query *query, uint16_t index, uint32_t known_bytes,
+                         uint32_t *predicted_us);
+
+/* The node of that index is the choice, who was chosen before its first alternate. */
+void route_choice_move(struct route_choice *choice, uint16_t index);
+
+/* Does the node meet what never changes with load: model, tags, jurisdiction, tier,
+ * radius? */
 bool route_allows(const struct route_table *table, const struct route_query *query, uint16_t node);
 
 /* Cells between the query's place and a node. */

@@ -9,6 +9,9 @@
  * intersections of nodes' masks are all the classes there are, whatever is asked for; and since
  * they are closed under intersection, the closure of Q is the smallest of those that contain Q.
  *
+ * A jurisdiction (wire.def) is no class: its bits in nodes' masks would make classes that no
+ * request means. Who asks for one has no row, but a search.
+ *
  * Where there are more than ROUTE_CLASSES_MAX the ones with the most nodes are kept (`cut`), and a
  * request has one only if it asks for exactly those tags.
  */

@@ -40,14 +40,16 @@ int route_core_create(struct route_core **out, const struct route_host *host,
     core->loads = aligned_alloc(_Alignof(struct route_load), NODE_IDS * sizeof(*core->loads));
     core->pins = calloc(ROUTE_PINS, sizeof(*core->pins));
     core->homes = calloc(1, sizeof(*core->homes));
+    core->prefixes = aligned_alloc(_Alignof(struct prefixes), sizeof(*core->prefixes));
     core->scan = aligned_alloc(_Alignof(struct scan), sizeof(*core->scan));
     core->burst = calloc(1, sizeof(*core->burst));
-    if (core->loads == NULL || core->pins == NULL || core->homes == NULL || core->scan == NULL ||
-        core->burst == NULL) {
+    if (core->loads == NULL || core->pins == NULL || core->homes == NULL ||
+        core->prefixes == NULL || core->scan == NULL || core->burst == NULL) {
         route_core_destroy(core);
         return -ENOMEM;
     }
     memset(core->loads, 0, NODE_IDS * sizeof(*core->loads));
+    memset(core->prefixes, 0, sizeof(*core->prefixes));
     seal_init(&core->seal, master, now_ns);
     *out = core;
     return 0;
@@ -59,6 +61,7 @@ void route_core_destroy(struct route_core *core)
         free(core->loads);
         free(core->pins);
         free(core->homes);
+        free(core->prefixes);
         free(core->scan);
         free(core->burst);
         free(core);
@@ -545,6 +548,22 @@ static bool select_begin(struct route_core *core, const struct route_table *tabl
     return true;
 }
 
+/* To who has the beginning of its prompt, if that pays. The way of few requests. */
+__attribute__((noinline)) static uint32_t steer_by_prefix(struct route_core *core,
+                                                          const struct route_table *table,
+                                                          const struct route_query *query,
+                                                          uint64_t prefix, uint64_t now_ns,
+                                                          struct route_choice *choice)
+{
+    uint32_t known =
+        prefixes_steer(core->prefixes, table, core->loads, query, prefix, now_ns, choice);
+    route_count(&core->counters.prefix_told);
+    if (known != 0) {
+        route_count(&core->counters.prefix_known);
+    }
+    return known;
+}
+
 static void select_new(struct route_core *core, const struct route_table *table,
                        struct route_packet *p, struct route_look *look, uint64_t now_ns)
 {
@@ -556,11 +575,20 @@ static void select_new(struct route_core *core, const struct route_table *table,
         answer_reject(core, table, p, route_refusal_status(&choice), &choice);
         return;
     }
+    uint64_t prefix = p->frame->weft.req.first.prefix;
+    uint32_t known = 0;
+    if (prefix != 0) {
+        known = steer_by_prefix(core, table, &look->query, prefix, now_ns, &choice);
+    }
     if (h->session != 0) {
         homes_steer(core->homes, table, core->loads, &look->query, h->session, now_ns, &choice);
     }
     route_count(&core->counters.chosen);
     note_assigned(core, table, choice.node);
+    if (prefix != 0) {
+        prefixes_placed(core->prefixes, table, core->loads, &look->query, prefix, choice.node,
+                        known, now_ns);
+    }
     stamp_later(core, table, p, pin_make(core, table, h, &choice, now_ns), choice.node);
 }
 

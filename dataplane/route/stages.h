@@ -13,6 +13,7 @@
 #include "dataplane/route/choose.h"
 #include "dataplane/route/homes.h"
 #include "dataplane/route/packet.h"
+#include "dataplane/route/prefixes.h"
 #include "dataplane/route/seal.h"
 
 /* Stages take any number of packets and work on so many together. */
@@ -43,6 +44,8 @@ struct route_counters {
     route_counter relayed;      /* datagrams sent on to another node */
     route_counter delivered;    /* datagrams for the local worker */
     route_counter returned;     /* datagrams sent to clients */
+    route_counter prefix_told;  /* of those chosen, how many told how their prompt begins, ... */
+    route_counter prefix_known; /* ... and went where it has been computed */
     route_counter second_chance;
     route_counter congestion; /* datagrams that came with a mark of it */
     route_counter drops[ROUTE_DROP_COUNT];
@@ -66,6 +69,7 @@ struct route_core {
     struct route_load *loads;  /* by node id, 65,536 entries */
     struct route_pin *pins;    /* ROUTE_PINS entries */
     struct homes *homes;       /* of sessions */
+    struct prefixes *prefixes; /* who has what; the control thread writes, too */
     struct scan *scan;         /* scratch of a choice */
     struct route_burst *burst; /* scratch of a burst */
     struct carried carried;

@@ -338,7 +338,7 @@ static int find_classes(struct route_classes *classes, const struct route_node *
     }
     for (uint32_t i = 0; i < count; i++) {
         if (is_candidate(&nodes[i]) && nodes[i].model_count != 0) {
-            masks[used++] = nodes[i].tags;
+            masks[used++] = nodes[i].tags & ~WEFT_TAGS_JURISDICTION;
         }
     }
     route_classes_find(classes, masks, used);

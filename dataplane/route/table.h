@@ -45,7 +45,7 @@ struct route_node {
     uint8_t mac[6]; /* of the next hop; meaningful if reachable */
     bool suspect;   /* alive, as far as is known, but somebody gets no answer from it */
     uint16_t x, y;
-    uint32_t tags;
+    uint32_t tags;        /* its jurisdiction among them (wire.def) */
     struct in6_addr addr; /* schemas/base/addr.h; of a family that this node has one of, too */
     /* The rest. */
     struct geo_point at;

@@ -3,6 +3,7 @@
  * step) and layer.c (its operations). Nothing outside this folder includes it. */
 #pragma once
 
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/ops.h"
@@ -10,6 +11,10 @@
 
 #define CUDA_GRAPH_COLUMNS 32u /* batches of so many decoding rows have a graph */
 #define CUDA_GRAPH_LENGTHS 6u  /* 1, 2, 4 ... OP_SPLITS_MAX splits */
+
+/* What takes much memory a column is done for so many at a time: at least a graph's. */
+#define CUDA_ATTEND_COLUMNS 64u
+#define CUDA_LOGITS_COLUMNS 64u
 
 /* A layer's weights on the device; vectors are NULL where the model has none. */
 struct cuda_layer {
@@ -45,6 +50,17 @@ struct cuda_stop {
     float all; /* summed over the ranks */
 };
 
+/* Who multiplies matrices of a shape. */
+#define CUDA_CHOICES 32u
+struct cuda_choice {
+    uint32_t type;
+    uint32_t rows;
+    uint32_t cols;
+    bool is_library;
+    double own_s; /* a product, as measured; 0: not */
+    double library_s;
+};
+
 struct cuda {
     struct exec base; /* first: exec.h */
     const struct model *model;
@@ -54,9 +70,12 @@ struct cuda {
     uint32_t batch_max;
     bool half_kv;
     bool is_fast;
+    bool is_timed;
+    bool has_times;            /* the marks stand around the last graph */
+    enum op_number number;     /* of the fast way: bfloat16 if that is what all matrices are */
     const struct shard *shard; /* NULL: alone */
     uint32_t vocab_rows;       /* of the output's matrix, at the rank that has most of them */
-    char detail[DEVICE_NAME_BYTES + 8];
+    char detail[DEVICE_NAME_BYTES + 80];
 
     struct weights embedding;
     struct weights output; /* the same planes if the model ties them */
@@ -81,31 +100,55 @@ struct cuda {
     uint8_t *work; /* one allocation for the buffers below, batch_max columns each */
     size_t work_bytes;
     float *x;          /* residual stream, width; behind all columns one of struct cuda_stop */
-    float *normed;     /* of the fast way: width */
     float *q;          /* heads * head_width */
     float *k, *v;      /* kv heads * head_width */
     float *mixed;      /* what attention gives, as q */
     float *gate;       /* ffn_width */
     float *up;         /* ffn_width */
-    float *partial;    /* op_partial_floats() */
-    float *logits;     /* vocab_rows */
-    float *all_logits; /* [rank][picked][vocab_rows]; only where there are ranks */
+    float *partial;    /* op_partial_floats() of CUDA_ATTEND_COLUMNS */
+    float *logits;     /* vocab_rows, of CUDA_LOGITS_COLUMNS */
+    float *all_logits; /* [rank][column][vocab_rows]; only where there are ranks */
     float *states;     /* width */
+    uint16_t
+        *fast_normed; /* what the fast way multiplies: numbers, cuda_number_stride() of width, */
+    uint16_t *fast_mixed;    /* of heads * head_width, */
+    uint16_t *fast_gate;     /* of ffn_width */
     struct cuda_stop *stops; /* [DEVICE_MARKS], pinned; only where there are ranks */
+
+    struct cublaslt *library; /* NULL: gemm.cu makes all products */
+    uint16_t *expanded;       /* a matrix as halves, for the library */
+    struct cuda_choice choices[CUDA_CHOICES];
+    uint32_t choice_count;
 
     float *own_x;         /* where x is without memory of the group's */
     uint64_t team_serial; /* of the group that x and the graphs below are for; 0 = none */
     struct device_graph *graphs[CUDA_GRAPH_COLUMNS][CUDA_GRAPH_LENGTHS];
+    bool has_run[CUDA_GRAPH_COLUMNS][CUDA_GRAPH_LENGTHS]; /* its kernels are loaded */
 };
+
+/* Numbers from one column of the fast way to the next. */
+static inline uint32_t cuda_number_stride(uint32_t width)
+{
+    return (width + 7u) / 8u * 8u;
+}
 
 /* load.c: brings the weights over. -ENOTSUP with a sentence for a type without a kernel. */
 int cuda_load(struct cuda *cuda, char *why, size_t why_size);
+
+/* choose.c: decides at creation; `detail` gets what. 0, or what cublaslt_open() returned. */
+int cuda_choose(struct cuda *cuda, enum cuda_gemm gemm, char *why, size_t why_size);
+
+/* Is the library to make this product, and makes it. */
+bool cuda_is_librarys(const struct cuda *cuda, const struct matvec_part *part);
+int cuda_library_product(const struct cuda *cuda, const struct gemm_args *op,
+                         const struct matvec_part *part);
 
 /* layer.c: the parts of a step, put on the stream. */
 int cuda_run_embed(const struct cuda *cuda, const struct cuda_step *step);
 int cuda_run_layer(const struct cuda *cuda, uint32_t index, const struct cuda_step *step,
                    struct cuda_stop *stop);
-int cuda_run_logits(const struct cuda *cuda, const struct cuda_step *step);
+/* Of `count` of the columns that want them, CUDA_LOGITS_COLUMNS at most. */
+int cuda_run_logits(const struct cuda *cuda, uint32_t first, uint32_t count);
 int cuda_run_states(const struct cuda *cuda, const struct cuda_step *step);
 
 /* The ranks of this one's stage; NULL: alone. */

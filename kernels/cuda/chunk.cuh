@@ -323,7 +323,7 @@ template <> struct chunk<WEIGHTS_Q6_K> {
     }
 };
 
-static inline __host__ __device__ unsigned chunk_columns(uint32_t type)
+static constexpr __host__ __device__ unsigned chunk_columns(uint32_t type)
 {
     switch (type) {
     case WEIGHTS_F32:
@@ -338,8 +338,12 @@ static inline __host__ __device__ unsigned chunk_columns(uint32_t type)
     }
 }
 
-/* Calls fn.template run<TYPE>() for a type that is known at run time; uniform over a warp. */
-template <typename F> static DEVICE_INLINE void for_type(uint32_t type, F &fn)
+/* Calls fn.template run<TYPE>() for a type that is known at run time; uniform over a warp. On the
+ * device or the host, wherever run() belongs. */
+#ifdef __CUDACC__
+#pragma nv_exec_check_disable
+#endif
+template <typename F> static __host__ DEVICE_INLINE void for_type(uint32_t type, F &fn)
 {
     switch (type) {
     case WEIGHTS_F32:

@@ -99,34 +99,56 @@ static uint32_t vocab_rows_max(const struct cuda *cuda)
     return most;
 }
 
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + CUDA_ALIGN - 1) / CUDA_ALIGN * CUDA_ALIGN;
+}
+
 static int allocate_work(struct cuda *cuda)
 {
     const struct model *m = cuda->model;
     const size_t attn = (size_t)m->head_count * m->head_width;
     const size_t kv = (size_t)m->kv_head_count * m->head_width;
     const size_t ranks = cuda->shard ? cuda->shard->place.shards : 0;
+    const size_t fast = cuda->is_fast ? cuda->batch_max : 0;
+    const uint32_t attends = least(cuda->batch_max, CUDA_ATTEND_COLUMNS);
+    const size_t picks = least(cuda->batch_max, CUDA_LOGITS_COLUMNS);
     const struct {
         float **at;
         size_t floats; /* of all columns */
     } parts[] = {
         {&cuda->x, (size_t)m->width * cuda->batch_max + 1},
-        {&cuda->normed, cuda->is_fast ? (size_t)m->width * cuda->batch_max : 0},
         {&cuda->q, attn * cuda->batch_max},
         {&cuda->k, kv * cuda->batch_max},
         {&cuda->v, kv * cuda->batch_max},
         {&cuda->mixed, attn * cuda->batch_max},
         {&cuda->gate, (size_t)m->ffn_width * cuda->batch_max},
         {&cuda->up, (size_t)m->ffn_width * cuda->batch_max},
-        {&cuda->partial, op_partial_floats(cuda->batch_max, m->head_count, m->head_width)},
-        {&cuda->logits, (size_t)cuda->vocab_rows * cuda->batch_max},
-        {&cuda->all_logits, (size_t)cuda->vocab_rows * cuda->batch_max * ranks},
+        {&cuda->partial, op_partial_floats(attends, m->head_count, m->head_width)},
+        {&cuda->logits, (size_t)cuda->vocab_rows * picks},
+        {&cuda->all_logits, (size_t)cuda->vocab_rows * picks * ranks},
         {&cuda->states, (size_t)m->width * cuda->batch_max},
     };
+    const struct {
+        uint16_t **at;
+        size_t numbers; /* of all columns */
+    } fast_parts[] = {
+        {&cuda->fast_normed, fast * cuda_number_stride(m->width)},
+        {&cuda->fast_mixed, fast * cuda_number_stride((uint32_t)attn)},
+        {&cuda->fast_gate, fast * cuda_number_stride(m->ffn_width)},
+    };
     const size_t count = sizeof(parts) / sizeof(parts[0]);
+    const size_t fast_count = sizeof(fast_parts) / sizeof(fast_parts[0]);
     void *memory = NULL;
     for (size_t i = 0; i < count; i++)
-        cuda->work_bytes +=
-            (parts[i].floats * sizeof(float) + CUDA_ALIGN - 1) / CUDA_ALIGN * CUDA_ALIGN;
+        cuda->work_bytes += aligned(parts[i].floats * sizeof(float));
+    for (size_t i = 0; i < fast_count; i++)
+        cuda->work_bytes += aligned(fast_parts[i].numbers * sizeof(uint16_t));
     const int rc = device_alloc(&memory, cuda->work_bytes);
     if (rc)
         return rc;
@@ -134,7 +156,11 @@ static int allocate_work(struct cuda *cuda)
     uint8_t *at = cuda->work;
     for (size_t i = 0; i < count; i++) {
         *parts[i].at = (float *)(void *)at;
-        at += (parts[i].floats * sizeof(float) + CUDA_ALIGN - 1) / CUDA_ALIGN * CUDA_ALIGN;
+        at += aligned(parts[i].floats * sizeof(float));
+    }
+    for (size_t i = 0; i < fast_count; i++) {
+        *fast_parts[i].at = (uint16_t *)(void *)at;
+        at += aligned(fast_parts[i].numbers * sizeof(uint16_t));
     }
     cuda->own_x = cuda->x;
     return 0;
@@ -183,6 +209,12 @@ void *cuda_stream(const exec_t *exec)
     return device_use(&cuda->device) ? NULL : cuda->device.stream;
 }
 
+double cuda_step_seconds(const exec_t *exec)
+{
+    const struct cuda *cuda = (const struct cuda *)exec;
+    return cuda->has_times ? device_seconds_between(&cuda->device, 0, 1) : 0.0;
+}
+
 static void cuda_info(const exec_t *self, struct exec_info *out)
 {
     const struct cuda *cuda = (const struct cuda *)self;
@@ -211,6 +243,8 @@ static void cuda_destroy(exec_t *self)
 {
     struct cuda *cuda = (struct cuda *)self;
     cuda_forget_graphs(cuda);
+    cublaslt_close(cuda->library);
+    device_free(cuda->expanded);
     device_free(cuda->weight_memory);
     device_free(cuda->kv);
     device_free(cuda->tables);
@@ -241,7 +275,8 @@ static int open_all(struct cuda *cuda, const struct cuda_options *options, char 
         return rc;
     rc = device_open(&cuda->device, options->device);
     if (rc) {
-        (void)snprintf(why, why_size, "there is no CUDA device %u", options->device);
+        (void)snprintf(why, why_size, "there is no CUDA device %u: %s", options->device,
+                       device_trouble());
         return rc;
     }
     /* Who computes otherwise has another name: exec.h compares them. */
@@ -257,10 +292,11 @@ static int open_all(struct cuda *cuda, const struct cuda_options *options, char 
         rc = allocate_work(cuda);
     if (rc)
         (void)snprintf(why, why_size,
-                       "%u slots of %u tokens take %zu MiB of KV cache, more than the device has "
-                       "free",
-                       cuda->slots, cuda->context, cuda->kv_bytes >> 20);
-    return rc;
+                       "%u slots of %u tokens take %zu MiB of KV cache, and steps of %u tokens %zu "
+                       "MiB: more than the device has free",
+                       cuda->slots, cuda->context, cuda->kv_bytes >> 20, cuda->batch_max,
+                       cuda->work_bytes >> 20);
+    return rc ? rc : cuda_choose(cuda, options->gemm, why, why_size);
 }
 
 static bool is_fast_by_environment(void)
@@ -286,7 +322,8 @@ int cuda_create(exec_t **out, const struct model *model, const struct cuda_optio
         cuda->context = model->context;
     cuda->batch_max = options->batch_max ? options->batch_max : CUDA_BATCH_DEFAULT;
     cuda->half_kv = options->half_kv;
-    cuda->is_fast = options->fast || is_fast_by_environment();
+    cuda->is_fast = options->fast || options->gemm != CUDA_GEMM_OWN || is_fast_by_environment();
+    cuda->is_timed = options->timed;
     cuda->shard = options->shard;
     cuda->vocab_rows = vocab_rows_max(cuda);
     int rc = -EINVAL;

@@ -16,6 +16,14 @@
 #include "kernels/exec.h"
 #include "kernels/model/model.h"
 
+/* Who makes the products of the fast way. */
+enum cuda_gemm {
+    CUDA_GEMM_OWN = 0,  /* gemm.cu: a prompt is the same bits however it is cut */
+    CUDA_GEMM_AUTO,     /* for each shape of a matrix who is faster, measured at creation; one
+                         * device, and gemm.cu without the library */
+    CUDA_GEMM_CUBLASLT, /* cuBLASLt */
+};
+
 struct cuda_options {
     uint32_t device;    /* of device_count() */
     uint32_t slots;     /* sequences with a KV cache; 0 = 1 */
@@ -28,6 +36,8 @@ struct cuda_options {
      * still, but a token that was computed as the last of its sequence is not the one that comes
      * again in the middle of a prompt. Also by WEFT_CUDA=fast in the environment. */
     bool fast;
+    enum cuda_gemm gemm;
+    bool timed; /* for cuda_step_seconds(); takes a microsecond or two a step */
     /* NULL: alone. Else the model is the part at its place (kernels/model/part.h), one stage; all
      * ranks call the same functions with the same arguments, and only the first gives logits and
      * states. Its team may become another between two calls. */
@@ -43,6 +53,9 @@ int cuda_create(exec_t **out, const struct model *model, const struct cuda_optio
 /* The stream that everything is put on, for the ranks' calls; its device becomes the thread's. NULL
  * if that fails. */
 void *cuda_stream(const exec_t *exec);
+
+/* What the kernels of the last step took, if that was a graph and cuda_options.timed; else 0. */
+double cuda_step_seconds(const exec_t *exec);
 
 /* Bytes of KV cache that a slot of `context` positions takes; SIZE_MAX if beyond counting. */
 size_t cuda_kv_slot_bytes(const struct model *model, uint32_t context, bool half_kv);

@@ -27,6 +27,23 @@ uint32_t device_count(void)
     return cudaGetDeviceCount(&count) == cudaSuccess && count > 0 ? (uint32_t)count : 0;
 }
 
+const char *device_trouble(void)
+{
+    static char text[200];
+    int count = 0;
+    int runtime = 0;
+    int driver = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    (void)cudaGetLastError();
+    (void)cudaRuntimeGetVersion(&runtime);
+    (void)cudaDriverGetVersion(&driver);
+    (void)snprintf(text, sizeof(text),
+                   "%s; %d devices; built with CUDA %d.%d, the driver takes up to %d.%d",
+                   cudaGetErrorString(error), count, runtime / 1000, runtime % 1000 / 10,
+                   driver / 1000, driver % 1000 / 10);
+    return text;
+}
+
 int device_open(struct device *device, uint32_t index)
 {
     cudaDeviceProp properties;
@@ -42,7 +59,7 @@ int device_open(struct device *device, uint32_t index)
     device->stream = stream;
     for (uint32_t i = 0; i < DEVICE_MARKS; i++) {
         cudaEvent_t event;
-        const int failed = to_errno(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+        const int failed = to_errno(cudaEventCreateWithFlags(&event, cudaEventDefault));
         if (failed) {
             device_close(device);
             return failed;
@@ -124,6 +141,15 @@ int device_mark(const struct device *device, uint32_t mark)
 int device_wait_mark(const struct device *device, uint32_t mark)
 {
     return to_errno(cudaEventSynchronize(static_cast<cudaEvent_t>(device->marks[mark])));
+}
+
+double device_seconds_between(const struct device *device, uint32_t first, uint32_t second)
+{
+    float ms = 0.0f;
+    const cudaError_t error =
+        cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(device->marks[first]),
+                             static_cast<cudaEvent_t>(device->marks[second]));
+    return to_errno(error) ? 0.0 : (double)ms * 1e-3;
 }
 
 /* ---- graphs -------------------------------------------------------------------------------- */

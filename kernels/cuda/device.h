@@ -39,6 +39,10 @@ struct device_graph;
 /* Devices there are; 0 without a driver. */
 uint32_t device_count(void);
 
+/* Why there are none, or what went wrong last, in the runtime's words with its version and the
+ * driver's: an old driver is the usual reason. Static storage. */
+const char *device_trouble(void);
+
 int device_open(struct device *device, uint32_t index);
 
 /* Makes it the device of the calling thread: before the first call of another thread than the one
@@ -63,6 +67,9 @@ int device_wait(const struct device *device);
 /* Puts a mark behind what is on the stream, and waits until the stream has come to it. */
 int device_mark(const struct device *device, uint32_t mark);
 int device_wait_mark(const struct device *device, uint32_t mark);
+
+/* Between two marks that the stream has come to; 0 if it has not. */
+double device_seconds_between(const struct device *device, uint32_t first, uint32_t second);
 
 /* What is put on the stream between begin and end becomes the graph. After a failure in between end
  * it all the same; it then fails too. */

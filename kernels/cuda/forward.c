@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A step of the CUDA backend: inputs over, the layers (layer.c), logits and states back. Batches of
- * nothing but decoding rows run as a graph that was captured the first time; others layer by layer,
- * one layer ahead of the device, so that a stop is obeyed after two layers at most. Ranks find out
- * in the sum behind each layer that one of them is to stop, and all do so behind the same. */
+ * nothing but decoding rows run as a graph that was captured the second time; others layer by
+ * layer, one layer ahead of the device, so that a stop is obeyed after two layers at most. Ranks
+ * find out in the sum behind each layer that one of them is to stop, and all do so behind the same.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -59,9 +60,7 @@ static int run_eager(const struct cuda *cuda, const struct cuda_step *step,
             rc = wait_mark(cuda, (i - 1) % DEVICE_MARKS);
         add_progress(watch, 1);
     }
-    if (!rc)
-        rc = cuda_run_states(cuda, step);
-    return rc ? rc : cuda_run_logits(cuda, step);
+    return rc ? rc : cuda_run_states(cuda, step);
 }
 
 static int capture(const struct cuda *cuda, const struct cuda_step *step, struct device_graph **out)
@@ -73,8 +72,12 @@ static int capture(const struct cuda *cuda, const struct cuda_step *step, struct
     for (uint32_t i = 0; !rc && i < cuda->model->layer_count; i++)
         rc = cuda_run_layer(cuda, i, step, NULL);
     if (!rc)
-        rc = cuda_run_logits(cuda, step);
+        rc = cuda_run_logits(cuda, 0, step->picked);
     const int ended = device_capture_end(&cuda->device, out);
+    if (rc) { /* half a step must not be launched later */
+        device_graph_destroy(*out);
+        *out = NULL;
+    }
     return rc ? rc : ended;
 }
 
@@ -84,6 +87,7 @@ void cuda_forget_graphs(struct cuda *cuda)
         for (uint32_t j = 0; j < CUDA_GRAPH_LENGTHS; j++)
             device_graph_destroy(cuda->graphs[i][j]);
     memset(cuda->graphs, 0, sizeof(cuda->graphs));
+    memset(cuda->has_run, 0, sizeof(cuda->has_run));
 }
 
 /* Another group has come: its memory for what is summed, and graphs that call it. */
@@ -99,21 +103,44 @@ static void meet_team(struct cuda *cuda)
     cuda->team_serial = team->serial;
 }
 
-/* The graph of so many columns of at most such a length, made when it is first needed. */
-static int run_graph(struct cuda *cuda, const struct cuda_step *step)
+/* Which length of graphs a step needs. */
+static uint32_t bucket_of(const struct cuda_step *step)
 {
-    struct cuda_step longest = *step;
     uint32_t bucket = 0;
     while (bucket + 1 < CUDA_GRAPH_LENGTHS && step->length > OP_SPLIT_LEAST << bucket)
         bucket++;
-    longest.length = OP_SPLIT_LEAST << bucket;
+    return bucket;
+}
+
+/* The graph of so many columns of at most such a length. The first step like it goes layer by
+ * layer: a kernel that has never run is loaded then, which a capture would not allow everywhere. */
+static int run_graph(struct cuda *cuda, const struct cuda_step *step, struct exec_watch *watch)
+{
+    struct cuda_step longest = *step;
+    const uint32_t bucket = bucket_of(step);
     struct device_graph **graph = &cuda->graphs[step->count - 1][bucket];
+    bool *has_run = &cuda->has_run[step->count - 1][bucket];
+    longest.length = OP_SPLIT_LEAST << bucket;
+    if (!*has_run) {
+        int rc = run_eager(cuda, &longest, watch);
+        if (!rc)
+            rc = cuda_run_logits(cuda, 0, step->picked);
+        *has_run = rc == 0;
+        return rc;
+    }
     if (!*graph) {
         const int rc = capture(cuda, &longest, graph);
         if (rc)
             return rc;
     }
-    return device_graph_launch(&cuda->device, *graph);
+    int rc = cuda->is_timed ? device_mark(&cuda->device, 0) : 0;
+    if (!rc)
+        rc = device_graph_launch(&cuda->device, *graph);
+    if (!rc && cuda->is_timed)
+        rc = device_mark(&cuda->device, 1);
+    cuda->has_times = !rc && cuda->is_timed;
+    add_progress(watch, cuda->model->layer_count);
+    return rc;
 }
 
 /* ---- in ------------------------------------------------------------------------------------ */
@@ -178,37 +205,53 @@ static int send_inputs(struct cuda *cuda, const struct exec_row *rows, uint32_t 
 
 /* ---- out ----------------------------------------------------------------------------------- */
 
-/* Row `index` of the logits, from all ranks. */
-static int take_parts(const struct cuda *cuda, const struct cuda_step *step, uint32_t index,
-                      float *out)
+/* Row `index` of `count` of the logits, from all ranks. */
+static int take_parts(const struct cuda *cuda, uint32_t count, uint32_t index, float *out)
 {
     const struct shard *s = cuda->shard;
     int rc = 0;
     for (uint32_t r = 0; !rc && r < s->place.shards; r++) {
         const struct model_rows rows = model_vocab_rows(s->whole, r, s->place.shards);
-        const float *from =
-            cuda->all_logits + ((size_t)r * step->picked + index) * cuda->vocab_rows;
+        const float *from = cuda->all_logits + ((size_t)r * count + index) * cuda->vocab_rows;
         rc = device_copy(&cuda->device, out + rows.begin, from,
                          (rows.end - rows.begin) * sizeof(*out));
     }
     return rc;
 }
 
-static int take_outputs(const struct cuda *cuda, const struct cuda_step *step,
-                        const struct exec_out *out)
+/* Logits of `count` columns, as cuda_run_logits() has just made them. */
+static int take_logits(const struct cuda *cuda, uint32_t count, float *out)
 {
     const struct model *m = cuda->model;
     int rc = 0;
     if (!cuda_gives_results(cuda))
         return 0;
-    if (step->states)
+    if (!cuda_team(cuda))
+        return device_copy(&cuda->device, out, cuda->logits,
+                           (size_t)count * m->vocab * sizeof(float));
+    for (uint32_t i = 0; !rc && i < count; i++)
+        rc = take_parts(cuda, count, i, out + (size_t)i * m->vocab);
+    return rc;
+}
+
+/* With `are_made` the logits lie there already. */
+static int take_outputs(const struct cuda *cuda, const struct cuda_step *step,
+                        const struct exec_out *out, bool are_made)
+{
+    const struct model *m = cuda->model;
+    int rc = 0;
+    if (step->states && cuda_gives_results(cuda))
         rc = device_copy(&cuda->device, out->states, cuda->states,
                          (size_t)step->states * m->width * sizeof(float));
-    if (!rc && step->picked && !cuda_team(cuda))
-        rc = device_copy(&cuda->device, out->logits, cuda->logits,
-                         (size_t)step->picked * m->vocab * sizeof(float));
-    for (uint32_t i = 0; !rc && cuda_team(cuda) && i < step->picked; i++)
-        rc = take_parts(cuda, step, i, out->logits + (size_t)i * m->vocab);
+    for (uint32_t first = 0; !rc && first < step->picked; first += CUDA_LOGITS_COLUMNS) {
+        const uint32_t left = step->picked - first;
+        const uint32_t count = left < CUDA_LOGITS_COLUMNS ? left : CUDA_LOGITS_COLUMNS;
+        if (!are_made)
+            rc = cuda_run_logits(cuda, first, count);
+        if (!rc)
+            rc = take_logits(cuda, count,
+                             out->logits ? out->logits + (size_t)first * m->vocab : NULL);
+    }
     return rc;
 }
 
@@ -252,20 +295,22 @@ int cuda_forward(exec_t *self, const struct exec_row *rows, size_t count,
     if (rc)
         return rc;
     meet_team(cuda);
+    cuda->has_times = false;
+    const bool is_graph = is_decoding(cuda, rows, count);
     rc = send_inputs(cuda, rows, (uint32_t)count, &step);
     if (!rc && is_stopped(watch) && !cuda_team(cuda)) {
         rc = device_wait(&cuda->device);
         rc = rc ? rc : -ECANCELED;
-    } else if (!rc && is_decoding(cuda, rows, count)) {
-        rc = run_graph(cuda, &step);
-        add_progress(watch, cuda->model->layer_count);
+    } else if (!rc && is_graph) {
+        rc = run_graph(cuda, &step, watch);
     } else if (!rc) {
         rc = run_eager(cuda, &step, watch);
     }
     if (!rc)
-        rc = take_outputs(cuda, &step, out);
-    if (!rc)
-        rc = wait_all(cuda);
+        rc = take_outputs(cuda, &step, out, is_graph);
+    /* After a failure, too: what is still under way reads what the next call writes. */
+    const int waited = rc && cuda_team(cuda) ? 0 : wait_all(cuda);
+    rc = rc ? rc : waited;
     if (rc)
         pages_forget(&cuda->pages, rows, count);
     return rc;

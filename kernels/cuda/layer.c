@@ -57,65 +57,103 @@ int cuda_run_embed(const struct cuda *cuda, const struct cuda_step *step)
     return op_embed(&cuda->device, &op);
 }
 
-/* ---- products of the fast way: norm, then halves --------------------------------------------- */
+/* ---- products of the fast way: norm, then 16-bit numbers ---------------------------------------
+ */
 
 static int fast_norm(const struct cuda *cuda, const float *weight, struct span span)
 {
-    const struct norm_args op = {.x = at(cuda->x, span, cuda->model->width),
+    const uint32_t width = cuda->model->width;
+    const struct norm_args op = {.x = at(cuda->x, span, width),
                                  .weight = weight,
-                                 .out = cuda->normed,
+                                 .out = cuda->fast_normed,
                                  .epsilon = cuda->model->norm_epsilon,
-                                 .width = cuda->model->width,
-                                 .count = span.count};
+                                 .width = width,
+                                 .count = span.count,
+                                 .out_stride = cuda_number_stride(width),
+                                 .number = cuda->number};
     return op_norm(&cuda->device, &op);
 }
-
-/* All columns of x times one matrix. */
-static int fast_product(const struct cuda *cuda, const float *x, struct span span,
-                        const struct weights *w, const float *bias, float *y, enum op_mode mode)
-{
-    const struct gemm_args op = {.x = x,
-                                 .w = *w,
-                                 .bias = bias,
-                                 .y = at(y, span, w->rows),
-                                 .x_stride = w->cols,
-                                 .y_stride = w->rows,
-                                 .columns = span.count,
-                                 .mode = mode};
-    return op_gemm(&cuda->device, &op);
-}
-
-static int fast_qkv(const struct cuda *cuda, const struct cuda_layer *l, struct span span)
-{
-    int rc = fast_norm(cuda, l->attn_norm, span);
-    if (!rc)
-        rc = fast_product(cuda, cuda->normed, span, &l->q, l->q_bias, cuda->q, OP_STORE);
-    if (!rc)
-        rc = fast_product(cuda, cuda->normed, span, &l->k, l->k_bias, cuda->k, OP_STORE);
-    return rc ? rc : fast_product(cuda, cuda->normed, span, &l->v, l->v_bias, cuda->v, OP_STORE);
-}
-
-static int fast_mlp(const struct cuda *cuda, const struct cuda_layer *l, struct span span)
-{
-    float *gate = at(cuda->gate, span, l->gate.rows);
-    float *up = at(cuda->up, span, l->up.rows);
-    int rc = fast_norm(cuda, l->ffn_norm, span);
-    if (!rc)
-        rc = fast_product(cuda, cuda->normed, span, &l->gate, NULL, cuda->gate, OP_STORE);
-    if (!rc)
-        rc = fast_product(cuda, cuda->normed, span, &l->up, NULL, cuda->up, OP_STORE);
-    if (!rc)
-        rc = op_swiglu(&cuda->device, gate, up, (size_t)span.count * l->gate.rows);
-    return rc ? rc : fast_product(cuda, gate, span, &l->down, NULL, cuda->x, onto_stream(cuda));
-}
-
-/* ---- the same in float32 ----------------------------------------------------------------------
- */
 
 static struct matvec_part part(struct weights w, const float *bias, float *y, struct span span)
 {
     return (struct matvec_part){.w = w, .bias = bias, .y = at(y, span, w.rows), .y_stride = w.rows};
 }
+
+/* Each part by whom it was given to (choose.c). */
+static int fast_product(const struct cuda *cuda, const struct gemm_args *op)
+{
+    struct gemm_args own = *op;
+    int rc = 0;
+    own.part_count = 0;
+    for (uint32_t p = 0; !rc && p < op->part_count; p++) {
+        if (cuda_is_librarys(cuda, &op->parts[p]))
+            rc = cuda_library_product(cuda, op, &op->parts[p]);
+        else
+            own.parts[own.part_count++] = op->parts[p];
+    }
+    return rc || own.part_count == 0 ? rc : op_gemm(&cuda->device, &own);
+}
+
+static int fast_qkv(const struct cuda *cuda, const struct cuda_layer *l, struct span span)
+{
+    const struct gemm_args op = {.x = cuda->fast_normed,
+                                 .x_stride = cuda_number_stride(l->q.cols),
+                                 .columns = span.count,
+                                 .part_count = 3,
+                                 .number = cuda->number,
+                                 .parts = {part(l->q, l->q_bias, cuda->q, span),
+                                           part(l->k, l->k_bias, cuda->k, span),
+                                           part(l->v, l->v_bias, cuda->v, span)}};
+    const int rc = fast_norm(cuda, l->attn_norm, span);
+    return rc ? rc : fast_product(cuda, &op);
+}
+
+/* x times the matrix onto the stream. */
+static int fast_out(const struct cuda *cuda, const uint16_t *x, const struct weights *w,
+                    struct span span)
+{
+    const struct gemm_args op = {.x = x,
+                                 .x_stride = cuda_number_stride(w->cols),
+                                 .columns = span.count,
+                                 .part_count = 1,
+                                 .mode = onto_stream(cuda),
+                                 .number = cuda->number,
+                                 .parts = {part(*w, NULL, cuda->x, span)}};
+    return fast_product(cuda, &op);
+}
+
+static int fast_mlp(const struct cuda *cuda, const struct cuda_layer *l, struct span span)
+{
+    const struct matvec_part gate = part(l->gate, NULL, cuda->gate, span);
+    const struct matvec_part up = part(l->up, NULL, cuda->up, span);
+    const bool joined = l->gate.type == l->up.type && !cuda_is_librarys(cuda, &gate) &&
+                        !cuda_is_librarys(cuda, &up);
+    const struct gemm_args in = {.x = cuda->fast_normed,
+                                 .made = cuda->fast_gate,
+                                 .x_stride = cuda_number_stride(l->gate.cols),
+                                 .made_stride = cuda_number_stride(l->gate.rows),
+                                 .columns = span.count,
+                                 .part_count = 2,
+                                 .mode = joined ? OP_SWIGLU : OP_STORE,
+                                 .number = cuda->number,
+                                 .parts = {gate, up}};
+    const struct swiglu_args apart = {.gate = gate.y,
+                                      .up = up.y,
+                                      .out = cuda->fast_gate,
+                                      .width = l->gate.rows,
+                                      .columns = span.count,
+                                      .out_stride = in.made_stride,
+                                      .number = cuda->number};
+    int rc = fast_norm(cuda, l->ffn_norm, span);
+    if (!rc)
+        rc = joined ? op_gemm(&cuda->device, &in) : fast_product(cuda, &in);
+    if (!rc && !joined)
+        rc = op_swiglu(&cuda->device, &apart);
+    return rc ? rc : fast_out(cuda, cuda->fast_gate, &l->down, span);
+}
+
+/* ---- the same in float32 ----------------------------------------------------------------------
+ */
 
 static int exact_qkv(const struct cuda *cuda, const struct cuda_layer *l, struct span span)
 {
@@ -155,10 +193,15 @@ static int exact_mlp(const struct cuda *cuda, const struct cuda_layer *l, struct
         .part_count = 2,
         .mode = joined ? OP_SWIGLU : OP_STORE,
         .parts = {part(l->gate, NULL, cuda->gate, span), part(l->up, NULL, cuda->up, span)}};
+    const struct swiglu_args apart = {.gate = in.parts[0].y,
+                                      .up = in.parts[1].y,
+                                      .out = in.parts[0].y,
+                                      .width = l->gate.rows,
+                                      .columns = span.count,
+                                      .out_stride = l->gate.rows};
     int rc = op_matvec(&cuda->device, &in);
     if (!rc && !joined)
-        rc = op_swiglu(&cuda->device, at(cuda->gate, span, l->gate.rows),
-                       at(cuda->up, span, l->up.rows), (size_t)span.count * l->gate.rows);
+        rc = op_swiglu(&cuda->device, &apart);
     return rc ? rc : exact_out(cuda, cuda->gate, &l->down, span);
 }
 
@@ -188,21 +231,24 @@ static int run_rope(const struct cuda *cuda, uint32_t index, const struct cuda_s
 static int fast_attend(const struct cuda *cuda, uint32_t index, const struct cuda_step *step)
 {
     const struct model *m = cuda->model;
+    const uint32_t width = m->head_count * m->head_width;
     const struct prefill_args op = {.q = cuda->q,
-                                    .out = cuda->mixed,
+                                    .out = cuda->fast_mixed,
                                     .rows = cuda->inputs_dev.rows,
                                     .tiles = cuda->inputs_dev.tiles,
                                     .kv = view_of(cuda, index),
                                     .scale = 1.0f / sqrtf((float)m->head_width),
                                     .tile_count = step->tiles,
-                                    .heads = m->head_count};
+                                    .heads = m->head_count,
+                                    .out_stride = cuda_number_stride(width),
+                                    .number = cuda->number};
     return op_prefill(&cuda->device, &op);
 }
 
-static int exact_attend(const struct cuda *cuda, uint32_t index, const struct cuda_step *step)
+static int attend_some(const struct cuda *cuda, uint32_t index, const struct cuda_step *step,
+                       struct span span)
 {
     const struct model *m = cuda->model;
-    const struct span span = exact_of(step);
     const uint32_t width = m->head_count * m->head_width;
     const struct attend_args op = {.q = at(cuda->q, span, width),
                                    .out = at(cuda->mixed, span, width),
@@ -214,6 +260,20 @@ static int exact_attend(const struct cuda *cuda, uint32_t index, const struct cu
                                    .heads = m->head_count,
                                    .length_max = step->length};
     return op_attend(&cuda->device, &op);
+}
+
+/* As many at a time as there is memory for splits. */
+static int exact_attend(const struct cuda *cuda, uint32_t index, const struct cuda_step *step)
+{
+    const struct span all = exact_of(step);
+    int rc = 0;
+    for (uint32_t done = 0; !rc && done < all.count; done += CUDA_ATTEND_COLUMNS) {
+        const uint32_t left = all.count - done;
+        const struct span some = {all.first + done,
+                                  left < CUDA_ATTEND_COLUMNS ? left : CUDA_ATTEND_COLUMNS};
+        rc = attend_some(cuda, index, step, some);
+    }
+    return rc;
 }
 
 /* Queries, keys and values of all columns are in the cache before any of them attends. */
@@ -230,8 +290,7 @@ static int run_attention(const struct cuda *cuda, uint32_t index, const struct c
     if (!rc && exact_of(step).count)
         rc = exact_attend(cuda, index, step);
     if (!rc && step->fast)
-        rc =
-            fast_product(cuda, cuda->mixed, fast_of(step), &l->o, NULL, cuda->x, onto_stream(cuda));
+        rc = fast_out(cuda, cuda->fast_mixed, &l->o, fast_of(step));
     if (!rc && exact_of(step).count)
         rc = exact_out(cuda, cuda->mixed, &l->o, exact_of(step));
     return rc;
@@ -284,25 +343,22 @@ int cuda_run_layer(const struct cuda *cuda, uint32_t index, const struct cuda_st
 /* ---- what comes out ---------------------------------------------------------------------------
  */
 
-int cuda_run_logits(const struct cuda *cuda, const struct cuda_step *step)
+int cuda_run_logits(const struct cuda *cuda, uint32_t first, uint32_t count)
 {
     const struct matvec_args op = {
         .x = cuda->x,
-        .x_rows = cuda->inputs_dev.picks,
+        .x_rows = cuda->inputs_dev.picks + first,
         .norm = cuda->output_norm,
         .epsilon = cuda->model->norm_epsilon,
         .x_stride = cuda->model->width,
-        .columns = step->picked,
+        .columns = count,
         .part_count = 1,
         .parts = {{.w = cuda->output, .y = cuda->logits, .y_stride = cuda->vocab_rows}}};
-    if (step->picked == 0)
-        return 0;
     const int rc = op_matvec(&cuda->device, &op);
     if (rc || !cuda_team(cuda))
         return rc;
     return collective_allgather(cuda_team(cuda), cuda->logits,
-                                (size_t)step->picked * cuda->vocab_rows * sizeof(float),
-                                cuda->all_logits);
+                                (size_t)count * cuda->vocab_rows * sizeof(float), cuda->all_logits);
 }
 
 int cuda_run_states(const struct cuda *cuda, const struct cuda_step *step)
@@ -313,6 +369,7 @@ int cuda_run_states(const struct cuda *cuda, const struct cuda_step *step)
                                  .out = cuda->states,
                                  .epsilon = cuda->model->norm_epsilon,
                                  .width = cuda->model->width,
-                                 .count = step->states};
+                                 .count = step->states,
+                                 .out_stride = cuda->model->width};
     return step->states ? op_norm(&cuda->device, &op) : 0;
 }

@@ -126,6 +126,19 @@ static void load_all(struct loader *l)
         load_layer(l, &m->layers[i], &cuda->layers[i]);
 }
 
+/* What x is to be where a product is made of the file's own numbers. */
+static enum op_number find_number(const struct cuda *cuda)
+{
+    for (uint32_t i = 0; i < cuda->model->layer_count; i++) {
+        const struct cuda_layer *l = &cuda->layers[i];
+        const struct weights *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+        for (size_t n = 0; n < sizeof(all) / sizeof(all[0]); n++)
+            if (all[n]->type != WEIGHTS_BF16)
+                return OP_F16;
+    }
+    return OP_BF16;
+}
+
 int cuda_load(struct cuda *cuda, char *why, size_t why_size)
 {
     struct loader l = {.cuda = cuda, .why = why, .why_size = why_size};
@@ -150,5 +163,6 @@ int cuda_load(struct cuda *cuda, char *why, size_t why_size)
     if (!l.rc)
         load_all(&l);
     free(l.buffer);
+    cuda->number = find_number(cuda);
     return l.rc;
 }

@@ -3,7 +3,7 @@
  * norm.cu - op_norm(): RMSNorm of whole rows, where no product follows that could do it on the way
  * (matvec.cu): before products on the tensor cores, and for the states behind the last layer.
  *
- *   x [...][width] -> out [count][width]
+ *   x [...][width] -> out [count][width], as floats or what op_gemm() takes
  *   grid count, block 256
  *
  * Variants considered:
@@ -14,7 +14,7 @@
  */
 #include <errno.h>
 
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/ops.h"
 
 #define THREADS 256u
@@ -25,7 +25,7 @@ static __global__ void __launch_bounds__(THREADS) norm_kernel(norm_args op)
     SHARED_ARRAY(float, squares, [WARPS]);
     const size_t row = op.x_rows ? op.x_rows[blockIdx.x] : blockIdx.x;
     const float *x = op.x + row * op.width;
-    float *out = op.out + (size_t)blockIdx.x * op.width;
+    const size_t out = (size_t)blockIdx.x * op.out_stride;
     float sum = 0.0f;
     for (uint32_t i = threadIdx.x; i < op.width; i += THREADS)
         sum = fmaf(x[i], x[i], sum);
@@ -38,12 +38,12 @@ static __global__ void __launch_bounds__(THREADS) norm_kernel(norm_args op)
         sum += squares[w];
     const float scale = 1.0f / sqrtf(sum / (float)op.width + op.epsilon);
     for (uint32_t i = threadIdx.x; i < op.width; i += THREADS)
-        out[i] = x[i] * (scale * op.weight[i]);
+        put_number(op.out, out + i, x[i] * (scale * op.weight[i]), op.number);
 }
 
 int op_norm(const struct device *device, const struct norm_args *op)
 {
-    if (op->count == 0 || op->width == 0)
+    if (op->count == 0 || op->width == 0 || op->out_stride < op->width)
         return -EINVAL;
     return LAUNCH(norm_kernel, dim3(op->count), dim3(THREADS), 0, device->stream, *op) ? -EIO : 0;
 }

@@ -25,6 +25,9 @@ extern "C" {
 /* Columns of a matrix that op_matvec() takes: what fits the shared memory of any device. */
 #define OP_COLS_MAX 36864u
 
+/* Columns of a call: what a launch's second and third dimension take. */
+#define OP_COLUMNS_MAX 65535u
+
 /* out[c][i] = w[token of c][i]: expanded rows. tokens: [count]; out: [count][w.cols]. */
 struct embed_args {
     struct weights w; /* vocab x width; the width a multiple of 4 */
@@ -33,6 +36,10 @@ struct embed_args {
     float *out;
 };
 int op_embed(const struct device *device, const struct embed_args *op);
+
+/* out[r][c] = w[r][c] as halves, beyond the largest the largest: [w.rows][stride]. Columns and the
+ * stride are multiples of 4; nothing is written behind the columns. */
+int op_expand(const struct device *device, const struct weights *w, uint16_t *out, uint32_t stride);
 
 enum op_mode {
     OP_STORE = 0,  /* y = w x */
@@ -66,18 +73,28 @@ struct matvec_args {
 };
 int op_matvec(const struct device *device, const struct matvec_args *op);
 
-/* y = w x, or y + w x, for many columns on the tensor cores: activations and weights as halves,
- * sums in float32. Not the same bits as op_matvec(). x: [columns][x_stride], y:
- * [columns][y_stride]. */
+/* Kinds of numbers that activations come in. */
+enum op_number {
+    OP_F32 = 0,
+    OP_F16 = 1,  /* halves; beyond the largest: the largest */
+    OP_BF16 = 2, /* bfloat16 */
+};
+
+/* As op_matvec() for many columns on the tensor cores: activations as 16-bit numbers, weights as
+ * numbers of the same kind, sums in float32. Not the same bits as op_matvec(), but a column's do
+ * not depend on the others. OP_BF16: all parts are BF16. x: [columns][x_stride], rows aligned to 16
+ * bytes. For OP_SWIGLU the result is `made` [columns][made_stride], numbers of x's kind, with zeros
+ * behind rows of an odd number, and no part's y. y is aligned to 8. */
 struct gemm_args {
-    const float *x;
-    struct weights w;
-    const float *bias; /* NULL: none */
-    float *y;
-    uint32_t x_stride;
-    uint32_t y_stride;
+    const uint16_t *x;
+    uint16_t *made;
+    uint32_t x_stride; /* a multiple of 8, as is made_stride */
+    uint32_t made_stride;
     uint32_t columns;
-    enum op_mode mode; /* OP_STORE or OP_ADD */
+    uint32_t part_count;
+    enum op_mode mode;
+    enum op_number number; /* OP_F16 or OP_BF16 */
+    struct matvec_part parts[OP_PARTS_MAX];
 };
 int op_gemm(const struct device *device, const struct gemm_args *op);
 
@@ -161,16 +178,19 @@ struct op_tile {
 #define OP_PREFILL_HEADS   16u /* of one KV head that a tile has, at most */
 
 /* As op_attend(), for pieces of prompts on the tensor cores: queries, keys, values and weights as
- * halves, sums in float32. Not the same bits as op_attend(). Every column is in one tile. */
+ * halves, sums in float32. Not the same bits as op_attend(). Every column is in one tile. out:
+ * [columns][out_stride] numbers. */
 struct prefill_args {
     const float *q;
-    float *out;
+    void *out;
     const struct op_row *rows;
     const struct op_tile *tiles;
     struct kv_view kv;
     float scale;
     uint32_t tile_count;
     uint32_t heads;
+    uint32_t out_stride;
+    enum op_number number;
 };
 int op_prefill(const struct device *device, const struct prefill_args *op);
 
@@ -209,20 +229,32 @@ int op_sample(const struct device *device, const struct sample_args *op);
 /* ---- the rest ------------------------------------------------------------------------------ */
 
 /* out[c] = x / sqrt(mean(x^2) + epsilon) * weight, of x's row x_rows[c], or c if that is NULL.
- * x: [...][width], out: [count][width]. */
+ * x: [...][width], out: [count][out_stride] numbers. */
 struct norm_args {
     const float *x;
     const uint32_t *x_rows;
     const float *weight; /* [width] */
-    float *out;
+    void *out;
     float epsilon;
     uint32_t width;
     uint32_t count;
+    uint32_t out_stride;
+    enum op_number number;
 };
 int op_norm(const struct device *device, const struct norm_args *op);
 
-/* gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i] */
-int op_swiglu(const struct device *device, float *gate, const float *up, size_t count);
+/* out[c][i] = gate[c][i] / (1 + exp(-gate[c][i])) * up[c][i]; gate, up: [columns][width], out:
+ * [columns][out_stride] numbers. `out` may be `gate`. */
+struct swiglu_args {
+    const float *gate;
+    const float *up;
+    void *out;
+    uint32_t width;
+    uint32_t columns;
+    uint32_t out_stride;
+    enum op_number number;
+};
+int op_swiglu(const struct device *device, const struct swiglu_args *op);
 
 #ifdef __cplusplus
 }

@@ -116,7 +116,8 @@ template <unsigned WIDTH> struct query_rows {
     float most[2];
     float sum[2];
     uint32_t limit[2]; /* the last position that the row sees */
-    size_t at[2];      /* where the row's query and result are */
+    size_t at[2];      /* where the row's query is */
+    size_t out_at[2];  /* and its result */
     bool is_there[2];
     uint32_t reach; /* of the warp: its last position */
     bool is_idle;   /* the warp has no queries */
@@ -137,10 +138,10 @@ template <unsigned WIDTH> struct query_rows {
             most[r] = -INFINITY;
             sum[r] = 0.0f;
             limit[r] = is_there[r] ? op.rows[tile.first + column].position : 0;
-            at[r] = is_there[r]
-                        ? ((size_t)(tile.first + column) * op.heads + first_head + row % heads) *
-                              op.kv.head_width
-                        : 0;
+            const size_t head = first_head + row % heads;
+            const size_t place = is_there[r] ? tile.first + column : 0;
+            at[r] = is_there[r] ? (place * op.heads + head) * op.kv.head_width : 0;
+            out_at[r] = place * op.out_stride + head * op.kv.head_width;
         }
         take_queries(op);
         UNROLL_ALL
@@ -247,8 +248,8 @@ template <unsigned WIDTH> struct query_rows {
             const unsigned d = n * 8 + t * 2;
             if (!is_there[r] || d >= op.kv.head_width)
                 continue;
-            op.out[at[r] + d] = out[n][r * 2] / sum[r];
-            op.out[at[r] + d + 1] = out[n][r * 2 + 1] / sum[r];
+            put_number(op.out, out_at[r] + d, out[n][r * 2] / sum[r], op.number);
+            put_number(op.out, out_at[r] + d + 1, out[n][r * 2 + 1] / sum[r], op.number);
         }
     }
 };
@@ -293,8 +294,8 @@ static int launch_width(const struct device *device, const struct prefill_args *
 int op_prefill(const struct device *device, const struct prefill_args *op)
 {
     const uint32_t width = op->kv.head_width;
-    if (op->tile_count == 0 || width == 0 || width % 4 || width > OP_HEAD_MAX ||
-        !kv_fits(op->kv, op->heads))
+    if (op->tile_count == 0 || op->tile_count > OP_COLUMNS_MAX || width == 0 || width % 4 ||
+        width > OP_HEAD_MAX || op->out_stride < op->heads * width || !kv_fits(op->kv, op->heads))
         return -EINVAL;
     if (width <= 64)
         return launch_width<64>(device, op);

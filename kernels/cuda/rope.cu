@@ -15,6 +15,7 @@
 #include <errno.h>
 
 #include "kernels/cuda/kv.cuh"
+#include "kernels/cuda/mma.cuh"
 
 #define THREADS 128u
 #define WARPS   (THREADS / WARP)
@@ -99,19 +100,22 @@ int op_rope(const struct device *device, const struct rope_args *op)
 
 /* ---- op_swiglu(): where gate and up were made apart ---------------------------------------- */
 
-static __global__ void swiglu_kernel(float *gate, const float *up, size_t count)
+static __global__ void __launch_bounds__(THREADS) swiglu_kernel(swiglu_args op)
 {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count)
-        gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+    const size_t column = blockIdx.y;
+    const uint32_t i = blockIdx.x * THREADS + threadIdx.x;
+    if (i >= op.width)
+        return;
+    const float gate = op.gate[column * op.width + i];
+    const float value = gate / (1.0f + expf(-gate)) * op.up[column * op.width + i];
+    put_number(op.out, column * op.out_stride + i, value, op.number);
 }
 
-int op_swiglu(const struct device *device, float *gate, const float *up, size_t count)
+int op_swiglu(const struct device *device, const struct swiglu_args *op)
 {
-    if (count == 0 || count > UINT32_C(1) << 31)
+    if (op->columns == 0 || op->columns > OP_COLUMNS_MAX || op->width == 0 ||
+        op->out_stride < op->width)
         return -EINVAL;
-    return LAUNCH(swiglu_kernel, dim3(divide_up((unsigned)count, THREADS)), dim3(THREADS), 0,
-                  device->stream, gate, up, count)
-               ? -EIO
-               : 0;
+    const dim3 grid(divide_up(op->width, THREADS), op->columns);
+    return LAUNCH(swiglu_kernel, grid, dim3(THREADS), 0, device->stream, *op) ? -EIO : 0;
 }

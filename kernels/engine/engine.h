@@ -227,3 +227,34 @@ int engine_export(engine_t *engine, uint64_t model, engine_sink_fn sink, void *u
  * pages, -EBUSY, -ENOTSUP, -EPROTO for another version, -ESTALE for another model, -EINVAL if it is
  * damaged: then nothing has changed. */
 int engine_import(engine_t *engine, uint64_t model, const void *data, size_t size);
+
+/* ---- one session's pages (move.c) ----
+ * The same for the beginning of one prompt, page by page, so that streams go on between two of
+ * them: who has such pages holds them, reads them, lets them go; who wants them puts each behind
+ * the one before it. None of it between plan and settle (runner_visit()). */
+
+/* Bytes of a page outside; 0 = this engine cannot move any. */
+size_t engine_page_bytes(const engine_t *engine);
+
+/* Pages that a prompt of `count` tokens could reuse at most: whole ones before its last token. */
+uint32_t engine_chain_most(uint32_t count);
+
+/* How many of those are known. */
+uint32_t engine_chain_known(const engine_t *engine, const uint32_t *tokens, uint32_t count);
+
+/* The known ones into `pages`, which has room for engine_chain_most(); they stay until
+ * engine_chain_drop(). Returns how many. */
+uint32_t engine_chain_hold(engine_t *engine, const uint32_t *tokens, uint32_t count,
+                           uint32_t *pages);
+
+/* What a held page has, engine_page_bytes() of it. Returns 0, -ENOTSUP, -EBUSY, or the backend's
+ * error. */
+int engine_chain_read(engine_t *engine, uint32_t page, void *out);
+
+/* Puts page `index` of a prompt behind the held pages[0] to pages[index - 1]; it is held as
+ * pages[index] then. Pages that are kept for nobody give way. Returns 0, -ENOSPC, -EINVAL for a
+ * token outside of the vocabulary, or as engine_chain_read(). */
+int engine_chain_put(engine_t *engine, const uint32_t *tokens, uint32_t index, uint32_t *pages,
+                     const void *bytes);
+
+void engine_chain_drop(engine_t *engine, const uint32_t *pages, uint32_t count);

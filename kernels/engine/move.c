@@ -140,3 +140,61 @@ int engine_import(engine_t *engine, uint64_t model, const void *data, size_t siz
     free(pages);
     return rc ? rc : count;
 }
+
+/* ---- one session's pages ---- */
+
+size_t engine_page_bytes(const engine_t *engine)
+{
+    return may_move(engine) == -ENOTSUP ? 0 : engine->info.page_bytes;
+}
+
+uint32_t engine_chain_most(uint32_t count)
+{
+    return count ? (count - 1) / EXEC_PAGE_TOKENS : 0;
+}
+
+uint32_t engine_chain_known(const engine_t *engine, const uint32_t *tokens, uint32_t count)
+{
+    return engine->pool ? page_pool_find(engine->pool, tokens, engine_chain_most(count)) : 0;
+}
+
+uint32_t engine_chain_hold(engine_t *engine, const uint32_t *tokens, uint32_t count,
+                           uint32_t *pages)
+{
+    return engine->pool ? page_pool_match(engine->pool, tokens, engine_chain_most(count), pages)
+                        : 0;
+}
+
+int engine_chain_read(engine_t *engine, uint32_t page, void *out)
+{
+    const int rc = may_move(engine);
+    return rc ? rc : exec_page_out(engine->exec, page, out);
+}
+
+int engine_chain_put(engine_t *engine, const uint32_t *tokens, uint32_t index, uint32_t *pages,
+                     const void *bytes)
+{
+    int rc = may_move(engine);
+    if (rc)
+        return rc;
+    const uint32_t *own = tokens + (size_t)index * EXEC_PAGE_TOKENS;
+    for (size_t i = 0; i < EXEC_PAGE_TOKENS; i++)
+        if (own[i] >= engine->info.vocab)
+            return -EINVAL;
+    if (page_pool_take(engine->pool, 1, &pages[index]))
+        return -ENOSPC;
+    rc = exec_page_in(engine->exec, pages[index], bytes);
+    if (rc) {
+        page_pool_release(engine->pool, &pages[index], 1);
+        return rc;
+    }
+    pages[index] =
+        page_pool_seal(engine->pool, pages[index], index ? pages[index - 1] : PAGE_NONE, own);
+    return 0;
+}
+
+void engine_chain_drop(engine_t *engine, const uint32_t *pages, uint32_t count)
+{
+    if (count)
+        page_pool_release(engine->pool, pages, count);
+}

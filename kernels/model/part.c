@@ -3,6 +3,7 @@
 #include "kernels/model/part.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -135,14 +136,28 @@ static int find_cut(const struct model *whole, const struct model_place *place, 
                : 0;
 }
 
+static bool is_place(const struct model *whole, const struct model_place *place)
+{
+    return place->stages && place->stage < place->stages && place->shards &&
+           place->shard < place->shards && place->stages <= whole->layer_count;
+}
+
+int model_share(const struct model *whole, const struct model_place *place, struct model_share *out)
+{
+    struct cut cut;
+    if (!is_place(whole, place) || find_cut(whole, place, &cut))
+        return -EINVAL;
+    *out = (struct model_share){share(whole->layer_count, 1, place->stage, place->stages),
+                                cut.kv_heads};
+    return 0;
+}
+
 int model_part(struct model **out, const struct model *whole, const struct model_place *place,
                char *why, size_t why_size)
 {
     struct cut cut;
     *out = NULL;
-    if (place->stages == 0 || place->stage >= place->stages || place->shards == 0 ||
-        place->shard >= place->shards || place->stages > whole->layer_count ||
-        find_cut(whole, place, &cut)) {
+    if (!is_place(whole, place) || find_cut(whole, place, &cut)) {
         (void)snprintf(why, why_size,
                        "%u layers, %u heads and %u rows of the MLP in blocks of the file's types "
                        "cannot be cut into %u stages of %u shards",

@@ -35,6 +35,14 @@ struct model_rows {
 
 struct model_rows model_vocab_rows(const struct model *whole, uint32_t shard, uint32_t shards);
 
+/* Which layers and KV heads a rank has. Returns 0 or -EINVAL. */
+struct model_share {
+    struct model_rows layers;
+    struct model_rows kv_heads;
+};
+int model_share(const struct model *whole, const struct model_place *place,
+                struct model_share *out);
+
 /* The part at `place`; `whole` must outlive it. Heap; free with model_destroy(). Returns -EINVAL if
  * the network cannot be cut so often. */
 int model_part(struct model **out, const struct model *whole, const struct model_place *place,

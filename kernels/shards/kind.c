@@ -86,6 +86,7 @@ static int open_cuda(exec_t **out, const struct hello *h, const struct model *pa
         .pages = h->pages,
         .half_kv = h->half_kv,
         .fast = h->fast,
+        .gemm = (enum cuda_gemm)h->gemm,
         .shard = shard,
     };
     return cuda_create(out, part, &options, why, why_size);

@@ -39,13 +39,16 @@ struct hello {
     bool is_cuda;
     bool half_kv;
     bool fast;
+    uint32_t gemm;       /* enum cuda_gemm */
     uint64_t file_bytes; /* of the model: another file by now is refused */
     char model_path[PATH_BYTES];
 };
 
 enum order_kind {
-    ORDER_FORWARD = 1, /* `count` struct exec_row follow */
-    ORDER_PLACE = 2,   /* `count` pages follow */
+    ORDER_FORWARD = 1,  /* `count` struct exec_row follow */
+    ORDER_PLACE = 2,    /* `count` pages follow */
+    ORDER_PAGE_OUT = 3, /* page `slot`: `count` bytes of it are sent back */
+    ORDER_PAGE_IN = 4,  /* `count` bytes for page `slot` follow */
 };
 
 struct order {

@@ -19,6 +19,7 @@ struct rank {
     struct exec_row *rows; /* of the forward in hand */
     uint32_t *pages;       /* of the slot in hand */
     uint32_t pages_max;
+    void *page; /* that goes out or comes in; NULL until there is one */
 };
 
 bool shards_is_rank(int argc, char **argv)
@@ -87,6 +88,38 @@ static int do_place(struct rank *r, const struct order *order)
     return rc ? rc : exec_place(r->exec, order->slot, r->pages, order->count, order->used);
 }
 
+static int do_page(struct rank *r, const struct order *order)
+{
+    struct exec_info info;
+    exec_info(r->exec, &info);
+    if (order->count == 0 || order->count != info.page_bytes)
+        return -EPROTO;
+    if (!r->page && !(r->page = malloc(info.page_bytes)))
+        return -ENOMEM;
+    int rc = 0;
+    if (order->kind == ORDER_PAGE_IN) {
+        rc = orders_receive(ORDERS_FD, r->page, info.page_bytes);
+        return rc ? rc : exec_page_in(r->exec, order->slot, r->page);
+    }
+    rc = exec_page_out(r->exec, order->slot, r->page);
+    return rc ? rc : orders_send(ORDERS_FD, r->page, info.page_bytes);
+}
+
+static int do_order(struct rank *r, const struct order *order)
+{
+    switch (order->kind) {
+    case ORDER_FORWARD:
+        return do_forward(r, order);
+    case ORDER_PLACE:
+        return do_place(r, order);
+    case ORDER_PAGE_OUT:
+    case ORDER_PAGE_IN:
+        return do_page(r, order);
+    default:
+        return -EPROTO;
+    }
+}
+
 static int obey(struct rank *r)
 {
     for (;;) {
@@ -94,10 +127,7 @@ static int obey(struct rank *r)
         int rc = orders_receive(ORDERS_FD, &order, sizeof(order));
         if (rc)
             return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
-        if (order.kind == ORDER_FORWARD)
-            rc = do_forward(r, &order);
-        else
-            rc = order.kind == ORDER_PLACE ? do_place(r, &order) : -EPROTO;
+        rc = do_order(r, &order);
         if (rc)
             return rc;
     }
@@ -112,6 +142,7 @@ static void close_rank(struct rank *r)
     model_destroy(r->whole);
     free(r->rows);
     free(r->pages);
+    free(r->page);
 }
 
 int shards_rank_main(void)

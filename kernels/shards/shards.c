@@ -15,6 +15,7 @@
 
 #include "kernels/shards/kind.h"
 #include "kernels/shards/orders.h"
+#include "kernels/shards/pages.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
@@ -24,7 +25,7 @@
 #define GRACE_MS           2000             /* for a rank to end by itself */
 #define LOOK_MS            20               /* at whether it shall go on waiting */
 #define PART_BYTES         ((size_t)256 << 10)
-#define DETAIL_BYTES       96u
+#define DETAIL_BYTES       176u
 #define FD_ABOVE           16 /* out of the way of those that a rank gets */
 
 extern char **environ;
@@ -32,6 +33,7 @@ extern char **environ;
 struct process {
     pid_t pid; /* 0 = none */
     int fd;    /* of orders; -1 = none */
+    bool read; /* that it is ready: what it sends next are pages */
 };
 
 struct shards {
@@ -49,6 +51,8 @@ struct shards {
     bool joined;
     bool is_broken; /* a rank has missed an order */
     uint64_t started_ns;
+    size_t page_bytes; /* of the whole model's page; 0 = they stay where they are */
+    void *page;        /* a rank's part of one */
     char detail[DETAIL_BYTES];
 };
 
@@ -143,13 +147,15 @@ static int start_rank(struct shards *s, uint32_t rank, int team_fd)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         return -errno;
     s->processes[rank].fd = pair[0];
+    s->processes[rank].read = false;
     int theirs = move_up(pair[1]);
     int rc = theirs < 0 ? theirs : 0;
     if (!rc)
         rc = spawn(s, rank, theirs, team_fd);
     close_fd(&theirs);
     /* One that stands still must not hold this rank up. */
-    if (!rc && setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)))
+    if (!rc && (setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
+                setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit))))
         rc = -errno;
     hello.place.stage = rank / hello.place.shards;
     hello.place.shard = rank % hello.place.shards;
@@ -318,15 +324,94 @@ static int shards_place(exec_t *self, uint32_t slot, const uint32_t *pages, uint
     return rc;
 }
 
+/* ---- pages outside ---- */
+
+static int share_of(const struct shards *s, uint32_t rank, struct model_share *out)
+{
+    struct model_place place = s->shard.place;
+    place.stage = rank / place.shards;
+    place.shard = rank % place.shards;
+    return model_share(s->whole, &place, out);
+}
+
+/* Of a rank but the first. */
+static int fetch_part(struct shards *s, uint32_t rank, const struct model_share *share)
+{
+    struct process *p = &s->processes[rank];
+    uint8_t ready;
+    int rc = p->read ? 0 : orders_receive(p->fd, &ready, sizeof(ready));
+    p->read = p->read || rc == 0;
+    return rc ? rc : orders_receive(p->fd, s->page, shards_part_bytes(s->whole, share));
+}
+
+/* What has failed half-way is the next forward's to deal with, and what slots held is lost then. */
+static int broken(struct shards *s, int rc)
+{
+    s->is_broken = s->is_broken || rc;
+    return rc;
+}
+
+static int shards_page_out(exec_t *self, uint32_t page, void *out)
+{
+    struct shards *s = (struct shards *)self;
+    struct order order = {.kind = ORDER_PAGE_OUT, .slot = page};
+    struct model_share share;
+    if (!s->joined || s->is_broken)
+        return -EAGAIN;
+    int rc = exec_page_out(s->inner, page, s->page);
+    if (rc)
+        return rc;
+    for (uint32_t i = 1; !rc && i < s->ranks; i++) { /* all at once, then one by one */
+        rc = share_of(s, i, &share);
+        order.count = (uint32_t)shards_part_bytes(s->whole, &share);
+        if (!rc)
+            rc = orders_send(s->processes[i].fd, &order, sizeof(order));
+    }
+    for (uint32_t i = 0; !rc && i < s->ranks; i++) {
+        rc = share_of(s, i, &share);
+        if (!rc && i)
+            rc = fetch_part(s, i, &share);
+        if (!rc)
+            shards_part_put(s->whole, &share, s->page, out);
+    }
+    return broken(s, rc);
+}
+
+static int shards_page_in(exec_t *self, uint32_t page, const void *in)
+{
+    struct shards *s = (struct shards *)self;
+    struct order order = {.kind = ORDER_PAGE_IN, .slot = page};
+    struct model_share share;
+    if (!s->joined || s->is_broken)
+        return -EAGAIN;
+    int rc = share_of(s, 0, &share);
+    if (!rc)
+        shards_part_take(s->whole, &share, in, s->page);
+    if (!rc)
+        rc = exec_page_in(s->inner, page, s->page);
+    if (rc)
+        return rc;
+    for (uint32_t i = 1; !rc && i < s->ranks; i++) {
+        rc = share_of(s, i, &share);
+        order.count = (uint32_t)shards_part_bytes(s->whole, &share);
+        shards_part_take(s->whole, &share, in, s->page);
+        if (!rc)
+            rc = orders_send(s->processes[i].fd, &order, sizeof(order));
+        if (!rc)
+            rc = orders_send(s->processes[i].fd, s->page, order.count);
+    }
+    return broken(s, rc);
+}
+
 static void shards_info(const exec_t *self, struct exec_info *out)
 {
     const struct shards *s = (const struct shards *)self;
     exec_info(s->inner, out);
     out->ranks = s->ranks;
-    /* Bits are those of as many shards only, and a rank's pages are a part. */
+    /* Bits are those of as many shards only. */
     out->mode = NULL;
     out->detail = s->shard.place.shards > 1 ? s->detail : out->detail;
-    out->page_bytes = 0;
+    out->page_bytes = s->page_bytes;
     out->weight_bytes = s->whole->weight_bytes;
     out->kv_bytes *= s->ranks;
 }
@@ -337,12 +422,15 @@ static void shards_destroy(exec_t *self)
     stop(s, GRACE_MS);
     exec_destroy(s->inner);
     model_destroy(s->part);
+    free(s->page);
     free(s);
 }
 
 static const struct exec_ops shards_ops = {
     .forward = shards_forward,
     .place = shards_place,
+    .page_out = shards_page_out,
+    .page_in = shards_page_in,
     .info = shards_info,
     .destroy = shards_destroy,
 };
@@ -369,6 +457,7 @@ static int fill_hello(struct shards *s, const struct shards_options *options)
         .is_cuda = options->is_cuda,
         .half_kv = options->half_kv,
         .fast = options->fast,
+        .gemm = options->gemm,
         .file_bytes = (uint64_t)st.st_size,
     };
     memcpy(s->hello.model_path, options->model_path, length + 1);
@@ -391,9 +480,13 @@ static int open_inner(struct shards *s, char *why, size_t why_size)
     s->hello.context = info.context;
     s->hello.batch_max = info.batch_max;
     s->hello.pages = info.pages;
-    (void)snprintf(s->detail, sizeof(s->detail), "%u shards%s%s", s->shard.place.shards,
-                   s->hello.is_cuda ? ", " : "", s->hello.is_cuda ? info.detail : "");
-    return 0;
+    (void)snprintf(s->detail, sizeof(s->detail), "%u shards, %s", s->shard.place.shards,
+                   info.mode && !s->hello.is_cuda ? info.mode : info.detail);
+    if (s->hello.is_cuda) /* pages there are cut otherwise */
+        return 0;
+    s->page_bytes = shards_page_bytes(s->whole);
+    s->page = malloc(s->page_bytes);
+    return s->page ? 0 : -ENOMEM;
 }
 
 int shards_create(exec_t **out, const struct model *model, const struct shards_options *options,

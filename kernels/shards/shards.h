@@ -31,6 +31,7 @@ struct shards_options {
     bool is_cuda;           /* a CUDA device each, with the sizes of `cpu`; no stages */
     bool half_kv;           /* as in cuda_options */
     bool fast;
+    uint32_t gemm; /* enum cuda_gemm */
 };
 
 /* `model` is the whole one and must outlive the backend. Returns when all ranks are there. `why`

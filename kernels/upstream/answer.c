@@ -56,6 +56,10 @@ static int call_open(struct answer *answer, const struct delta_call *call, const
         rc = say(out, "\n<tool_call>\n{\"name\": \"");
     if (rc == 0)
         rc = say(out, call->name);
+    if (rc == 0 && call->id) {
+        rc = say(out, "\", \"id\": \"");
+        rc = rc ? rc : say(out, call->id);
+    }
     if (rc == 0)
         rc = say(out, "\", \"arguments\": ");
     answer->calling = rc == 0;

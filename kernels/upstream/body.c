@@ -5,7 +5,12 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <weft/wire.h>
+
+#include "schemas/base/json.h"
+
+#define PIECE_BYTES 16384u /* of a text, at a time */
 
 bool body_is_chat(const weft_job_view_t *view)
 {
@@ -19,25 +24,39 @@ bool body_has_tools(const weft_job_view_t *view)
 
 /* ---- tools ---- */
 
-/* Calls so far, and whose result comes next. */
+/* Calls so far, and those of the last answer whose results are still to come. */
 struct calls {
     unsigned count;
-    unsigned next;
+    json_t *waiting; /* [{"id": ..., "name": of the result, if it has one}] */
+    size_t next;
 };
 
-static json_t *call_id(unsigned number)
+/* As it was given, else by its number. */
+static json_t *call_id(const json_t *given, unsigned number)
 {
-    return json_sprintf("call_%u", number);
+    return json_string_length(given) ? json_copy((json_t *)(uintptr_t)given)
+                                     : json_sprintf("call_%u", number);
+}
+
+static int wait_for(struct calls *calls, json_t *id, json_t *result)
+{
+    json_t *entry = json_pack("{s:O}", "id", id);
+    if (json_is_string(result) && entry)
+        (void)json_object_set(entry, "name", result);
+    return json_array_append_new(calls->waiting, entry);
 }
 
 static json_t *call_of(const json_t *call, struct calls *calls)
 {
     const json_t *arguments = json_object_get(call, "arguments");
+    json_t *result = json_object_get(call, "result");
     char *text = arguments ? json_dumps(arguments, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-    json_t *made =
-        json_pack("{s:o, s:s, s:{s:O, s:s}}", "id", call_id(calls->count), "type", "function",
-                  "function", "name", json_object_get(call, "name"), "arguments", text);
-    calls->count++;
+    json_t *id = call_id(json_object_get(call, "id"), calls->count++);
+    json_t *made = NULL;
+    if (json_is_false(result) || wait_for(calls, id, result) == 0)
+        made = json_pack("{s:O, s:s, s:{s:O, s:s}}", "id", id, "type", "function", "function",
+                         "name", json_object_get(call, "name"), "arguments", text);
+    json_decref(id);
     free(text);
     return made;
 }
@@ -49,7 +68,8 @@ static json_t *called(const weft_job_part_t *part, struct calls *calls)
     const json_t *list = json_object_get(root, "calls");
     json_t *made = json_array();
     int rc = json_array_size(list) ? 0 : -1;
-    calls->next = calls->count;
+    (void)json_array_clear(calls->waiting);
+    calls->next = 0;
     for (size_t i = 0; rc == 0 && i < json_array_size(list); i++)
         rc = json_array_append_new(made, call_of(json_array_get(list, i), calls));
     json_t *message = rc == 0 ? json_pack("{s:s, s:O, s:O}", "role", "assistant", "content",
@@ -60,12 +80,17 @@ static json_t *called(const weft_job_part_t *part, struct calls *calls)
     return message;
 }
 
+/* One that no call waits for is numbered behind all calls: the server has to make something of it.
+ */
 static json_t *result(const weft_job_part_t *part, struct calls *calls)
 {
-    json_t *message =
-        json_pack("{s:s, s:o, s:o}", "role", "tool", "tool_call_id", call_id(calls->next),
-                  "content", json_stringn(part->text, part->len));
-    calls->next++;
+    const json_t *entry = json_array_get(calls->waiting, calls->next++);
+    json_t *name = json_object_get(entry, "name");
+    json_t *message = json_pack("{s:s, s:o, s:o}", "role", "tool", "tool_call_id",
+                                call_id(json_object_get(entry, "id"), calls->count), "content",
+                                json_stringn(part->text, part->len));
+    if (message && name)
+        (void)json_object_set(message, "name", name);
     return message;
 }
 
@@ -88,45 +113,137 @@ static int put_tools(json_t *root, const weft_job_view_t *view)
 
 /* ---- messages ---- */
 
-static json_t *message(uint32_t role, const char *text, size_t len)
+/* JSON that grows. A prompt may have megabytes: it is written once, from the job's own bytes. */
+struct out {
+    char *data; /* heap */
+    size_t len;
+    size_t room;
+    int status; /* 0, or why it is not whole: WEFT_E_BAD_REQUEST, WEFT_E_WORKER_FAILED */
+};
+
+static bool out_reserve(struct out *out, size_t more)
 {
-    static const char *const roles[] = {[WEFT_ROLE_SYSTEM] = "system",
-                                        [WEFT_ROLE_USER] = "user",
-                                        [WEFT_ROLE_ASSISTANT] = "assistant"};
-    if (role < WEFT_ROLE_SYSTEM || role > WEFT_ROLE_ASSISTANT)
-        return NULL;
-    /* NULL, and so a failure, if the text is no UTF-8 */
-    return json_pack("{s:s, s:o}", "role", roles[role], "content", json_stringn(text, len));
+    if (out->status == 0 && more > out->room - out->len) {
+        const size_t room = (out->len + more) * 2;
+        char *data = realloc(out->data, room);
+        out->status = data ? 0 : WEFT_E_WORKER_FAILED;
+        out->data = data ? data : out->data;
+        out->room = data ? room : out->room;
+    }
+    return out->status == 0;
+}
+
+static void out_add(struct out *out, const char *text, size_t len)
+{
+    if (len && out_reserve(out, len))
+        out->len = (size_t)((char *)mempcpy(out->data + out->len, text, len) - out->data);
+}
+
+static void out_word(struct out *out, const char *word)
+{
+    out_add(out, word, strlen(word));
+}
+
+/* Where a piece of at most `max` bytes may end: between two characters. */
+static size_t piece_len(const char *text, size_t len, size_t max)
+{
+    size_t cut = max;
+    if (len <= max)
+        return len;
+    while (cut > max - 3 && ((unsigned char)text[cut] & 0xc0) == 0x80)
+        cut--;
+    return cut;
+}
+
+static void out_quoted(struct out *out, const char *text, size_t len)
+{
+    (void)out_reserve(out, len);
+    out_word(out, "\"");
+    while (len && out_reserve(out, JSON_GROWTH_MAX * PIECE_BYTES)) {
+        const size_t piece = piece_len(text, len, PIECE_BYTES);
+        const char *end = json_put_text(out->data + out->len, text, piece);
+        out->status = end ? 0 : WEFT_E_BAD_REQUEST;
+        out->len = end ? (size_t)(end - out->data) : out->len;
+        text += piece;
+        len -= piece;
+    }
+    out_word(out, "\"");
+}
+
+static void out_object(struct out *out, json_t *object)
+{
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    if (text)
+        out_word(out, text);
+    else
+        out->status = WEFT_E_BAD_REQUEST;
+    free(text);
+    json_decref(object);
+}
+
+static void out_message(struct out *out, uint32_t role, const char *text, size_t len)
+{
+    static const char *const heads[] = {[WEFT_ROLE_SYSTEM] = "{\"role\":\"system\",\"content\":",
+                                        [WEFT_ROLE_USER] = "{\"role\":\"user\",\"content\":",
+                                        [WEFT_ROLE_ASSISTANT] =
+                                            "{\"role\":\"assistant\",\"content\":"};
+    if (role < WEFT_ROLE_SYSTEM || role > WEFT_ROLE_ASSISTANT) {
+        out->status = WEFT_E_BAD_REQUEST;
+        return;
+    }
+    out_word(out, heads[role]);
+    out_quoted(out, text, len);
+    out_word(out, "}");
+}
+
+static void out_part(struct out *out, const weft_job_part_t *part, struct calls *calls)
+{
+    if (part->role == WEFT_ROLE_CALLS)
+        out_object(out, called(part, calls));
+    else if (part->role == WEFT_ROLE_TOOL)
+        out_object(out, result(part, calls));
+    else
+        out_message(out, part->role, part->text, part->len);
+}
+
+static void put_chat(struct out *out, const weft_job_view_t *view, const char *given,
+                     size_t given_len)
+{
+    struct calls calls = {.waiting = json_array()};
+    const char *comma = "";
+    out_word(out, "\"messages\":[");
+    for (size_t i = body_has_tools(view); i < view->part_count; i++, comma = ",") {
+        out_word(out, comma);
+        out_part(out, &view->parts[i], &calls);
+    }
+    json_decref(calls.waiting);
+    if (given_len) {
+        out_word(out, comma);
+        out_message(out, WEFT_ROLE_ASSISTANT, given, given_len);
+    }
+    out_word(out, "]");
+}
+
+/* A character may have begun in the prompt and end in what was given. */
+static void put_text(struct out *out, const weft_job_part_t *part, const char *given,
+                     size_t given_len)
+{
+    struct out whole = {0};
+    out_word(out, "\"prompt\":");
+    out_add(&whole, part->text, part->len);
+    out_add(&whole, given, given_len);
+    out_quoted(out, whole.data, whole.len);
+    out->status = out->status ? out->status : whole.status;
+    free(whole.data);
 }
 
 /* All of these return 0, or -1 where something is no UTF-8 or there is no memory. */
-static int put_chat(json_t *root, const struct body_options *options, const weft_job_view_t *view,
-                    const char *given, size_t given_len)
+static int put_resume(json_t *root, enum body_resume resume)
 {
-    json_t *messages = json_array();
-    struct calls calls = {0, 0};
-    int rc = json_object_set_new(root, "messages", messages);
-    for (size_t i = body_has_tools(view); rc == 0 && i < view->part_count; i++) {
-        const weft_job_part_t *part = &view->parts[i];
-        rc = json_array_append_new(messages, part->role == WEFT_ROLE_CALLS ? called(part, &calls)
-                                             : part->role == WEFT_ROLE_TOOL
-                                                 ? result(part, &calls)
-                                                 : message(part->role, part->text, part->len));
-    }
-    if (rc || given_len == 0)
-        return rc;
-    rc = json_array_append_new(messages, message(WEFT_ROLE_ASSISTANT, given, given_len));
-    if (rc == 0 && options->resume == BODY_RESUME_VLLM)
-        rc = json_object_set_new(root, "continue_final_message", json_true()) |
-             json_object_set_new(root, "add_generation_prompt", json_false());
-    return rc;
-}
-
-static int put_text(json_t *root, const weft_job_view_t *view, const char *given, size_t given_len)
-{
-    const weft_job_part_t *part = view->parts;
-    json_t *text = json_pack("s%+%", part->text, part->len, given_len ? given : "", given_len);
-    return json_object_set_new(root, "prompt", text);
+    if (resume != BODY_RESUME_VLLM)
+        return 0;
+    return json_object_set_new(root, "continue_final_message", json_true()) |
+           json_object_set_new(root, "add_generation_prompt", json_false());
 }
 
 static int put_tokens(json_t *root, const weft_job_view_t *view)
@@ -206,29 +323,61 @@ static int put_format(json_t *root, const weft_job_view_t *view)
     return json_object_set_new(root, "response_format", format);
 }
 
+/* The prompt, and behind it what stands in `root`, which is not empty. NULL: as body_write(). */
+static char *join(struct out *prompt, const json_t *root)
+{
+    char *rest = json_dumps(root, JSON_COMPACT);
+    if (rest && prompt->len) {
+        out_word(prompt, ",");
+        out_add(prompt, rest + 1, strlen(rest)); /* with its zero */
+        free(rest);
+        return prompt->status ? NULL : prompt->data;
+    }
+    return rest;
+}
+
+/* All but the prompt, unless that is token ids. */
+static json_t *settings(const struct body_options *options, const weft_job_view_t *view,
+                        bool goes_on, uint32_t max_tokens)
+{
+    json_t *root = json_pack("{s:s, s:b, s:{s:b}}", "model", options->model, "stream", 1,
+                             "stream_options", "include_usage", 1);
+    int rc = root ? put_sampling(root, view, max_tokens) : -1;
+    if (rc == 0)
+        rc = put_stops(root, view) | put_switches(root, view) | put_format(root, view) |
+             put_tools(root, view);
+    if (rc == 0 && goes_on)
+        rc = put_resume(root, options->resume);
+    if (rc == 0 && view->tokens)
+        rc = put_tokens(root, view);
+    if (rc == 0)
+        return root;
+    json_decref(root);
+    return NULL;
+}
+
 char *body_write(const struct body_options *options, const weft_job_view_t *view, const char *given,
                  size_t given_len, uint32_t max_tokens, int *status)
 {
     const bool chat = body_is_chat(view);
+    struct out prompt = {0};
     if (given_len && chat && options->resume == BODY_RESUME_NONE) {
         *status = WEFT_E_NO_CAPABLE_NODE;
         return NULL;
     }
-    json_t *root = json_pack("{s:s, s:b, s:{s:b}}", "model", options->model, "stream", 1,
-                             "stream_options", "include_usage", 1);
-    *status = root ? WEFT_E_BAD_REQUEST : WEFT_E_WORKER_FAILED;
-    int rc = root && (view->tokens || view->part_count) ? 0 : -1;
-    if (rc == 0 && view->tokens)
-        rc = put_tokens(root, view);
-    else if (rc == 0)
-        rc = chat ? put_chat(root, options, view, given, given_len)
-                  : put_text(root, view, given, given_len);
-    if (rc == 0)
-        rc = put_sampling(root, view, max_tokens);
-    if (rc == 0)
-        rc = put_stops(root, view) | put_switches(root, view) | put_format(root, view) |
-             put_tools(root, view);
-    char *body = rc == 0 ? json_dumps(root, JSON_COMPACT) : NULL;
+    *status = WEFT_E_BAD_REQUEST;
+    if (!view->tokens && !view->part_count)
+        return NULL;
+    out_word(&prompt, view->tokens ? "" : "{");
+    if (chat)
+        put_chat(&prompt, view, given, given_len);
+    else if (!view->tokens)
+        put_text(&prompt, view->parts, given, given_len);
+    json_t *root = settings(options, view, chat && given_len, max_tokens);
+    char *body = root && prompt.status == 0 ? join(&prompt, root) : NULL;
     json_decref(root);
+    *status = prompt.status ? prompt.status : WEFT_E_BAD_REQUEST;
+    if (body != prompt.data)
+        free(prompt.data);
     return body;
 }

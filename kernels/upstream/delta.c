@@ -6,6 +6,9 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <weft/wire.h>
+
+#include "schemas/base/json_read.h"
 
 #define TOKENS_MAX (1u << 30)
 
@@ -78,6 +81,17 @@ static bool is_name(const json_t *value)
     return len && len <= DELTA_NAME_MAX && strspn(json_string_value(value), letters) == len;
 }
 
+/* What can stand between quotes, in JSON and in text that is searched for calls. */
+static bool is_id(const json_t *value)
+{
+    const size_t len = json_string_length(value);
+    const char *text = json_string_value(value);
+    for (size_t i = 0; i < len; i++)
+        if (text[i] <= ' ' || text[i] > '~' || strchr("\"\\<", text[i]))
+            return false;
+    return len && len <= WEFT_CALL_ID_MAX;
+}
+
 /* Where whole answers leave the index out it is the place in the list. */
 static int read_call(struct delta_call *call, const json_t *value, size_t at)
 {
@@ -94,6 +108,8 @@ static int read_call(struct delta_call *call, const json_t *value, size_t at)
             return -EBADMSG;
         call->name = json_string_value(name);
     }
+    if (is_id(json_object_get(value, "id")))
+        call->id = json_string_value(json_object_get(value, "id"));
     if (arguments && !json_is_null(arguments) && !json_is_string(arguments))
         return -EBADMSG;
     call->arguments = json_string_value(arguments);
@@ -207,7 +223,7 @@ int delta_parse(struct delta *delta, const char *data, size_t len)
         delta->done = true;
         return 0;
     }
-    json_t *root = json_loadb(data, len, JSON_ALLOW_NUL, NULL);
+    json_t *root = json_read(data, len, NULL);
     delta->root = root;
     if (!json_is_object(root))
         return -EBADMSG;

@@ -32,6 +32,7 @@ enum delta_finish {
 struct delta_call {
     uint32_t index;        /* which of the answer's calls */
     const char *name;      /* NULL: told before; letters, digits, _, -, . */
+    const char *id;        /* NULL: told before, or none; fit for JSON as it is */
     const char *arguments; /* the next piece of their JSON; NULL = none */
     size_t arguments_len;
 };

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * follow.h - keeps a relay's endpoints in step with a gateway's registry of services: asks it every
- * FOLLOW_NS, gives the relay those that have the model and promise what the node does
- * (registry.h), and takes away those that are no longer there. While the registry does not answer
- * all stays as it is: the services' own health is the relay's concern.
+ * follow.h - keeps the relays' endpoints in step with a gateway's registry of services: asks it
+ * every FOLLOW_NS, gives each relay those that have its model and promise what the node does
+ * (registry.h), and takes away those that are no longer there. With `all` it also says which models
+ * there are (served_offer()). While the registry does not answer all stays as it is: the services'
+ * own health is the relays' concern.
  *
  * Never followed: a service that is the registry itself, one that INFERENCE_ALLOWED_PROVIDERS
  * forbids (a registered one has no name, so only `local` lets it through), and more than there is
  * room for. No key is ever sent to a registered service.
  *
- * Threads: one, the relay's.
+ * Threads: one, the relays'.
  */
 #pragma once
 
@@ -17,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/upstream/relay.h"
+#include "kernels/upstream/served.h"
 #include "schemas/base/clock.h"
 
 #define FOLLOW_NS         NS_PER_S
@@ -31,18 +32,20 @@ struct follow_options {
     const struct where *registry; /* the gateway, with /v1 */
     const char *key;              /* of it; "" = none */
     const char *ca_path;          /* "" = the system's */
-    const char *model;
+    bool all;            /* models, as they are registered, not those alone that are served */
+    bool local_only;     /* dial local addresses only */
     const char *allowed; /* the environment's list; NULL = all */
 };
 
-/* Texts must outlive it, and it the relay's calls: destroy it before the relay. Returns 0 or
- * -ENOMEM. */
+/* Texts and `served` must outlive it. Returns 0 or -ENOMEM. */
 int follow_create(struct follow **follow, const struct follow_options *options,
-                  struct relay *relay);
+                  struct served *served);
 /* NULL is fine. */
 void follow_destroy(struct follow *follow);
 
-/* Asks if it is time. `node` is the name of the node that the relay serves; NULL = none yet: then
- * nothing is taken from the registry. */
+/* Takes what has come, asks if it is time. `node` is the name of the node that is served; NULL =
+ * none yet. No service is taken from the registry before the first node was known. */
 void follow_tick(struct follow *follow, const char *node, uint64_t now_ns);
-uint64_t follow_due_ns(const struct follow *follow);
+int follow_fd(const struct follow *follow);
+/* Milliseconds until follow_tick() must be called even if nothing comes. */
+int follow_timeout_ms(const struct follow *follow, uint64_t now_ns);

@@ -17,11 +17,15 @@
 #include "kernels/upstream/where.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/clock.h"
+#include "schemas/base/tracestate.h"
 
 #define EVENTS_AT_ONCE 32
 #define NEVER          UINT64_MAX
 #define HEADER_MAX     4096u
 #define TRACE_MAX      80u /* "traceparent: " and its 55 digits */
+#define STATE_MAX      (16u + TRACESTATE_MAX)
+#define IDLE_MAX       64u  /* handles kept for the next calls */
+#define CONNECTS_MAX   512L /* connections kept; left to itself libcurl goes by the calls of now */
 
 struct http_call {
     TAILQ_ENTRY(http_call) link;
@@ -30,8 +34,10 @@ struct http_call {
     struct http_events events;
     void *user;
     bool begun;                 /* head() was called */
-    struct curl_slist trace;    /* in front of the peer's headers */
+    struct curl_slist trace;    /* in front of the peer's headers, and between them ... */
+    struct curl_slist state;    /* ... this one, if it is one */
     char trace_line[TRACE_MAX]; /* "" = none */
+    char state_line[STATE_MAX];
     char error[CURL_ERROR_SIZE];
 };
 
@@ -40,7 +46,10 @@ struct http {
     int epoll;
     bool local_only;
     uint64_t due_ns; /* libcurl's timer */
+    int left;        /* the socket that was let go of last: nothing more is expected there */
     TAILQ_HEAD(http_calls, http_call) calls;
+    CURL *idle[IDLE_MAX]; /* without any option: nothing of one call gets into another */
+    size_t idle_count;
 };
 
 struct http_peer {
@@ -56,6 +65,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *k
     struct epoll_event event = {.data.fd = fd};
     (void)easy;
     if (what == CURL_POLL_REMOVE) {
+        http->left = fd;
         (void)epoll_ctl(http->epoll, EPOLL_CTL_DEL, fd, NULL);
         return 0;
     }
@@ -114,15 +124,32 @@ int http_create(struct http **out, bool local_only)
     curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
     curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+    curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, CONNECTS_MAX);
     *out = http;
     return 0;
+}
+
+/* A handle has its buffers; connections are the multi handle's. */
+static CURL *easy_take(struct http *http)
+{
+    return http->idle_count ? http->idle[--http->idle_count] : curl_easy_init();
+}
+
+static void easy_give(struct http *http, CURL *easy)
+{
+    if (http->idle_count == IDLE_MAX) {
+        curl_easy_cleanup(easy);
+        return;
+    }
+    curl_easy_reset(easy);
+    http->idle[http->idle_count++] = easy;
 }
 
 static void call_free(struct http_call *call)
 {
     TAILQ_REMOVE(&call->http->calls, call, link);
     curl_multi_remove_handle(call->http->multi, call->easy);
-    curl_easy_cleanup(call->easy);
+    easy_give(call->http, call->easy);
     free(call);
 }
 
@@ -132,6 +159,8 @@ void http_destroy(struct http *http)
         return;
     while (!TAILQ_EMPTY(&http->calls))
         call_free(TAILQ_FIRST(&http->calls));
+    while (http->idle_count)
+        curl_easy_cleanup(http->idle[--http->idle_count]);
     if (http->multi)
         curl_multi_cleanup(http->multi);
     if (http->epoll >= 0)
@@ -232,23 +261,34 @@ static void set_options(struct http_call *call, const struct http_peer *peer, co
     }
 }
 
+static void set_trace(struct http_call *call, const struct http_peer *peer,
+                      const struct http_trace *trace)
+{
+    (void)snprintf(call->trace_line, sizeof(call->trace_line), "traceparent: %s", trace->parent);
+    call->trace = (struct curl_slist){call->trace_line, peer->headers};
+    if (trace->state_len > 0 && trace->state_len <= TRACESTATE_MAX) {
+        (void)snprintf(call->state_line, sizeof(call->state_line), "tracestate: %.*s",
+                       (int)trace->state_len, trace->state);
+        call->state = (struct curl_slist){call->state_line, peer->headers};
+        call->trace.next = &call->state;
+    }
+}
+
 struct http_call *http_start(struct http *http, const struct http_peer *peer, const char *url,
-                             const char *body, const char *traceparent, long timeout_ms,
+                             const char *body, const struct http_trace *trace, long timeout_ms,
                              const struct http_events *events, void *user)
 {
     struct http_call *call = calloc(1, sizeof(*call));
     if (!call)
         return NULL;
     *call = (struct http_call){.http = http, .events = *events, .user = user};
-    call->easy = curl_easy_init();
+    call->easy = easy_take(http);
     if (!call->easy) {
         free(call);
         return NULL;
     }
-    if (traceparent && traceparent[0]) {
-        (void)snprintf(call->trace_line, sizeof(call->trace_line), "traceparent: %s", traceparent);
-        call->trace = (struct curl_slist){call->trace_line, peer->headers};
-    }
+    if (trace && trace->parent[0])
+        set_trace(call, peer, trace);
     set_options(call, peer, url, body, timeout_ms);
     TAILQ_INSERT_TAIL(&http->calls, call, link);
     if (curl_multi_add_handle(http->multi, call->easy)) {
@@ -345,8 +385,10 @@ void http_process(struct http *http, uint64_t now_ns)
         const int what = (events[i].events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) |
                          (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                          (events[i].events & EPOLLERR ? CURL_CSELECT_ERR : 0);
+        http->left = -1;
         curl_multi_socket_action(http->multi, events[i].data.fd, what, &running);
-        acknowledge(events[i].data.fd);
+        if (http->left != events[i].data.fd)
+            acknowledge(events[i].data.fd);
     }
     if (http->due_ns <= now_ns) {
         http->due_ns = NEVER;

@@ -52,12 +52,17 @@ void http_destroy(struct http *http);
 int http_peer_create(struct http_peer **peer, const char *key, const char *ca_path);
 void http_peer_destroy(struct http_peer *peer);
 
+/* W3C trace context, as headers; copied. */
+struct http_trace {
+    const char *parent; /* traceparent; "" = none, and no state either */
+    const char *state;  /* tracestate, as tracestate_write() writes it */
+    size_t state_len;
+};
+
 /* Calls; GET if `body` is NULL. `body` is kept by reference until the end. `timeout_ms` bounds the
- * whole call; 0 = no bound. `traceparent` goes along as a header; NULL or "" = none. NULL: no
- * memory.
- */
+ * whole call; 0 = no bound. `trace` goes along; NULL = none. NULL: no memory. */
 struct http_call *http_start(struct http *http, const struct http_peer *peer, const char *url,
-                             const char *body, const char *traceparent, long timeout_ms,
+                             const char *body, const struct http_trace *trace, long timeout_ms,
                              const struct http_events *events, void *user);
 /* Breaks a call off at once; `end` is not called. */
 void http_cancel(struct http_call *call);

@@ -61,11 +61,12 @@ static bool has_model(const json_t *entry, const char *model)
     return false;
 }
 
+/* `model` NULL: whichever it has. */
 static bool take(const json_t *entry, const char *model, struct registry_service *out)
 {
     const json_t *load = json_object_get(entry, "load");
     if (!is_word(entry, "source", "registered") || !is_word(entry, "kind", "openai") ||
-        !has_model(entry, model))
+        (model && !has_model(entry, model)))
         return false;
     *out = (struct registry_service){
         .promise = promise_of(entry),
@@ -94,6 +95,39 @@ int registry_services(const char *data, size_t len, const char *model, struct re
     *count = 0;
     for (size_t i = 0; i < json_array_size(list) && *count < max; i++)
         *count += take(json_array_get(list, i), model, &out[*count]);
+    json_decref(root);
+    return list ? 0 : -EBADMSG;
+}
+
+static void model_add(const json_t *value, char (*out)[REGISTRY_MODEL_MAX], size_t max,
+                      size_t *count)
+{
+    char name[REGISTRY_MODEL_MAX];
+    if (!copy(name, sizeof(name), value) || !name[0])
+        return;
+    for (size_t i = 0; i < *count; i++)
+        if (strcmp(out[i], name) == 0)
+            return;
+    if (*count < max)
+        memcpy(out[(*count)++], name, sizeof(name));
+}
+
+int registry_models(const char *data, size_t len,
+                    bool (*fits)(const struct registry_service *service, void *user), void *user,
+                    char (*out)[REGISTRY_MODEL_MAX], size_t max, size_t *count)
+{
+    json_t *root;
+    const json_t *list = list_of(data, len, &root);
+    struct registry_service service;
+    *count = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *entry = json_array_get(list, i);
+        const json_t *models = json_object_get(entry, "models");
+        if (!take(entry, NULL, &service) || !fits(&service, user))
+            continue;
+        for (size_t j = 0; j < json_array_size(models); j++)
+            model_add(json_array_get(models, j), out, max, count);
+    }
     json_decref(root);
     return list ? 0 : -EBADMSG;
 }

@@ -13,9 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REGISTRY_ID_MAX  20u
-#define REGISTRY_URL_MAX 256u
-#define REGISTRY_MAX     256u /* services of one answer that are looked at */
+#define REGISTRY_ID_MAX     20u
+#define REGISTRY_URL_MAX    256u
+#define REGISTRY_MAX        256u /* services of one answer that are looked at */
+#define REGISTRY_MODEL_MAX  64u  /* of a name, with its zero: what the wire takes */
+#define REGISTRY_MODELS_MAX 64u  /* models of one answer that are looked at */
 
 /* Policy tags and jurisdiction, of a node or a service. */
 struct registry_promise {
@@ -37,6 +39,13 @@ struct registry_service {
  * most. Sets *count. Returns 0 or -EBADMSG: it is no such list. */
 int registry_services(const char *data, size_t len, const char *model, struct registry_service *out,
                       size_t max, size_t *count);
+
+/* Reads the same answer: the models of those that were registered and that `fits` lets through,
+ * each once, in the order of the list, `max` at most. Names that a mesh cannot carry are left out.
+ * Sets *count. Returns as registry_services(). */
+int registry_models(const char *data, size_t len,
+                    bool (*fits)(const struct registry_service *service, void *user), void *user,
+                    char (*out)[REGISTRY_MODEL_MAX], size_t max, size_t *count);
 
 /* Reads an answer to GET /v1/peers: what the member of that name promises. Returns 0, -ENOENT if
  * there is none, or -EBADMSG. */

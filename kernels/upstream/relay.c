@@ -258,8 +258,9 @@ static int call(struct slot *slot, struct endpoint *endpoint)
     slot->first_ns = slot->last_ns = 0;
     slot->call_count = slot->said.count;
     slot->endpoint = endpoint;
-    slot->call = http_start(relay->http, endpoint->peer, url, slot->body, slot->view->traceparent,
-                            0, &events, slot);
+    const struct http_trace trace = {slot->view->traceparent, slot->view->tracestate,
+                                     slot->view->tracestate_len};
+    slot->call = http_start(relay->http, endpoint->peer, url, slot->body, &trace, 0, &events, slot);
     if (!slot->call) {
         free(slot->body);
         slot->body = NULL;

@@ -24,7 +24,7 @@
 
 static const char usage[] =
     "Usage: weft-upstream --port SOCKET --endpoint URL --model NAME [options]\n"
-    "       weft-upstream --port SOCKET --registry URL --model NAME [options]\n"
+    "       weft-upstream --port SOCKET --registry URL --model NAME... | --all-models [options]\n"
     "Serves a model of an OpenAI-compatible HTTP server (vLLM, llama.cpp, a cloud) to the Weft "
     "node\n"
     "on this machine.\n"
@@ -36,7 +36,9 @@ static const char usage[] =
     "there\n"
     "                         with this model are asked, too, if they promise what the node does\n"
     "  --registry-key-file FILE   the API key that the gateway asks for\n"
-    "  --model NAME           what clients call the model\n"
+    "  --model NAME           what clients call the model; with --registry alone up to 8 times\n"
+    "  --all-models           with --registry alone: all models that services register there,\n"
+    "                         as many as the node takes (8), as they come and go\n"
     "  --upstream-model NAME  what the server calls it; default: the same\n"
     "  --key-file FILE        the server's API key, a file that only its owner may read\n"
     "  --ca FILE              authorities (PEM) to trust in place of the system's\n"
@@ -45,7 +47,7 @@ static const char usage[] =
     "                         vllm (vLLM, SGLang); default: none\n"
     "  --tokenizer FILE       a GGUF file whose vocabulary answers are counted and resumed with,\n"
     "                         at best the model's own\n"
-    "  --slots N              requests at the same time; default: 8\n"
+    "  --slots N              requests at the same time, of each model; default: 8\n"
     "  --context N            tokens of prompt and answer together; default: 32768\n"
     "  --first-s N            seconds to wait for the first piece of an answer; default: 60\n"
     "  --silence-s N          seconds to wait for each further piece; default: 20\n"
@@ -65,6 +67,7 @@ static const char usage[] =
     "gpt-4o-mini \\\n"
     "                --key-file /etc/weft/openai.key --slots 64\n"
     "  weft-upstream --port /run/weft/port.sock --registry http://127.0.0.1:8080 --model qwen3-8b\n"
+    "  weft-upstream --port /run/weft/port.sock --registry http://127.0.0.1:8080 --all-models\n"
     "  INFERENCE_ALLOWED_PROVIDERS=local weft-upstream --port /run/weft/port.sock \\\n"
     "                --endpoint http://10.0.0.5:8000 --model qwen3-8b --resume vllm --tokenizer "
     "qwen3.gguf\n";
@@ -216,6 +219,7 @@ enum option_id {
     CONTEXT,
     FIRST,
     SILENCE,
+    ALL_MODELS,
     HELP
 };
 
@@ -238,7 +242,6 @@ static int take_option(struct settings *settings, struct options *options, int o
 {
     const char **const texts[] = {
         [PORT] = &settings->port,
-        [MODEL] = &settings->model,
         [UPSTREAM_MODEL] = &options->endpoint.model,
         [KEY_FILE] = &options->endpoint.key_file,
         [CA] = &options->endpoint.ca,
@@ -249,6 +252,16 @@ static int take_option(struct settings *settings, struct options *options, int o
         [REGISTRY_KEY_FILE] = &settings->registry_key_file,
     };
     switch (option) {
+    case MODEL:
+        if (settings->model_count == SERVED_MAX) {
+            fprintf(stderr, "weft-upstream: at most %u models\n", SERVED_MAX);
+            return -EINVAL;
+        }
+        settings->models[settings->model_count++] = optarg;
+        return 0;
+    case ALL_MODELS:
+        settings->all_models = true;
+        return 0;
     case SLOTS:
         return parse_number(name, optarg, RELAY_SLOTS_MAX, &settings->slots);
     case CONTEXT:
@@ -291,6 +304,7 @@ static int parse_options(struct settings *settings, struct options *options, int
         {"context", required_argument, NULL, CONTEXT},
         {"first-s", required_argument, NULL, FIRST},
         {"silence-s", required_argument, NULL, SILENCE},
+        {"all-models", no_argument, NULL, ALL_MODELS},
         {"help", no_argument, NULL, HELP},
         {NULL, 0, NULL, 0},
     };
@@ -355,15 +369,37 @@ static int add_registry(struct settings *settings, const char *allowed, char *wh
     return rc;
 }
 
+/* How many models there may be, and what they are called. */
+static int check_models(struct settings *settings, const struct options *options, char *why,
+                        size_t why_size)
+{
+    const bool several = settings->all_models || settings->model_count > 1;
+    const bool of_one = settings->endpoint_count || options->url_count || settings->tokenizer ||
+                        options->endpoint.model;
+    if (settings->all_models && settings->model_count)
+        return wrong(why, why_size, "--all-models and --model exclude each other%s", "");
+    if (several && (!settings->registry_url || of_one))
+        return wrong(why, why_size,
+                     "several models come from a --registry; endpoints, --upstream-model and "
+                     "--tokenizer%s are of one",
+                     "");
+    if (!settings->all_models && !settings->model_count)
+        return wrong(why, why_size, "the model needs a name%s: --model", "");
+    for (size_t i = 0; i < settings->model_count; i++)
+        if (!settings->models[i][0] || strlen(settings->models[i]) > MODEL_MAX)
+            return wrong(why, why_size, "the model needs a name of 1 to 63 bytes%s: --model", "");
+    return 0;
+}
+
 static int add_all(struct settings *settings, struct options *options, char *why, size_t why_size)
 {
     const char *allowed = getenv(WHERE_VARIABLE);
+    settings->model = settings->models[0]; /* the file's endpoints may want it */
     allowed = allowed && allowed[strspn(allowed, " \t,")] ? allowed : NULL;
     int rc = 0;
     if (options->config)
         rc = settings_file_read(settings, options->config, allowed, why, why_size);
-    if (rc == 0 && (!settings->model || !settings->model[0] || strlen(settings->model) > MODEL_MAX))
-        rc = wrong(why, why_size, "the model needs a name of 1 to 63 bytes%s: --model", "");
+    rc = rc == 0 ? check_models(settings, options, why, why_size) : rc;
     for (size_t i = 0; rc == 0 && i < options->url_count; i++) {
         options->endpoint.url = options->urls[i];
         rc = settings_add(settings, &options->endpoint, allowed, why, why_size);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "kernels/upstream/endpoint.h"
+#include "kernels/upstream/served.h"
 
 #define SETTINGS_WHY_MAX 512u
 
@@ -28,7 +29,10 @@ struct settings_endpoint {
 
 struct settings {
     const char *port;  /* the node's port socket */
-    const char *model; /* what clients ask for */
+    const char *model; /* what clients ask for: the first of them; NULL with all_models */
+    const char *models[SERVED_MAX];
+    size_t model_count;
+    bool all_models; /* of the registry */
     const char *tokenizer;
     uint32_t context;
     uint32_t slots;

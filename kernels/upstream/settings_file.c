@@ -36,6 +36,9 @@ struct file {
     uint32_t silence_s;
     struct file_endpoint *cloud_endpoints;
     unsigned cloud_endpoints_count;
+    char **models;
+    unsigned models_count;
+    bool all_models;
 };
 
 #define TEXT(owner, key)                                                                           \
@@ -60,8 +63,14 @@ static const cyaml_schema_field_t endpoint_fields[] = {
 static const cyaml_schema_value_t endpoint_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_endpoint, endpoint_fields),
 };
+static const cyaml_schema_value_t model_schema = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, REGISTRY_MODEL_MAX - 1),
+};
 static const cyaml_schema_field_t file_fields[] = {
     TEXT(file, model),
+    CYAML_FIELD_SEQUENCE("models", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file, models,
+                         &model_schema, 1, SERVED_MAX),
+    CYAML_FIELD_BOOL("all_models", CYAML_FLAG_OPTIONAL, struct file, all_models),
     TEXT(file, tokenizer),
     TEXT(file, registry),
     TEXT(file, registry_key_file),
@@ -100,10 +109,27 @@ static cyaml_config_t cyaml_config(struct complaint *complaint)
                             .flags = CYAML_CFG_DEFAULT};
 }
 
+/* What options have not said. */
+static int models_take(struct settings *settings, const struct file *file)
+{
+    if ((file->model != NULL) + (file->models_count != 0) + file->all_models > 1)
+        return -EINVAL;
+    settings->all_models = file->all_models;
+    for (unsigned i = 0; i < file->models_count; i++)
+        settings->models[settings->model_count++] = file->models[i];
+    if (file->model)
+        settings->models[settings->model_count++] = file->model;
+    settings->model = settings->models[0];
+    return 0;
+}
+
 static int take(struct settings *settings, const struct file *file, const char *allowed, char *why,
                 size_t why_size)
 {
-    settings->model = settings->model ? settings->model : file->model;
+    if (!settings->model_count && !settings->all_models && models_take(settings, file)) {
+        (void)snprintf(why, why_size, "it is model, models or all_models, one of them");
+        return -EINVAL;
+    }
     settings->tokenizer = settings->tokenizer ? settings->tokenizer : file->tokenizer;
     settings->registry_url = settings->registry_url ? settings->registry_url : file->registry;
     settings->registry_key_file =

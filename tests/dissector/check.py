@@ -17,7 +17,7 @@ CONN = "0x1122334455667788"
 REQUEST = {
     "conn_id": CONN, "req_seq": "7", "session": "0x0000abcd", "version": "1", "format": "0",
     "priority": "9", "mode": "3", "route_epoch": "513", "hops_left": "4", "msg_len": "2000",
-    "req.model": "0xcafe0001", "req.req_tags": "0x80000011", "req.req_tags.eu": "1",
+    "req.model": "0xcafe0001", "req.req_tags": "0x801f4011", "req.req_tags.eu": "1",
     "req.req_tags.us": "0", "req.req_tags.gdpr": "1", "req.req_tags.site7": "1",
     "req.budget_us": "4294967295", "req.vram_64mib": "128", "req.radius_km": "50",
     "req.x": "49152", "req.y": "16384", "req.tier_min": "2", "req.tier_max": "5",

@@ -158,7 +158,8 @@ static struct message request(uint8_t type, uint8_t flags, uint32_t offset)
                 .msg_len = 2000,
                 .offset = offset,
                 .model = 0xcafe0001u,
-                .req_tags = UINT32_C(1) << 0 | UINT32_C(1) << 4 | UINT32_C(1) << 31,
+                .req_tags = UINT32_C(1) << 0 | UINT32_C(1) << 4 | UINT32_C(1) << 31 |
+                            UINT32_C(0x1f4) << 12, /* DE: 82 words are smaller */
                 .budget_us = WEFT_BUDGET_NONE,
                 .vram_64mib = 128,
                 .radius_km = 50,

@@ -5,10 +5,12 @@ WEFT_SCREENSHOTS, if that names a folder. See harness.py."""
 import contextlib
 import json
 import os
+import signal
 import tempfile
 import time
 from pathlib import Path
 
+import mesh_state
 from browser import browser
 from cases_gateway import CHAT, ONE, READY_S
 from dashboard_feed import feed
@@ -155,6 +157,7 @@ def numbers(mesh, _quick):
                 same(first.known["recent"][kind][q],
                      told.get(f'weft_gateway_recent_{kind}_seconds{{quantile="{q}"}}'), kind)
         rooms_agree(g, first)
+        check(first.known["workers"] == [], "tokyo has no worker")
         check("Say" not in json.dumps(first.log), "the log has a prompt")
         g.process.terminate()
         while first.event() is not None:
@@ -180,6 +183,79 @@ def idle(mesh, _quick):
         alone = g.cpu_ticks() - before
         check(alone <= 10, "ticks in two seconds that nobody watches:", alone)
     return f"ticks in 2 s: {watched} with 20 viewers, {alone} without"
+
+
+# Of each card's figures by label, which metric of its member or worker it shows.
+MEMBER_FIGURES = {"queue": "weft_member_queue_seconds", "room": "weft_member_room",
+                  "VRAM": "weft_member_free_vram_bytes", "rtt": "weft_member_rtt_seconds"}
+WORKER_FIGURES = {"running": "weft_worker_requests_running",
+                  "waiting": "weft_worker_requests_waiting", "KV": "vllm:kv_cache_usage_perc",
+                  "known": "vllm:prefix_cache_hits_total", "memory": "weft_worker_memory_bytes",
+                  "read/s": "weft_worker_prefill_tokens_per_second",
+                  "write/s": "weft_worker_decode_tokens_per_second"}
+CARDS_SCRIPT = """[...document.querySelectorAll('#cards li')].map((li) => {
+    const read = (list) => Object.fromEntries([...list.children].map((cell) =>
+        [cell.firstChild.textContent, Number(cell.lastChild.dataset.value ?? NaN)]));
+    return {name: li.dataset.node, state: li.querySelector('.state').textContent,
+        figures: read(li.querySelector('.figures')),
+        workers: [...li.querySelectorAll('.worker')].map((row) =>
+            ({pid: row.dataset.pid, figures: read(row.lastChild)}))};
+})"""
+
+
+def cards_wrong(page, told):
+    """Figures of the cards that are not as in `told`, what /metrics says."""
+    def off(shown, name, label):
+        wanted = [value for line, value in told.items() if line.startswith(name + "{")
+                  and label in line and ("streams" not in line or 'streams="1"' in line)]
+        return shown is not None and (len(wanted) != 1 or
+                                      abs(shown - wanted[0]) > 1e-6 * max(1, abs(wanted[0])))
+    wrong = []
+    for card in page.value(CARDS_SCRIPT):
+        groups = [(card["figures"], MEMBER_FIGURES, f'node="{card["name"]}"')]
+        groups += [(worker["figures"], WORKER_FIGURES, f'pid="{worker["pid"]}"')
+                   for worker in card["workers"]]
+        wrong += [(label, figure, figures[figure]) for figures, names, label in groups
+                  for figure, name in names.items() if off(figures[figure], name, label)]
+    return wrong
+
+
+@case("dashboard/cards", ONE, dirty=True)
+def cards(mesh, _quick):
+    """Every figure of every card is what /metrics says, of the workers at this node, too; a node
+    that drains is shown as such."""
+    with gateway(mesh, "frankfurt") as g, \
+            browser(lambda command: mesh.in_netns(command, "frankfurt")) as page:
+        page.size(1440, 900)
+        page.open("http://127.0.0.1:8080/")
+        shows(page, "#totals", "3 / 3")
+        for _ in range(2):
+            g.ask("POST", CHAT, chat(MODEL, "What does a loom do? " * 8, max_tokens=4))
+
+        def mine():
+            return next(c for c in page.value(CARDS_SCRIPT) if c["name"] == "frankfurt")
+        wait_until(lambda: any(w["figures"]["known"] for w in mine()["workers"]), PAGE_S,
+                   "the second prompt was known")
+        check(set(WORKER_FIGURES) == set(mine()["workers"][0]["figures"]), mine())
+        # The node is asked once a second: what both have heard of becomes the same.
+        wait_until(lambda: not cards_wrong(page, metrics(g)), PAGE_S, "figures as in /metrics")
+        g.process.terminate()  # the page keeps what it has; the next gateway sees from tokyo
+        g.process.wait(READY_S)
+    with gateway(mesh) as g, browser(lambda command: mesh.in_netns(command, "tokyo")) as page:
+        page.size(390, 844, dark=True)
+        page.open("http://127.0.0.1:8080/")
+        shows(page, "#totals", "3 / 3")
+        client = mesh.start_ask()
+        client.wait_text()
+        worker = mesh.pid("frankfurt", "worker")
+        os.kill(worker, signal.SIGTERM)
+        shows(page, "#cards", "draining")
+        wait_until(lambda: metrics(g).get('weft_member_draining{node="frankfurt"}') == 1, PAGE_S,
+                   "/metrics says so, too")
+        client.interrupt()
+        client.finish(PAGE_S)
+        wait_until(lambda: not mesh_state.process_alive(worker), PAGE_S, "the worker ended")
+        os.unlink(f"{mesh.node('frankfurt')['folder']}/worker.pid")
 
 
 # ---- pictures ----

@@ -6,9 +6,14 @@ import subprocess
 import time
 
 from cases_gossip import MESH, SEEN_S, names_of, wait_seen, weft
-from harness import MODEL, case, check, expect_refusal, expect_served, wait_until
+from harness import (BOUND_S, EXIT_OK, MODEL, MeshSpec, case, check, expect_refusal, expect_served,
+                     wait_until)
+from http_client import chat, gateway
 
 GDPR = {"tags": "gdpr", "near": (40.71, -74.01)}  # nearest is newyork
+
+
+LISTED = MeshSpec(workers="frankfurt,newyork")
 
 
 def rewrite(mesh, name, **values):
@@ -115,3 +120,45 @@ def a_liar(mesh, _quick):
     wait_until(lambda: answers(mesh) == ["frankfurt"], SEEN_S, "who is not listed is not found")
     expect_refusal(mesh.ask(tags="us"), "no_capable_node")
     return f"all obey a file of one node after {told:.1f} s"
+
+
+def expect_nowhere(answer):
+    expect_refusal(answer, "no_capable_node")
+    check(answer.json["constraint"] == "jurisdiction", "not for the jurisdiction:", answer)
+
+
+def served_over_http(served, headers=None, **more):
+    answer = served.ask("POST", "/v1/chat/completions", chat(MODEL, "Hi", max_tokens=2, **more),
+                        headers)
+    return answer.status, answer.headers.get("x-weft-node")
+
+
+@case("policy/jurisdiction", LISTED, dirty=True)
+def jurisdiction(mesh, _quick):
+    """A request that names a jurisdiction goes to nodes in it, however far, and nowhere else: by
+    the CLI, as a trace and by HTTP. Cut short there, its answer does not go on elsewhere."""
+    for near in (GDPR["near"], (50.11, 8.68)):
+        for land, node in (("DE", "frankfurt"), ("US", "newyork")):
+            expect_served(mesh.ask(jurisdiction=land, near=near), node)
+    for land in ("FR", "JP", "ZZ"):  # nobody; a node without a worker
+        expect_nowhere(mesh.ask(jurisdiction=land))
+    check(mesh.ask(jurisdiction="US", tags="eu").status == "no_capable_node", "the tags hold, too")
+    traced = json.loads(weft(mesh, "trace", "tokyo", "--model", MODEL, "--jurisdiction",
+                             "US").stdout)
+    check(traced["request"]["node"] == "newyork", "traced:", traced)
+    with gateway(mesh) as served:
+        for land, node in (("DE", "frankfurt"), ("US", "newyork")):
+            found = served_over_http(served, {"x-weft-jurisdiction": land})
+            check(found == (200, node), "by header:", land, found)
+            found = served_over_http(served, weft={"jurisdiction": land})
+            check(found == (200, node), "by body:", land, found)
+        check(served_over_http(served, {"x-weft-jurisdiction": "FR"})[0] == 422, "nobody's")
+        check(served_over_http(served, {"x-weft-jurisdiction": "fr"})[0] == 400, "nonsense")
+    client = mesh.start_ask(jurisdiction="DE")
+    client.wait_text()
+    mesh.kill("frankfurt", "worker")
+    answer = client.finish(BOUND_S)
+    check(answer.code != EXIT_OK, "it went on:", answer)
+    expect_nowhere(mesh.ask(jurisdiction="FR"))
+    check(mesh.ask(jurisdiction="DE").code != EXIT_OK, "served elsewhere")
+    expect_served(mesh.ask(), "newyork")

@@ -4,6 +4,7 @@ the mesh only lends a network namespace."""
 import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 from harness import MODEL, ROOT, MeshSpec, Skip, case, check, wait_until
@@ -126,4 +127,11 @@ def would_not_run(mesh, _quick):
     check(run().returncode == 2, "without a model")
     check(run("--model", "/nowhere/at.all").returncode == 1, "a model that is not there")
     none = run("--model", "/etc/passwd", "--listen", "8099")
-    check(none.returncode == 1 and "would not run" in none.stderr, none.stderr[-2000:])
+    check(none.returncode == 1 and "is not a GGUF file" in none.stderr, none.stderr[-2000:])
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"GGUF")  # and no more
+        file.flush()
+        none = run("--model", file.name, "--listen", "8099")
+        check(none.returncode == 1 and "would not run" in none.stderr, none.stderr[-2000:])
+        none = run("--model", file.name, "--listen", "192.0.2.1:8099")
+        check(none.returncode == 1 and "has no such address" in none.stderr, none.stderr[-2000:])

@@ -130,13 +130,14 @@ def spans(mesh, _quick):
     """A request with a trace of its client's: six spans that agree with the response."""
     with collector_of(mesh) as collector, \
             gateway(mesh, "tokyo", "--otlp", URL, "--otlp-ratio", "0") as g:
-        header = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+        header = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": " a@b=1 ,c=2"}
         began = time.time()
         reply = g.ask("POST", CHAT, chat(MODEL, "hi", max_tokens=24), header)
         seen_s = time.time() - began
         told = re.fullmatch(f"00-{TRACE}-([0-9a-f]{{16}})-01", reply.headers["traceparent"])
         check(reply.status == 200 and told, reply)
         root, router, names = expect_tree(collector.wait(6), PARENT)
+        check({s.get("traceState") for s in collector.wait(6)} == {"a@b=1,c=2"}, "the tracestate")
         check(root["spanId"] == told[1] and duration(root) <= seen_s * 1e9, "the root:", root)
         times = dict(re.findall(r"(\w+);dur=([\d.]+)", reply.headers["server-timing"]))
         total_ns = float(times["total"]) * 1e6
@@ -281,14 +282,19 @@ def upstream(mesh, _quick):
         bed.start_mock("frankfurt")
         bed.start("frankfurt")
         body = chat(MOCK_MODEL, "Trace me.", max_tokens=6)
-        reply = g.ask("POST", CHAT, body, {"traceparent": f"00-{TRACE}-{PARENT}-01"})
+        long = ",".join(f"k{i}={'v' * 40}" for i in range(20))  # whole members of it go on
+        reply = g.ask("POST", CHAT, body, {"traceparent": f"00-{TRACE}-{PARENT}-01",
+                                           "tracestate": long})
         check(reply.status == 200, reply)
         worker = next(s for s in collector.wait(6) if s["name"] == "worker")
-        told = bed.wait_told("frankfurt", "complete")["traceparent"]
-        check(told == f"00-{TRACE}-{worker['spanId']}-01", "told", told, "worker", worker)
+        told = bed.wait_told("frankfurt", "complete")
+        check(told["traceparent"] == f"00-{TRACE}-{worker['spanId']}-01", told, worker)
+        kept = told["tracestate"] or ""
+        check(long.startswith(kept + ",") and 512 - 45 < len(kept) <= 512, "tracestate:", kept)
     with bed_of(mesh) as bed, gateway(mesh) as g:
         bed.start_mock("frankfurt")
         bed.start("frankfurt")
-        check(g.ask("POST", CHAT, body).status == 200, "not answered")
-        told = bed.wait_told("frankfurt", "complete")["traceparent"]
-        check(told is None, "nobody asked for a trace:", told)
+        alone = {"tracestate": "a=1"}  # means nothing by itself
+        check(g.ask("POST", CHAT, body, alone).status == 200, "not answered")
+        told = bed.wait_told("frankfurt", "complete")
+        check(not told["traceparent"] and not told["tracestate"], "nobody asked for it:", told)

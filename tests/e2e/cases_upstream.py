@@ -18,7 +18,7 @@ from harness import (BOUND_S, EXIT_ERROR, EXIT_OK, ROOT, MeshSpec, Skip, case, c
                      wait_until)
 from harness import MODEL as REAL_MODEL
 from http_client import PORT as GATEWAY_PORT
-from http_client import chat, gateway
+from http_client import Stream, chat, gateway
 
 TWO = MeshSpec(workers="none")
 REAL = MeshSpec(workers="frankfurt")
@@ -577,16 +577,22 @@ def tools(mesh, _quick):
                             for city in ("Paris", "Rome")], message)
             sent = bed.wait_told("frankfurt", "called")["request"]
             check(sent["tools"] == [TOOL] and sent["tool_choice"] == "required", sent)
-            results = [{"role": "tool", "tool_call_id": c["id"], "content": c["id"]}
-                       for c in message["tool_calls"]]
+            ids = [c["id"] for c in message["tool_calls"]]
+            check(ids == ["id0", "id1"], "not the server's own ids:", message)
+            stream = Stream(g, "/v1/chat/completions", asked | {"stream": True})
+            told = [call["id"] for event in stream for choice in event["choices"]
+                    for call in choice["delta"].get("tool_calls", ()) if "id" in call]
+            check(stream.done and told == ids, "not the server's own ids:", told)
+            # In another order than they were called, one with a name.
+            results = [{"role": "tool", "tool_call_id": "id1", "name": "rome", "content": "id1"},
+                       {"role": "tool", "tool_call_id": "id0", "content": "id0"}]
             asked["messages"] += [message, *results]
             last = g.ask("POST", "/v1/chat/completions", asked | {"tool_choice": "auto"})
             check(last.json["choices"][0]["message"]["content"], last)
             sent = bed.wait_told("frankfurt", "complete")["request"]["messages"]
-            check([m["tool_call_id"] for m in sent[-2:]] ==
-                  [c["id"] for c in sent[-3]["tool_calls"]], sent)
-            check([m["content"] for m in sent[-2:]] == [c["id"] for c in message["tool_calls"]],
-                  sent)
+            check([c["id"] for c in sent[-3]["tool_calls"]] == ids, sent)
+            check({m["tool_call_id"]: (m["content"], m.get("name")) for m in sent[-2:]} ==
+                  {"id0": ("id0", None), "id1": ("id1", "rome")}, sent)
             done = subprocess.run(mesh.in_netns(
                 [client_python(), "-B", ROOT / "tests" / "e2e" / "openai_client.py",
                  f"http://127.0.0.1:{GATEWAY_PORT}", MODEL, "tools", "tools_stream",
@@ -644,3 +650,41 @@ def registered(mesh, _quick):
         last = ask()
         check(last.error.get("code") == "mesh_full", "asked although it is not registered:", last)
         check(len(bed.told("frankfurt", MOCK_PORT + 1)) == 4, "asked too often")
+
+
+@case("upstream/all_models", TWO, dirty=True)
+def all_models(mesh, _quick):
+    """One weft-upstream serves whatever models services register that promise enough."""
+    at = "/v1/compute/peers"
+    json_type = {"content-type": "application/json"}
+    with bed_of(mesh) as bed, gateway(mesh, "frankfurt") as g:
+        for port in (MOCK_PORT, MOCK_PORT + 1):
+            bed.start_mock("frankfurt", port)
+
+        def tell(port, **more):
+            told = g.ask("POST", at, promise(mesh, port, **more), json_type)
+            check(told.status == 200, told)
+            return told.json["id"]
+
+        def models():
+            return set(bed.members("frankfurt").get("frankfurt", {}).get("models", ()))
+
+        def ask(model):
+            return g.ask("POST", "/v1/chat/completions", chat(model, "hi", max_tokens=4))
+        first = tell(MOCK_PORT, models=["a", "b"])
+        bed.start("frankfurt", "--registry", f"http://127.0.0.1:{GATEWAY_PORT}", "--all-models",
+                  ready=False)
+        tell(MOCK_PORT + 1, models=["c"])
+        tell(MOCK_PORT + 2, models=["elsewhere"], tags=[])
+        wait_until(lambda: models() == {"a", "b", "c"}, READY_S, "all models that may be served")
+        for model, port in (("a", MOCK_PORT), ("b", MOCK_PORT), ("c", MOCK_PORT + 1)):
+            wait_until(lambda m=model: ask(m).status == 200, READY_S, f"{model} is served")
+            wait_until(lambda m=model, p=port: m in [line["request"]["model"] for line
+                                                     in bed.told("frankfurt", p)], READY_S,
+                       f"its server was asked for {model}")
+        check(ask("elsewhere").status == 404, "it promises less than its node")
+        check(g.ask("DELETE", f"{at}/{first}").status == 200, "not removed")
+        wait_until(lambda: ask("a").error.get("code") == "mesh_full", READY_S, "nobody has it now")
+        tell(MOCK_PORT, models=["d"])
+        wait_until(lambda: "d" in models() and ask("d").status == 200, READY_S, "a new model")
+        check(ask("c").status == 200, "what others have is served as before")

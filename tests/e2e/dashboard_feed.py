@@ -24,17 +24,28 @@ def member(draw, at):
     city, lat, lon = CITIES[at % len(CITIES)]
     spread = 0 if at < len(CITIES) else 8
     worker = draw.random() < 0.8
-    state = draw.choices(["up", "suspect", "down"], [95, 3, 2])[0] if at else "up"
+    state = draw.choices(["up", "suspect", "down"], [95, 3, 2])[0] if at else "self"
+    draining = worker and state == "up" and draw.random() < 0.05
     return {"name": city if at < len(CITIES) else f"{city}-{at // len(CITIES)}", "state": state,
             "alive": state != "down", "tier": draw.randrange(8),
             "tags": ["eu", "gdpr"] if lat > 48 else [], "jurisdiction": "DE" if lat > 48 else "",
             "models": ["llama-3-70b", "smollm2-135m"] if worker else [],
             "backend": draw.choice(["cuda", "cpu"]) if worker else "",
-            "room": draw.randrange(64), "queue_us": draw.randrange(90000),
+            "room": 0 if draining else draw.randrange(64), "draining": draining,
+            "queue_us": 0 if draining else draw.randrange(90000),
             "free_vram_mib": draw.randrange(81920), "rtt_us": draw.uniform(300, 250000),
             "rtt_estimated": draw.random() < 0.3, "place_doubted": False,
             "latitude_deg": lat + draw.gauss(0, spread) / 2,
             "longitude_deg": lon + draw.gauss(0, spread)}
+
+
+def worker(draw, model, at):
+    """One at the gateway's own node."""
+    running = draw.randrange(9)
+    return {"model": model, "pid": 4000 + at, "loaded": 1, "slots": 8, "running": running,
+            "waiting": draw.randrange(3) if running == 8 else 0, "kv_usage": running / 9,
+            "prefix_queries": 9000, "prefix_hits": 4100, "prefill_tps": 2900, "decode_tps": 88,
+            "memory_mib": 41000 >> 6 * at, "draining": 0, "room": 64 - running, "queue_us": 0}
 
 
 class Feed:
@@ -78,10 +89,12 @@ class Feed:
             event["served"] = list(self.served.values())
         moved = self.members if full else [m for m in self.members if self.draw.random() < 0.1]
         for one in moved:
-            one["room"] = self.draw.randrange(64)
+            one["room"] = 0 if one["draining"] else self.draw.randrange(64)
         event["members"] = moved
         seconds = {"count": self.count, "0.5": .0363, "0.9": .0781, "0.95": .0977, "0.99": .1462}
         recent = seconds if self.count else {"count": 0}
+        models = self.members[0]["models"] if self.members else []
+        event |= {"workers": [worker(self.draw, model, i) for i, model in enumerate(models)]}
         event |= {"mesh": self.mesh, "models": [], "counters": {}, "drops": {},
                   "gateway": {"running": 12 if self.rate else 0, "waiting": 3 if self.rate else 0},
                   "recent": {"first_token": recent, "per_token": recent, "duration": recent}}

@@ -101,7 +101,8 @@ class Handler(BaseHTTPRequestHandler):
         request = json.loads(body)
         told = {"path": self.path, "authorization": self.headers.get("Authorization"),
                 "request": request, "connection": self.client_address[1],
-                "traceparent": self.headers.get("traceparent")}
+                "traceparent": self.headers.get("traceparent"),
+                "tracestate": self.headers.get("tracestate")}
         try:
             told["end"] = self.answer(request, state)
         except (BrokenPipeError, ConnectionResetError):

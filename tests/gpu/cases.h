@@ -23,7 +23,6 @@ const char *gpu_case_run(const struct gpu_case *which, struct device *device, ui
 /* The cases, by file. cases_matrix.c: */
 void case_embed(struct lab *lab);
 void case_product(struct lab *lab);
-void case_gemm(struct lab *lab);
 void case_norm_parts(struct lab *lab);
 void case_swiglu(struct lab *lab);
 void case_same_alone(struct lab *lab);
@@ -36,6 +35,12 @@ void case_attend_alone(struct lab *lab);
 void case_prefill(struct lab *lab);
 void case_norm(struct lab *lab);
 void case_swiglu_apart(struct lab *lab);
+
+/* cases_gemm.c: */
+void case_gemm(struct lab *lab);
+void case_gemm_parts(struct lab *lab);
+void case_gemm_swiglu(struct lab *lab);
+void case_gemm_alone(struct lab *lab);
 
 /* cases_sample.c: */
 void case_sample(struct lab *lab);

@@ -390,6 +390,7 @@ static void run_prefill(struct lab *lab, const struct attend_scene *s, float *ou
         .scale = s->op.scale,
         .heads = s->op.heads,
         .tile_count = tile_count,
+        .out_stride = s->op.heads * s->op.kv.head_width,
         .tiles = lab_upload(lab, tiles, sizeof(tiles)),
     };
     if (lab_is_well(lab))
@@ -432,6 +433,7 @@ void case_norm(struct lab *lab)
 {
     uint32_t picks[9];
     struct norm_args op = {.epsilon = EPSILON, .width = 1 + lab_below(lab, 700), .count = 9};
+    op.out_stride = op.width;
     const float *x = lab_floats(lab, (size_t)op.width * 12);
     const float *weight = lab_floats(lab, op.width);
     const bool is_picked = lab_below(lab, 2);
@@ -462,9 +464,11 @@ void case_swiglu_apart(struct lab *lab)
     float *got = lab_host(lab, count * sizeof(float));
     float *out = lab_upload(lab, gate, count * sizeof(float));
     const float *up_there = lab_upload(lab, up, count * sizeof(float));
+    const struct swiglu_args op = {
+        .gate = out, .up = up_there, .out = out, .width = count, .columns = 1, .out_stride = count};
     ref_swiglu(gate, up, count, want);
     if (lab_is_well(lab))
-        lab_check(lab, op_swiglu(lab->device, out, up_there, count), "op_swiglu");
+        lab_check(lab, op_swiglu(lab->device, &op), "op_swiglu");
     lab_download(lab, got, out, count * sizeof(float));
     lab_compare(lab, "swiglu", got, want, count, 1e-6f);
 }

@@ -88,43 +88,6 @@ void case_product(struct lab *lab)
     }
 }
 
-/* On the tensor cores: halves, so the tolerance is theirs times the root of the length. */
-void case_gemm(struct lab *lab)
-{
-    for (size_t t = 0; t < TYPES; t++) {
-        const uint32_t cols = random_cols(lab, types[t]) % 700 / 256 * 256 + 256;
-        const uint32_t rows = 1 + lab_below(lab, 130);
-        struct gemm_args op = {.x_stride = cols + 3,
-                               .y_stride = rows + 1,
-                               .columns = 1 + lab_below(lab, 100),
-                               .mode = lab_below(lab, 2) ? OP_ADD : OP_STORE};
-        struct model_tensor w;
-        if (!lab_matrix(lab, types[t], rows, cols, 0.2f, &w, &op.w))
-            continue;
-        const size_t count = (size_t)op.columns * op.y_stride;
-        const float *x = lab_floats(lab, (size_t)op.columns * op.x_stride);
-        const float *bias = lab_floats(lab, rows);
-        const float *before = lab_floats(lab, count);
-        float *column = lab_host(lab, rows * sizeof(float));
-        float *got = lab_host(lab, count * sizeof(float));
-        op.x = lab_upload(lab, x, (size_t)op.columns * op.x_stride * sizeof(float));
-        op.bias = lab_upload(lab, bias, rows * sizeof(float));
-        op.y = lab_upload(lab, before, count * sizeof(float));
-        if (lab_is_well(lab))
-            lab_check(lab, op_gemm(lab->device, &op), "op_gemm");
-        lab_download(lab, got, op.y, count * sizeof(float));
-        for (uint32_t c = 0; c < op.columns; c++) {
-            const size_t at = (size_t)c * op.y_stride;
-            ref_product(&w, bias, x + (size_t)c * op.x_stride, 1, column);
-            for (uint32_t r = 0; op.mode == OP_ADD && r < rows; r++)
-                column[r] += before[at + r];
-            lab_compare(lab, gguf_tensor_type_name(types[t]), got + at, column, rows, 8e-3f);
-            lab_compare(lab, "padding", got + at + rows, before + at + rows, 1, 0.0f);
-        }
-        lab_deinit(lab);
-    }
-}
-
 /* A type that the reader knows and whose blocks divide `cols`. */
 static uint32_t random_type(struct lab *lab, uint32_t cols)
 {

@@ -45,10 +45,22 @@ typedef struct weft_message {
     const char *role; /* "system", "user", "assistant"; or, for models that call tools: "tools",
                        * first of all (a JSON list of functions in OpenAI's form), "calls" (an
                        * answer with calls: {"content": "...", "calls": [{"name": ..., "arguments":
-                       * {...}}]}), "tool" (the result of one) */
+                       * {...}, "id": if it has one}]}), "tool" (the result of one, in the order
+                       * of the calls; "result": false says that a call has none) */
     const char *text;
     size_t len;
 } weft_message_t;
+
+/* What a request may say besides; zero-fill it. */
+typedef struct weft_query_more {
+    const char *jurisdiction; /* only nodes in it, as they name theirs: two capital letters, "DE".
+                               * For the European Union as a whole there is the tag `eu` */
+    const char *tracestate;   /* with traceparent: the header of that name of W3C trace context.
+                               * Not valid: none; of more than 512 bytes whole members are let
+                               * go of, large ones first, and the last */
+
+    uint64_t reserved[6]; /* zero */
+} weft_query_more_t;
 
 /*
  * A request. Zero-fill it, then set model and either messages or text; zero means no limit or the
@@ -103,7 +115,7 @@ typedef struct weft_query {
                               * worker, so that what it asks elsewhere belongs to the same trace */
     const char *format_text; /* SCHEMA: a JSON Schema; CALL: a tool's name; 32 KiB at most */
 
-    uint64_t reserved[1]; /* zero */
+    const weft_query_more_t *more; /* what goes beyond all that; NULL = nothing */
 } weft_query_t;
 
 /* How an embedding is made of the model's states behind its last layer; length 1 in either case. */

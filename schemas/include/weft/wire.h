@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <weft/api.h>
@@ -45,14 +46,16 @@ WEFT_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endia
 /* Does a load with that say that it takes nothing new any more? */
 #define WEFT_DRAINS(room, queue_us) ((room) == 0 && (queue_us) == WEFT_QUEUE_DRAINING)
 
-#define WEFT_PROMPT_LEAST   44u /* bytes of the shortest prompt header */
-#define WEFT_DONE_LEAST     76u /* bytes of the shortest DONE */
-#define WEFT_STOPS_MAX      16u
-#define WEFT_STOP_BYTES_MAX 256u   /* of a stop string */
-#define WEFT_LOGPROBS_MAX   21u    /* of a token: its own and 20 of the best */
-#define WEFT_EMBEDDING_MAX  16383u /* floats: one frame */
-#define WEFT_TOOL_NAME_MAX  65u    /* zero included */
-#define WEFT_FORMAT_MAX     32768u /* bytes of a format's text */
+#define WEFT_PROMPT_LEAST    44u /* bytes of the shortest prompt header */
+#define WEFT_DONE_LEAST      76u /* bytes of the shortest DONE */
+#define WEFT_STOPS_MAX       16u
+#define WEFT_STOP_BYTES_MAX  256u   /* of a stop string */
+#define WEFT_LOGPROBS_MAX    21u    /* of a token: its own and 20 of the best */
+#define WEFT_EMBEDDING_MAX   16383u /* floats: one frame */
+#define WEFT_TOOL_NAME_MAX   65u    /* zero included */
+#define WEFT_FORMAT_MAX      32768u /* bytes of a format's text */
+#define WEFT_CALL_ID_MAX     128u   /* bytes of the id of a tool's call */
+#define WEFT_TRACE_STATE_MAX 512u   /* bytes of a W3C tracestate */
 
 /* ---- structs ---- */
 #define WEFT_PACKED                                            __attribute__((packed))
@@ -148,7 +151,7 @@ WEFT_ASSERT(sizeof(struct weft_return) == 32, "return block is 32 bytes");
 WEFT_ASSERT(sizeof(((struct weft_first_hop *)0)->avoid) == WEFT_AVOID_MAX * sizeof(uint16_t),
             "nodes to avoid");
 WEFT_ASSERT(sizeof(struct weft_req) == 96 && sizeof(struct weft_rsp) == 80, "header sizes");
-WEFT_ASSERT(sizeof(struct weft_prompt) == 96 && sizeof(struct weft_frame) == 8, "body sizes");
+WEFT_ASSERT(sizeof(struct weft_prompt) == 104 && sizeof(struct weft_frame) == 8, "body sizes");
 WEFT_ASSERT(sizeof(struct weft_reject) == 16 && sizeof(struct weft_done) == 80, "body sizes");
 WEFT_ASSERT(sizeof(struct weft_logprob_entry) == 12, "body sizes");
 WEFT_ASSERT(offsetof(struct weft_prompt, repetition) == WEFT_PROMPT_LEAST, "body sizes");
@@ -211,6 +214,12 @@ WEFT_API double weft_cell_latitude(uint16_t y);
 
 /* Bit of a policy tag (schemas/tags.def) as a mask, 0 if there is no such tag. */
 WEFT_API uint32_t weft_tag_mask(const char *name);
+
+/* A jurisdiction, two capital letters, as bits of req_tags and of a node's tags; 0 if it is none.
+ * And back: of any tags; false if there is none in them, then `name` is "". */
+#define WEFT_TAGS_JURISDICTION 0x00fff000u
+WEFT_API uint32_t weft_jurisdiction_mask(const char *name);
+WEFT_API bool weft_jurisdiction_name(uint32_t tags, char name[3]);
 
 #ifdef __cplusplus
 }

@@ -124,6 +124,11 @@ typedef struct weft_job_view {
                            * included; 0 = any text */
     const char *format_text;
     size_t format_len;
+    const char *tracestate; /* with traceparent: what tracing systems on the way left there. Valid,
+                             * 512 bytes at most, not zero-terminated */
+    size_t tracestate_len;
+    uint32_t session_node; /* 1 + id of the node that has served the session last, which may know
+                            * the prompt's beginning; 0 = not known */
 } weft_job_view_t;
 
 /* Account the runtime gives at the end. */

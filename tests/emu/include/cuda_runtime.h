@@ -350,7 +350,7 @@ template <typename K> static inline cudaError_t cudaFuncSetAttribute(K *, cudaFu
 
 /* Events: when something was done is not of interest here. */
 typedef struct emu_op *cudaEvent_t;
-enum { cudaEventDisableTiming = 2 };
+enum { cudaEventDefault = 0 };
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 {
     static struct emu_op any;
@@ -367,6 +367,18 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t)
 {
     return emu_last_error(0);
+}
+static inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
+{
+    return *ms = 0.0f, cudaSuccess;
+}
+static inline cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    return *version = 0, cudaSuccess;
+}
+static inline cudaError_t cudaDriverGetVersion(int *version)
+{
+    return *version = 0, cudaSuccess;
 }
 
 /* A launch with its arguments, as an operation of a stream. */

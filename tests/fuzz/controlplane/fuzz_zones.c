@@ -46,7 +46,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct zone zone;
     static struct zone_member members[MEMBERS];
     static struct zone_search search;
-    const struct zone_options options = {.split_above = 6, .merge_below = 2, .seed = 5};
+    static struct zone_duty duties[2];
+    const struct zone_options options = {
+        .split_above = 6, .merge_below = 2, .seed = 5, .duties = duties, .duty_max = 2};
     const struct zone_record self = {.version = 1, .node = 3, .x = 1000, .y = 2000, .tier = 2};
     const struct zone_query query = {.k = 4, .tier_max = 7};
     const struct zone_io io = {sent_check, NULL};

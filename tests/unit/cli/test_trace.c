@@ -207,25 +207,29 @@ START_TEST(the_request_says_what_the_query_says)
 {
     struct query query;
     weft_query_t request;
-    char tags[TRACE_TAGS_MAX];
+    struct trace_words words;
     query_init(&query);
     strcpy(query.model, "m");
-    trace_request(&query, tags, &request);
+    trace_request(&query, &words, &request);
     ck_assert_ptr_null(request.tags);
     ck_assert_uint_eq(request.max_tokens, 1);
     ck_assert_uint_eq(request.budget_ms, 0);
     ck_assert(request.once && !request.has_position);
+    ck_assert_ptr_null(request.more->jurisdiction);
     query.tags = weft_tag_mask("gdpr") | weft_tag_mask("eu");
     query.budget_us = 1500;
+    query.land_count = 1;
+    strcpy(query.lands[0], "DE");
     query.end_to_end = true;
     query.has_near = true;
     query.near_latitude_deg = 50;
-    trace_request(&query, tags, &request);
+    trace_request(&query, &words, &request);
     ck_assert_uint_eq(strlen(request.tags), strlen("eu,gdpr"));
     ck_assert_uint_eq(request.budget_ms, 2);
     ck_assert(request.end_to_end && request.has_position);
+    ck_assert_str_eq(request.more->jurisdiction, "DE");
     query.tags = UINT32_MAX; /* all there are find room */
-    trace_request(&query, tags, &request);
+    trace_request(&query, &words, &request);
     ck_assert_uint_lt(strlen(request.tags), TRACE_TAGS_MAX - 1);
 }
 END_TEST

@@ -9,11 +9,13 @@
 #include "dataplane/client/client_impl.h"
 #include "tests/unit/suite.h"
 
+static const struct client_homes no_homes;
+
 static int encode(const weft_query_t *q, struct weft_req_hdr *hdr)
 {
     uint8_t *body = NULL;
     uint32_t len = 0;
-    int rc = query_encode(q, hdr, &body, &len);
+    int rc = query_encode(q, &no_homes, hdr, &body, &len);
     ck_assert(rc == 0 || body == NULL);
     free(body);
     return rc;
@@ -49,6 +51,11 @@ START_TEST(fields)
     q.max_tokens = 100000;
     ck_assert_int_eq(encode(&q, &h), 0);
     ck_assert_uint_eq(h.req_tags, weft_tag_mask("eu") | weft_tag_mask("gdpr"));
+    const weft_query_more_t more = {.jurisdiction = "FR"};
+    q.more = &more;
+    ck_assert_int_eq(encode(&q, &h), 0);
+    ck_assert_uint_eq(h.req_tags,
+                      weft_tag_mask("eu") | weft_tag_mask("gdpr") | weft_jurisdiction_mask("FR"));
     ck_assert_uint_eq(h.tiers, 0x25);
     ck_assert_uint_eq(h.vram_64mib, 2); /* rounded up */
     ck_assert_uint_eq(h.radius_km, 50);
@@ -82,7 +89,7 @@ START_TEST(sampling)
     q.no_thinking = true;
     q.stop = stops;
     q.stop_count = 2;
-    ck_assert_int_eq(query_encode(&q, &h, &body, &len), 0);
+    ck_assert_int_eq(query_encode(&q, &no_homes, &h, &body, &len), 0);
     weft_job_view_t view;
     weft_job_part_t *parts;
     ck_assert_int_eq(prompt_parse(body, len, &view, &parts), 0);
@@ -115,8 +122,10 @@ START_TEST(refusals)
     }
     const char *const empty = "";
     const char *const longer = stop;
-    weft_query_t bad[27];
-    for (size_t i = 0; i < 27; i++) {
+    const weft_query_more_t country = {.jurisdiction = "de"};
+    const weft_query_more_t nowhere = {.jurisdiction = ""};
+    weft_query_t bad[29];
+    for (size_t i = 0; i < 29; i++) {
         bad[i] = base_query();
     }
     bad[0].model = NULL;
@@ -125,6 +134,8 @@ START_TEST(refusals)
     bad[3].text = NULL;
     bad[4].tags = "eu,nowhere";
     bad[5].tags = "eu,,us";
+    bad[27].more = &country;
+    bad[28].more = &nowhere;
     bad[6].has_tiers = true;
     bad[6].tier_min = 1; /* above tier_max */
     bad[7].has_tiers = true;
@@ -155,7 +166,7 @@ START_TEST(refusals)
     bad[25].repetition_penalty = INFINITY;
     bad[26].embed = WEFT_EMBED_LAST + 1;
     struct weft_req_hdr h;
-    for (size_t i = 0; i < 27; i++) {
+    for (size_t i = 0; i < 29; i++) {
         ck_assert_msg(encode(&bad[i], &h) == -EINVAL, "query %zu", i);
     }
     weft_query_t big = base_query();

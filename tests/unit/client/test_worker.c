@@ -239,7 +239,7 @@ static void lie_send(int fd, enum lie lie)
     struct port_welcome w = {.magic = PORT_MAGIC,
                              .version = PORT_VERSION,
                              .size = sizeof(w),
-                             .shm_bytes = sizeof(struct port_shm)};
+                             .shm_bytes = PORT_SHM_LEAST};
     w.magic += lie == LIE_MAGIC;
     w.status = lie == LIE_REFUSE ? WEFT_E_DRAINING : 0;
     int fds[PORT_FDS] = {memfd_create("lie", MFD_ALLOW_SEALING), eventfd(0, 0), eventfd(0, 0)};

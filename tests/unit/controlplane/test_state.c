@@ -22,6 +22,7 @@ static struct members_facts facts_make(uint32_t models, size_t name_bytes)
                                   .context_tokens = 131072,
                                   .flags = MEMBERS_FACT_REUSE,
                                   .backend = "cuda",
+                                  .prefixes = {0x1234, UINT64_MAX, 3},
                                   .model_count = models};
     for (uint32_t i = 0; i < models; i++) {
         char *name = facts.models[i].name;
@@ -32,6 +33,8 @@ static struct members_facts facts_make(uint32_t models, size_t name_bytes)
     }
     return facts;
 }
+
+#define PREFIXES_BYTES (1 + 3 * sizeof(uint64_t))
 
 static struct vivaldi_coord coord_make(void)
 {
@@ -65,9 +68,13 @@ START_TEST(comes_back)
         ck_assert_double_eq_tol(place.error, 0.25, 1e-3);
         /* A later version appends. */
         ck_assert(state_read(&again, &place, &told, data, size + 8));
-        /* Earlier ones end before the arithmetic, the doubts, or the flags. */
-        size_t doubted = size - COMPUTES_BYTES(models);
+        /* Earlier ones end before the prefixes, the arithmetic, the doubts, or the flags. */
+        size_t computed = size - PREFIXES_BYTES;
+        size_t doubted = computed - COMPUTES_BYTES(models);
         size_t flagged = doubted - 1 - 2 * doubts.count;
+        ck_assert(state_read(&again, &place, &told, data, computed));
+        ck_assert_uint_eq(again.prefixes[0], 0);
+        ck_assert_uint_eq(again.models[0].arithmetic, facts.models[0].arithmetic);
         ck_assert(state_read(&again, &place, &told, data, doubted));
         ck_assert_uint_eq(told.count, doubts.count);
         ck_assert_uint_eq(again.models[0].arithmetic, 0);
@@ -78,7 +85,8 @@ START_TEST(comes_back)
         ck_assert_uint_eq(again.flags, 0);
         /* Cut off anywhere else it is not what was written. */
         for (size_t cut = 0; cut < size; cut++) {
-            bool earlier = cut == doubted || cut == flagged || cut == flagged - 1;
+            bool earlier =
+                cut == computed || cut == doubted || cut == flagged || cut == flagged - 1;
             ck_assert_int_eq(state_read(&again, &place, &told, data, cut), earlier);
         }
     }
@@ -112,7 +120,7 @@ START_TEST(lies_are_refused)
     data[0]++;
     ck_assert(!state_read(&again, &coord, &told, data, size));
     data[0]--;
-    size_t computes = size - COMPUTES_BYTES(2);
+    size_t computes = size - PREFIXES_BYTES - COMPUTES_BYTES(2);
     size_t last = computes - 1 - 2 * doubts.count - 1 - 1; /* byte of a name */
     data[last] ^= 1;                                       /* another name under the same id */
     ck_assert(!state_read(&again, &coord, &told, data, size));

@@ -96,6 +96,7 @@ struct exchange {
     bool open[EXCHANGE_REQUESTS_MAX];
     char *text[EXCHANGE_REQUESTS_MAX];
     uint32_t text_len[EXCHANGE_REQUESTS_MAX];
+    size_t text_room[EXCHANGE_REQUESTS_MAX];
     weft_result_t result[EXCHANGE_REQUESTS_MAX];
     bool started[EXCHANGE_REQUESTS_MAX];
     uint64_t job_ns[EXCHANGE_REQUESTS_MAX]; /* when the worker had the whole prompt */

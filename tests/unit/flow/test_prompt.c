@@ -184,6 +184,124 @@ START_TEST(trace_goes_along)
 }
 END_TEST
 
+/* The session's last node goes along; an older writer's format begins where that would stand. */
+START_TEST(session_node_goes_along)
+{
+    weft_job_view_t view;
+    uint8_t body[256];
+    struct prompt_spec spec = base_spec();
+    spec.session_node = WEFT_NODE_NONE;
+    spec.format = WEFT_FORMAT_SCHEMA;
+    spec.format_text = "{\"type\": 1}";
+    spec.format_len = 11;
+    prompt_write(&spec, body);
+    ck_assert_int_eq(parse_copy(body, prompt_size(&spec), &view), 0);
+    ck_assert_uint_eq(view.session_node, WEFT_NODE_NONE);
+    const size_t cut = sizeof(struct weft_prompt) - offsetof(struct weft_prompt, session_node);
+    struct weft_prompt *head = (struct weft_prompt *)(void *)body;
+    size_t len = prompt_size(&spec) - cut;
+    head->hdr_len = (uint16_t)(head->hdr_len - cut);
+    head->format_at = offsetof(struct weft_prompt, session_node);
+    memmove(body + head->format_at, body + sizeof(*head), len - head->format_at);
+    ck_assert_int_eq(parse_copy(body, len, &view), 0);
+    ck_assert_uint_eq(view.session_node, 0);
+    ck_assert_uint_eq(view.format_len, 11);
+}
+END_TEST
+
+static void expect_state(const uint8_t *body, size_t len, const char *state)
+{
+    weft_job_view_t view;
+    uint8_t *copy = malloc(len);
+    weft_job_part_t *parts;
+    memcpy(copy, body, len);
+    prompt_seal(copy, len);
+    ck_assert_int_eq(prompt_parse(copy, len, &view, &parts), 0);
+    ck_assert_uint_eq(view.tracestate_len, strlen(state));
+    ck_assert(view.tracestate_len == 0 || memcmp(view.tracestate, state, strlen(state)) == 0);
+    free(parts);
+    free(copy);
+}
+
+/* A tracestate goes along with a trace, behind all other texts; one that is not fit for a header,
+ * or lies elsewhere, is none, and no reason to refuse. */
+START_TEST(trace_state_goes_along)
+{
+    static const char state[] = "vendor=a:b c,x@y=1";
+    weft_job_part_t stop = {0, "stop", 4};
+    uint8_t body[512];
+    struct weft_prompt *head = (struct weft_prompt *)(void *)body;
+    for (int i = 0; i < 8; i++) {
+        struct prompt_spec spec = base_spec();
+        spec.trace = (struct trace_context){1, 2, (uint64_t)(i & 1), 0};
+        spec.trace_state = state;
+        spec.trace_state_len = sizeof(state) - 1;
+        spec.stops = &stop;
+        spec.stop_count = (i & 2) != 0;
+        spec.format = (i & 4) != 0 ? WEFT_FORMAT_SCHEMA : WEFT_FORMAT_NONE;
+        spec.format_text = "{}";
+        spec.format_len = (i & 4) != 0 ? 2 : 0;
+        prompt_write(&spec, body);
+        expect_state(body, prompt_size(&spec), (i & 1) != 0 ? state : "");
+    }
+    struct prompt_spec spec = base_spec();
+    spec.trace = (struct trace_context){1, 2, 3, 0};
+    spec.trace_state = state;
+    spec.trace_state_len = sizeof(state) - 1;
+    prompt_write(&spec, body);
+    const struct weft_prompt good = *head;
+    const size_t len = prompt_size(&spec);
+    head->trace_state_at = head->hdr_len; /* of the prompt */
+    expect_state(body, len, "");
+    head->trace_state_at = UINT16_MAX;
+    head->trace_state_len = UINT16_MAX;
+    expect_state(body, len, "");
+    *head = good;
+    head->trace_state_at = 8; /* of the fields */
+    expect_state(body, len, "");
+    *head = good;
+    body[head->trace_state_at + 6] = '\n'; /* would begin a header of its own */
+    expect_state(body, len, "");
+}
+END_TEST
+
+/* Formats and trace as an older writer has them, whose fields end where the format's text begins.
+ */
+START_TEST(texts_of_older_writers)
+{
+    const struct trace_context trace = {1, 2, 3, TRACEPARENT_SAMPLED};
+    static const char schema[] = "{\"type\": \"object\", \"required\": []}";
+    static const size_t ends[] = {offsetof(struct weft_prompt, trace_flags),
+                                  offsetof(struct weft_prompt, session_node)};
+    for (int i = 0; i < 2; i++) {
+        const size_t fields = ends[i];
+        struct prompt_spec spec = base_spec();
+        weft_job_part_t *parts;
+        weft_job_view_t view;
+        uint8_t body[256];
+        spec.trace = trace;
+        spec.format = WEFT_FORMAT_SCHEMA;
+        spec.format_text = schema;
+        spec.format_len = sizeof(schema) - 1;
+        prompt_write(&spec, body);
+        const size_t len = prompt_size(&spec), cut = sizeof(struct weft_prompt) - fields;
+        struct weft_prompt *head = (struct weft_prompt *)(void *)body;
+        head->format_at = (uint16_t)fields;
+        head->hdr_len = (uint16_t)(head->hdr_len - cut);
+        memmove(body + fields, body + sizeof(*head), len - sizeof(*head));
+        uint8_t *copy = malloc(len - cut);
+        memcpy(copy, body, len - cut);
+        prompt_seal(copy, len - cut);
+        ck_assert_int_eq(prompt_parse(copy, len - cut, &view, &parts), 0);
+        ck_assert_mem_eq(view.format_text, schema, sizeof(schema) - 1);
+        ck_assert_uint_eq(view.tracestate_len, 0);
+        ck_assert_uint_eq(strlen(view.traceparent), i == 1 ? 55 : 0);
+        free(parts);
+        free(copy);
+    }
+}
+END_TEST
+
 static struct prompt_spec controlled_spec(const weft_job_part_t *stops, size_t count)
 {
     struct prompt_spec spec = base_spec();
@@ -405,6 +523,9 @@ int main(void)
     tcase_add_test(t, sampling_out_of_range_is_refused);
     tcase_add_test(t, every_cut_and_lie_is_refused);
     tcase_add_test(t, trace_goes_along);
+    tcase_add_test(t, session_node_goes_along);
+    tcase_add_test(t, trace_state_goes_along);
+    tcase_add_test(t, texts_of_older_writers);
     tcase_add_test(t, every_flipped_bit_is_noticed);
     tcase_add_test(t, controls_round_trip);
     tcase_add_test(t, older_header_means_nothing_of_what_it_lacks);

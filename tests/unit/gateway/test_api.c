@@ -264,7 +264,8 @@ START_TEST(formats_and_tools)
     ck_assert_str_eq(r.messages[0].role, "tools");
     ck_assert_str_eq(r.messages[2].role, "calls");
     ck_assert_str_eq(r.messages[2].text,
-                     "{\"content\":\"\",\"calls\":[{\"name\":\"f\",\"arguments\":{\"a\":1}}]}");
+                     "{\"content\":\"\",\"calls\":[{\"name\":\"f\",\"arguments\":{\"a\":1},"
+                     "\"id\":\"1\"}]}");
     ck_assert_str_eq(r.messages[3].role, "tool");
     ck_assert(r.tools && api_has_tool(&r, "f") && !api_has_tool(&r, "g"));
     finish();
@@ -296,8 +297,8 @@ START_TEST(tools_of_responses)
          "true}}]"},
         {"system", "be"},
         {"user", "q"},
-        {"calls", "{\"content\":\"I ask\",\"calls\":[{\"name\":\"f\",\"arguments\":{\"a\":1}},{"
-                  "\"name\":\"f\",\"arguments\":{}}]}"},
+        {"calls", "{\"content\":\"I ask\",\"calls\":[{\"name\":\"f\",\"arguments\":{\"a\":1},"
+                  "\"id\":\"1\"},{\"name\":\"f\",\"arguments\":{},\"id\":\"2\"}]}"},
         {"tool", "x"},
         {"tool", "y"}};
     ck_assert_uint_eq(r.message_count, 6);
@@ -366,6 +367,7 @@ START_TEST(places_of_headers)
     ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"weft\":{\"tier\":1,\"radius_km\":7}}"));
     ck_assert(header("X-Weft-Tier", "4-6"));
     ck_assert(header("x-weft-tags", "eu, gdpr"));
+    ck_assert(header("x-weft-jurisdiction", "DE"));
     ck_assert(header("x-weft-near", "-33.9, 151.2"));
     ck_assert(header("x-slo-ttft-ms", "50"));
     ck_assert(header("x-stainless-os", "whatever"));
@@ -373,14 +375,26 @@ START_TEST(places_of_headers)
     ck_assert_uint_eq(r.query.tier_min, 4);
     ck_assert_uint_eq(r.query.radius_km, 7);
     ck_assert_str_eq(r.query.tags, "eu,gdpr");
+    ck_assert_str_eq(r.query.more->jurisdiction, "DE");
     ck_assert(r.query.latitude_deg == -33.9 && r.query.longitude_deg == 151.2);
     ck_assert_uint_eq(r.query.budget_ms, 50);
     ck_assert(r.query.hedge && r.has_budget);
     static const char *const bad[][2] = {
-        {"x-weft-tier", "9"},     {"x-weft-tier", "-1"},        {"x-weft-tier", ""},
-        {"x-weft-tags", ","},     {"x-weft-near", "5"},         {"x-weft-priority", "16"},
-        {"x-weft-hedge", "yes?"}, {"x-weft-anything", "1"},     {"x-slo-tpot-ms", "0"},
-        {"x-weft-e2e", ""},       {"x-weft-radius-km", "1e3x"}, {"x-weft-session", "\xff"},
+        {"x-weft-tier", "9"},
+        {"x-weft-tier", "-1"},
+        {"x-weft-tier", ""},
+        {"x-weft-jurisdiction", "de"},
+        {"x-weft-jurisdiction", "DEU"},
+        {"x-weft-jurisdiction", ""},
+        {"x-weft-tags", ","},
+        {"x-weft-near", "5"},
+        {"x-weft-priority", "16"},
+        {"x-weft-hedge", "yes?"},
+        {"x-weft-anything", "1"},
+        {"x-slo-tpot-ms", "0"},
+        {"x-weft-e2e", ""},
+        {"x-weft-radius-km", "1e3x"},
+        {"x-weft-session", "\xff"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         ck_assert_msg(!header(bad[i][0], bad[i][1]), "%s: %s", bad[i][0], bad[i][1]);

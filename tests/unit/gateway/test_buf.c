@@ -27,6 +27,25 @@ START_TEST(escapes)
 }
 END_TEST
 
+/* Less comes than was expected, as much, more; what is there already stays. */
+START_TEST(expected)
+{
+    for (size_t len = 0; len < 8; len++) {
+        struct buf b = {.data = NULL};
+        buf_expect(&b, len);
+        ck_assert_uint_eq(buf_len(&b), 0);
+        buf_add_text(&b, "abcd");
+        buf_expect(&b, 1000);
+        size_t given;
+        char *text = buf_give(&b, &given);
+        ck_assert_uint_eq(given, 4);
+        ck_assert_str_eq(text, "abcd");
+        free(text);
+        buf_deinit(&b);
+    }
+}
+END_TEST
+
 START_TEST(no_utf8)
 {
     static const char *const bad[] = {"\x80",         "\xc0\xaf",         "\xe0\x80\xaf",
@@ -152,6 +171,7 @@ int main(void)
     Suite *suite = suite_create("gateway_buf");
     TCase *tc = tcase_create("buf");
     tcase_add_test(tc, escapes);
+    tcase_add_test(tc, expected);
     tcase_add_test(tc, no_utf8);
     tcase_add_test(tc, a_character_is_held_until_it_is_whole);
     tcase_add_loop_test(tc, any_cut_gives_the_same, 0, 4);

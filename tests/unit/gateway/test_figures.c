@@ -137,7 +137,8 @@ START_TEST(the_mesh)
     json_t *status = json_loads("{\"members\":[{\"name\":\"a\",\"alive\":true,\"room\":3,\"queue_"
                                 "us\":1500,\"rtt_us\":null},"
                                 "{\"name\":\"b\",\"alive\":false}],"
-                                "\"counters\":{\"received\":17,\"drops\":{\"loop\":2}}}",
+                                "\"counters\":{\"received\":17,\"drops\":{\"loop\":2}},"
+                                "\"moves\":{\"pages_moved\":5,\"what\":1}}",
                                 0, NULL);
     char *text = text_of(status);
     ck_assert(value(text, "weft_member_up{node=\"a\"}") == 1);
@@ -147,6 +148,8 @@ START_TEST(the_mesh)
     ck_assert(value(text, "weft_member_rtt_seconds{node=\"a\"}") == -1);
     ck_assert(value(text, "weft_node_received_total") == 17);
     ck_assert(value(text, "weft_node_drops_total{reason=\"loop\"}") == 2);
+    ck_assert(value(text, "weft_node_pages_moved_total") == 5);
+    ck_assert(value(text, "weft_node_what_total") == -1);
     free(text);
     json_decref(status);
 }

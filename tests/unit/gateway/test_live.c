@@ -88,11 +88,11 @@ static json_t *status_of(uint32_t members, uint32_t seed)
 }
 
 /* The value in /metrics; -1 = there is none. */
-static double metric(const char *name)
+static double metric_of(const json_t *status, const char *name)
 {
     struct buf text = {.data = NULL};
     char start[256];
-    figures_write(&figures, NULL, &text);
+    figures_write(&figures, status, &text);
     live_write_metrics(&live, &text);
     buf_add(&text, "", 1);
     snprintf(start, sizeof(start), "\n%s ", name);
@@ -102,11 +102,48 @@ static double metric(const char *name)
     return value;
 }
 
+static double metric(const char *name)
+{
+    return metric_of(NULL, name);
+}
+
 static double at(const json_t *event, const char *a, const char *b, const char *c)
 {
     const json_t *value = json_object_get(json_object_get(event, a), b);
     return json_number_value(c != NULL ? json_object_get(value, c) : value);
 }
+
+#define WORKER_LABELS "{model_name=\"m\",pid=\"7\"}"
+
+START_TEST(workers_are_those_of_metrics)
+{
+    json_t *status = json_loads("{\"members\":[],\"workers\":[{\"model\":\"m\",\"pid\":7,"
+                                "\"loaded\":1,\"slots\":8,\"running\":3,\"waiting\":2,"
+                                "\"draining\":true,\"room\":5,\"queue_us\":2500,\"kv_pages\":200,"
+                                "\"kv_pages_used\":50,\"memory_mib\":2,\"prefill_tps\":400,"
+                                "\"prefix_queries\":96,\"prefix_hits\":48,\"decode_tps\":100}]}",
+                                0, NULL);
+    ck_assert_ptr_nonnull(status);
+    json_t *event = step(status, NULL);
+    const json_t *worker = json_array_get(json_object_get(event, "workers"), 0);
+#define SAME_(key, name, kind, scale, text)                                                        \
+    ck_assert_double_gt(json_number_value(json_object_get(worker, key)), 0);                       \
+    ck_assert_double_eq_tol(json_number_value(json_object_get(worker, key)) * (scale),             \
+                            metric_of(status, name WORKER_LABELS), 1e-9);
+    FIGURES_WORKERS(SAME_)
+#undef SAME_
+    ck_assert_double_eq(json_number_value(json_object_get(worker, "kv_usage")), 0.25);
+    ck_assert_double_eq(metric_of(status, "vllm:kv_cache_usage_perc" WORKER_LABELS), 0.25);
+    json_decref(event);
+    event = step(status, NULL); /* nothing new: not told again */
+    ck_assert_ptr_null(json_object_get(event, "workers"));
+    json_decref(event);
+    event = whole(status);
+    ck_assert_uint_eq(json_array_size(json_object_get(event, "workers")), 1);
+    json_decref(event);
+    json_decref(status);
+}
+END_TEST
 
 START_TEST(numbers_are_those_of_metrics)
 {
@@ -288,6 +325,7 @@ int main(void)
     Suite *suite = suite_create("gateway/live");
     TCase *tc = tcase_create("live");
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, workers_are_those_of_metrics);
     tcase_add_test(tc, numbers_are_those_of_metrics);
     tcase_add_loop_test(tc, deltas_add_up, 0, 20);
     tcase_add_test(tc, nothing_new_is_told_twice);

@@ -387,6 +387,15 @@ static const struct {
       "{\"name\":\"g\",\"arguments\":{\"b\":[1]}}</tool_call>"},
      "",
      "f{} g{\"b\":[1]} "},
+    {"",
+     {"<tool_call>{\"name\":\"f\",\"id\":\"its own\",\"arguments\":{}}</tool_call>"},
+     "",
+     "f{}<its own> "},
+    {"",
+     {"<tool_call>{\"name\":\"f\",\"id\":\"i\",\"arguments\":{}}</tool_call><tool_call>{",
+      "\"name\":\"f\",\"id\":\"i\",\"arguments\":{}}</tool_call>"},
+     "",
+     "f{}<i> f{} "},
     {",\"parallel_tool_calls\":false",
      {"<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>",
       "{\"name\":\"g\",\"arguments\":{\"b\":[1]}}</tool_call>"},
@@ -406,6 +415,14 @@ static const struct {
     {",\"tool_choice\":\"required\"", {"{\"name\": \"g\", ", "\"arguments\": {}}"}, "", "g{} "},
 };
 
+/* With its id, if that is not one of the gateway's. */
+static void add_id(char *out, const char *id)
+{
+    if (id[0] != '\0' && strncmp(id, "call_", 5) != 0) {
+        strcat(strcat(strcat(out, "<"), id), ">");
+    }
+}
+
 static void add_call(char *out, const json_t *call)
 {
     const json_t *function = json_object_get(call, "function");
@@ -418,6 +435,7 @@ START_TEST(calls_of_tools)
     char body[1024];
     char got[512] = "";
     char said[512] = "";
+    char id[WEFT_CALL_ID_MAX + 1] = "";
     for (int stream = 0; stream < 2; stream++) {
         snprintf(body, sizeof(body), CHAT TOOLS "%s,\"stream\":%s}", talks[_i].more,
                  stream ? "true" : "false");
@@ -438,7 +456,13 @@ START_TEST(calls_of_tools)
                 ck_assert((string_at(call, "id")[0] != '\0') ==
                           (string_at(json_object_get(call, "function"), "name")[0] != '\0'));
                 add_call(got, call);
-                strcat(got, call != NULL && string_at(call, "id")[0] == '\0' ? " " : "");
+                if (string_at(call, "id")[0] != '\0') {
+                    strcpy(id, string_at(call, "id"));
+                }
+                if (call != NULL && string_at(call, "id")[0] == '\0') {
+                    add_id(got, id);
+                    strcat(got, " ");
+                }
             }
         } else {
             size_t len;
@@ -451,6 +475,7 @@ START_TEST(calls_of_tools)
             strcat(said, string_at(message, "content"));
             for (size_t i = 0; i < json_array_size(list); i++) {
                 add_call(got, json_array_get(list, i));
+                add_id(got, string_at(json_array_get(list, i), "id"));
                 strcat(got, " ");
             }
         }
@@ -471,7 +496,9 @@ static void add_item(const json_t *item, char *said, char *got)
 {
     if (strcmp(string_at(item, "type"), "function_call") == 0) {
         ck_assert_str_ne(string_at(item, "call_id"), "");
-        strcat(strcat(strcat(got, string_at(item, "name")), string_at(item, "arguments")), " ");
+        strcat(strcat(got, string_at(item, "name")), string_at(item, "arguments"));
+        add_id(got, string_at(item, "call_id"));
+        strcat(got, " ");
     } else {
         const json_t *part = json_array_get(json_object_get(item, "content"), 0);
         strcat(said, string_at(part, "text"));

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernels/engine/engine.h"
 #include "kernels/shards/shards.h"
 #include "tests/unit/sanitized.h"
 #include "tests/unit/suite.h"
@@ -456,6 +457,160 @@ START_TEST(test_first_rank_dies)
 }
 END_TEST
 
+/* ---- pages outside ---- */
+
+#define TURN   40u
+#define ANSWER 10u
+
+struct taken {
+    uint8_t *data;
+    size_t size;
+};
+
+static int take(void *user, const void *from, size_t size)
+{
+    struct taken *t = user;
+    t->data = realloc(t->data, t->size + size);
+    ck_assert_ptr_nonnull(t->data);
+    memcpy(t->data + t->size, from, size);
+    t->size += size;
+    return 0;
+}
+
+static engine_t *engine_on(exec_t *exec)
+{
+    engine_t *engine;
+    const struct engine_options options = {.queue_max = 1};
+    ck_assert_int_eq(engine_create(&engine, exec, NULL, &options), 0);
+    return engine;
+}
+
+/* A greedy answer behind `count` tokens, put behind them; returns how many needed no work. */
+static uint32_t answer(engine_t *engine, uint32_t *tokens, uint32_t count)
+{
+    struct engine_event events[16];
+    const struct engine_request request = {.id = 1,
+                                           .tokens = tokens,
+                                           .token_count = count,
+                                           .sampling = {.top_p = 1.0f},
+                                           .max_tokens = ANSWER};
+    ck_assert_uint_le(engine_events_max(engine), 16);
+    ck_assert_int_eq(engine_submit(engine, &request, 1), 0);
+    for (uint32_t got = 0;;) {
+        const int n = engine_step(engine, 1, events, 16);
+        ck_assert_int_ge(n, 0);
+        for (int i = 0; i < n; i++) {
+            if (events[i].kind == ENGINE_TOKEN) {
+                tokens[count + got++] = events[i].token;
+                continue;
+            }
+            ck_assert_int_eq(events[i].finish, ENGINE_LENGTH);
+            return events[i].cached_tokens;
+        }
+    }
+}
+
+/* The second turn of a talk whose first one was at ranks that are gone, or at nobody's. */
+static void second_turn(exec_t *exec, const struct taken *moved, const uint32_t *talk,
+                        uint32_t *out)
+{
+    uint32_t tokens[CONTEXT];
+    engine_t *engine = engine_on(exec);
+    memcpy(tokens, talk, 2 * TURN * sizeof(*talk));
+    if (moved)
+        ck_assert_int_eq(engine_import(engine, 7, moved->data, moved->size),
+                         (TURN + ANSWER - 1) / EXEC_PAGE_TOKENS);
+    const uint32_t cached = answer(engine, tokens, 2 * TURN);
+    ck_assert_uint_eq(cached,
+                      moved ? (TURN + ANSWER - 1) / EXEC_PAGE_TOKENS * EXEC_PAGE_TOKENS : 0);
+    memcpy(out, tokens + 2 * TURN, ANSWER * sizeof(*out));
+    engine_destroy(engine);
+    exec_destroy(exec);
+}
+
+/* Pages go from ranks to other ranks cut in the same way, or in another, or not at all: the answer
+ * is that of who has computed everything. */
+START_TEST(test_pages_move)
+{
+    const uint32_t stages = ways[_i][0];
+    const uint32_t shards = ways[_i][1];
+    uint32_t talk[CONTEXT];
+    uint32_t expected[ANSWER];
+    uint32_t got[ANSWER];
+    struct taken moved = {.size = 0};
+    uint64_t rng = suite_seed((uint64_t)_i + 3);
+    open_shape(&uneven);
+    for (uint32_t i = 0; i < CONTEXT; i++)
+        talk[i] = (uint32_t)(tiny_random(&rng) % 256);
+    exec_t *exec = cut(stages, shards, true);
+    engine_t *engine = engine_on(exec);
+    (void)answer(engine, talk, TURN);
+    ck_assert_int_eq(engine_export(engine, 7, take, &moved),
+                     (TURN + ANSWER - 1) / EXEC_PAGE_TOKENS);
+    engine_destroy(engine);
+    exec_destroy(exec);
+    second_turn(cut(stages, shards, true), NULL, talk, expected);
+    second_turn(cut(stages, shards, true), &moved, talk, got);
+    ck_assert_mem_eq(got, expected, sizeof(expected));
+    second_turn(whole(true), NULL, talk, expected);
+    second_turn(whole(true), &moved, talk, got);
+    ck_assert_mem_eq(got, expected, sizeof(expected));
+    free(moved.data);
+    close_shape();
+}
+END_TEST
+
+/* Those that compute otherwise say so: keep.c and the mesh tell them apart by it. */
+START_TEST(test_ranks_have_names)
+{
+    static const struct {
+        uint32_t shards;
+        bool exact;
+    } kinds[] = {{2, true}, {3, true}, {2, false}};
+    char names[3][96];
+    open_shape(&uneven);
+    for (size_t i = 0; i < 3; i++) {
+        struct exec_info info;
+        exec_t *exec = cut(1, kinds[i].shards, kinds[i].exact);
+        exec_info(exec, &info);
+        ck_assert_ptr_null(info.mode);
+        (void)snprintf(names[i], sizeof(names[i]), "%s", info.detail);
+        for (size_t j = 0; j < i; j++)
+            ck_assert_str_ne(names[i], names[j]);
+        exec_destroy(exec);
+    }
+    close_shape();
+}
+END_TEST
+
+/* A rank that is gone gives no pages; what was held is lost, and then all goes on. */
+START_TEST(test_pages_of_a_dead_rank)
+{
+    uint32_t talk[CONTEXT];
+    struct taken moved = {.size = 0};
+    pid_t pids[8];
+    uint64_t rng = 77;
+    open_shape(&uneven);
+    for (uint32_t i = 0; i < CONTEXT; i++)
+        talk[i] = (uint32_t)(tiny_random(&rng) % 256);
+    exec_t *exec = cut(1, 2, true);
+    engine_t *engine = engine_on(exec);
+    (void)answer(engine, talk, TURN);
+    ck_assert_uint_ge(children(pids, 8), 1);
+    ck_assert_int_eq(kill(pids[0], SIGKILL), 0);
+    ck_assert_int_lt(engine_export(engine, 7, take, &moved), 0);
+    struct exec_row row = {.slot = 0, .want_logits = false};
+    ck_assert_int_eq(exec_forward(exec, &row, 1, NULL, NULL), -ESTALE);
+    engine_destroy(engine);
+    exec_t *theirs = whole(true);
+    expect_right(exec, theirs, false);
+    exec_destroy(theirs);
+    exec_destroy(exec);
+    free(moved.data);
+    close_shape();
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     if (shards_is_rank(argc, argv))
@@ -473,6 +628,12 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, test_placed_meanwhile);
     tcase_add_loop_test(tcase, test_stop, 0, 2);
     tcase_add_test(tcase, test_first_rank_dies);
+    suite_add_tcase(suite, tcase);
+    tcase = tcase_create("pages");
+    tcase_set_timeout(tcase, 500);
+    tcase_add_loop_test(tcase, test_pages_move, 0, 6);
+    tcase_add_test(tcase, test_ranks_have_names);
+    tcase_add_test(tcase, test_pages_of_a_dead_rank);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
 }

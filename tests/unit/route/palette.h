@@ -48,3 +48,21 @@ static inline bool has_tag_row(const struct route_table *table, const struct rou
     return model != NULL && q->tags != 0 && class < model->row_classes && !q->has_position &&
            q->tier_max == WEFT_TIER_MAX;
 }
+
+/* In one of a few jurisdictions, or in none. */
+static inline void set_land(struct rng *rng, uint32_t *tags)
+{
+    static const char *const lands[] = {"DE", "DF", "FR", "AA", "ZZ"};
+    uint32_t land = rng_below(rng, 7);
+    *tags =
+        (*tags & ~WEFT_TAGS_JURISDICTION) | (land < 5 ? weft_jurisdiction_mask(lands[land]) : 0);
+}
+
+/* Most requests ask for none. */
+static inline void ask_land(struct rng *rng, uint32_t *tags)
+{
+    *tags &= ~WEFT_TAGS_JURISDICTION;
+    if (rng_below(rng, 4) == 0) {
+        set_land(rng, tags);
+    }
+}

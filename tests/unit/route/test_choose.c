@@ -10,207 +10,15 @@
 
 #include "dataplane/route/choose.h"
 #include "schemas/base/rng.h"
+#include "tests/unit/route/oracle.h"
 #include "tests/unit/route/palette.h"
 #include "tests/unit/sanitized.h"
 #include "tests/unit/suite.h"
 
-#define SLOWEST_US(best) (floor((best) + fmax(fmin((best) / 2, 25000), (best) / 4)) + 10000)
-#define TABLES           (SANITIZED ? 10000 : 100000)
-#define NODES_MAX        600u /* enough for rows, and for many blocks of the scan */
-#define MODEL_A          1000u
+#define TABLES  (SANITIZED ? 10000 : 100000)
+#define MODEL_A 1000u
 
-static struct route_load loads[65536];
 static struct scan scratch;
-
-/* ---- the oracle: no shared code with choose.c, no cleverness ---- */
-
-static double oracle_km(double lat1, double lon1, double lat2, double lon2)
-{
-    const double rad = acos(-1.0) / 180.0;
-    double a = pow(sin((lat2 - lat1) * rad / 2), 2) +
-               cos(lat1 * rad) * cos(lat2 * rad) * pow(sin((lon2 - lon1) * rad / 2), 2);
-    return 2 * 6371.0088 * asin(fmin(1.0, sqrt(a)));
-}
-
-static long wrap(long a, long b)
-{
-    long d = labs(a - b);
-    return d < 65536 - d ? d : 65536 - d;
-}
-
-struct oracle_node {
-    struct route_node n;
-    double lat, lon;
-};
-
-struct oracle_entry {
-    long distance;
-    long turn; /* among equals */
-    uint16_t id;
-    double predicted;
-    uint32_t assigned;
-};
-
-static int oracle_compare(const void *a, const void *b)
-{
-    const struct oracle_entry *x = a;
-    const struct oracle_entry *y = b;
-    if (x->distance != y->distance) {
-        return x->distance < y->distance ? -1 : 1;
-    }
-    return x->turn < y->turn ? -1 : 1;
-}
-
-/* The turn of a node among equals: its place among the model's nodes alive, spread by the golden
- * ratio, from where the lot says. */
-static long oracle_turn(const struct oracle_node *nodes, unsigned count, unsigned i,
-                        const struct route_query *q)
-{
-    unsigned place = 0;
-    for (unsigned j = 0; j < count; j++) {
-        bool has_model = false;
-        for (uint32_t m = 0; m < nodes[j].n.model_count; m++) {
-            has_model = has_model || nodes[j].n.models[m] == q->model;
-        }
-        place += has_model && nodes[j].n.alive && nodes[j].n.id < nodes[i].n.id;
-    }
-    unsigned long start = (q->lot * 2654435761ul) % 4294967296ul / 262144;
-    return (long)((place * 10125ul + start) % 16384);
-}
-
-struct oracle_answer {
-    int node; /* id, -1 = refused */
-    int alt1, alt2;
-    unsigned constraint;
-};
-
-/* First constraint that the node fails, in the order of wire.def; fills in the entry if none. */
-static unsigned oracle_judge(const struct oracle_node *o, const struct oracle_node *self,
-                             const struct route_query *q, struct oracle_entry *entry)
-{
-    bool has_model = false;
-    for (uint32_t m = 0; m < o->n.model_count; m++) {
-        has_model = has_model || o->n.models[m] == q->model;
-    }
-    if (!o->n.alive || !has_model) {
-        return WEFT_C_MODEL;
-    }
-    uint16_t x = q->has_position ? q->x : self->n.x;
-    uint16_t y = q->has_position ? q->y : self->n.y;
-    const struct route_load *over = &loads[o->n.id];
-    bool fresher = over->heard_ns != 0 && over->heard_ns >= o->n.load_ns;
-    uint32_t room = fresher ? over->room : o->n.room;
-    uint32_t assigned = fresher ? over->assigned : 0;
-    uint32_t vram = fresher ? over->free_vram_64mib : o->n.free_vram_64mib;
-    double queue = fresher ? over->queue_us : o->n.queue_us;
-    if ((q->tags & ~o->n.tags) != 0) {
-        return WEFT_C_TAGS;
-    }
-    if (o->n.tier < q->tier_min || o->n.tier > q->tier_max) {
-        return WEFT_C_TIER;
-    }
-    if (q->radius_km != 0 &&
-        oracle_km(y / 32767.0 * 180 - 90, x / 65536.0 * 360 - 180, o->lat, o->lon) > q->radius_km) {
-        return WEFT_C_RADIUS;
-    }
-    if (vram < q->vram_64mib) {
-        return WEFT_C_VRAM;
-    }
-    if (room <= assigned) {
-        return WEFT_C_ROOM;
-    }
-    double tokens = floor(q->prompt_bytes / 4.0) + 1;
-    double work_ns = tokens * floor(1e9 / o->n.prefill_per_second);
-    if (q->end_to_end) {
-        work_ns += q->max_tokens * floor(1e9 / o->n.decode_per_second);
-    }
-    double predicted = o->n.rtt_us + queue + floor(work_ns / 1000);
-    if (predicted > q->budget_us) {
-        return WEFT_C_BUDGET;
-    }
-    *entry = (struct oracle_entry){
-        .distance = wrap(x, o->n.x) + wrap(y, o->n.y) + 1638 * labs((long)o->n.tier - q->tier_min),
-        .id = o->n.id,
-        .predicted = predicted,
-        .assigned = assigned,
-    };
-    return WEFT_C_NONE;
-}
-
-static bool oracle_avoids(const struct route_query *q, uint16_t id)
-{
-    for (unsigned i = 0; i < q->avoid_count; i++) {
-        if (q->avoid[i] == id) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Of those not to be avoided if `picky`, else of all. */
-static struct oracle_answer oracle_among(const struct oracle_node *nodes, unsigned count,
-                                         unsigned self, const struct route_query *q, bool picky)
-{
-    struct oracle_entry entries[NODES_MAX];
-    unsigned used = 0;
-    struct oracle_answer answer = {.node = -1, .alt1 = -1, .alt2 = -1, .constraint = WEFT_C_MODEL};
-    for (unsigned i = 0; i < count; i++) {
-        unsigned why = oracle_judge(&nodes[i], &nodes[self], q, &entries[used]);
-        entries[used].turn = why == WEFT_C_NONE ? oracle_turn(nodes, count, i, q) : 0;
-        used += why == WEFT_C_NONE && !(picky && oracle_avoids(q, nodes[i].n.id));
-        answer.constraint = why > answer.constraint ? why : answer.constraint;
-    }
-    if (used == 0) {
-        return answer;
-    }
-    answer.constraint = WEFT_C_NONE;
-    qsort(entries, used, sizeof(entries[0]), oracle_compare);
-    used = used > 8 ? 8 : used;
-    double best = entries[0].predicted;
-    unsigned chosen = 0;
-    for (unsigned i = 1; i < used; i++) {
-        best = fmin(best, entries[i].predicted);
-    }
-    while (entries[chosen].predicted > SLOWEST_US(best)) {
-        chosen++;
-    }
-    /* Near-equals: draw two of them by lot, take the sooner, then the one sent less. */
-    unsigned equals[8];
-    unsigned number = 0;
-    for (unsigned i = chosen; i < used; i++) {
-        if (entries[i].distance - entries[chosen].distance <= 32 &&
-            entries[i].predicted <= SLOWEST_US(best)) {
-            equals[number++] = i;
-        }
-    }
-    if (number > 1) {
-        unsigned a = (unsigned)floor((q->lot % 65536) / 65536.0 * number);
-        unsigned b = (unsigned)floor(floor(q->lot / 65536.0) / 65536.0 * (number - 1));
-        b += b >= a;
-        a = equals[a];
-        b = equals[b];
-        bool other = entries[b].predicted < entries[a].predicted ||
-                     (entries[b].predicted <= entries[a].predicted &&
-                      entries[b].assigned < entries[a].assigned);
-        chosen = other ? b : a;
-    }
-    answer.node = entries[chosen].id;
-    for (unsigned i = 0; i < used; i++) {
-        if (i != chosen && answer.alt1 < 0) {
-            answer.alt1 = entries[i].id;
-        } else if (i != chosen && answer.alt2 < 0) {
-            answer.alt2 = entries[i].id;
-        }
-    }
-    return answer;
-}
-
-static struct oracle_answer oracle(const struct oracle_node *nodes, unsigned count, unsigned self,
-                                   const struct route_query *q)
-{
-    struct oracle_answer answer = oracle_among(nodes, count, self, q, true);
-    return answer.node >= 0 ? answer : oracle_among(nodes, count, self, q, false);
-}
 
 /* ---- random input ---- */
 
@@ -320,6 +128,7 @@ START_TEST(choice_equals_brute_force)
         for (unsigned i = 0; i < count; i++) {
             random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
             palette_dress(few_masks ? &palette : NULL, &nodes[i].n, &rng);
+            set_land(&rng, &nodes[i].n.tags);
         }
         for (unsigned i = count - 1; i > 0; i--) { /* any order must do */
             unsigned j = rng_below(&rng, i + 1);
@@ -343,6 +152,7 @@ START_TEST(choice_equals_brute_force)
             q.tags = random_tags(&rng, &palette);
             q.has_position = q.has_position && rng_below(&rng, 2) != 0;
         }
+        ask_land(&rng, &q.tags);
         by_tag_row += has_tag_row(table, &q);
         struct route_choice got;
         route_choose(table, loads, &scratch, &q, &got);
@@ -387,6 +197,7 @@ START_TEST(bursts_equal_one_after_the_other)
         for (unsigned i = 0; i < count; i++) {
             random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
             palette_dress(few_masks ? &palette : NULL, &nodes[i].n, &rng);
+            set_land(&rng, &nodes[i].n.tags);
             nodes[i].n.load_ns++;
             nodes[i].n.room = (uint16_t)(rng_below(&rng, 3) != 0 ? rng_below(&rng, 6) : 40);
             plain[i] = nodes[i].n;
@@ -399,6 +210,7 @@ START_TEST(bursts_equal_one_after_the_other)
             if (few_masks) {
                 looks[k].query.tags = random_tags(&rng, &palette);
             }
+            ask_land(&rng, &looks[k].query.tags);
             looks[k].query.lot = (uint32_t)rng_next(&rng);
         }
         route_look(table, loads, &scratch, looks, burst);
@@ -539,6 +351,39 @@ START_TEST(refusals_name_the_binding_constraint)
     ck_assert_uint_eq(c.constraint, WEFT_C_ROOM);
     ck_assert_uint_eq(c.retry_after_us, 5000);
     ck_assert_int_eq(route_refusal_status(&c), WEFT_E_MESH_FULL);
+}
+END_TEST
+
+/* Only nodes that say they are there; the tags come before it, all else after it. */
+START_TEST(a_jurisdiction_is_kept_to)
+{
+    struct route_node nodes[3];
+    three_cities(nodes);
+    nodes[1].tags = 1 | weft_jurisdiction_mask("DE");
+    nodes[2].tags = 3 | weft_jurisdiction_mask("US");
+    struct route_query q = any_query();
+    q.tags = weft_jurisdiction_mask("US");
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3);
+    q.has_position = false; /* what rows are for */
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 3);
+    q.tags = weft_jurisdiction_mask("DE");
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).node, 2);
+    ck_assert_uint_eq(choose(nodes, 2, &q, false).node, 2);
+    struct route_choice c = choose(nodes, 1, &q, false); /* that one says nothing */
+    ck_assert_uint_eq(c.constraint, WEFT_C_JURISDICTION);
+    ck_assert_uint_eq(c.candidates, 1);
+    ck_assert_uint_eq(c.retry_after_us, 0);
+    ck_assert_int_eq(route_refusal_status(&c), WEFT_E_NO_CAPABLE_NODE);
+    q.tags |= 2;
+    c = choose(nodes, 3, &q, false); /* one has the tag, and is elsewhere */
+    ck_assert_uint_eq(c.constraint, WEFT_C_JURISDICTION);
+    q.tags |= 4;
+    ck_assert_uint_eq(choose(nodes, 3, &q, false).constraint, WEFT_C_TAGS);
+    q.tags = weft_jurisdiction_mask("DE");
+    q.tier_min = 4;
+    c = choose(nodes, 3, &q, false);
+    ck_assert_uint_eq(c.constraint, WEFT_C_TIER);
+    ck_assert_uint_eq(c.best, 3); /* not that of New York, which is no candidate */
 }
 END_TEST
 
@@ -730,6 +575,7 @@ START_TEST(copies_stand_alone)
     const unsigned count = 200;
     for (unsigned i = 0; i < count; i++) {
         random_node(&rng, &nodes[i], (uint16_t)(100 + i * 7));
+        set_land(&rng, &nodes[i].n.tags);
         nodes[i].n.addr = i % 2 == 0 ? addr_of_v4(i + 1) : nodes[i].n.addr;
         if (i % 2 != 0) {
             memset(&nodes[i].n.addr, 0x20, sizeof(nodes[i].n.addr));
@@ -752,6 +598,7 @@ START_TEST(copies_stand_alone)
         struct route_query q = random_query(&rng);
         struct route_choice got;
         q.has_position = k % 2 == 0;
+        ask_land(&rng, &q.tags);
         struct oracle_answer want = oracle(nodes, count, 3, &q);
         route_choose(copy, loads, &scratch, &q, &got);
         ck_assert_int_eq(id_or_none(copy, got.node), want.node);
@@ -785,6 +632,7 @@ int main(void)
     tcase_add_loop_test(tc, choice_equals_brute_force, 0, SCAN_ISAS);
     tcase_add_loop_test(tc, bursts_equal_one_after_the_other, 0, SCAN_ISAS);
     tcase_add_test(tc, refusals_name_the_binding_constraint);
+    tcase_add_test(tc, a_jurisdiction_is_kept_to);
     tcase_add_test(tc, the_far_side_of_the_ring_is_far);
     tcase_add_test(tc, near_wins_unless_clearly_slower);
     tcase_add_test(tc, near_equals_share_the_load);

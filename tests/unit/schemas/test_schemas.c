@@ -62,6 +62,50 @@ START_TEST(wire_values_are_distinct_and_named)
 }
 END_TEST
 
+/* As wire.def says it: the number-th word of twelve bits with six of them set. */
+static uint32_t jurisdiction_word(unsigned number)
+{
+    uint32_t word = 0;
+    for (unsigned seen = 0; seen <= number; word++) {
+        seen += __builtin_popcount(word) == 6;
+    }
+    return (word - 1) << 12;
+}
+
+START_TEST(jurisdictions_are_words_none_of_which_contains_another)
+{
+    uint32_t masks[26 * 26];
+    uint32_t tags = 0;
+    char name[3];
+    for (unsigned i = 0; i < 26 * 26; i++) {
+        const char letters[3] = {(char)('A' + i / 26), (char)('A' + i % 26), 0};
+        masks[i] = weft_jurisdiction_mask(letters);
+        ck_assert_uint_eq(masks[i], jurisdiction_word(i));
+        ck_assert(weft_jurisdiction_name(masks[i] | ~WEFT_TAGS_JURISDICTION, name));
+        ck_assert_str_eq(name, letters);
+        for (unsigned j = 0; j < i; j++) {
+            ck_assert((masks[i] & masks[j]) != masks[i] && (masks[i] & masks[j]) != masks[j]);
+        }
+    }
+#define TAG_ADD_(name, bit, text) tags |= UINT32_C(1) << (bit);
+    WEFT_TAGS(TAG_ADD_)
+    ck_assert_uint_eq(tags & WEFT_TAGS_JURISDICTION, 0);
+    static const char *const bad[] = {"", "D", "de", "De", "dE", "DEU", "D1", "@A", "[A", "D "};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        ck_assert_uint_eq(weft_jurisdiction_mask(bad[i]), 0);
+    }
+    for (uint32_t word = 0; word < 1u << 12; word++) { /* all that may be on the wire */
+        bool is_one = false;
+        for (unsigned i = 0; i < 26 * 26; i++) {
+            is_one = is_one || masks[i] == word << 12;
+        }
+        ck_assert(weft_jurisdiction_name(word << 12, name) == is_one);
+        ck_assert_uint_eq(strlen(name), is_one ? 2 : 0);
+    }
+    ck_assert_str_eq(weft_constraint_text(9), "no such node is in that jurisdiction");
+}
+END_TEST
+
 START_TEST(cells_cover_the_globe)
 {
     ck_assert_uint_eq(weft_cell_x(-180.0), 0);
@@ -208,17 +252,40 @@ START_TEST(crc_has_its_test_vectors)
 }
 END_TEST
 
+/* Long ones are summed up in three places at once: the same as byte by byte, wherever it begins. */
+START_TEST(long_sums)
+{
+    enum { SIZE = 40000 };
+    uint8_t *bytes = malloc(SIZE);
+    struct rng rng = {suite_seed(1)};
+    uint32_t sum = 0;
+    for (size_t i = 0; i < SIZE; i++) {
+        bytes[i] = (uint8_t)rng_next(&rng);
+        sum = crc32c(sum, &bytes[i], 1);
+    }
+    ck_assert_uint_eq(crc32c(0, bytes, SIZE), sum);
+    for (int round = 0; round < 100; round++) {
+        size_t cut = rng_below(&rng, SIZE);
+        ck_assert_uint_eq(crc32c(crc32c(0, bytes, cut), bytes + cut, SIZE - cut), sum);
+    }
+    free(bytes);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("schemas");
     TCase *tc = tcase_create("schemas");
+    tcase_set_timeout(tc, 120); /* two threads may have to share a core with others */
     tcase_add_test(tc, statuses_have_sentences_and_names);
     tcase_add_test(tc, wire_values_are_distinct_and_named);
+    tcase_add_test(tc, jurisdictions_are_words_none_of_which_contains_another);
     tcase_add_test(tc, cells_cover_the_globe);
     tcase_add_test(tc, great_circles_are_right);
     tcase_add_test(tc, histogram_is_within_its_error);
     tcase_add_test(tc, cursor_never_overruns);
     tcase_add_test(tc, crc_has_its_test_vectors);
+    tcase_add_test(tc, long_sums);
     tcase_add_test(tc, ring_keeps_order_between_threads);
     suite_add_tcase(suite, tc);
     return suite_main(suite);

@@ -21,9 +21,9 @@ sys.path.insert(0, str(CLIENT))
 import header  # noqa: E402  (the path above makes it visible)
 
 # Lie in the caller's memory, as parameters or in arrays: their size is part of the ABI.
-CALLERS_OWN = ("weft_client_opts", "weft_message", "weft_query", "weft_result", "weft_worker_facts",
-               "weft_load", "weft_worker_figures", "weft_job_part", "weft_job_report",
-               "weft_worker_callbacks")
+CALLERS_OWN = ("weft_client_opts", "weft_message", "weft_query", "weft_query_more", "weft_result",
+               "weft_worker_facts", "weft_load", "weft_worker_figures", "weft_job_part",
+               "weft_job_report", "weft_worker_callbacks")
 DIALECTS = (("c", "c11"), ("c", "c17"), ("c++", "c++17"), ("c++", "c++20"))
 LIBRARY_PAGES = {"libweft", "weft_client", "weft_query", "weft_result", "weft_worker"}
 WARNINGS = ("-Wall", "-Wextra", "-pedantic", "-Werror")

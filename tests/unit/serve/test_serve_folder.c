@@ -37,6 +37,9 @@ START_TEST(the_dead_are_removed)
     snprintf(link, sizeof(link), "%s/weft-serve-link", base);
     ck_assert(mkdir(bare, 0700) == 0 && mkdir(other, 0700) == 0 && symlink(other, link) == 0);
     file_make(other, "lock");
+    char live[128] = "";
+    ck_assert_uint_eq(serve_folders_live(base, live, sizeof(live)), 1);
+    ck_assert_str_eq(live, alive);
     ck_assert_uint_eq(serve_folders_clean(base), 1);
     ck_assert_int_ne(access(dead, F_OK), 0);
     ck_assert_int_eq(access(alive, F_OK), 0);
@@ -44,6 +47,7 @@ START_TEST(the_dead_are_removed)
     ck_assert_int_eq(access(other, F_OK), 0);
     ck_assert_uint_eq(serve_folders_clean(base), 0);
     serve_folder_remove(alive, lock_alive);
+    ck_assert_uint_eq(serve_folders_live(base, live, sizeof(live)), 0);
     ck_assert_int_ne(access(alive, F_OK), 0);
     serve_folder_remove(base, -1);
     ck_assert_int_ne(access(base, F_OK), 0);

@@ -149,7 +149,8 @@ END_TEST
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":" index "," more       \
     "}]}}]}\n\n"
 #define CALLS_TEXT                                                                                 \
-    "Wait.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":\"\\u003c/b>\"}}\n</tool_call>"   \
+    "Wait.\n<tool_call>\n{\"name\": \"f\", \"id\": \"x\", \"arguments\": "                         \
+    "{\"a\":\"\\u003c/b>\"}}\n</tool_call>"                                                        \
     "\n<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>"
 
 /* Two calls, the second without arguments; then one that the length has cut, and nonsense. */
@@ -161,7 +162,7 @@ START_TEST(calls_become_text)
             "\"id\":\"x\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"\"}")
             CALL("0", "\"function\":{\"arguments\":\"{\\\"a\\\":\\\"<\"}")
                 CALL("0", "\"function\":{\"arguments\":\"/b>\\\"}\"}")
-                    CALL("1", "\"function\":{\"name\":\"g\"}");
+                    CALL("1", "\"id\":\"no\\\" id\",\"function\":{\"name\":\"g\"}");
     static const char end[] =
         "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n";
     static const char cut[] =
@@ -191,11 +192,11 @@ START_TEST(calls_become_text)
         snprintf(body, sizeof(body), "%s%s", bad[i], end);
         ck_assert_int_eq(verdict_of(200, STREAM, body), ANSWER_CUT);
     }
-    static const char whole[] =
-        "{\"choices\":[{\"message\":{\"content\":\"Wait.\",\"tool_calls\":[{\"function\":{\"name\":"
-        "\"f\",\"arguments\":\"{\\\"a\\\":\\\"</"
-        "b>\\\"}\"}},{\"function\":{\"name\":\"g\",\"arguments\":"
-        "\"{}\"}}]},\"finish_reason\":\"tool_calls\"}]}";
+    static const char whole[] = "{\"choices\":[{\"message\":{\"content\":\"Wait.\",\"tool_calls\":["
+                                "{\"id\":\"x\",\"function\":{"
+                                "\"name\":\"f\",\"arguments\":\"{\\\"a\\\":\\\"</"
+                                "b>\\\"}\"}},{\"function\":{\"name\":\"g\",\"arguments\":"
+                                "\"{}\"}}]},\"finish_reason\":\"tool_calls\"}]}";
     ck_assert_int_eq(read_reply(&answer, 200, NULL, whole, sizeof(whole) - 1, 99, true, &heard),
                      ANSWER_COMPLETE);
     ck_assert_str_eq(heard.text, CALLS_TEXT);

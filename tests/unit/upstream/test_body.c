@@ -60,6 +60,45 @@ START_TEST(of_chats)
 }
 END_TEST
 
+/* Written piece by piece; wherever a piece ends, no character is cut. */
+START_TEST(long_texts)
+{
+    enum { LEN = 100000 };
+    char *long_text = malloc(LEN + 8);
+    for (size_t lead = 0; lead < 4; lead++) {
+        size_t len = 0;
+        for (; len < lead; len++)
+            long_text[len] = '"';
+        for (; len < LEN; len += 4)
+            memcpy(long_text + len, "\xf0\x9f\x98\x80", 4);
+        const weft_job_part_t parts[] = {{WEFT_ROLE_USER, long_text, len}};
+        weft_job_view_t view = view_of(parts, 1);
+        json_t *got = written(&view, BODY_RESUME_NONE, NULL);
+        json_t *text_got =
+            json_object_get(json_array_get(json_object_get(got, "messages"), 0), "content");
+        ck_assert_uint_eq(json_string_length(text_got), len);
+        ck_assert_int_eq(memcmp(json_string_value(text_got), long_text, len), 0);
+        json_decref(got);
+        const weft_job_part_t cut[] = {{WEFT_ROLE_USER, long_text, len - 1}};
+        view = view_of(cut, 1);
+        ck_assert_int_eq(refused(&view, NULL), WEFT_E_BAD_REQUEST);
+    }
+    free(long_text);
+}
+END_TEST
+
+/* A character that begins in the prompt and ends in what was given. */
+START_TEST(going_on_within_a_character)
+{
+    const weft_job_part_t half[] = {{0, "Gr\xc3", 3}};
+    weft_job_view_t view = view_of(half, 1);
+    json_t *got = written(&view, BODY_RESUME_NONE, "\xbc\xc3\x9f");
+    ck_assert_str_eq(json_string_value(json_object_get(got, "prompt")), "Gr\xc3\xbc\xc3\x9f");
+    json_decref(got);
+    ck_assert_int_eq(refused(&view, NULL), WEFT_E_BAD_REQUEST);
+}
+END_TEST
+
 START_TEST(sampling)
 {
     weft_job_view_t view = view_of(text, 1);
@@ -196,6 +235,38 @@ START_TEST(tools)
 }
 END_TEST
 
+/* Ids go as they came; a call without a result waits for none, and a result's name goes with it. */
+START_TEST(ids_of_calls)
+{
+    const weft_job_part_t parts[] = {
+        part_of(WEFT_ROLE_TOOLS, "[]"),
+        part_of(WEFT_ROLE_CALLS,
+                "{\"content\":\"\",\"calls\":[{\"name\":\"f\",\"arguments\":{},\"id\":\"x\","
+                "\"result\":false},{\"name\":\"f\",\"arguments\":{},\"id\":\"y\",\"result\":\"n\"},"
+                "{\"name\":\"f\",\"arguments\":{}},{\"name\":\"f\",\"arguments\":{},\"id\":"
+                "\"z\"}]}"),
+        part_of(WEFT_ROLE_TOOL, "of y"),
+        part_of(WEFT_ROLE_TOOL, "of number 2"),
+        part_of(WEFT_ROLE_TOOL, "of z"),
+        part_of(WEFT_ROLE_TOOL, "of nobody"),
+    };
+    static const char *const answered[] = {"y", "call_2", "z", "call_4"};
+    weft_job_view_t view = view_of(parts, sizeof(parts) / sizeof(parts[0]));
+    json_t *got = written(&view, BODY_RESUME_NONE, NULL);
+    const json_t *messages = json_object_get(got, "messages");
+    ck_assert_uint_eq(json_array_size(messages), 5);
+    const json_t *calls = json_object_get(json_array_get(messages, 0), "tool_calls");
+    static const char *const called[] = {"x", "y", "call_2", "z"};
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *call = json_array_get(calls, i), *message = json_array_get(messages, i + 1);
+        ck_assert_str_eq(json_string_value(json_object_get(call, "id")), called[i]);
+        ck_assert_str_eq(json_string_value(json_object_get(message, "tool_call_id")), answered[i]);
+        ck_assert((json_object_get(message, "name") != NULL) == (i == 0));
+    }
+    json_decref(got);
+}
+END_TEST
+
 START_TEST(tools_that_are_none)
 {
     static const struct {
@@ -247,10 +318,13 @@ int main(void)
     Suite *suite = suite_create("upstream_body");
     TCase *tests = tcase_create("body");
     tcase_add_test(tests, of_chats);
+    tcase_add_test(tests, long_texts);
+    tcase_add_test(tests, going_on_within_a_character);
     tcase_add_test(tests, sampling);
     tcase_add_test(tests, stops_and_switches);
     tcase_add_test(tests, going_on);
     tcase_add_test(tests, tools);
+    tcase_add_test(tests, ids_of_calls);
     tcase_add_test(tests, tools_that_are_none);
     tcase_add_test(tests, token_ids);
     tcase_add_test(tests, no_utf8);

@@ -44,6 +44,43 @@ START_TEST(those_with_the_model)
 }
 END_TEST
 
+static bool is_german(const struct registry_service *service, void *user)
+{
+    (*(unsigned *)user)++;
+    return strcmp(service->promise.jurisdiction, "DE") == 0;
+}
+
+START_TEST(which_models_there_are)
+{
+    static const char list[] =
+        "{\"data\":[5,{\"id\":\"1\",\"source\":\"mesh\",\"kind\":\"weft\",\"models\":[\"x\"],"
+        "\"address\":\"x\",\"jurisdiction\":\"DE\"},"
+        "{\"id\":\"a\",\"source\":\"registered\",\"kind\":\"openai\",\"address\":\"http://a/v1\","
+        "\"models\":[\"n\",\"m\",5,\"\"],\"jurisdiction\":\"DE\"},"
+        "{\"id\":\"b\",\"source\":\"registered\",\"kind\":\"openai\",\"address\":\"http://b/v1\","
+        "\"models\":[\"french\"],\"jurisdiction\":\"FR\"},"
+        "{\"id\":\"c\",\"source\":\"registered\",\"kind\":\"openai\",\"address\":\"http://c\","
+        "\"models\":[\"m\",\"o\","
+        "\"1234567890123456789012345678901234567890123456789012345678901234\"],"
+        "\"jurisdiction\":\"DE\"},"
+        "{\"id\":\"d\",\"source\":\"registered\",\"kind\":\"openai\",\"address\":\"http://d\","
+        "\"jurisdiction\":\"DE\"}]}";
+    char models[4][REGISTRY_MODEL_MAX];
+    size_t count = 99;
+    unsigned asked = 0;
+    ck_assert_int_eq(registry_models(list, strlen(list), is_german, &asked, models, 4, &count), 0);
+    ck_assert_uint_eq(asked, 4); /* who is no service is not looked at */
+    ck_assert_uint_eq(count, 3);
+    ck_assert_str_eq(models[0], "n");
+    ck_assert_str_eq(models[1], "m");
+    ck_assert_str_eq(models[2], "o");
+    ck_assert_int_eq(registry_models(list, strlen(list), is_german, &asked, models, 2, &count), 0);
+    ck_assert_uint_eq(count, 2);
+    ck_assert_int_eq(registry_models("[]", 2, is_german, &asked, models, 4, &count), -EBADMSG);
+    ck_assert_uint_eq(count, 0);
+}
+END_TEST
+
 START_TEST(no_lists)
 {
     static const char *const bad[] = {"", "[]", "{}", "{\"data\":{}}", "{\"data\":[", "nonsense"};
@@ -104,6 +141,7 @@ int main(void)
     Suite *suite = suite_create("upstream_registry");
     TCase *tests = tcase_create("registry");
     tcase_add_test(tests, those_with_the_model);
+    tcase_add_test(tests, which_models_there_are);
     tcase_add_test(tests, no_lists);
     tcase_add_test(tests, what_does_not_fit);
     tcase_add_test(tests, promises);

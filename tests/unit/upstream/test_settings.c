@@ -63,6 +63,42 @@ static int read_options(const char *first, ...)
     return settings_read(&settings, count, args);
 }
 
+START_TEST(several_models)
+{
+    unsetenv(WHERE_VARIABLE);
+    ck_assert_int_eq(
+        read_options("--registry", "http://127.0.0.1", "--model", "a", "--model", "b", NULL), 0);
+    ck_assert_uint_eq(settings.model_count, 2);
+    ck_assert_str_eq(settings.models[1], "b");
+    ck_assert(!settings.all_models);
+    settings_deinit(&settings);
+    ck_assert_int_eq(read_options("--registry", "http://127.0.0.1", "--all-models", NULL), 0);
+    ck_assert(settings.all_models && settings.model_count == 0);
+    settings_deinit(&settings);
+    ck_assert_int_lt(
+        read_options("--registry", "http://127.0.0.1", "--all-models", "--model", "a", NULL), 0);
+    ck_assert_int_lt(
+        read_options("--registry", "http://127.0.0.1", "--all-models", "--tokenizer", "t", NULL),
+        0);
+    ck_assert_int_lt(read_options("--endpoint", "http://127.0.0.1", "--all-models", NULL), 0);
+    ck_assert_int_lt(read_options("--registry", "http://127.0.0.1", NULL), 0);
+    write_file(file_path, "registry: http://127.0.0.1\nmodels: [x, y]\n", 0600);
+    ck_assert_int_eq(read_options("--config", file_path, NULL), 0);
+    ck_assert_uint_eq(settings.model_count, 2);
+    ck_assert_str_eq(settings.models[1], "y");
+    settings_deinit(&settings);
+    ck_assert_int_eq(read_options("--config", file_path, "--model", "z", NULL), 0);
+    ck_assert_uint_eq(settings.model_count, 1); /* options overrule */
+    settings_deinit(&settings);
+    write_file(file_path, "registry: http://127.0.0.1\nall_models: true\n", 0600);
+    ck_assert_int_eq(read_options("--config", file_path, NULL), 0);
+    ck_assert(settings.all_models);
+    settings_deinit(&settings);
+    write_file(file_path, "registry: http://127.0.0.1\nmodel: m\nmodels: [x, y]\n", 0600);
+    ck_assert_int_lt(read_options("--config", file_path, NULL), 0);
+}
+END_TEST
+
 START_TEST(options)
 {
     unsetenv(WHERE_VARIABLE);
@@ -82,6 +118,9 @@ START_TEST(options)
     settings_deinit(&settings);
     ck_assert_int_lt(read_options("--endpoint", "http://127.0.0.1:1", NULL), 0); /* no model */
     ck_assert_int_lt(read_options("--model", "m", NULL), 0);
+    ck_assert_int_lt(
+        read_options("--endpoint", "http://127.0.0.1:1", "--model", "m", "--model", "n", NULL),
+        0); /* which one would it be? */
     ck_assert_int_lt(
         read_options("--endpoint", "http://127.0.0.1", "--model", "m", "--slots", "0", NULL), 0);
     ck_assert_int_lt(
@@ -213,6 +252,7 @@ int main(void)
     Suite *suite = suite_create("upstream_settings");
     TCase *tests = tcase_create("settings");
     tcase_add_unchecked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, several_models);
     tcase_add_test(tests, options);
     tcase_add_test(tests, keys);
     tcase_add_test(tests, local_beats_all);

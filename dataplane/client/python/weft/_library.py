@@ -26,6 +26,14 @@ class CMessage(ctypes.Structure):
     _fields_ = [("role", c_char_p), ("text", c_char_p), ("len", c_size_t)]
 
 
+class CQueryMore(ctypes.Structure):
+    _fields_ = [
+        ("jurisdiction", c_char_p),
+        ("tracestate", c_char_p),
+        ("reserved", c_uint64 * 6),
+    ]
+
+
 class CQuery(ctypes.Structure):
     _fields_ = [
         ("model", c_char_p),
@@ -65,7 +73,7 @@ class CQuery(ctypes.Structure):
         ("format", c_uint32),
         ("traceparent", c_char_p),
         ("format_text", c_char_p),
-        ("reserved", c_uint64 * 1),
+        ("more", POINTER(CQueryMore)),
     ]
 
 
@@ -105,6 +113,7 @@ class CLogprob(ctypes.Structure):
 
 # The C name of each, for the test.
 STRUCTS = {"weft_client_opts": COpts, "weft_message": CMessage, "weft_query": CQuery,
+           "weft_query_more": CQueryMore,
            "weft_result": CResult, "weft_logprob": CLogprob}
 
 TEXT_FN = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_size_t, c_void_p)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Optional, TypedDict, Union
 
-from ._library import CMessage, CQuery, CResult, library, text_of
+from ._library import CMessage, CQuery, CQueryMore, CResult, library, text_of
 from .errors import InvalidQueryError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Query:
     budget_ms: int = 0  # until the first token, or the last with end_to_end
     end_to_end: bool = False
     tags: Iterable[str] = ()  # policy tags the node must all have
+    jurisdiction: str = ""  # only nodes in it: two capital letters, "DE"
     priority: int = 0  # 0 to 15, 15 first
     session: str = ""
     hedge: bool = False
@@ -94,6 +95,7 @@ class Query:
     json: bool = False  # the answer must be a JSON object
     schema: str = ""  # it must be JSON that meets this JSON Schema
     traceparent: str = ""  # W3C trace context: told to the worker, and by it to whom it asks
+    tracestate: str = ""  # what belongs to it in the header of that name
 
     def messages(self) -> list[Message]:
         if isinstance(self.prompt, str):
@@ -217,6 +219,12 @@ def query_to_c(q: Query) -> tuple[CQuery, list[object]]:
         c.latitude_deg, c.longitude_deg = q.near
     tags = q.tags if isinstance(q.tags, str) else ",".join(q.tags)
     c.tags = plain("tags", tags) if tags else None
+    if q.jurisdiction or q.tracestate:
+        more = CQueryMore()
+        more.jurisdiction = plain("jurisdiction", q.jurisdiction) if q.jurisdiction else None
+        more.tracestate = plain("tracestate", q.tracestate) if q.tracestate else None
+        keep.append(more)
+        c.more = ctypes.pointer(more)
     if q.schema:
         c.format, c.format_text = 2, plain("schema", q.schema)
     elif q.json:

@@ -57,7 +57,8 @@ static void msg_fill(struct zone_msg *m, uint8_t kind)
         m->delta = (struct zone_delta){.version = 1, .queue_us = 2, .room = 3};
         break;
     case ZONE_ASK:
-        m->ask.ask = (struct zone_ask){.id = 4, .range = {1, 2}, .bound = 77};
+        m->ask.ask =
+            (struct zone_ask){.id = 4, .range = {1, 2}, .bound = 77, .budget_ms = 1500, .hops = 2};
         m->ask.query = (struct zone_query){
             .k = 3, .tier_max = 7, .model = 5, .jurisdiction_count = ZONE_JURISDICTIONS_MAX};
         for (uint32_t i = 0; i < ZONE_JURISDICTIONS_MAX; i++) {
@@ -66,6 +67,9 @@ static void msg_fill(struct zone_msg *m, uint8_t kind)
         break;
     case ZONE_ANSWER:
         m->answer.id = 5;
+        m->answer.stage = ZONE_RELAY_FINISHED;
+        m->answer.hops = 3;
+        m->answer.asks = 400;
         m->answer.found_count = ZONE_TOP_MAX;
         m->answer.piece_count = zone_answer_room(ZONE_TOP_MAX);
         for (uint32_t i = 0; i < ZONE_TOP_MAX; i++) {

@@ -5,30 +5,13 @@
 
 #include <stdlib.h>
 
-#include "bench/mesh/world.h"
+#include "tests/unit/controlplane/zones/one_search.h"
 #include "tests/unit/suite.h"
-
-#define BUDGET_NS (5 * NS_PER_S)
-
-static struct world *world;
-static struct zone_query query;
-static struct zone_result result;
-static bool found;
-
-static void on_found(struct world *w, struct world_search *s, uint64_t now_ns)
-{
-    (void)w;
-    (void)now_ns;
-    zone_search_result(&s->search, &result);
-    found = true;
-}
 
 static void world_start(uint32_t nodes, uint64_t seed, double loss)
 {
     struct world_options options = {.nodes = nodes, .seed = seed, .loss = loss, .member_max = 128};
-    ck_assert_int_eq(world_create(&world, &options), 0);
-    world->on_found = on_found;
-    ck_assert_int_gt(world_tile(world), 0);
+    world_begin(&options);
 }
 
 static void ask(uint32_t asker)

@@ -315,7 +315,9 @@ START_TEST(decoding_steps_are_graphs)
     struct scene s;
     struct exec_row row = {0, 0, 5, true, false};
     scene_init(&s, &tiny_default, EXACT);
+    const uint64_t none = emu_graph_launches();
     ck_assert_int_eq(exec_forward(s.cuda, &row, 1, s.got, NULL), 0);
+    ck_assert_uint_eq(emu_graph_launches(), none); /* the first loads kernels */
     const size_t allocated = emu_allocated_bytes();
     for (row.position = 1; row.position < 20; row.position++) {
         const uint64_t before = emu_graph_launches();

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_zone_relay.c - searches done by others for far places: they find what the brute force finds,
+ * also if those who were asked are gone, have no room, or end in the middle of it. */
+#include <check.h>
+
+#include <string.h>
+
+#include "tests/unit/controlplane/zones/one_search.h"
+#include "tests/unit/suite.h"
+
+#define NODES 2000u
+
+static void world_start(uint64_t seed)
+{
+    struct world_options options = {
+        .nodes = NODES, .seed = seed, .member_max = 32, .split_above = 24};
+    world_begin(&options);
+}
+
+static uint64_t duties(void)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < NODES; i++) {
+        sum += world->zones[i].counters.duties;
+    }
+    return sum;
+}
+
+/* A node that has begun to search for another; NODES: there is none. */
+static uint32_t worker(void)
+{
+    for (uint32_t i = 0; i < NODES; i++) {
+        const struct zone_options *o = &world->zones[i].options;
+        for (uint32_t d = 0; d < o->duty_max; d++) {
+            if (o->duties[d].used && vnet_is_up(world->vnet, i)) {
+                return i;
+            }
+        }
+    }
+    return NODES;
+}
+
+static uint32_t asker_draw(void)
+{
+    uint32_t asker;
+    do {
+        asker = rng_below(&world->population.rng, NODES);
+    } while (!vnet_is_up(world->vnet, asker));
+    query = population_query(&world->population, &world->truth[asker], POPULATION_GLOBAL,
+                             rng_below(&world->population.rng, 2) == 0);
+    return asker;
+}
+
+static void ask(uint32_t asker)
+{
+    found = false;
+    world_ask(world, asker, &query, BUDGET_NS, 0);
+    while (!found) {
+        ck_assert(vnet_step(world->vnet));
+    }
+}
+
+static void expect_brute_force(void)
+{
+    struct zone_top expected;
+    world_oracle(world, &query, UINT64_MAX, &expected);
+    ck_assert_uint_eq(result.top.count, expected.count);
+    for (uint32_t i = 0; i < expected.count; i++) {
+        ck_assert_uint_eq(result.top.all[i].node, expected.all[i].node);
+    }
+}
+
+START_TEST(far_searches_are_done_there)
+{
+    world_start(3);
+    for (uint32_t i = 0; i < 600; i++) {
+        ask(asker_draw());
+        ck_assert(result.complete);
+        expect_brute_force();
+    }
+    ck_assert_uint_gt(duties(), 400);
+    ck_assert_uint_eq(worker(), NODES); /* all are done */
+    world_destroy(world);
+}
+END_TEST
+
+/* Nobody does anything for others: the asker does it all, with as many answers as were asked. */
+START_TEST(without_room_the_asker_searches)
+{
+    world_start(4);
+    for (uint32_t i = 0; i < NODES; i++) {
+        world->zones[i].options.duty_max = 0;
+    }
+    for (uint32_t i = 0; i < 300; i++) {
+        ask(asker_draw());
+        ck_assert(result.complete);
+        expect_brute_force();
+    }
+    ck_assert_uint_eq(duties(), 0);
+    world_destroy(world);
+}
+END_TEST
+
+/* A fifth is gone, and nobody knows: what is complete still holds all that is there. */
+START_TEST(the_dead_are_passed_over)
+{
+    uint32_t complete = 0;
+    world_start(5);
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (rng_below(&world->population.rng, 5) == 0) {
+            world_crash(world, i);
+        }
+    }
+    for (uint32_t i = 0; i < 300; i++) {
+        struct zone_top expected;
+        uint32_t at = 0;
+        ask(asker_draw());
+        world_oracle(world, &query, UINT64_MAX, &expected);
+        complete += result.complete;
+        /* Records of the dead are still found; none of the living may be missing before the last.
+         */
+        for (uint32_t e = 0; result.complete && e < expected.count; e++) {
+            const struct zone_found *last = &result.top.all[result.top.count - 1];
+            while (at < result.top.count && result.top.all[at].node != expected.all[e].node) {
+                at++;
+            }
+            ck_assert(at < result.top.count ||
+                      (result.top.count == query.k && expected.all[e].distance >= last->distance));
+        }
+    }
+    ck_assert_uint_gt(complete, 290);
+    world_destroy(world);
+}
+END_TEST
+
+/* Whoever has begun ends before he is done: the asker takes it over. */
+START_TEST(an_end_in_the_middle_is_noticed)
+{
+    uint32_t ended = 0;
+    world_start(6);
+    for (uint32_t i = 0; i < 100; i++) {
+        uint32_t asker = asker_draw();
+        uint32_t victim = NODES;
+        found = false;
+        world_ask(world, asker, &query, BUDGET_NS, 0);
+        while (!found) {
+            ck_assert(vnet_step(world->vnet));
+            if (victim == NODES && (victim = worker()) != NODES) {
+                vnet_crash(world->vnet, victim);
+                ended++;
+            }
+        }
+        ck_assert(result.complete);
+        if (victim != NODES) { /* back again, as if he had only been cut off */
+            vnet_restart(world->vnet, victim);
+            for (uint32_t d = 0; d < ZONE_DUTIES; d++) {
+                world->zones[victim].options.duties[d].used = false;
+            }
+        }
+        expect_brute_force();
+    }
+    ck_assert_uint_gt(ended, 50);
+    world_destroy(world);
+}
+END_TEST
+
+START_TEST(the_best_placed_are_asked_in_turn)
+{
+    static struct zone_peers peers;
+    struct zone_relay relay = {.hops = 1};
+    struct zone_contact to;
+    uint64_t cost_us[ZONE_RELAYS_MAX];
+    memset(&peers, 0, sizeof(peers));
+    for (uint32_t i = 0; i < 10; i++) { /* 5, 9 and 7 are the best */
+        static const uint64_t costs[] = {900, 800, 700, 950, 600, 10, 500, 30, 400, 20};
+        struct zone_contact contact = {.node = i};
+        zone_relay_offer(&relay, cost_us, &contact, costs[i]);
+        zone_relay_offer(&relay, cost_us, &contact, costs[i]);
+    }
+    ck_assert_uint_eq(relay.count, ZONE_RELAYS_MAX);
+    relay.waits = true;
+    relay.due_ns = NS_PER_S;
+    ck_assert(!zone_relay_poll(&relay, &peers, NS_PER_S - 1, &to));
+    ck_assert(zone_relay_poll(&relay, &peers, NS_PER_S, &to));
+    ck_assert_uint_eq(to.node, 5);
+    ck_assert(!zone_relay_poll(&relay, &peers, NS_PER_S, &to));
+    /* He has no room, the next is late, the third works: no fourth, and silence is told. */
+    ck_assert(zone_relay_heard(&relay, &peers, 5, ZONE_RELAY_NOT, NS_PER_S + 1));
+    ck_assert(zone_relay_poll(&relay, &peers, NS_PER_S + 1, &to));
+    ck_assert_uint_eq(to.node, 9);
+    ck_assert(zone_relay_poll(&relay, &peers, relay.due_ns, &to));
+    ck_assert_uint_eq(to.node, 7);
+    ck_assert(!zone_relay_heard(&relay, &peers, 4, ZONE_RELAY_FINISHED, relay.due_ns));
+    ck_assert(zone_relay_heard(&relay, &peers, 7, ZONE_RELAY_WORKING, relay.due_ns - 1));
+    ck_assert(relay.waits && relay.working);
+    ck_assert_uint_eq(zone_peers_fails(&peers, 9), 1);
+    ck_assert_uint_eq(zone_peers_fails(&peers, 5), 0);
+    ck_assert(!zone_relay_poll(&relay, &peers, relay.due_ns - 1, &to));
+    ck_assert(!zone_relay_poll(&relay, &peers, relay.due_ns, &to));
+    ck_assert(!relay.waits); /* long enough */
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("zone_relay");
+    TCase *tcase = tcase_create("zone_relay");
+    tcase_set_timeout(tcase, 300);
+    tcase_add_test(tcase, far_searches_are_done_there);
+    tcase_add_test(tcase, without_room_the_asker_searches);
+    tcase_add_test(tcase, the_dead_are_passed_over);
+    tcase_add_test(tcase, an_end_in_the_middle_is_noticed);
+    tcase_add_test(tcase, the_best_placed_are_asked_in_turn);
+    suite_add_tcase(suite, tcase);
+    return suite_main(suite);
+}

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fake_cublaslt.h - what the stand-in for cuBLASLt tells the test that has loaded it, by dlsym().
+ */
+#pragma once
+
+#define FAKE_VERSION      130199u
+#define FAKE_COLUMNS_MOST 10u
