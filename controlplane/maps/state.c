@@ -89,6 +89,7 @@ static void prefixes_read(struct cursor *c, struct members_facts *facts)
     uint32_t count = cursor_read_u8(c);
     for (uint32_t i = 0; i < count && !c->failed; i++) {
         uint64_t prefix = cursor_read_u64(c);
+        c->failed = c->failed || prefix == 0;
         if (i < MEMBERS_PREFIXES) { /* a later version may tell more */
             facts->prefixes[i] = prefix;
         }

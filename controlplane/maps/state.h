@@ -16,7 +16,7 @@
  *         u8   length, and for each id a u32: what its worker computes with (schemas/wire.def,
  *              GRANT); not there: not known
  *         u8   count, and so many u64: how the prompts that its workers took last began, newest
- *              first (schemas/base/prefix.h); not there: not told
+ *              first (schemas/base/prefix.h), none of them 0; not there: not told
  *         whatever later versions append
  *
  * Pure functions, any thread.

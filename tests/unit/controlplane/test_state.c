@@ -129,6 +129,8 @@ START_TEST(lies_are_refused)
     data[computes] -= 4; /* for another number of models */
     ck_assert(!state_read(&again, &coord, &told, data, size));
     data[computes] += 4;
+    memset(data + size - 2 * sizeof(uint64_t), 0, sizeof(uint64_t)); /* no beginning is 0 */
+    ck_assert(!state_read(&again, &coord, &told, data, size));
     data[last + 2] = STATE_DOUBTS + 1; /* more doubts than one may have */
     ck_assert(!state_read(&again, &coord, &told, data, size));
     data[last] = ' ';
