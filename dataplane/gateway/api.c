@@ -330,11 +330,11 @@ static bool chat_take(struct api_request *r, struct api_error *error)
     if (!json_is_array(list)) {
         return error_bad(error, "messages", "`messages` must be a list.");
     }
-    if (!api_results_order(list, true)) {
-        error_of_status(error, WEFT_E_MESH_FULL);
+    if (!messages_room(r, json_array_size(list), "messages", error) || !api_tools(r, error)) {
         return false;
     }
-    if (!messages_room(r, json_array_size(list), "messages", error) || !api_tools(r, error)) {
+    if (!api_results_order(list, true)) {
+        error_of_status(error, WEFT_E_MESH_FULL);
         return false;
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -378,12 +378,12 @@ static bool response_take(struct api_request *r, struct api_error *error)
     if (instructions != NULL && !json_is_string(instructions)) {
         return error_bad(error, "instructions", "`instructions` must be a text.");
     }
-    if (list && !api_results_order(input, false)) {
-        error_of_status(error, WEFT_E_MESH_FULL);
-        return false;
-    }
     size_t count = list ? json_array_size(input) : 1;
     if (!messages_room(r, count != 0 ? count + 1 : 0, "input", error) || !api_tools(r, error)) {
+        return false;
+    }
+    if (list && !api_results_order(input, false)) {
+        error_of_status(error, WEFT_E_MESH_FULL);
         return false;
     }
     if (instructions != NULL) {

@@ -31,23 +31,41 @@ const json_t *api_call_id(const json_t *value)
                                                                                          : NULL;
 }
 
-/* The calls that begin at entry `at` of the list: of a chat's message, or items of a response.
- * Returns how many entries these are; 0: there are none, or more than are looked at. */
+/* One of the calls that begin at entry `at` of the list: of a chat's message, or items of a
+ * response. NULL: there are no more. */
+static json_t *call_at(const json_t *list, size_t at, bool chat, size_t number)
+{
+    if (chat) {
+        return json_array_get(json_object_get(json_array_get(list, at), "tool_calls"), number);
+    }
+    json_t *item = json_array_get(list, at + number);
+    return is(item, "type", "function_call") ? item : NULL;
+}
+
+/* The calls that begin there, with nothing in them of what is noted here, whatever the client put
+ * there. Returns how many there are; only CALLS_MAX are kept. */
 static size_t calls_find(const json_t *list, size_t at, bool chat, struct pairs *p)
 {
-    json_t *const first = json_array_get(list, at);
-    json_t *inner = chat ? json_object_get(first, "tool_calls") : NULL;
-    size_t count = json_array_size(inner);
-    while (!chat && count <= CALLS_MAX &&
-           is(json_array_get(list, at + count), "type", "function_call")) {
-        count++;
-    }
-    for (size_t i = 0; i < count && i < CALLS_MAX; i++) {
-        p->calls[i] = chat ? json_array_get(inner, i) : json_array_get(list, at + i);
-        p->result_of[i] = NULL;
+    size_t count = 0;
+    for (json_t *call; (call = call_at(list, at, chat, count)) != NULL; count++) {
+        (void)json_object_del(call, API_RESULT_KEY);
+        if (count < CALLS_MAX) {
+            p->calls[count] = call;
+            p->result_of[count] = NULL;
+        }
     }
     p->call_count = count;
-    return count > CALLS_MAX ? 0 : chat ? count != 0 : count;
+    return count;
+}
+
+/* Can they be put in order? What is no call at all is refused by who reads it. */
+static bool calls_fit(const struct pairs *p)
+{
+    bool fit = p->call_count <= CALLS_MAX;
+    for (size_t i = 0; fit && i < p->call_count; i++) {
+        fit = json_is_object(p->calls[i]);
+    }
+    return fit;
 }
 
 /* The call of that id that has no result yet; call_count: none, or two are called so. */
@@ -111,16 +129,9 @@ bool api_results_order(json_t *list, bool chat)
 {
     struct pairs p;
     for (size_t i = 0; i < json_array_size(list);) {
-        size_t entries = calls_find(list, i, chat, &p);
-        p.results_at = i + entries;
-        if (entries == 0) {
-            i++;
-            continue;
-        }
-        for (size_t k = 0; k < p.call_count; k++) { /* ours, whatever the client put there */
-            (void)json_object_del(p.calls[k], API_RESULT_KEY);
-        }
-        if (results_find(list, chat, &p) && !results_put(list, &p)) {
+        size_t calls = calls_find(list, i, chat, &p);
+        p.results_at = i + (chat || calls == 0 ? 1 : calls);
+        if (calls != 0 && calls_fit(&p) && results_find(list, chat, &p) && !results_put(list, &p)) {
             return false;
         }
         i = p.results_at;

@@ -151,12 +151,64 @@ START_TEST(else_the_order_stays)
 }
 END_TEST
 
+/* What is no call at all is the client's mistake, and is told as such. */
+START_TEST(no_calls_are_refused)
+{
+    static const char *const bad[] = {"5", "null", "\"f\"", "[]", "{}"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        memset(&error, 0, sizeof(error));
+        snprintf(body, sizeof(body),
+                 "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[%s]}]}",
+                 bad[i]);
+        ck_assert(!api_read(&r, API_CHAT, body, strlen(body), &error));
+        ck_assert_int_eq(error.http_status, 400);
+        api_deinit(&r);
+        memset(&r, 0, sizeof(r));
+    }
+}
+END_TEST
+
+/* Of more calls than are put in order all stay as they are, but for what only results.c notes. */
+START_TEST(many_calls_stay_as_they_are)
+{
+    static char text[65536];
+    for (int chat = 0; chat < 2; chat++) {
+        size_t len =
+            (size_t)snprintf(text, sizeof(text),
+                             chat ? "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\","
+                                    "\"tool_calls\":["
+                                  : "{\"model\":\"m\",\"input\":[");
+        for (int i = 0; i < 300; i++) {
+            len += (size_t)snprintf(
+                text + len, sizeof(text) - len,
+                chat ? "%s{\"id\":\"c%d\",\"result\":[],\"function\":{\"name\":\"f\","
+                       "\"arguments\":\"{}\"}}"
+                     : "%s{\"type\":\"function_call\",\"call_id\":\"c%d\",\"result\":[],"
+                       "\"name\":\"f\",\"arguments\":\"{}\"}",
+                i > 0 ? "," : "", i);
+        }
+        snprintf(text + len, sizeof(text) - len,
+                 chat ? "]},{\"role\":\"tool\",\"tool_call_id\":\"c299\",\"content\":\"x\"}]}"
+                      : ",{\"type\":\"function_call_output\",\"call_id\":\"c299\",\"output\":"
+                        "\"x\"}]}");
+        ck_assert_msg(api_read(&r, chat ? API_CHAT : API_RESPONSE, text, strlen(text), &error),
+                      "%s", error.message);
+        ck_assert_uint_eq(r.message_count, 2);
+        ck_assert_ptr_null(strstr(r.messages[0].text, "result"));
+        api_deinit(&r);
+        memset(&r, 0, sizeof(r));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("results");
     TCase *tcase = tcase_create("results");
     tcase_add_test(tcase, pairs_by_order_are_pairs_by_id);
     tcase_add_test(tcase, else_the_order_stays);
+    tcase_add_test(tcase, no_calls_are_refused);
+    tcase_add_test(tcase, many_calls_stay_as_they_are);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
 }
