@@ -299,12 +299,10 @@ uint32_t host_arithmetic(const struct host *host)
 {
     const gguf_t *file = host->model->file;
     const struct exec_info *info = &host->info;
-    const uint32_t ranks = info->ranks > 1 ? info->ranks : 0;
-    uint32_t sum = crc32c(0, info->backend, strlen(info->backend));
-    /* Without a mode only the same instructions give the same bits. */
+    /* Without a mode only the same instructions, and as many shards, give the same bits. */
     const char *mode = info->mode ? info->mode : info->detail;
+    uint32_t sum = crc32c(0, info->backend, strlen(info->backend));
     sum = crc32c(sum, mode, strlen(mode));
-    sum = crc32c(sum, &ranks, sizeof(ranks)); /* another order of sums */
     for (size_t i = 0; i < gguf_tensor_count(file); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(file, i);
         sum = crc32c(sum, t->name.data, t->name.len);

@@ -408,9 +408,10 @@ static void shards_info(const exec_t *self, struct exec_info *out)
     const struct shards *s = (const struct shards *)self;
     exec_info(s->inner, out);
     out->ranks = s->ranks;
-    /* Bits are those of as many shards only. */
-    out->mode = NULL;
-    out->detail = s->shard.place.shards > 1 ? s->detail : out->detail;
+    if (s->shard.place.shards > 1) { /* bits are those of as many shards only */
+        out->mode = NULL;
+        out->detail = s->detail;
+    }
     out->page_bytes = s->page_bytes;
     out->weight_bytes = s->whole->weight_bytes;
     out->kv_bytes *= s->ranks;

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A session goes on at another node: what its old one knows of it is fetched, not computed again;
 where that cannot be, it is computed. The same text either way. See harness.py."""
+import contextlib
 import subprocess
+import time
 import uuid
+from dataclasses import dataclass
 
+from cases_models import Worker, workers_of
 from harness import MODEL, MeshSpec, case, check, wait_until
 from http_client import gateway
 
 MESH = MeshSpec(nodes=2, workers="all", gossip=True)
+BARE = MeshSpec(nodes=2, workers="none", gossip=True)
 CHAT = "/v1/chat/completions"
 READY_S = 60.0
+TOLD_S = 5.0  # until the node has been told what its worker counts
 TALKS = 4
 PAGE = 16
 
@@ -64,49 +70,94 @@ def other_of(mesh, name):
     return next(node["name"] for node in mesh.nodes() if node["name"] != name)
 
 
+def both_seen(mesh):
+    """Both nodes have a worker that takes requests, as tokyo sees it."""
+    for node in mesh.nodes():
+        wait_until(lambda n=node["name"]: sees(mesh, "tokyo", n, False), READY_S,
+                   f"tokyo sees the worker of {node['name']}")
+
+
+@contextlib.contextmanager
+def drained(mesh, home):
+    """The node takes nothing new meanwhile."""
+    drain(mesh, home)
+    try:
+        wait_until(lambda: sees(mesh, "tokyo", home, True), READY_S, f"{home} drains")
+        yield
+    finally:
+        drain(mesh, home, "--undo")
+    wait_until(lambda: sees(mesh, "tokyo", home, False), READY_S, f"{home} is back")
+
+
+@dataclass
+class Turn:
+    """The next turn of a session whose node drains."""
+    home: str
+    target: str
+    expected: str
+    text: str
+    total: int
+    cached: int
+    figures: dict  # how `moves` of the target's status has grown
+    seconds: float
+
+
+def next_turn(mesh, web, wanted=None):
+    """A session begins at one node (`wanted`, or any) and goes on at the other. None: it would not
+    begin there."""
+    begun = begin(mesh, web)
+    if begun is None or (wanted and begun[1] != wanted):
+        return None
+    talk, home, expected = begun
+    target = other_of(mesh, home)
+    with drained(mesh, home):
+        before = mesh.status(target)["moves"]
+        began = time.monotonic()
+        where, text, total, cached = talk.ask()
+        seconds = time.monotonic() - began
+        check(where == target, "not at the other node:", where)
+
+        def grown():
+            after = mesh.status(target)["moves"]
+            grown = {name: after[name] - before[name] for name in after}
+            return (grown["pages_moved"] or grown["move_fallbacks"]) and grown
+        deadline = time.monotonic() + TOLD_S
+        while not (figures := grown()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    return Turn(home, target, expected, text, total, cached,
+                figures or dict.fromkeys(before, 0), seconds)
+
+
+def moved_turn(mesh, web, wanted=None):
+    """One whose pages have moved, whatever a busy machine does: the same text as at home."""
+    tried = []
+
+    def attempt():
+        turn = next_turn(mesh, web, wanted)
+        if turn:
+            check(turn.text == turn.expected, "not as at home:", turn)
+            tried.append(turn)
+        # Else so busy that it would have taken too long.
+        return turn if turn and turn.cached >= turn.total - 2 * PAGE else None
+    turn = next((turn for turn in (attempt() for _ in range(TALKS)) if turn), None)
+    check(turn is not None, "no session has moved:", tried)
+    # What the end of a session has in common with others is there already.
+    check(turn.figures["pages_moved"] * PAGE > turn.total // 2, "pages:", turn)
+    return turn
+
+
 @case("session/pages_move", MESH, dirty=True)
 def pages_move(mesh, _quick):
     """The node of a session drains: the next turn goes to the other node, which fetches the pages;
     text, account, status and metrics say so. Then the worker that has a session is killed: nothing
     can be fetched, and the same text comes all the same."""
     with gateway(mesh) as web:
-        for node in mesh.nodes():
-            wait_until(lambda n=node["name"]: sees(mesh, "tokyo", n, False), READY_S,
-                       f"tokyo sees the worker of {node['name']}")
-        tried = []
-
-        def moves():
-            begun = begin(mesh, web)
-            if begun is None:
-                return None
-            talk, home, expected = begun
-            target = other_of(mesh, home)
-            drain(mesh, home)
-            try:
-                wait_until(lambda: sees(mesh, "tokyo", home, True), READY_S, f"{home} drains")
-                before = mesh.status(target)["moves"]
-                where, text, total, cached = talk.ask()
-                after = mesh.status(target)["moves"]
-            finally:
-                drain(mesh, home, "--undo")
-            check(where == target and text == expected, "not as at home:", where, text, expected)
-            wait_until(lambda: sees(mesh, "tokyo", home, False), READY_S, f"{home} is back")
-            tried.append((cached, total, after))
-            if cached < total - 2 * PAGE:
-                return None  # a machine so busy that it would have taken too long
-            pages = after["pages_moved"] - before["pages_moved"]
-            return home, target, pages, cached, total
-
-        def some_talk():
-            return next((moved for moved in (moves() for _ in range(TALKS)) if moved), None)
-        moved = some_talk()
-        check(moved is not None, "no session has moved:", tried)
-        home, target, pages, cached, total = moved
-        # What the end of a session has in common with others is there already.
-        check(pages * PAGE > total // 2, "pages:", moved, tried)
-        wait_until(lambda: mesh.status(home)["moves"]["pages_given"] >= pages, READY_S,
-                   f"{home} says what it has given")
-        check(mesh.status(target)["moves"]["sessions_moved"] >= 1, mesh.status(target)["moves"])
+        both_seen(mesh)
+        turn = moved_turn(mesh, web)
+        pages = turn.figures["pages_moved"]
+        wait_until(lambda: mesh.status(turn.home)["moves"]["pages_given"] >= pages, READY_S,
+                   f"{turn.home} says what it has given")
+        check(mesh.status(turn.target)["moves"]["sessions_moved"] >= 1, turn)
         metrics = web.ask("GET", "/metrics").body.decode()
         check("weft_node_pages_moved_total" in metrics, metrics[-2000:])
         begun = next(begun for begun in (begin(mesh, web) for _ in range(TALKS)) if begun)
@@ -115,8 +166,36 @@ def pages_move(mesh, _quick):
         before = mesh.status(target)["moves"]["move_fallbacks"]
         mesh.kill(home, "worker")
         wait_until(lambda: not mesh.sees_worker("tokyo", home), READY_S, f"{home} has no worker")
-        where, text, total, _ = talk.ask()
+        where, text, _, _ = talk.ask()
         check(where == target and text == expected, "computed anew:", where, text, expected)
         wait_until(lambda: mesh.status(target)["moves"]["move_fallbacks"] > before, READY_S,
                    "it says that nothing could be fetched")
-        return f"{pages} pages, {cached} of {moved[4]} tokens"
+        return f"{pages} pages, {turn.cached} of {turn.total} tokens"
+
+
+# How the model lies at tokyo and at frankfurt, and whether both give the same bits.
+CUTS = (("--shards 2", "--shards 2", True), ("--stages 2", "", True), ("", "--stages 3", True),
+        ("--shards 2", "", False), ("", "--shards 3", False))
+
+
+@case("session/pages_move_between_ranks", BARE)
+def pages_move_between_ranks(mesh, _quick):
+    """Models that lie on several processes, cut alike, otherwise, or not at all. Between those that
+    give the same bits the pages move, in either direction; between others the turn is computed."""
+    told = []
+    for tokyo, frankfurt, alike in CUTS:
+        made = [Worker(mesh, node, *cut.split())
+                for node, cut in (("tokyo", tokyo), ("frankfurt", frankfurt))]
+        with workers_of(mesh, *made), gateway(mesh) as web:
+            both_seen(mesh)
+            if alike:
+                turns = [moved_turn(mesh, web) for _ in range(2)]
+                told.append(f"{tokyo or 'whole'} and {frankfurt or 'whole'}: "
+                            f"{[turn.figures['pages_moved'] for turn in turns]} pages")
+                continue
+            turn = next(turn for turn in (next_turn(mesh, web) for _ in range(TALKS)) if turn)
+            check(turn.figures["pages_moved"] == 0 and turn.figures["move_fallbacks"] == 1,
+                  "fetched from who computes otherwise:", turn)
+            check(turn.text, "no answer:", turn)
+            told.append(f"{tokyo or 'whole'} and {frankfurt or 'whole'}: computed")
+    return "; ".join(told)

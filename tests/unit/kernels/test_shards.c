@@ -4,7 +4,6 @@
  * as well. */
 #include <check.h>
 #include <errno.h>
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,22 +13,14 @@
 
 #include "kernels/engine/engine.h"
 #include "kernels/shards/shards.h"
+#include "ranks.h"
 #include "tests/unit/sanitized.h"
 #include "tests/unit/suite.h"
-#include "tiny_model.h"
 
-#define CONTEXT     100u
-#define BATCH       32u
-#define SLOTS       3u
-#define TOLERANCE   1e-4f /* of logits around 1, in float32 */
-#define STEPS       24u
-#define REAL_STEPS  (SANITIZED ? 3u : 32u)
-#define PATIENCE_MS 120000u /* for a rank on a busy machine */
-#define FROZEN_MS   3000u   /* for one that stands still; others may now and then seem to */
-
-static char path[] = "/tmp/weft-test-shards-XXXXXX";
-static uint8_t *data;
-static struct model *model;
+#define CONTEXT    100u
+#define STEPS      (SANITIZED ? 6u : 24u)
+#define REAL_STEPS (SANITIZED ? 3u : 32u)
+#define FROZEN_MS  3000u /* for one that stands still; others may now and then seem to */
 
 /* Three heads to a KV head and five blocks of the MLP, as uneven as SmolLM2's. */
 static const struct tiny_shape uneven = {
@@ -44,37 +35,17 @@ static const struct tiny_shape uneven = {
     .context = CONTEXT,
 };
 
-static void open_shape(const struct tiny_shape *shape)
-{
-    size_t size;
-    char why[128];
-    strcpy(path + sizeof(path) - 7, "XXXXXX");
-    const int fd = mkstemp(path);
-    ck_assert_int_ge(fd, 0);
-    data = tiny_write(shape, &size);
-    ck_assert_int_eq(write(fd, data, size), (ssize_t)size);
-    close(fd);
-    free(data);
-    ck_assert_msg(model_open(&model, path, why, sizeof(why)) == 0, "%s", why);
-}
-
-static void close_shape(void)
-{
-    model_destroy(model);
-    unlink(path);
-}
-
 static struct cpu_options options_of(bool exact)
 {
     return (struct cpu_options){
-        .exact = exact, .slots = SLOTS, .context = CONTEXT, .batch_max = BATCH};
+        .exact = exact, .slots = RANKS_SLOTS, .context = CONTEXT, .batch_max = RANKS_BATCH};
 }
 
 static exec_t *whole(bool exact)
 {
     exec_t *exec;
     const struct cpu_options options = options_of(exact);
-    ck_assert_int_eq(cpu_create(&exec, model, &options), 0);
+    ck_assert_int_eq(cpu_create(&exec, ranks_model, &options), 0);
     return exec;
 }
 
@@ -82,105 +53,60 @@ static exec_t *cut_for(uint32_t stages, uint32_t shards, bool exact, uint32_t ti
 {
     exec_t *exec;
     char why[256] = "";
-    const struct shards_options options = {.model_path = path,
+    const struct shards_options options = {.model_path = ranks_path,
                                            .stages = stages,
                                            .shards = shards,
                                            .timeout_ms = timeout_ms,
                                            .cpu = options_of(exact)};
-    ck_assert_msg(shards_create(&exec, model, &options, why, sizeof(why)) == 0, "%s", why);
+    ck_assert_msg(shards_create(&exec, ranks_model, &options, why, sizeof(why)) == 0, "%s", why);
     return exec;
 }
 
 static exec_t *cut(uint32_t stages, uint32_t shards, bool exact)
 {
-    return cut_for(stages, shards, exact, PATIENCE_MS);
-}
-
-static uint32_t best_of(const float *logits)
-{
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < model->vocab; i++)
-        best = logits[i] > logits[best] ? i : best;
-    return best;
-}
-
-/* The largest difference, of the largest logit. NaN is one, too. */
-static void compare(const float *mine, const float *theirs, size_t count, float tolerance,
-                    const char *what)
-{
-    float largest = 1.0f;
-    for (size_t i = 0; i < count; i++)
-        largest = fabsf(theirs[i]) > largest ? fabsf(theirs[i]) : largest;
-    for (size_t i = 0; i < count; i++)
-        ck_assert_msg(fabsf(mine[i] - theirs[i]) <= tolerance * largest, "%s: %zu is %g, not %g",
-                      what, i, (double)mine[i], (double)theirs[i]);
-}
-
-/* One step of all slots, some with a piece of a prompt and some with a token: how many rows. */
-static size_t ragged(struct exec_row *rows, uint32_t *positions, const uint32_t *last,
-                     uint64_t *rng)
-{
-    size_t count = 0;
-    for (uint32_t s = 0; s < SLOTS; s++) {
-        const uint32_t take = tiny_random(rng) % 3 ? 1 : 1 + (uint32_t)(tiny_random(rng) % 7);
-        for (uint32_t i = 0; i < take; i++) {
-            const uint32_t token = i ? (uint32_t)(tiny_random(rng) % 256) : last[s];
-            rows[count++] =
-                (struct exec_row){s, positions[s]++, token, i + 1 == take, i + 1 == take};
-        }
-    }
-    return count;
-}
-
-static void run_both(exec_t *mine, exec_t *theirs, float tolerance, bool same_tokens, uint64_t seed)
-{
-    static float logits[2][SLOTS * 512];
-    static float states[2][SLOTS * 512];
-    struct exec_row rows[BATCH];
-    uint32_t positions[SLOTS] = {0};
-    uint32_t last[SLOTS] = {5, 6, 7};
-    uint64_t rng = seed;
-    ck_assert(model->vocab <= 512 && model->width <= 512);
-    for (uint32_t step = 0; step < (SANITIZED ? 6 : STEPS); step++) {
-        const struct exec_out out[2] = {{logits[0], states[0]}, {logits[1], states[1]}};
-        const size_t count = ragged(rows, positions, last, &rng);
-        memset(logits, 0xff, sizeof(logits));
-        memset(states, 0xff, sizeof(states));
-        ck_assert_int_eq(exec_forward_to(mine, rows, count, &out[0], NULL), 0);
-        ck_assert_int_eq(exec_forward_to(theirs, rows, count, &out[1], NULL), 0);
-        compare(logits[0], logits[1], SLOTS * (size_t)model->vocab, tolerance, "logit");
-        compare(states[0], states[1], SLOTS * (size_t)model->width, tolerance, "state");
-        for (uint32_t s = 0; s < SLOTS; s++) {
-            last[s] = best_of(logits[1] + (size_t)s * model->vocab);
-            ck_assert(!same_tokens || best_of(logits[0] + (size_t)s * model->vocab) == last[s]);
-        }
-    }
+    return cut_for(stages, shards, exact, RANKS_PATIENCE_MS);
 }
 
 /* {stages, shards} */
-static const uint32_t ways[][2] = {{1, 2}, {1, 3}, {1, 4}, {2, 1}, {3, 1}, {2, 2}, {1, 5}};
+#define STAGED 4u /* where the cuts without shards are */
+static const uint32_t ways[][2] = {{1, 2}, {1, 3}, {1, 4}, {2, 2}, {2, 1}, {3, 1}, {1, 5}};
 
 START_TEST(test_equals_whole)
 {
-    open_shape(&uneven);
+    ranks_open(&uneven);
     exec_t *mine = cut(ways[_i][0], ways[_i][1], true);
     exec_t *theirs = whole(true);
     struct exec_info info;
     exec_info(mine, &info);
     ck_assert_uint_eq(info.ranks, ways[_i][0] * ways[_i][1]);
-    run_both(mine, theirs, TOLERANCE, true, 3 + (uint64_t)_i);
+    ranks_run_both(mine, theirs,
+                   &(struct ranks_run){3 + (uint64_t)_i, STEPS, RANKS_TOLERANCE, true});
     exec_destroy(theirs);
     exec_destroy(mine);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
-static size_t fill(struct exec_row *rows, uint32_t slot, uint32_t count)
+/* Stages add nothing up: the whole one's bits, in either mode, and so they call it by its name. */
+START_TEST(test_stages_are_the_whole)
 {
-    for (uint32_t p = 0; p < count; p++)
-        rows[p] = (struct exec_row){slot, p, p * 7 % 256, p + 1 == count, false};
-    return count;
+    const uint32_t stages = ways[STAGED + (uint32_t)_i / 2][0];
+    const bool exact = _i % 2;
+    struct exec_info infos[2];
+    ranks_open(&uneven);
+    exec_t *mine = cut(stages, 1, exact);
+    exec_t *theirs = whole(exact);
+    exec_info(mine, &infos[0]);
+    exec_info(theirs, &infos[1]);
+    ck_assert(!infos[0].mode == !infos[1].mode);
+    ck_assert(!infos[0].mode || strcmp(infos[0].mode, infos[1].mode) == 0);
+    ck_assert_str_eq(infos[0].detail, infos[1].detail);
+    ranks_run_both(mine, theirs, &(struct ranks_run){7 + (uint64_t)_i, STEPS, 0.0f, true});
+    exec_destroy(theirs);
+    exec_destroy(mine);
+    ranks_close();
 }
+END_TEST
 
 /* The default model's own uneven heads, 9 over 3: the whole one's answer, token by token. */
 START_TEST(test_real_model)
@@ -189,31 +115,32 @@ START_TEST(test_real_model)
     const char *file = tiny_real_model();
     if (!file)
         return;
-    ck_assert_msg(model_open(&model, file, why, sizeof(why)) == 0, "%s", why);
-    float *logits = calloc(2, model->vocab * sizeof(*logits));
+    ck_assert_msg(model_open(&ranks_model, file, why, sizeof(why)) == 0, "%s", why);
+    float *logits = calloc(2, ranks_model->vocab * sizeof(*logits));
     const struct shards_options options = {.model_path = file,
                                            .shards = 2 + (uint32_t)_i,
-                                           .timeout_ms = PATIENCE_MS,
+                                           .timeout_ms = RANKS_PATIENCE_MS,
                                            .cpu = options_of(true)};
     exec_t *mine;
     exec_t *theirs = whole(true);
-    struct exec_row rows[BATCH];
-    ck_assert_msg(shards_create(&mine, model, &options, why, sizeof(why)) == 0, "%s", why);
-    size_t count = fill(rows, 0, 12);
+    struct exec_row rows[RANKS_BATCH];
+    ck_assert_msg(shards_create(&mine, ranks_model, &options, why, sizeof(why)) == 0, "%s", why);
+    size_t count = ranks_fill(rows, 0, 12);
     for (uint32_t step = 0; step < REAL_STEPS; step++) {
         const uint32_t position = rows[count - 1].position + 1;
         ck_assert_int_eq(exec_forward(mine, rows, count, logits, NULL), 0);
-        ck_assert_int_eq(exec_forward(theirs, rows, count, logits + model->vocab, NULL), 0);
-        compare(logits, logits + model->vocab, model->vocab, TOLERANCE, "logit");
-        const uint32_t best = best_of(logits + model->vocab);
-        ck_assert_uint_eq(best_of(logits), best);
+        ck_assert_int_eq(exec_forward(theirs, rows, count, logits + ranks_model->vocab, NULL), 0);
+        ranks_compare("logit", logits, logits + ranks_model->vocab, ranks_model->vocab,
+                      RANKS_TOLERANCE);
+        const uint32_t best = ranks_best(logits + ranks_model->vocab);
+        ck_assert_uint_eq(ranks_best(logits), best);
         rows[0] = (struct exec_row){0, position, best, true, false};
         count = 1;
     }
     free(logits);
     exec_destroy(theirs);
     exec_destroy(mine);
-    model_destroy(model);
+    model_destroy(ranks_model);
 }
 END_TEST
 
@@ -221,13 +148,13 @@ END_TEST
  * last bits differ. */
 START_TEST(test_fast)
 {
-    open_shape(&uneven);
+    ranks_open(&uneven);
     exec_t *mine = cut(1, 3, false);
     exec_t *theirs = whole(false);
-    run_both(mine, theirs, 0.05f, false, 9);
+    ranks_run_both(mine, theirs, &(struct ranks_run){9, STEPS, 0.05f, false});
     exec_destroy(theirs);
     exec_destroy(mine);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
@@ -268,13 +195,13 @@ START_TEST(test_kinds)
     shape.embedding_type = GGUF_TENSOR_F16;
     shape.layers = 2;
     shape.context = CONTEXT;
-    open_shape(&shape);
+    ranks_open(&shape);
     exec_t *mine = cut(1, 2 + (uint32_t)_i % 2, true);
     exec_t *theirs = whole(true);
-    run_both(mine, theirs, TOLERANCE, true, 5);
+    ranks_run_both(mine, theirs, &(struct ranks_run){5, STEPS, RANKS_TOLERANCE, true});
     exec_destroy(theirs);
     exec_destroy(mine);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
@@ -287,51 +214,25 @@ START_TEST(test_refused)
     shape.type = GGUF_TENSOR_Q4_K;
     shape.heads = shape.kv_heads = 8;
     shape.ffn_width = 512;
-    open_shape(&shape);
+    ranks_open(&shape);
     const struct model_place places[] = {{0, 1, 2, 3}, {0, 1, 3, 3}, {1, 1, 0, 1},
                                          {0, 5, 0, 1}, {0, 0, 0, 1}, {0, 1, 0, 0}};
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        ck_assert_int_eq(model_part(&part, model, &places[i], why, sizeof(why)), -EINVAL);
+        ck_assert_int_eq(model_part(&part, ranks_model, &places[i], why, sizeof(why)), -EINVAL);
         ck_assert_ptr_null(part);
         ck_assert_ptr_nonnull(strstr(why, "cannot be cut"));
     }
     exec_t *exec;
-    struct shards_options options = {.model_path = path, .shards = 3, .cpu = options_of(true)};
-    ck_assert_int_eq(shards_create(&exec, model, &options, why, sizeof(why)), -EINVAL);
+    struct shards_options options = {
+        .model_path = ranks_path, .shards = 3, .cpu = options_of(true)};
+    ck_assert_int_eq(shards_create(&exec, ranks_model, &options, why, sizeof(why)), -EINVAL);
     options.shards = SHARDS_RANKS_MAX + 1;
-    ck_assert_int_eq(shards_create(&exec, model, &options, why, sizeof(why)), -EINVAL);
-    close_shape();
+    ck_assert_int_eq(shards_create(&exec, ranks_model, &options, why, sizeof(why)), -EINVAL);
+    ranks_close();
 }
 END_TEST
 
 /* ---- ranks that are lost -------------------------------------------------------------------- */
-
-/* This process's children, at most `max`; returns how many. */
-static size_t children(pid_t *out, size_t max)
-{
-    char name[64];
-    size_t count = 0;
-    snprintf(name, sizeof(name), "/proc/self/task/%d/children", (int)getpid());
-    FILE *file = fopen(name, "re");
-    ck_assert_ptr_nonnull(file);
-    while (count < max && fscanf(file, "%d", &out[count]) == 1)
-        count++;
-    fclose(file);
-    return count;
-}
-
-static void expect_right(exec_t *mine, exec_t *theirs, bool may_seem_lost)
-{
-    static float logits[2][512];
-    struct exec_row rows[BATCH];
-    const size_t count = fill(rows, 1, 20);
-    int rc = exec_forward(mine, rows, count, logits[0], NULL);
-    while (rc == -ESTALE && may_seem_lost)
-        rc = exec_forward(mine, rows, count, logits[0], NULL);
-    ck_assert_int_eq(rc, 0);
-    ck_assert_int_eq(exec_forward(theirs, rows, count, logits[1], NULL), 0);
-    compare(logits[0], logits[1], model->vocab, TOLERANCE, "logit");
-}
 
 static void lose(uint32_t stages, uint32_t shards, int number)
 {
@@ -339,24 +240,24 @@ static void lose(uint32_t stages, uint32_t shards, int number)
     pid_t before[SHARDS_RANKS_MAX];
     pid_t after[SHARDS_RANKS_MAX];
     float logits[512];
-    struct exec_row rows[BATCH];
+    struct exec_row rows[RANKS_BATCH];
     const size_t ranks = stages * shards - 1;
-    open_shape(&uneven);
-    exec_t *mine = cut_for(stages, shards, true, is_frozen ? FROZEN_MS : PATIENCE_MS);
+    ranks_open(&uneven);
+    exec_t *mine = cut_for(stages, shards, true, is_frozen ? FROZEN_MS : RANKS_PATIENCE_MS);
     exec_t *theirs = whole(true);
-    expect_right(mine, theirs, is_frozen);
-    ck_assert_uint_eq(children(before, SHARDS_RANKS_MAX), ranks);
+    ranks_expect_right(mine, theirs, 20, is_frozen);
+    ck_assert_uint_eq(ranks_children(before, SHARDS_RANKS_MAX), ranks);
     kill(before[ranks - 1], number);
-    ck_assert_int_eq(exec_forward(mine, rows, fill(rows, 0, 9), logits, NULL), -ESTALE);
-    ck_assert_uint_eq(children(after, SHARDS_RANKS_MAX), ranks);
+    ck_assert_int_eq(exec_forward(mine, rows, ranks_fill(rows, 0, 9), logits, NULL), -ESTALE);
+    ck_assert_uint_eq(ranks_children(after, SHARDS_RANKS_MAX), ranks);
     for (size_t i = 0; i < ranks; i++)
         for (size_t j = 0; j < ranks; j++)
             ck_assert_int_ne(before[i], after[j]); /* none of the old ones is left */
-    expect_right(mine, theirs, is_frozen);
+    ranks_expect_right(mine, theirs, 20, is_frozen);
     exec_destroy(mine);
-    ck_assert_uint_eq(children(after, SHARDS_RANKS_MAX), 0);
+    ck_assert_uint_eq(ranks_children(after, SHARDS_RANKS_MAX), 0);
     exec_destroy(theirs);
-    close_shape();
+    ranks_close();
 }
 
 START_TEST(test_dead_rank)
@@ -377,25 +278,25 @@ START_TEST(test_placed_meanwhile)
 {
     pid_t pids[SHARDS_RANKS_MAX];
     static float logits[2][512];
-    struct exec_row rows[BATCH];
+    struct exec_row rows[RANKS_BATCH];
     struct exec_watch watch = {.stop = true};
     const uint32_t pages[] = {5, 2};
-    open_shape(&uneven);
+    ranks_open(&uneven);
     exec_t *mine = cut(1, 2, true);
     exec_t *theirs = whole(true);
-    ck_assert_uint_eq(children(pids, SHARDS_RANKS_MAX), 1);
+    ck_assert_uint_eq(ranks_children(pids, SHARDS_RANKS_MAX), 1);
     kill(pids[0], SIGKILL);
-    const size_t count = fill(rows, 2, 20);
+    const size_t count = ranks_fill(rows, 2, 20);
     ck_assert_int_eq(exec_forward(mine, rows, count, logits[0], NULL), -ESTALE);
     ck_assert_int_eq(exec_place(mine, 2, pages, 2, 0), 0);
     ck_assert_int_eq(exec_forward(mine, rows, count, logits[0], &watch), -ECANCELED);
     watch.stop = false;
     ck_assert_int_eq(exec_forward(mine, rows, count, logits[0], &watch), 0);
     ck_assert_int_eq(exec_forward(theirs, rows, count, logits[1], NULL), 0);
-    compare(logits[0], logits[1], model->vocab, TOLERANCE, "logit");
+    ranks_compare("logit", logits[0], logits[1], ranks_model->vocab, RANKS_TOLERANCE);
     exec_destroy(theirs);
     exec_destroy(mine);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
@@ -403,18 +304,18 @@ END_TEST
 START_TEST(test_stop)
 {
     struct exec_watch watch = {.stop = true};
-    struct exec_row rows[BATCH];
+    struct exec_row rows[RANKS_BATCH];
     float logits[512];
-    open_shape(&uneven);
+    ranks_open(&uneven);
     exec_t *mine = cut(_i ? 2 : 1, 2, true);
     exec_t *theirs = whole(true);
-    const size_t count = fill(rows, 1, 20);
+    const size_t count = ranks_fill(rows, 1, 20);
     ck_assert_int_eq(exec_forward(mine, rows, count, logits, &watch), -ECANCELED);
     ck_assert_int_eq(exec_forward(mine, rows + 3, 2, logits, NULL), -EINVAL);
-    expect_right(mine, theirs, false);
+    ranks_expect_right(mine, theirs, 20, false);
     exec_destroy(theirs);
     exec_destroy(mine);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
@@ -437,13 +338,13 @@ START_TEST(test_first_rank_dies)
 {
     int fds[2];
     pid_t ranks[2];
-    open_shape(&uneven);
+    ranks_open(&uneven);
     ck_assert_int_eq(pipe(fds), 0);
     const pid_t first = fork();
     ck_assert_int_ge(first, 0);
     if (first == 0) {
         (void)cut(1, 3, true);
-        if (children(ranks, 2) == 2 && write(fds[1], ranks, sizeof(ranks)) == sizeof(ranks))
+        if (ranks_children(ranks, 2) == 2 && write(fds[1], ranks, sizeof(ranks)) == sizeof(ranks))
             raise(SIGKILL);
         _exit(1);
     }
@@ -453,7 +354,7 @@ START_TEST(test_first_rank_dies)
         usleep(1000);
     close(fds[0]);
     close(fds[1]);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
@@ -539,7 +440,7 @@ START_TEST(test_pages_move)
     uint32_t got[ANSWER];
     struct taken moved = {.size = 0};
     uint64_t rng = suite_seed((uint64_t)_i + 3);
-    open_shape(&uneven);
+    ranks_open(&uneven);
     for (uint32_t i = 0; i < CONTEXT; i++)
         talk[i] = (uint32_t)(tiny_random(&rng) % 256);
     exec_t *exec = cut(stages, shards, true);
@@ -556,7 +457,7 @@ START_TEST(test_pages_move)
     second_turn(whole(true), &moved, talk, got);
     ck_assert_mem_eq(got, expected, sizeof(expected));
     free(moved.data);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
@@ -568,7 +469,7 @@ START_TEST(test_ranks_have_names)
         bool exact;
     } kinds[] = {{2, true}, {3, true}, {2, false}};
     char names[3][96];
-    open_shape(&uneven);
+    ranks_open(&uneven);
     for (size_t i = 0; i < 3; i++) {
         struct exec_info info;
         exec_t *exec = cut(1, kinds[i].shards, kinds[i].exact);
@@ -579,7 +480,7 @@ START_TEST(test_ranks_have_names)
             ck_assert_str_ne(names[i], names[j]);
         exec_destroy(exec);
     }
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
@@ -590,24 +491,24 @@ START_TEST(test_pages_of_a_dead_rank)
     struct taken moved = {.size = 0};
     pid_t pids[8];
     uint64_t rng = 77;
-    open_shape(&uneven);
+    ranks_open(&uneven);
     for (uint32_t i = 0; i < CONTEXT; i++)
         talk[i] = (uint32_t)(tiny_random(&rng) % 256);
     exec_t *exec = cut(1, 2, true);
     engine_t *engine = engine_on(exec);
     (void)answer(engine, talk, TURN);
-    ck_assert_uint_ge(children(pids, 8), 1);
+    ck_assert_uint_ge(ranks_children(pids, 8), 1);
     ck_assert_int_eq(kill(pids[0], SIGKILL), 0);
     ck_assert_int_lt(engine_export(engine, 7, take, &moved), 0);
     struct exec_row row = {.slot = 0, .want_logits = false};
     ck_assert_int_eq(exec_forward(exec, &row, 1, NULL, NULL), -ESTALE);
     engine_destroy(engine);
     exec_t *theirs = whole(true);
-    expect_right(exec, theirs, false);
+    ranks_expect_right(exec, theirs, 20, false);
     exec_destroy(theirs);
     exec_destroy(exec);
     free(moved.data);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
@@ -619,6 +520,7 @@ int main(int argc, char **argv)
     TCase *tcase = tcase_create("core");
     tcase_set_timeout(tcase, 500);
     tcase_add_loop_test(tcase, test_equals_whole, 0, sizeof(ways) / sizeof(ways[0]));
+    tcase_add_loop_test(tcase, test_stages_are_the_whole, 0, 4);
     tcase_add_loop_test(tcase, test_real_model, 0, SANITIZED ? 1 : 3);
     tcase_add_test(tcase, test_fast);
     tcase_add_loop_test(tcase, test_kinds, 0, 4);

@@ -4,7 +4,6 @@
  * ones serve as well. */
 #include <check.h>
 #include <errno.h>
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,19 +12,13 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/shards/shards.h"
-#include "tests/unit/kernels/tiny_model.h"
+#include "tests/unit/kernels/ranks.h"
 #include "tests/unit/suite.h"
 
-#define CONTEXT     48u
-#define BATCH       24u
-#define SLOTS       3u
-#define STEPS       3u
-#define TOLERANCE   1e-4f /* of the largest logit, in float32 */
-#define FAST        3e-2f /* the same, as halves */
-#define PATIENCE_MS 120000u
-
-static char path[] = "/tmp/weft-test-cuda-shards-XXXXXX";
-static struct model *model;
+#define CONTEXT 48u
+#define STEPS   3u
+#define PROMPT  12u
+#define FAST    3e-2f /* of the largest logit, as halves */
 
 /* Three heads to a KV head, five blocks of the MLP: nothing that 2, 3 or 4 ranks divide evenly. */
 static const struct tiny_shape uneven = {
@@ -55,32 +48,13 @@ static const struct tiny_shape biased = {
     .arch = "qwen2",
 };
 
-static void open_shape(const struct tiny_shape *shape)
-{
-    size_t size;
-    char why[128];
-    strcpy(path + sizeof(path) - 7, "XXXXXX");
-    const int fd = mkstemp(path);
-    ck_assert_int_ge(fd, 0);
-    uint8_t *data = tiny_write(shape, &size);
-    ck_assert_int_eq(write(fd, data, size), (ssize_t)size);
-    close(fd);
-    free(data);
-    ck_assert_msg(model_open(&model, path, why, sizeof(why)) == 0, "%s", why);
-}
-
-static void close_shape(void)
-{
-    model_destroy(model);
-    unlink(path);
-}
-
 static exec_t *whole(void)
 {
     exec_t *exec;
     char why[160];
-    const struct cuda_options options = {.slots = SLOTS, .context = CONTEXT, .batch_max = BATCH};
-    ck_assert_int_eq(cuda_create(&exec, model, &options, why, sizeof(why)), 0);
+    const struct cuda_options options = {
+        .slots = RANKS_SLOTS, .context = CONTEXT, .batch_max = RANKS_BATCH};
+    ck_assert_int_eq(cuda_create(&exec, ranks_model, &options, why, sizeof(why)), 0);
     return exec;
 }
 
@@ -89,60 +63,14 @@ static exec_t *cut(uint32_t shards, bool fast)
     exec_t *exec;
     char why[256] = "";
     const struct shards_options options = {
-        .model_path = path,
+        .model_path = ranks_path,
         .shards = shards,
-        .timeout_ms = PATIENCE_MS,
+        .timeout_ms = RANKS_PATIENCE_MS,
         .is_cuda = true,
         .fast = fast,
-        .cpu = {.slots = SLOTS, .context = CONTEXT, .batch_max = BATCH}};
-    ck_assert_msg(shards_create(&exec, model, &options, why, sizeof(why)) == 0, "%s", why);
+        .cpu = {.slots = RANKS_SLOTS, .context = CONTEXT, .batch_max = RANKS_BATCH}};
+    ck_assert_msg(shards_create(&exec, ranks_model, &options, why, sizeof(why)) == 0, "%s", why);
     return exec;
-}
-
-static void compare(const char *what, const float *mine, const float *theirs, size_t count,
-                    float tolerance)
-{
-    float largest = 1.0f;
-    for (size_t i = 0; i < count; i++)
-        largest = fmaxf(largest, fabsf(theirs[i]));
-    for (size_t i = 0; i < count; i++)
-        ck_assert_msg(fabsf(mine[i] - theirs[i]) <= tolerance * largest, "%s %zu is %g, not %g",
-                      what, i, (double)mine[i], (double)theirs[i]);
-}
-
-/* A step of all slots: pieces of prompts, now and then nothing but tokens. */
-static size_t ragged(struct exec_row *rows, uint32_t *positions, uint32_t step, uint64_t *rng)
-{
-    size_t count = 0;
-    for (uint32_t s = 0; s < SLOTS; s++) {
-        const uint32_t take = step % 3 == 2 ? 1 : 1 + (uint32_t)(tiny_random(rng) % 7);
-        for (uint32_t i = 0; i < take; i++) {
-            const uint32_t token = (uint32_t)(tiny_random(rng) % 256);
-            rows[count++] =
-                (struct exec_row){s, positions[s]++, token, i + 1 == take, i + 1 == take && s == 1};
-        }
-    }
-    return count;
-}
-
-static void run_both(exec_t *mine, exec_t *theirs, float tolerance, uint64_t seed)
-{
-    static float logits[2][SLOTS * 512];
-    static float states[2][SLOTS * 512];
-    struct exec_row rows[BATCH];
-    uint32_t positions[SLOTS] = {0};
-    uint64_t rng = seed;
-    ck_assert(model->vocab <= 512 && model->width <= 512);
-    for (uint32_t step = 0; step < STEPS; step++) {
-        const struct exec_out out[2] = {{logits[0], states[0]}, {logits[1], states[1]}};
-        const size_t count = ragged(rows, positions, step, &rng);
-        memset(logits, 0xff, sizeof(logits));
-        memset(states, 0xff, sizeof(states));
-        ck_assert_int_eq(exec_forward_to(mine, rows, count, &out[0], NULL), 0);
-        ck_assert_int_eq(exec_forward_to(theirs, rows, count, &out[1], NULL), 0);
-        compare("logit", logits[0], logits[1], SLOTS * (size_t)model->vocab, tolerance);
-        compare("state", states[0], states[1], model->width, tolerance);
-    }
 }
 
 static const struct {
@@ -153,98 +81,72 @@ static const struct {
 START_TEST(ranks_equal_the_whole)
 {
     struct exec_info info;
-    open_shape(ways[_i].shape);
+    ranks_open(ways[_i].shape);
     exec_t *mine = cut(ways[_i].ranks, false);
     exec_t *theirs = whole();
     exec_info(mine, &info);
     ck_assert_str_eq(info.backend, "cuda");
     ck_assert_uint_eq(info.ranks, ways[_i].ranks);
-    run_both(mine, theirs, TOLERANCE, 3 + (uint64_t)_i);
+    ranks_run_both(mine, theirs,
+                   &(struct ranks_run){3 + (uint64_t)_i, STEPS, RANKS_TOLERANCE, false});
     exec_destroy(theirs);
     exec_destroy(mine);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
 START_TEST(fast_ranks_are_close)
 {
-    open_shape(&uneven);
+    ranks_open(&uneven);
     exec_t *mine = cut(3, true);
     exec_t *theirs = whole();
-    run_both(mine, theirs, FAST, 9);
+    ranks_run_both(mine, theirs, &(struct ranks_run){9, STEPS, FAST, false});
     exec_destroy(theirs);
     exec_destroy(mine);
-    close_shape();
+    ranks_close();
 }
 END_TEST
-
-static size_t fill(struct exec_row *rows, uint32_t slot, uint32_t count)
-{
-    for (uint32_t p = 0; p < count; p++)
-        rows[p] = (struct exec_row){slot, p, p * 7 % 256, p + 1 == count, false};
-    return count;
-}
-
-static void expect_right(exec_t *mine, exec_t *theirs)
-{
-    static float logits[2][512];
-    struct exec_row rows[BATCH];
-    const size_t count = fill(rows, 1, 12);
-    ck_assert_int_eq(exec_forward(mine, rows, count, logits[0], NULL), 0);
-    ck_assert_int_eq(exec_forward(theirs, rows, count, logits[1], NULL), 0);
-    compare("logit", logits[0], logits[1], model->vocab, TOLERANCE);
-}
 
 /* All ranks stop behind the same layer, and know that the slot's rows have not been. */
 START_TEST(a_stop_is_everyones)
 {
     struct exec_watch watch = {.stop = true};
-    struct exec_row rows[BATCH];
+    struct exec_row rows[RANKS_BATCH];
     float logits[512];
-    open_shape(&uneven);
+    ranks_open(&uneven);
     exec_t *mine = cut(2, false);
     exec_t *theirs = whole();
-    const size_t count = fill(rows, 1, 12);
+    const size_t count = ranks_fill(rows, 1, 12);
     ck_assert_int_eq(exec_forward(mine, rows, count, logits, &watch), -ECANCELED);
     ck_assert_int_eq(exec_forward(mine, rows + 3, 2, logits, NULL), -EINVAL);
-    expect_right(mine, theirs);
+    ranks_expect_right(mine, theirs, PROMPT, false);
     exec_destroy(theirs);
     exec_destroy(mine);
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
-static pid_t first_child(void)
-{
-    char name[64];
-    pid_t child = 0;
-    snprintf(name, sizeof(name), "/proc/self/task/%d/children", (int)getpid());
-    FILE *file = fopen(name, "re");
-    ck_assert_ptr_nonnull(file);
-    if (fscanf(file, "%d", &child) != 1)
-        child = 0;
-    fclose(file);
-    return child;
-}
-
 START_TEST(a_dead_rank_is_replaced)
 {
-    struct exec_row rows[BATCH];
+    enum { RANKS = 2 }; /* beside this process */
+    pid_t before[RANKS];
+    pid_t after[RANKS];
+    struct exec_row rows[RANKS_BATCH];
     float logits[512];
-    open_shape(&biased);
+    ranks_open(&biased);
     exec_t *mine = cut(3, false);
     exec_t *theirs = whole();
-    expect_right(mine, theirs);
-    const pid_t child = first_child();
-    ck_assert_int_gt(child, 0);
-    kill(child, SIGKILL);
-    ck_assert_int_eq(exec_forward(mine, rows, fill(rows, 0, 9), logits, NULL), -ESTALE);
-    ck_assert_int_ne(first_child(), child);
-    expect_right(mine, theirs);
+    ranks_expect_right(mine, theirs, PROMPT, false);
+    ck_assert_uint_eq(ranks_children(before, RANKS), RANKS);
+    kill(before[0], SIGKILL);
+    ck_assert_int_eq(exec_forward(mine, rows, ranks_fill(rows, 0, 9), logits, NULL), -ESTALE);
+    ck_assert_uint_eq(ranks_children(after, RANKS), RANKS);
+    ck_assert_int_ne(after[0], before[0]);
+    ranks_expect_right(mine, theirs, PROMPT, false);
     exec_destroy(mine);
     exec_destroy(theirs);
-    ck_assert_int_eq(first_child(), 0);
-    close_shape();
+    ck_assert_uint_eq(ranks_children(after, RANKS), 0);
+    ranks_close();
 }
 END_TEST
 
@@ -252,12 +154,12 @@ START_TEST(stages_are_refused)
 {
     char why[256] = "";
     exec_t *exec;
-    open_shape(&uneven);
+    ranks_open(&uneven);
     const struct shards_options options = {
-        .model_path = path, .shards = 1, .stages = 2, .is_cuda = true};
-    ck_assert_int_eq(shards_create(&exec, model, &options, why, sizeof(why)), -ENOTSUP);
+        .model_path = ranks_path, .shards = 1, .stages = 2, .is_cuda = true};
+    ck_assert_int_eq(shards_create(&exec, ranks_model, &options, why, sizeof(why)), -ENOTSUP);
     ck_assert_ptr_nonnull(strstr(why, "stages"));
-    close_shape();
+    ranks_close();
 }
 END_TEST
 
