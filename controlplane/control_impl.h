@@ -14,7 +14,8 @@
 #include "controlplane/loop/loop.h"
 #include "controlplane/loop/udp.h"
 
-#define CONTROL_WAY_SOCKETS 24u
+#define CONTROL_WAY_CAME    16u /* without their ticket */
+#define CONTROL_WAY_SOCKETS (CONTROL_WAY_CAME + WAYS_MAX)
 #define WAY_SOCKET_CAME     UINT32_MAX
 
 /* A TCP connection that is being made, or has not shown its ticket yet. */

@@ -61,15 +61,6 @@ static struct way_socket *socket_new(struct control *control, int fd, uint64_t e
     return NULL;
 }
 
-static struct way_socket *socket_of(struct control *control, int fd)
-{
-    struct way_socket *s = control->way.sockets;
-    while (s->fd != fd) {
-        s++; /* it is watched, so it is there */
-    }
-    return s;
-}
-
 /* It is nobody's here any more; open if `keep`. */
 static void socket_end(struct control *control, struct way_socket *s, bool keep)
 {
@@ -78,6 +69,33 @@ static void socket_end(struct control *control, struct way_socket *s, bool keep)
         close(s->fd);
     }
     s->fd = -1;
+}
+
+/* Anybody may connect and say nothing: of those who do who has waited for longest makes room. */
+static void room_for_one_more(struct control *control)
+{
+    struct way_socket *oldest = NULL;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < CONTROL_WAY_SOCKETS; i++) {
+        struct way_socket *s = &control->way.sockets[i];
+        if (s->fd >= 0 && s->index == WAY_SOCKET_CAME) {
+            oldest = oldest == NULL || s->end_ns < oldest->end_ns ? s : oldest;
+            count++;
+        }
+    }
+    if (count == CONTROL_WAY_CAME) {
+        socket_end(control, oldest, false);
+        control->way.strangers++;
+    }
+}
+
+static struct way_socket *socket_of(struct control *control, int fd)
+{
+    struct way_socket *s = control->way.sockets;
+    while (s->fd != fd) {
+        s++; /* it is watched, so it is there */
+    }
+    return s;
 }
 
 static void connect_failed(struct control *control, uint32_t index, int status)
@@ -272,6 +290,7 @@ static void on_connection(int listen_fd, void *user)
         return;
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    room_for_one_more(control);
     struct way_socket *s = socket_new(control, fd, clock_now_ns() + TICKET_NS);
     if (s == NULL || loop_watch(control->loop, fd, POLLIN, on_ticket, control) != 0) {
         if (s != NULL) {

@@ -137,16 +137,49 @@ bool ways_is_ask(const void *data, size_t size, uint32_t *model, uint32_t *arith
     return is;
 }
 
-/* Asks come again when the answer was lost: the same answer again. */
+static bool is_spent(const struct ways *ways, const uint8_t ticket[WAY_TICKET_BYTES])
+{
+    for (uint32_t i = 0; i < WAYS_SPENT && i < ways->spent_count; i++) {
+        if (sodium_memcmp(ways->spent[i], ticket, WAY_TICKET_BYTES) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void spend(struct ways *ways, const uint8_t ticket[WAY_TICKET_BYTES])
+{
+    memcpy(ways->spent[ways->spent_count % WAYS_SPENT], ticket, WAY_TICKET_BYTES);
+    ways->spent_count++;
+}
+
+/* A place for what that member asks for; NULL: all are taken, or its share of them. */
+static struct way *place_for(struct ways *ways, uint32_t slot)
+{
+    uint32_t own = 0;
+    for (uint32_t i = WAYS_MAX; i < 2 * WAYS_MAX; i++) {
+        own += ways->all[i].state != WAY_FREE && ways->all[i].slot == slot;
+    }
+    return own < WAYS_SHARE ? free_in(ways, WAYS_MAX) : NULL;
+}
+
+/* Asks come again when the answer was lost: the same answer again, unless things have changed. */
 static void expect(struct ways *ways, uint32_t slot, const struct body *body, int status,
                    uint64_t now_ns, struct way_out *out)
 {
     struct way *way = find(ways, WAYS_MAX, body->ticket);
-    if (way == NULL && status == 0) {
-        way = free_in(ways, WAYS_MAX);
+    if (is_spent(ways, body->ticket)) {
+        return;
+    }
+    if (way != NULL && way->slot != slot) {
+        status = -EACCES;
+    } else if (way != NULL && status != 0) {
+        drop(way);
+    } else if (status == 0) {
+        way = way != NULL ? way : place_for(ways, slot);
         status = way != NULL ? 0 : -EBUSY;
     }
-    if (way != NULL) {
+    if (status == 0) {
         *way = (struct way){.state = WAY_EXPECTED,
                             .slot = slot,
                             .model = body->model,
@@ -154,7 +187,6 @@ static void expect(struct ways *ways, uint32_t slot, const struct body *body, in
                             .due_ns = now_ns + WAY_EXPECT_NS};
         memcpy(way->ticket, body->ticket, sizeof(way->ticket));
         memcpy(way->key, body->key, sizeof(way->key));
-        status = 0;
     }
     struct body answer = {.kind = LETTER_ANSWER, .status = status};
     memcpy(answer.ticket, body->ticket, sizeof(answer.ticket));
@@ -203,6 +235,7 @@ bool ways_came(struct ways *ways, const uint8_t ticket[WAY_TICKET_BYTES], uint64
         return false;
     }
     *out = *way;
+    spend(ways, ticket);
     drop(way);
     return true;
 }

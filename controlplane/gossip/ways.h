@@ -6,6 +6,9 @@
  * everybody else; the ticket only says which letter a connection belongs to. control_way.c has the
  * sockets.
  *
+ * A ticket is shown in the clear, and its key seals one connection: an ask that was held up on its
+ * way and comes when its ticket has been shown opens nothing any more.
+ *
  * Sans-I/O: datagrams' bodies and the time go in, what is to be done comes out. Bounded: WAYS_MAX
  * of either kind at a time. Threads: one.
  */
@@ -16,6 +19,8 @@
 #include <stdint.h>
 
 #define WAYS_MAX         16u
+#define WAYS_SHARE       8u  /* of those expected here that one member may have */
+#define WAYS_SPENT       64u /* tickets that are remembered when they have been shown */
 #define WAY_TICKET_BYTES 16u
 #define WAY_KEY_BYTES    32u
 #define WAY_LETTER_BYTES 64u /* all are of this length */
@@ -40,6 +45,8 @@ struct way {
 /* Zero-filled: none. */
 struct ways {
     struct way all[2 * WAYS_MAX]; /* wanted here, then expected here */
+    uint8_t spent[WAYS_SPENT][WAY_TICKET_BYTES];
+    uint32_t spent_count; /* ever; the last WAYS_SPENT are kept */
 };
 
 enum way_act {

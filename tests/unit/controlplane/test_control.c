@@ -22,8 +22,9 @@
 #include "schemas/base/addr.h"
 #include "tests/unit/suite.h"
 
-#define NODES   2u
-#define WAIT_MS 20000u /* far more than needed: a slow machine is no failure */
+#define NODES     2u
+#define STRANGERS 64u
+#define WAIT_MS   20000u /* far more than needed: a slow machine is no failure */
 
 struct node {
     struct config config;
@@ -41,6 +42,8 @@ struct node {
     _Atomic bool busy; /* answered while draining */
     _Atomic bool drained, draining;
     _Atomic unsigned asked;
+    _Atomic uint32_t wants; /* a way to that node; 0 = none */
+    _Atomic int way_fd;     /* that has come, or stands */
     bool touch_each_tick;
 };
 
@@ -332,12 +335,38 @@ static void on_drained(void *user)
     node->drained = true;
 }
 
+static void wants_tick(uint64_t now_ns, void *user)
+{
+    struct node *node = user;
+    (void)now_ns;
+    if (node->wants != 0) {
+        ck_assert_int_eq(control_way_want(node->control, (uint16_t)node->wants, 3, 4, 5), 0);
+        node->wants = 0;
+    }
+}
+
+static int way_taken(uint32_t model, uint32_t arithmetic, void *user)
+{
+    (void)user;
+    return model == 3 && arithmetic == 4 ? 0 : -ESTALE;
+}
+
+static void way_stands(const struct control_way *way, void *user)
+{
+    struct node *node = user;
+    node->way_fd = way->status == 0 ? way->fd : way->status;
+}
+
 static void gossip_start(uint32_t i)
 {
     struct keys keys;
     struct control_hooks hooks = {.on_members = on_members_gossip,
                                   .local_facts = local_facts,
+                                  .on_tick = wants_tick,
                                   .busy = busy,
+                                  .way_taken = way_taken,
+                                  .on_way = way_stands,
+                                  .on_way_done = way_stands,
                                   .on_drained = on_drained,
                                   .user = &nodes[i]};
     ck_assert_int_eq(control_prepare(&nodes[i].config, &keys, false), 0);
@@ -386,6 +415,49 @@ START_TEST(gossip_and_good_bye)
     control_drain(nodes[0].control);
     WAIT_UNTIL(nodes[0].drained);
     node_stop(0);
+    gossip_files_remove();
+}
+END_TEST
+
+static int stranger_of(uint32_t i)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(config_control_port(&nodes[i].config)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK + i)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    return fd;
+}
+
+/* Whoever connects and says nothing is in nobody's way, neither where he calls nor where others are
+ * called from. */
+START_TEST(strangers_keep_nobody_out)
+{
+    char why[KEYS_WHY_MAX];
+    int strangers[STRANGERS];
+    char byte;
+    gossip_prepare(0);
+    gossip_prepare(1);
+    ck_assert_int_eq(keys_mesh_make(nodes[0].config.mesh_key, why), 0);
+    gossip_start(0);
+    gossip_start(1);
+    WAIT_UNTIL(nodes[0].peers_up == 1 && nodes[1].peers_up == 1);
+    for (uint32_t i = 0; i < STRANGERS; i++) {
+        strangers[i] = stranger_of(i % NODES);
+    }
+    nodes[1].wants = nodes[0].config.members[0].id;
+    WAIT_UNTIL(nodes[0].way_fd != 0 && nodes[1].way_fd != 0);
+    ck_assert_int_gt(nodes[0].way_fd, 0);
+    ck_assert_int_gt(nodes[1].way_fd, 0);
+    ck_assert_int_eq(send(nodes[1].way_fd, "x", 1, 0), 1);
+    WAIT_UNTIL(recv(nodes[0].way_fd, &byte, 1, MSG_DONTWAIT) == 1);
+    for (uint32_t i = 0; i < STRANGERS; i++) {
+        close(strangers[i]);
+    }
+    for (uint32_t i = 0; i < NODES; i++) {
+        close(nodes[i].way_fd);
+        node_stop(i);
+    }
     gossip_files_remove();
 }
 END_TEST
@@ -450,6 +522,7 @@ int main(void)
     tcase_add_test(tcase, create_fails_cleanly);
     tcase_set_timeout(tcase, WAIT_MS / 1000);
     tcase_add_test(tcase, gossip_and_good_bye);
+    tcase_add_test(tcase, strangers_keep_nobody_out);
     tcase_add_test(tcase, keys_are_needed);
     tcase_add_test(tcase, static_drains_without_good_bye);
     suite_add_tcase(suite, tcase);

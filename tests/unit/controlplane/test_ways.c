@@ -167,7 +167,7 @@ START_TEST(test_bounded)
     for (uint8_t i = 0; i < WAYS_MAX; i++) {
         want(i, i);
         ask = said();
-        (void)give(&asked, CALLER, &ask, 0);
+        (void)give(&asked, CALLER + i / WAYS_SHARE, &ask, 0);
     }
     memset(random, 99, sizeof(random));
     ck_assert_int_eq(ways_want(&caller, ASKED, MODEL, ARITHMETIC, 1, random, now_ns), -EBUSY);
@@ -175,10 +175,67 @@ START_TEST(test_bounded)
     memset(&caller, 0, sizeof(caller));
     want(99, 1);
     ask = said();
-    answer = give(&asked, CALLER, &ask, 0);
+    answer = give(&asked, CALLER + WAYS_MAX, &ask, 0);
     struct way_out over = give(&caller, ASKED, &answer, 0);
     ck_assert_int_eq(over.act, WAY_FAILED);
     ck_assert_int_eq(over.status, -EBUSY);
+}
+END_TEST
+
+static uint32_t expected(void)
+{
+    uint32_t count = 0;
+    for (uint32_t i = WAYS_MAX; i < 2 * WAYS_MAX; i++) {
+        count += asked.all[i].state == WAY_EXPECTED;
+    }
+    return count;
+}
+
+/* Whoever is on the way may hold an ask up, and reads the ticket when it is shown: the key that
+ * sealed one connection seals no other. */
+START_TEST(test_spent)
+{
+    struct way came;
+    want(1, 42);
+    struct way_out ask = said();
+    now_ns = ways_next_ns(&caller);
+    struct way_out held_up = said();
+    struct way_out answer = give(&asked, CALLER, &ask, 0);
+    struct way_out go = give(&caller, ASKED, &answer, 0);
+    ck_assert(ways_came(&asked, go.way.ticket, now_ns, &came));
+    ck_assert_int_eq(give(&asked, CALLER, &held_up, 0).act, WAY_NOTHING);
+    ck_assert_uint_eq(expected(), 0);
+    ck_assert(!ways_came(&asked, go.way.ticket, now_ns, &came));
+}
+END_TEST
+
+/* Neither another member's ticket nor more than a share of the places; and what is refused now is
+ * not expected any more. */
+START_TEST(test_each_its_own)
+{
+    struct way came;
+    want(1, 42);
+    struct way_out ask = said();
+    (void)give(&asked, CALLER, &ask, 0);
+    struct way_out answer = give(&asked, CALLER + 1, &ask, 0);
+    struct way_out over = give(&caller, ASKED, &answer, 0);
+    ck_assert_int_eq(over.act, WAY_FAILED);
+    ck_assert_int_eq(over.status, -EACCES);
+    ck_assert(ways_came(&asked, over.way.ticket, now_ns, &came));
+    ck_assert_uint_eq(came.slot, CALLER);
+    for (uint8_t i = 2; i < WAYS_MAX; i++) {
+        want(i, i);
+        ask = said();
+        answer = give(&asked, CALLER, &ask, 0);
+    }
+    ck_assert_uint_eq(expected(), WAYS_SHARE);
+    ck_assert_int_eq(give(&caller, ASKED, &answer, 0).status, -EBUSY);
+    setup();
+    want(1, 42);
+    ask = said();
+    (void)give(&asked, CALLER, &ask, 0);
+    (void)give(&asked, CALLER, &ask, -EACCES);
+    ck_assert_uint_eq(expected(), 0);
 }
 END_TEST
 
@@ -217,6 +274,8 @@ int main(void)
     tcase_add_test(tcase, test_late);
     tcase_add_test(tcase, test_strangers);
     tcase_add_test(tcase, test_bounded);
+    tcase_add_test(tcase, test_spent);
+    tcase_add_test(tcase, test_each_its_own);
     tcase_add_test(tcase, test_noise);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
