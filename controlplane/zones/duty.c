@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* duty.c - searches that a node does for others who are far from where the search points; relay.h
  * has the asker's part. Each has its place in the caller's memory, a time limit, and a limit on the
- * answers it sends, so one datagram starts no more than one search does. */
+ * answers it sends, so one datagram starts no more than one search does; nobody has more than half
+ * of the places. */
 #include "controlplane/zones/internal.h"
 
 static void duty_tell(struct zone *z, struct zone_duty *d, bool finished, uint64_t now_ns,
@@ -48,14 +49,17 @@ bool zone_duty_take(struct zone *z, const struct zone_msg *in, const struct zone
 {
     const struct zone_ask *ask = &in->ask.ask;
     struct zone_duty *d = NULL;
+    uint32_t own = 0;
     for (uint32_t i = 0; i < z->options.duty_max; i++) {
         struct zone_duty *at = &z->options.duties[i];
-        if (at->used && at->to.node == from->node && at->id == ask->id) {
+        bool his = at->used && at->to.node == from->node;
+        if (his && at->id == ask->id) {
             return true; /* the same datagram twice */
         }
+        own += his;
         d = at->used ? d : at;
     }
-    if (d == NULL || !z->joined) {
+    if (d == NULL || !z->joined || own >= (z->options.duty_max + 1) / 2) {
         z->counters.duties_refused++;
         return false;
     }

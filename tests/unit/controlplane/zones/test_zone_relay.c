@@ -164,6 +164,46 @@ START_TEST(an_end_in_the_middle_is_noticed)
 }
 END_TEST
 
+static void send_nothing(void *user, const struct zone_contact *to, const void *data, size_t size)
+{
+    (void)user;
+    (void)to;
+    (void)data;
+    (void)size;
+}
+
+/* Node `from` wants node 0 to search for it. Returns how many node 0 does then. */
+static uint32_t give_duty(uint32_t from, uint32_t id)
+{
+    const struct zone_io io = {.send = send_nothing};
+    struct zone *zone = &world->zones[0];
+    struct zone_msg msg = {.header = {.kind = ZONE_ASK, .node = from}};
+    uint8_t data[ZONE_DATAGRAM_MAX];
+    uint32_t used = 0;
+    msg.ask.ask = (struct zone_ask){
+        .id = id, .range = ZONE_RANGE_ALL, .bound = UINT32_MAX, .budget_ms = 2000, .hops = 1};
+    msg.ask.query = query;
+    size_t size = zone_msg_write(data, &msg, NULL);
+    zone_input(zone, data, size, &zone->self.addr, NULL, vnet_now_ns(world->vnet), &io);
+    for (uint32_t i = 0; i < zone->options.duty_max; i++) {
+        used += zone->options.duties[i].used;
+    }
+    return used;
+}
+
+/* However much one member asks for, there is room for another one. */
+START_TEST(nobody_takes_all_places)
+{
+    world_start(7);
+    query = population_query(&world->population, &world->truth[1], POPULATION_GLOBAL, false);
+    for (uint32_t i = 0; i < 2 * ZONE_DUTIES; i++) {
+        ck_assert_uint_le(give_duty(1000, i << 8), ZONE_DUTIES / 2);
+    }
+    ck_assert_uint_eq(give_duty(1001, 0), ZONE_DUTIES / 2 + 1);
+    world_destroy(world);
+}
+END_TEST
+
 START_TEST(the_best_placed_are_asked_in_turn)
 {
     static struct zone_peers peers;
@@ -210,6 +250,7 @@ int main(void)
     tcase_add_test(tcase, without_room_the_asker_searches);
     tcase_add_test(tcase, the_dead_are_passed_over);
     tcase_add_test(tcase, an_end_in_the_middle_is_noticed);
+    tcase_add_test(tcase, nobody_takes_all_places);
     tcase_add_test(tcase, the_best_placed_are_asked_in_turn);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
