@@ -48,6 +48,7 @@ enum config_place {
 };
 enum config_type {
     TYPE_NAME,
+    TYPE_HEX,
     TYPE_WORD,
     TYPE_INT,
     TYPE_REAL,
@@ -129,6 +130,7 @@ uint32_t config_index_find(const struct config_index *index, uint32_t parent, co
 /* Scalars are texts as they stand in the file, NULL where the key is not there. libcyaml's own
  * numbers will not do: it takes 12abc for 12, 010 for 8 and -18446744073709551615 for 1. */
 #define CONFIG_YAML_NAME(key)    char *key;
+#define CONFIG_YAML_HEX(key)     char *key;
 #define CONFIG_YAML_WORD(key)    char *key;
 #define CONFIG_YAML_INT(key)     char *key;
 #define CONFIG_YAML_REAL(key)    char *key;

@@ -13,6 +13,8 @@
 #include "schemas/base/addr.h"
 #include "schemas/config_impl.h"
 
+#define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
 /* ---- the key table ---- */
 
 #define OWNER_TOP     struct config
@@ -85,6 +87,9 @@ void config_key_expects(const struct config_key *key, char *out, size_t size)
     case TYPE_NAME:
         snprintf(out, size, "1 to %.0f of letters, digits, '.', '_' and '-'", key->max);
         break;
+    case TYPE_HEX:
+        snprintf(out, size, "%.0f hexadecimal digits", key->max);
+        break;
     case TYPE_WORD: {
         size_t used = 0;
         for (const char *c = key->choices; *c != '\0' && used + 5 < size; c++) {
@@ -121,11 +126,12 @@ void config_key_expects(const struct config_key *key, char *out, size_t size)
 
 /* ---- values ---- */
 
-static bool name_read(const struct config_key *key, const char *value, char *out)
+/* A text of these letters only. */
+static bool letters_read(const struct config_key *key, const char *value, const char *letters,
+                         char *out)
 {
     size_t len = strlen(value);
-    if (len < (size_t)key->min || len > (size_t)key->max ||
-        strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != len) {
+    if (len < (size_t)key->min || len > (size_t)key->max || strspn(value, letters) != len) {
         return false;
     }
     memcpy(out, value, len + 1);
@@ -191,14 +197,7 @@ static bool path_read(const struct config_key *key, const char *value, char *out
 /* Goes to DPDK as it is, as one argument. */
 static bool device_read(const struct config_key *key, const char *value, char *out)
 {
-    size_t len = strlen(value);
-    if (len < (size_t)key->min || len > (size_t)key->max || value[0] == '-' ||
-        strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:,=/@") !=
-            len) {
-        return false;
-    }
-    memcpy(out, value, len + 1);
-    return true;
+    return value[0] != '-' && letters_read(key, value, LETTERS_AND_DIGITS "._-:,=/@", out);
 }
 
 /* One host that others can name: not "any", not a group, not broadcast, not of one link only. */
@@ -235,7 +234,9 @@ bool config_key_read(const struct config_key *key, const char *value, void *fiel
 {
     switch (key->type) {
     case TYPE_NAME:
-        return name_read(key, value, field);
+        return letters_read(key, value, LETTERS_AND_DIGITS "._-", field);
+    case TYPE_HEX:
+        return letters_read(key, value, "0123456789abcdefABCDEF", field);
     case TYPE_WORD:
         return word_read(key, value, field);
     case TYPE_INT:

@@ -27,6 +27,7 @@ static const cyaml_schema_value_t tag_schema = {
 #define FIELD_TEXT(owner, key)                                                                     \
     CYAML_FIELD_STRING_PTR(#key, OPTIONAL_PTR, owner, key, 0, CYAML_UNLIMITED),
 #define FIELD_NAME    FIELD_TEXT
+#define FIELD_HEX     FIELD_TEXT
 #define FIELD_WORD    FIELD_TEXT
 #define FIELD_INT     FIELD_TEXT
 #define FIELD_REAL    FIELD_TEXT

@@ -56,8 +56,12 @@ static void summary_print(const char *path, const struct config *config)
     if (!IN6_IS_ADDR_UNSPECIFIED(&self->client_address)) {
         addr_format(&self->client_address, second);
     }
+    char id[32] = "id by its identity";
+    if (self->id != WEFT_NODE_NONE) {
+        snprintf(id, sizeof(id), "id %u", self->id);
+    }
     printf("%s is valid\n", path);
-    printf("  node       %s, id %u, tier %u, %.4f %.4f\n", config->node, self->id, self->tier,
+    printf("  node       %s, %s, tier %u, %.4f %.4f\n", config->node, id, self->tier,
            self->latitude_deg, self->longitude_deg);
     printf("  listens    %s, UDP %u and %u, on %s\n", address, config->data_port,
            config_control_port(config), config->nic.interface);
@@ -65,7 +69,12 @@ static void summary_print(const char *path, const struct config *config)
         printf("  clients    %s, UDP %u, too\n", second, config->data_port);
     }
     printf("  sockets    %s, %s\n", config->sockets.admin, config->sockets.port);
-    printf("  members    %u\n", config->member_count);
+    if (config->gossip) {
+        printf("  keys       %s, %s\n", config->identity, config->mesh_key);
+        printf("  seeds      %u\n", config->seed_count);
+    } else {
+        printf("  members    %u\n", config->member_count);
+    }
 }
 
 int cmd_conf_check(int argc, char **argv)

@@ -700,6 +700,8 @@ static const struct slip {
     {GOSSIP_HEAD GOSSIP_SELF "seeds: []\ntier: 8\n", 8, "tier is 8; must be 0 to 7"},
     {GOSSIP_HEAD GOSSIP_SELF "seeds: []\ntags: [ue]\n", 8, "tag ue is not known"},
     {GOSSIP_HEAD GOSSIP_SELF "seeds: []\nidentity: i\n", 8, "identity is i; must be a path"},
+    {GOSSIP_HEAD GOSSIP_SELF "seeds: []\npolicy_key: acme\n", 8,
+     "policy_key is acme; must be 64 hexadecimal digits"},
     {GOSSIP_HEAD GOSSIP_SELF "seeds: [1.0.0.1, 1.0.0.2, 1.0.0.3, 1.0.0.4, 1.0.0.5, 1.0.0.6,\n"
                              " 1.0.0.7, 1.0.0.8, 1.0.0.9, 1.0.0.1, 1.0.0.1, 1.0.0.1, 1.0.0.1,\n"
                              " 1.0.0.1, 1.0.0.1, 1.0.0.1,\n 1.0.0.17]\n",
