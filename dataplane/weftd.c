@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <weft/status.h>
 
@@ -42,6 +43,7 @@ struct weftd {
 
 /* For the signal handler only. */
 static struct weftd *_Atomic running;
+static volatile sig_atomic_t stop_asked;
 
 static const struct config_member *self_of(const struct weftd *d)
 {
@@ -113,6 +115,34 @@ static int guard_up(struct weftd *d)
         d->guard_fds[i] = fd;
     }
     return 0;
+}
+
+/* The folder that a socket is to be in: /run is empty after a boot. */
+static int folder_make(const char *socket_path)
+{
+    char path[CONFIG_PATH_MAX];
+    snprintf(path, sizeof(path), "%s", socket_path);
+    const char *folder = dirname(path);
+    if (mkdir(folder, 0755) == 0 || errno == EEXIST) {
+        return 0;
+    }
+    int error = errno;
+    LOG_ERROR("cannot make the folder %s for the sockets: %s (make it, writable by who runs weftd, "
+              "or name another one under sockets)",
+              folder, strerror(error));
+    return -error;
+}
+
+static int folders_up(struct weftd *d)
+{
+    int rc = folder_make(d->config->sockets.admin);
+    return rc == 0 ? folder_make(d->config->sockets.port) : rc;
+}
+
+/* They stay: others may use them by now. */
+static void folders_down(struct weftd *d)
+{
+    (void)d;
 }
 
 static int nic_up(struct weftd *d)
@@ -305,7 +335,8 @@ static const struct unit {
 } units[] = {
     {"config", config_up, config_down},
     {"keys", keys_up, keys_down},
-    {"guard", guard_up, guard_down},    /* the kernel must not answer for the data port */
+    {"guard", guard_up, guard_down}, /* the kernel must not answer for the data port */
+    {"folders", folders_up, folders_down},
     {"nic", nic_up, nic_down},          /* EAL, port, buffers */
     {"tables", tables_up, tables_down}, /* the pointer between the planes */
     {"taps", taps_up, taps_down},       /* live captures */
@@ -316,18 +347,17 @@ static const struct unit {
 };
 #define UNITS (sizeof(units) / sizeof(units[0]))
 
-/* The first time in good order, the second time at once. */
+/* The first time in good order, the second time at once; during the start, before its next step. */
 static void on_signal(int signal)
 {
-    static volatile sig_atomic_t asked;
     (void)signal;
     struct weftd *d = atomic_load(&running);
-    if (d != NULL && asked) {
+    if (d != NULL && stop_asked) {
         stop_all(d);
     } else if (d != NULL) {
-        asked = 1;
         control_drain(d->control);
     }
+    stop_asked = 1;
 }
 
 static void on_hangup(int signal)
@@ -360,6 +390,9 @@ static int lcore_main(void *core)
 static void run_lcores(struct weftd *d)
 {
     atomic_store(&running, d);
+    if (stop_asked) { /* just before that: nobody has been told of this node */
+        stop_all(d);
+    }
     for (uint32_t i = 1; i < d->config->nic.lcores; i++) {
         if (nic_launch(d->nic, i, lcore_main, d->cores[i]) != 0) {
             LOG_ERROR("cannot start lcore %u; stopping", i);
@@ -375,10 +408,13 @@ static int weftd_run(struct weftd *d)
 {
     size_t up = 0;
     int rc = 0;
-    while (up < UNITS && (rc = units[up].up(d)) == 0) {
+    while (up < UNITS && !stop_asked && (rc = units[up].up(d)) == 0) {
         up++;
     }
-    if (up == UNITS) {
+    if (stop_asked) {
+        LOG_INFO("stopping: asked to during the start");
+        rc = 0;
+    } else if (up == UNITS) {
         LOG_INFO("ready data_port=%u %s=%u", d->config->data_port,
                  d->config->gossip ? "seeds" : "members",
                  d->config->gossip ? d->config->seed_count : d->config->member_count);
@@ -405,13 +441,13 @@ static void usage(FILE *out)
         "  -h, --help         this text\n"
         "  -V, --version      version\n"
         "\n"
-        "Runs in the foreground, logs to stderr. On SIGTERM or Ctrl-C it leaves the mesh, lets "
-        "the\n"
-        "requests under way end (10 s at most) and stops; a second time it stops at once. On "
-        "SIGHUP\n"
-        "it reads the mesh key again.\n"
+        "Runs in the foreground, logs to stderr. On SIGTERM or Ctrl-C it leaves the mesh, lets\n"
+        "the requests under way end (10 s at most) and stops; a second time it stops at once.\n"
+        "On SIGHUP it reads the mesh key and the policy again.\n"
         "Needs CAP_NET_RAW and CAP_NET_ADMIN (or root) for its network port, for the driver\n"
-        "af_xdp CAP_BPF, too.\n"
+        "af_xdp CAP_BPF, too; for the driver none nothing.\n"
+        "\n"
+        "exit: 0 stopped, 1 it could not start or go on, 2 wrong usage\n"
         "\n"
         "example:\n"
         "  weftd --config /etc/weft/frankfurt.yaml\n",
@@ -444,13 +480,12 @@ int main(int argc, char **argv)
             puts("weftd " WEFT_RELEASE);
             return EXIT_SUCCESS;
         default:
-            usage(stderr);
+            fputs("see weftd --help\n", stderr);
             return 2;
         }
     }
     if (daemon.config_path == NULL || optind != argc) {
-        fputs("weftd: --config FILE is needed\n\n", stderr);
-        usage(stderr);
+        fputs("weftd: --config FILE is needed, and nothing else; see weftd --help\n", stderr);
         return 2;
     }
     catch_signals();

@@ -95,6 +95,36 @@ static bool hugepages_free(uint32_t memory_mib)
     return pages * HUGEPAGE_MIB >= memory_mib && access(HUGEPAGE_DIR, W_OK) == 0;
 }
 
+/* EAL makes these and leaves them; the parent may serve others still. */
+static void folders_remove(const char *own)
+{
+    char parent[PATH_MAX];
+    char socket_path[PATH_MAX + 32];
+    if (own[0] == '\0') {
+        return; /* it had not come so far */
+    }
+    snprintf(parent, sizeof(parent), "%s", own);
+    snprintf(socket_path, sizeof(socket_path), "%s/dpdk_telemetry.v2", own);
+    unlink(socket_path);
+    rmdir(own);
+    rmdir(dirname(parent));
+}
+
+static void tell_failure(const struct nic_options *options, const char *device, bool huge,
+                         int error)
+{
+    if (huge && !hugepages_free(options->memory_mib)) {
+        LOG_ERROR("cannot start DPDK on %s: %s (nic.hugepages is on and there may be no %u MiB of "
+                  "huge pages: `sysctl vm.nr_hugepages=%u` makes some; auto does without)",
+                  device, rte_strerror(error), options->memory_mib,
+                  options->memory_mib / HUGEPAGE_MIB);
+    } else {
+        LOG_ERROR("cannot start DPDK on %s: %s (needs root or CAP_NET_RAW and CAP_NET_ADMIN, and "
+                  "the device must be in this network namespace)",
+                  device, rte_strerror(error));
+    }
+}
+
 int eal_start(const struct nic_options *options, const char *device, bool pci)
 {
     setenv("RUNTIME_DIRECTORY", options->runtime_dir, 0); /* systemd's own setting comes first */
@@ -125,9 +155,8 @@ int eal_start(const struct nic_options *options, const char *device, bool pci)
     }
     if (rte_eal_init(args.count, args.list) < 0) {
         int error = rte_errno != 0 ? rte_errno : EINVAL;
-        LOG_ERROR("cannot start DPDK on %s: %s (needs root or CAP_NET_RAW and CAP_NET_ADMIN, and "
-                  "the device must be in this network namespace)",
-                  device, rte_strerror(error));
+        tell_failure(options, device, huge, error);
+        folders_remove(rte_eal_get_runtime_dir());
         return -error;
     }
     LOG_INFO("dpdk started memory=%s size_mib=%u", huge ? "hugepages" : "ordinary",
@@ -138,14 +167,7 @@ int eal_start(const struct nic_options *options, const char *device, bool pci)
 void eal_stop(void)
 {
     char own[PATH_MAX];
-    char parent[PATH_MAX];
-    char socket_path[PATH_MAX + 32];
     snprintf(own, sizeof(own), "%s", rte_eal_get_runtime_dir());
-    snprintf(parent, sizeof(parent), "%s", own);
     rte_eal_cleanup();
-    /* EAL makes these and leaves them; the parent may serve others still. */
-    snprintf(socket_path, sizeof(socket_path), "%s/dpdk_telemetry.v2", own);
-    unlink(socket_path);
-    rmdir(own);
-    rmdir(dirname(parent));
+    folders_remove(own);
 }

@@ -104,7 +104,7 @@ def help_of(command):
 
 
 # Two spaces end an option's or a command's head, or one where the column of the texts begins.
-OPTION = re.compile(r"^ {2,4}(-.*?)(?:(?: {2,}| (?=[a-z]))(\S.*))?$")
+OPTION = re.compile(r"^ {2,6}(-.*?)(?:(?: {2,}| (?=[a-z]))(\S.*))?$")
 COMMAND = re.compile(r"^  ([a-z][\w-]*)(?: {2,}| (?<=^.{12}))(\S.*)$")
 EXAMPLES = re.compile(r"^(?:examples?):$", re.I)
 
