@@ -247,8 +247,8 @@ uint32_t engine_chain_known(const engine_t *engine, const uint32_t *tokens, uint
 uint32_t engine_chain_hold(engine_t *engine, const uint32_t *tokens, uint32_t count,
                            uint32_t *pages);
 
-/* What a held page has, engine_page_bytes() of it. Returns 0, -ENOTSUP, -EBUSY, or the backend's
- * error. */
+/* What a held page has, engine_page_bytes() of it. Returns 0, -ESTALE (the backend has lost it),
+ * -ENOTSUP, -EBUSY, or the backend's error. */
 int engine_chain_read(engine_t *engine, uint32_t page, void *out);
 
 /* Puts page `index` of a prompt behind the held pages[0] to pages[index - 1]; it is held as

@@ -165,10 +165,20 @@ uint32_t engine_chain_hold(engine_t *engine, const uint32_t *tokens, uint32_t co
                         : 0;
 }
 
+/* Has the backend lost what it held (fail_all()) since it was found or put here? */
+static bool is_lost(const struct engine *e, uint32_t page)
+{
+    uint32_t parent;
+    const uint32_t *tokens;
+    return !page_pool_look(e->pool, page, &parent, &tokens);
+}
+
 int engine_chain_read(engine_t *engine, uint32_t page, void *out)
 {
     const int rc = may_move(engine);
-    return rc ? rc : exec_page_out(engine->exec, page, out);
+    if (rc)
+        return rc;
+    return is_lost(engine, page) ? -ESTALE : exec_page_out(engine->exec, page, out);
 }
 
 int engine_chain_put(engine_t *engine, const uint32_t *tokens, uint32_t index, uint32_t *pages,
@@ -181,6 +191,8 @@ int engine_chain_put(engine_t *engine, const uint32_t *tokens, uint32_t index, u
     for (size_t i = 0; i < EXEC_PAGE_TOKENS; i++)
         if (own[i] >= engine->info.vocab)
             return -EINVAL;
+    if (index && is_lost(engine, pages[index - 1]))
+        return -ESTALE;
     if (page_pool_take(engine->pool, 1, &pages[index]))
         return -ENOSPC;
     rc = exec_page_in(engine->exec, pages[index], bytes);

@@ -152,6 +152,13 @@ static void hold(struct page_pool *pool, uint32_t page)
         kept_remove(pool, page);
 }
 
+static void free_add(struct page_pool *pool, uint32_t page)
+{
+    pool->pages[page].next = pool->free;
+    pool->free = page;
+    pool->free_count++;
+}
+
 static void let_go(struct page_pool *pool, uint32_t page)
 {
     struct page *p = &pool->pages[page];
@@ -161,9 +168,7 @@ static void let_go(struct page_pool *pool, uint32_t page)
         kept_add(pool, page);
         return;
     }
-    p->next = pool->free;
-    pool->free = page;
-    pool->free_count++;
+    free_add(pool, page);
 }
 
 uint32_t page_pool_match(struct page_pool *pool, const uint32_t *tokens, uint32_t max,
@@ -257,13 +262,14 @@ void page_pool_release(struct page_pool *pool, const uint32_t *pages, uint32_t c
 
 void page_pool_forget(struct page_pool *pool)
 {
-    while (pool->oldest != PAGE_NONE) {
-        const uint32_t page = pool->oldest;
-        kept_remove(pool, page);
+    for (uint32_t page = 0; page < pool->count; page++) {
+        if (!pool->pages[page].sealed)
+            continue;
         unseal(pool, page);
-        pool->pages[page].next = pool->free;
-        pool->free = page;
-        pool->free_count++;
+        if (pool->pages[page].refs)
+            continue;
+        kept_remove(pool, page);
+        free_add(pool, page);
     }
 }
 

@@ -56,7 +56,8 @@ int page_pool_take_free(struct page_pool *pool, uint32_t *out);
 /* Gives back the references to a whole chain of pages, in the order of positions. */
 void page_pool_release(struct page_pool *pool, const uint32_t *pages, uint32_t count);
 
-/* What sealed pages held is gone: nobody finds them any more. No page may be held. */
+/* What sealed pages held is gone: nobody finds them any more. Those that are held stay held, but
+ * are not sealed: page_pool_look() tells. */
 void page_pool_forget(struct page_pool *pool);
 
 struct page_pool_stats {

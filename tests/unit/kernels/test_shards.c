@@ -386,8 +386,9 @@ static engine_t *engine_on(exec_t *exec)
     return engine;
 }
 
-/* A greedy answer behind `count` tokens, put behind them; returns how many needed no work. */
-static uint32_t answer(engine_t *engine, uint32_t *tokens, uint32_t count)
+/* A greedy answer behind `count` tokens; how it ended, and how many of them needed no work. */
+static int try_answer(engine_t *engine, const uint32_t *tokens, uint32_t count, uint32_t *out,
+                      uint32_t *cached)
 {
     struct engine_event events[16];
     const struct engine_request request = {.id = 1,
@@ -402,13 +403,21 @@ static uint32_t answer(engine_t *engine, uint32_t *tokens, uint32_t count)
         ck_assert_int_ge(n, 0);
         for (int i = 0; i < n; i++) {
             if (events[i].kind == ENGINE_TOKEN) {
-                tokens[count + got++] = events[i].token;
+                out[got++] = events[i].token;
                 continue;
             }
-            ck_assert_int_eq(events[i].finish, ENGINE_LENGTH);
-            return events[i].cached_tokens;
+            *cached = events[i].cached_tokens;
+            return (int)events[i].finish;
         }
     }
+}
+
+/* The answer is put behind the tokens; returns how many needed no work. */
+static uint32_t answer(engine_t *engine, uint32_t *tokens, uint32_t count)
+{
+    uint32_t cached;
+    ck_assert_int_eq(try_answer(engine, tokens, count, tokens + count, &cached), ENGINE_LENGTH);
+    return cached;
 }
 
 /* The second turn of a talk whose first one was at ranks that are gone, or at nobody's. */
@@ -512,6 +521,44 @@ START_TEST(test_pages_of_a_dead_rank)
 }
 END_TEST
 
+/* Pages that are held while a rank is lost: neither given away nor found, and none goes behind. */
+START_TEST(test_held_pages_of_a_dead_rank)
+{
+    enum { PAGES = TURN / EXEC_PAGE_TOKENS };
+    uint32_t talk[CONTEXT];
+    uint32_t expected[CONTEXT];
+    uint32_t held[PAGES + 1];
+    uint32_t got[ANSWER];
+    uint32_t cached;
+    pid_t pids[8];
+    uint64_t rng = 78;
+    ranks_open(&uneven);
+    for (uint32_t i = 0; i < CONTEXT; i++)
+        talk[i] = (uint32_t)(tiny_random(&rng) % 256);
+    exec_t *exec = cut(1, 2, true);
+    engine_t *engine = engine_on(exec);
+    uint8_t *page = malloc(engine_page_bytes(engine));
+    (void)answer(engine, talk, TURN);
+    memcpy(expected, talk, sizeof(talk));
+    ck_assert_uint_eq(engine_chain_hold(engine, talk, TURN, held), PAGES);
+    ck_assert_int_eq(engine_chain_read(engine, held[0], page), 0);
+    ck_assert_uint_ge(ranks_children(pids, 8), 1);
+    ck_assert_int_eq(kill(pids[0], SIGKILL), 0);
+    ck_assert_int_eq(try_answer(engine, talk, TURN / 2, got, &cached), ENGINE_ERROR);
+    ck_assert_int_eq(try_answer(engine, talk, TURN / 2, got, &cached), ENGINE_LENGTH);
+    ck_assert_uint_eq(cached, 0);
+    ck_assert_int_eq(engine_chain_read(engine, held[0], page), -ESTALE);
+    ck_assert_int_eq(engine_chain_put(engine, talk, PAGES, held, page), -ESTALE);
+    engine_chain_drop(engine, held, PAGES);
+    (void)answer(engine, talk, TURN);
+    ck_assert_mem_eq(talk, expected, sizeof(talk));
+    free(page);
+    engine_destroy(engine);
+    exec_destroy(exec);
+    ranks_close();
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     if (shards_is_rank(argc, argv))
@@ -536,6 +583,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tcase, test_pages_move, 0, 6);
     tcase_add_test(tcase, test_ranks_have_names);
     tcase_add_test(tcase, test_pages_of_a_dead_rank);
+    tcase_add_test(tcase, test_held_pages_of_a_dead_rank);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
 }
