@@ -113,6 +113,10 @@ int control_offer(struct control *control, const struct admin_session *session);
 int control_way_want(struct control *control, uint16_t node, uint32_t model, uint32_t arithmetic,
                      uint64_t tag);
 
+/* Can there be any? Returns 0, -ENOTSUP in a static mesh (its members have no keys to prove who
+ * they are, or to seal anything with), or why the TCP port could not be opened. */
+int control_way_open(const struct control *control);
+
 /* Local facts changed: they are asked for and sent soon, at most every CONTROL_PUBLISH_NS. */
 void control_touch(struct control *control);
 

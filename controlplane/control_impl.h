@@ -59,7 +59,7 @@ struct control {
     unsigned letters_going_count;
     struct {
         struct ways ways;
-        int listen_fd; /* -1: without gossip */
+        int listen_fd; /* -errno: why there is none; -ENOTSUP without gossip */
         int timer;
         uint64_t strangers; /* connections without a ticket */
         struct way_socket sockets[CONTROL_WAY_SOCKETS];

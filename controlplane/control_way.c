@@ -220,6 +220,11 @@ void control_way_receive(struct control *control, const struct letter *letter, u
     arm(control);
 }
 
+int control_way_open(const struct control *control)
+{
+    return control->way.listen_fd >= 0 ? 0 : control->way.listen_fd;
+}
+
 int control_way_want(struct control *control, uint16_t node, uint32_t model, uint32_t arithmetic,
                      uint64_t tag)
 {
@@ -337,17 +342,17 @@ int control_way_create(struct control *control)
     }
     uint16_t port = config_control_port(config);
     int fd = listen_on(&config->members[config->self].address, port);
+    control->way.listen_fd = fd;
     if (fd < 0) {
         LOG_WARN("sessions cannot move: TCP port=%u cannot be opened: %s", port, strerror(-fd));
         return 0;
     }
-    control->way.listen_fd = fd;
     return loop_watch(control->loop, fd, POLLIN, on_connection, control);
 }
 
 void control_way_init(struct control *control)
 {
-    control->way.listen_fd = -1;
+    control->way.listen_fd = -ENOTSUP;
     control->way.timer = -1;
     for (uint32_t i = 0; i < CONTROL_WAY_SOCKETS; i++) {
         control->way.sockets[i].fd = -1;

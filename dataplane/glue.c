@@ -364,7 +364,9 @@ static json_t *drain_open(const json_t *request, int *fd, void *user)
     attach_rest(g->attach, rests);
     LOG_INFO(rests ? "draining: takes no new requests until told otherwise"
                    : "takes requests again");
-    return json_pack("{s:b}", "draining", (int)rests);
+    int rc = control_way_open(g->control);
+    const char *sessions = rc == 0 ? "move" : rc == -ENOTSUP ? "static" : "closed";
+    return json_pack("{s:b, s:s}", "draining", (int)rests, "sessions", sessions);
 }
 
 static void drain_close(void *user)

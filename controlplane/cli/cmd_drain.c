@@ -18,8 +18,36 @@ const char cmd_drain_usage[] =
     "others, and gives what its workers know of sessions to the nodes where those go on. Stop it\n"
     "with SIGTERM then, or take it back.\n"
     "\n"
+    "In a static mesh (`members:` in its file) nodes have no keys by which one could prove itself "
+    "to\n"
+    "another: what is known of a session stays, and it is computed anew where it goes on. The "
+    "answer\n"
+    "says which of the two will be.\n"
+    "\n"
     "  --undo          it takes requests again\n" NODE_SOCKET_USAGE "\n"
     "exit: 0 done, 1 no answer, 2 wrong usage\n";
+
+/* What becomes of the sessions here: by a word, which older nodes do not say. */
+static const char *sessions_text(const json_t *answer)
+{
+    static const struct {
+        const char *word;
+        const char *text;
+    } all[] = {
+        {"move", "draining; sessions take what is known of them here along"},
+        {"static", "draining; sessions are computed anew where they go on: the nodes of a static "
+                   "mesh have no keys to move them with"},
+        {"closed", "draining; sessions are computed anew where they go on: this node could not "
+                   "open its TCP port, its log says why"},
+    };
+    const char *word = json_string_value(json_object_get(answer, "sessions"));
+    for (size_t i = 0; word != NULL && i < sizeof(all) / sizeof(all[0]); i++) {
+        if (strcmp(word, all[i].word) == 0) {
+            return all[i].text;
+        }
+    }
+    return "draining";
+}
 
 static int drain_ask(const char *socket, bool undo)
 {
@@ -33,7 +61,7 @@ static int drain_ask(const char *socket, bool undo)
     const json_t *draining = json_object_get(answer, "draining");
     bool done = json_is_boolean(draining) && json_is_true(draining) == !undo;
     if (done) {
-        puts(undo ? "takes requests again" : "draining");
+        puts(undo ? "takes requests again" : sessions_text(answer));
     } else {
         fprintf(stderr, "weft drain: the node at %s cannot do that\n", socket);
     }

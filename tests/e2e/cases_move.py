@@ -12,6 +12,7 @@ from harness import MODEL, MeshSpec, case, check, wait_until
 from http_client import gateway
 
 MESH = MeshSpec(nodes=2, workers="all", gossip=True)
+STATIC = MeshSpec(nodes=2, workers="all")
 BARE = MeshSpec(nodes=2, workers="none", gossip=True)
 CHAT = "/v1/chat/completions"
 READY_S = 60.0
@@ -48,6 +49,7 @@ def drain(mesh, name, *options):
                            mesh.node(name)["admin"], *options], capture_output=True, text=True,
                           check=False)
     check(done.returncode == 0, "weft drain:", done.stderr)
+    return done.stdout
 
 
 def sees(mesh, ingress, name, draining):
@@ -80,7 +82,8 @@ def both_seen(mesh):
 @contextlib.contextmanager
 def drained(mesh, home):
     """The node takes nothing new meanwhile."""
-    drain(mesh, home)
+    told = drain(mesh, home)
+    check(("take what is known" if mesh.spec.gossip else "computed anew") in told, told)
     try:
         wait_until(lambda: sees(mesh, "tokyo", home, True), READY_S, f"{home} drains")
         yield
@@ -171,6 +174,18 @@ def pages_move(mesh, _quick):
         wait_until(lambda: mesh.status(target)["moves"]["move_fallbacks"] > before, READY_S,
                    "it says that nothing could be fetched")
         return f"{pages} pages, {turn.cached} of {turn.total} tokens"
+
+
+@case("session/static_is_computed", STATIC)
+def static_is_computed(mesh, _quick):
+    """In a static mesh nothing is fetched, and nobody waits for it: `weft drain` says so, and the
+    same text comes."""
+    with gateway(mesh) as web:
+        both_seen(mesh)
+        turn = next(turn for turn in (next_turn(mesh, web) for _ in range(TALKS)) if turn)
+    check(turn.text == turn.expected, "not as at home:", turn)
+    check(turn.figures["pages_moved"] == 0 and turn.figures["move_fallbacks"] == 1, turn)
+    return f"{turn.total} tokens in {turn.seconds * 1e3:.0f} ms"
 
 
 # How the model lies at tokyo and at frankfurt, and whether both give the same bits.
