@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "controlplane/admin/admin.h"
-#include "tests/unit/suite.h"
+#include "tests/unit/loop_suite.h"
 
 static char folder[64];
 static char path[96];
@@ -225,12 +225,6 @@ END_TEST
 
 int main(void)
 {
-    struct loop *probe;
-    int rc = loop_create(&probe);
-    if (rc == -EPERM || rc == -ENOSYS) {
-        return 77; /* io_uring is not permitted here */
-    }
-    loop_destroy(probe);
     Suite *suite = suite_create("admin session");
     TCase *tc = tcase_create("session");
     tcase_add_checked_fixture(tc, setup, teardown);
@@ -240,5 +234,5 @@ int main(void)
     tcase_add_test(tc, gone_at_once);
     tcase_add_test(tc, offers_are_bounded);
     suite_add_tcase(suite, tc);
-    return suite_main(suite);
+    return loop_suite_main(suite);
 }

@@ -2,7 +2,7 @@
 /* test_admin.c - controlplane/admin over a real socket: answers, limits, clients that misbehave,
  * and what happens to the socket file. */
 #include "controlplane/admin/admin.h"
-#include "tests/unit/suite.h"
+#include "tests/unit/loop_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -342,12 +342,6 @@ END_TEST
 
 int main(void)
 {
-    struct loop *probe;
-    int rc = loop_create(&probe);
-    if (rc == -EPERM || rc == -ENOSYS) {
-        return 77; /* io_uring is not permitted here */
-    }
-    loop_destroy(probe);
     Suite *suite = suite_create("admin");
     TCase *tcase = tcase_create("admin");
     tcase_add_checked_fixture(tcase, setup, teardown);
@@ -360,5 +354,5 @@ int main(void)
     tcase_add_test(tcase, silent_clients);
     tcase_add_test(tcase, socket_file);
     suite_add_tcase(suite, tcase);
-    return suite_main(suite);
+    return loop_suite_main(suite);
 }

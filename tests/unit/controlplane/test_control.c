@@ -20,7 +20,7 @@
 #include "controlplane/keys/keys.h"
 #include "controlplane/loop/loop.h"
 #include "schemas/base/addr.h"
-#include "tests/unit/suite.h"
+#include "tests/unit/loop_suite.h"
 
 #define NODES     2u
 #define STRANGERS 64u
@@ -507,12 +507,6 @@ END_TEST
 
 int main(void)
 {
-    struct loop *probe;
-    int rc = loop_create(&probe);
-    if (rc == -EPERM || rc == -ENOSYS) {
-        return 77; /* io_uring is not permitted here */
-    }
-    loop_destroy(probe);
     Suite *suite = suite_create("control");
     TCase *tcase = tcase_create("control");
     tcase_add_checked_fixture(tcase, setup, teardown);
@@ -526,5 +520,5 @@ int main(void)
     tcase_add_test(tcase, keys_are_needed);
     tcase_add_test(tcase, static_drains_without_good_bye);
     suite_add_tcase(suite, tcase);
-    return suite_main(suite);
+    return loop_suite_main(suite);
 }
