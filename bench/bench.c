@@ -2,7 +2,6 @@
 /* bench.c - weft-bench: the command table. */
 #include "bench/bench.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,21 +44,38 @@ static void usage(FILE *out)
           out);
 }
 
+/* The command says what is wrong with its command line, this who helps. */
+static int command_run(const struct command *command, int argc, char **argv)
+{
+    char name[64]; /* for what getopt says */
+    snprintf(name, sizeof(name), "weft-bench %s", command->name);
+    argv[0] = name;
+    int rc = command->run(argc, argv);
+    if (rc == BENCH_USAGE) {
+        fprintf(stderr, "see %s --help\n", name);
+    }
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     for (size_t i = 0; argc > 1 && i < COMMANDS; i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
-            return commands[i].run(argc - 1, argv + 1);
+            return command_run(&commands[i], argc - 1, argv + 1);
         }
     }
-    bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-    if (help) {
+    const char *option = argc > 1 ? argv[1] : "";
+    if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0) {
         usage(stdout);
+        return EXIT_SUCCESS;
+    }
+    if (strcmp(option, "--version") == 0 || strcmp(option, "-V") == 0) {
+        puts("weft-bench " WEFT_RELEASE);
         return EXIT_SUCCESS;
     }
     fprintf(stderr,
             argc > 1 ? "weft-bench: there is no command %s; see weft-bench --help\n"
                      : "weft-bench: needs a command%s; see weft-bench --help\n",
             argc > 1 ? argv[1] : "");
-    return 2;
+    return BENCH_USAGE;
 }

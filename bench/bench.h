@@ -3,6 +3,8 @@
  * status. */
 #pragma once
 
+#define BENCH_USAGE 2 /* wrong usage, which has been told: bench.c says where to read more */
+
 int bench_route(int argc, char **argv);
 int bench_load(int argc, char **argv);
 int bench_streams(int argc, char **argv);

@@ -247,8 +247,8 @@ static void usage(FILE *out)
           "  --note TEXT            kept with it: versions, what else ran\n"
           "  --json                 for machines, and for scripts/bench-results\n\n"
           "The ratio is the median over the pairs, with a 95 % interval. An interval that holds 1\n"
-          "shows no difference, nor do fewer than six pairs. Exit status: 0 if all was measured, "
-          "whoever is better.\n\n"
+          "shows no difference, nor do fewer than six pairs.\n"
+          "Exit status: 0 if all was measured, whoever is better.\n\n"
           "example:\n"
           "  weft-bench compare --a 'exact=weft-bench exec --exact --threads 1 --json' \\\n"
           "    --b 'fast=weft-bench exec --threads 1 --json' \\\n"
@@ -381,7 +381,7 @@ int bench_compare(int argc, char **argv)
         status = EXIT_SUCCESS;
     } else if (taken < 0 || optind < argc || c->sides[0].command == NULL ||
                c->sides[1].command == NULL || c->figure_count == 0) {
-        fprintf(stderr, "weft-bench compare: %s; see weft-bench compare --help\n",
+        fprintf(stderr, "weft-bench compare: %s\n",
                 taken < 0 ? "an option has a value that cannot be used"
                           : "two commands and a figure are needed");
     } else {

@@ -341,11 +341,11 @@ int bench_coordinates(int argc, char **argv)
         usage(stdout);
     }
     if (taken != 0) {
-        return taken > 0 ? EXIT_SUCCESS : 2;
+        return taken > 0 ? EXIT_SUCCESS : BENCH_USAGE;
     }
     if (optind != argc || r.matrix_path == NULL) {
-        usage(stderr);
-        return 2;
+        fputs("weft-bench coordinates: --matrix FILE is needed, and nothing else\n", stderr);
+        return BENCH_USAGE;
     }
     return run_all(&r);
 }

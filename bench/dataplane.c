@@ -249,7 +249,7 @@ int bench_dataplane(int argc, char **argv)
         usage(stdout);
     }
     if (taken != 0) {
-        return taken > 0 ? EXIT_SUCCESS : 2;
+        return taken > 0 ? EXIT_SUCCESS : BENCH_USAGE;
     }
     for (size_t i = 0; optind == argc - 1 && i < PARTS; i++) {
         if (strcmp(argv[optind], parts[i].name) == 0) {
@@ -258,6 +258,6 @@ int bench_dataplane(int argc, char **argv)
             return parts[i].run(&o);
         }
     }
-    usage(stderr);
-    return 2;
+    fputs("weft-bench dataplane: needs one PART: path, residence, afxdp or wake\n", stderr);
+    return BENCH_USAGE;
 }

@@ -29,9 +29,10 @@
 #define MODEL_PATH_SIZE 4096u
 
 static const char usage[] =
+    "weft-bench exec - tokens a second of the CPU backend, against the memory's speed\n\n"
     "usage: weft-bench exec [OPTIONS]\n\n"
-    "Tokens a second of the CPU backend: decoding one stream, against the floor of reading the\n"
-    "weights' bytes, and prefill of 512 tokens.\n\n"
+    "Decoding of one stream, against the floor of reading the weights' bytes, and prefill of\n"
+    "512 tokens.\n\n"
     "  --model FILE     GGUF; default: WEFT_MODEL, else where scripts/model-fetch puts its file\n"
     "  --threads N      only with so many threads; default: 1, 2, 4 ... all processors\n"
     "  --rounds N       default 9\n"
@@ -40,7 +41,7 @@ static const char usage[] =
     "answers\n"
     "                   of 64 tokens to N prompts\n"
     "  --json           machine-readable\n\n"
-    "Examples:\n"
+    "examples:\n"
     "  weft-bench exec --json\n"
     "  weft-bench exec --threads 1 --exact\n"
     "  weft-bench exec --agreement 200\n";
@@ -279,7 +280,7 @@ static void find_model(struct options *o)
 /* 0 to go on, 1 when done, -1 after a message. */
 static int parse(struct options *o, int argc, char **argv)
 {
-    enum { MODEL = 1, THREADS, ROUNDS, AGREEMENT, EXACT, JSON, HELP };
+    enum { MODEL = 1, THREADS, ROUNDS, AGREEMENT, EXACT, JSON };
     static const struct option names[] = {
         {"model", required_argument, NULL, MODEL},
         {"threads", required_argument, NULL, THREADS},
@@ -287,13 +288,13 @@ static int parse(struct options *o, int argc, char **argv)
         {"exact", no_argument, NULL, EXACT},
         {"agreement", required_argument, NULL, AGREEMENT},
         {"json", no_argument, NULL, JSON},
-        {"help", no_argument, NULL, HELP},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     int option;
     double number = 0;
     find_model(o);
-    while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
         switch (option) {
         case MODEL:
             snprintf(o->model, sizeof(o->model), "%s", optarg);
@@ -313,7 +314,7 @@ static int parse(struct options *o, int argc, char **argv)
         case JSON:
             o->json = true;
             break;
-        case HELP:
+        case 'h':
             fputs(usage, stdout);
             return 1;
         default:

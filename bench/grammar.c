@@ -197,7 +197,7 @@ int bench_grammar(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     struct run run = {.model_path = NULL};
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'm') {
             run.model_path = optarg;
         } else if (c == 'a') {
@@ -205,13 +205,15 @@ int bench_grammar(int argc, char **argv)
         } else if (c == 'j') {
             run.json = true;
         } else {
-            usage(c == 'h' ? stdout : stderr);
-            return c == 'h' ? EXIT_SUCCESS : 2;
+            if (c == 'h') {
+                usage(stdout);
+            }
+            return c == 'h' ? EXIT_SUCCESS : BENCH_USAGE;
         }
     }
     if (run.model_path == NULL || run.answers_path == NULL) {
-        usage(stderr);
-        return 2;
+        fputs("weft-bench grammar: --model FILE and --answers FILE are needed\n", stderr);
+        return BENCH_USAGE;
     }
     int rc = open_all(&run);
     rc = rc == 0 ? answers_run(&run) : rc;

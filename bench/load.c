@@ -2,7 +2,6 @@
 /* load.c - weft-bench load: many requests through a running mesh, and what can be said of their
  * latency. This file has the arguments and the order of things; load/ has the parts. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "bench/load/answerer.h"
 #include "bench/load/report.h"
 #include "bench/load/schedule.h"
+#include "bench/options.h"
 #include "schemas/base/clock.h"
 
 #define SELF            "self"
@@ -233,8 +233,9 @@ static int take_query(struct options *o, int option, const char *value)
 }
 
 /* Returns 0, 1 for help, -1 if the value cannot be used. */
-static int take_option(struct options *o, int option, const char *value)
+static int take_option(void *user, int option, const char *value)
 {
+    struct options *o = user;
     switch (option) {
     case 'n':
         o->drive.node = value;
@@ -517,23 +518,17 @@ int bench_load(int argc, char **argv)
         .schedule = {.seed = 1},
         .speed = 1,
     };
-    int option;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        int taken = option == '?' ? -1 : take_option(&o, option, optarg);
-        if (taken > 0) {
-            usage(stdout);
-            return EXIT_SUCCESS;
-        }
-        if (taken < 0) {
-            fprintf(stderr, "weft-bench load: cannot use %s\n",
-                    option == '?' || optarg == NULL ? "that" : optarg);
-            return 2;
-        }
+    int taken = bench_options(argc, argv, "load", long_options, take_option, &o);
+    if (taken > 0) {
+        usage(stdout);
+    }
+    if (taken != 0) {
+        return taken > 0 ? EXIT_SUCCESS : BENCH_USAGE;
     }
     const char *wrong = complaint(&o, argc);
     if (wrong != NULL) {
-        fprintf(stderr, "weft-bench load: %s; see weft-bench load --help\n", wrong);
-        return 2;
+        fprintf(stderr, "weft-bench load: %s\n", wrong);
+        return BENCH_USAGE;
     }
     return run(&o, argc, argv);
 }

@@ -26,6 +26,7 @@ static const struct kind {
 static void usage(FILE *out)
 {
     fputs(
+        "weft-bench mesh-sim - zones in virtual time, against Kademlia and Chord\n\n"
         "usage: weft-bench mesh-sim KIND [OPTIONS]\n\n"
         "The zones of the control plane, as the daemon runs them, in virtual time. The same seed\n"
         "gives the same run.\n\n",
@@ -67,8 +68,7 @@ enum sim_option {
     MEND,
     DEADLINE,
     MATRIX,
-    JSON,
-    HELP
+    JSON
 };
 
 static const struct option options[] = {
@@ -83,7 +83,7 @@ static const struct option options[] = {
     {"deadline", required_argument, NULL, DEADLINE},
     {"matrix", required_argument, NULL, MATRIX},
     {"json", no_argument, NULL, JSON},
-    {"help", no_argument, NULL, HELP},
+    {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -158,8 +158,12 @@ int bench_mesh_sim(int argc, char **argv)
     }
     if (kind == NULL) {
         bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
-        usage(help ? stdout : stderr);
-        return help ? EXIT_SUCCESS : 2;
+        if (help) {
+            usage(stdout);
+        } else {
+            fputs("weft-bench mesh-sim: needs a KIND\n", stderr);
+        }
+        return help ? EXIT_SUCCESS : BENCH_USAGE;
     }
     struct sim_run run = {.world = {.nodes = kind->nodes, .seed = 1, .jitter = 0.05},
                           .searches = kind->searches,
@@ -173,12 +177,11 @@ int bench_mesh_sim(int argc, char **argv)
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (option == JSON) {
             run.json = true;
-        } else if (option == HELP || option == 'h') {
+        } else if (option == 'h') {
             usage(stdout);
             return EXIT_SUCCESS;
         } else if (option == '?' || !option_take(&run, option, optarg)) {
-            fprintf(stderr, "weft-bench mesh-sim: see --help\n");
-            return 2;
+            return BENCH_USAGE;
         }
     }
     return kind_run(kind, &run);

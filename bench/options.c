@@ -8,10 +8,12 @@ int bench_options(int argc, char **argv, const char *name, const struct option *
                   bench_take_fn take, void *user)
 {
     int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    int index = 0;
+    while ((option = getopt_long(argc, argv, "h", options, &index)) != -1) {
         int taken = option == '?' ? -1 : take(user, option, optarg);
         if (taken < 0 && option != '?') { /* else getopt has said it */
-            fprintf(stderr, "weft-bench %s: cannot use %s\n", name, optarg);
+            fprintf(stderr, "weft-bench %s: --%s cannot be %s\n", name, options[index].name,
+                    optarg);
         }
         if (taken != 0) {
             return taken;

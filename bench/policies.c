@@ -238,11 +238,11 @@ int bench_policies(int argc, char **argv)
         usage(stdout);
     }
     if (taken != 0) {
-        return taken > 0 ? EXIT_SUCCESS : 2;
+        return taken > 0 ? EXIT_SUCCESS : BENCH_USAGE;
     }
     if (optind != argc) {
-        usage(stderr);
-        return 2;
+        fputs("weft-bench policies: takes options only\n", stderr);
+        return BENCH_USAGE;
     }
     b.list = json_array();
     if (!b.json) {

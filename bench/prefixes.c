@@ -181,11 +181,11 @@ int bench_prefixes(int argc, char **argv)
         usage(stdout);
     }
     if (taken != 0) {
-        return taken > 0 ? EXIT_SUCCESS : 2;
+        return taken > 0 ? EXIT_SUCCESS : BENCH_USAGE;
     }
     if (optind + 1 != argc) {
-        usage(stderr);
-        return 2;
+        fputs("weft-bench prefixes: needs one TRACE\n", stderr);
+        return BENCH_USAGE;
     }
     b.path = argv[optind];
     return run(&b);

@@ -464,7 +464,7 @@ int bench_route(int argc, char **argv)
     uint32_t samples = SAMPLES_DEFAULT;
     bool json = false;
     int option;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (option) {
         case 's':
             samples = (uint32_t)strtoul(optarg, NULL, 10);
@@ -476,13 +476,12 @@ int bench_route(int argc, char **argv)
             usage(stdout);
             return EXIT_SUCCESS;
         default:
-            usage(stderr);
-            return 2;
+            return BENCH_USAGE;
         }
     }
     if (samples < 100) {
         fputs("weft-bench route: --samples must be at least 100\n", stderr);
-        return 2;
+        return BENCH_USAGE;
     }
     struct figure figures[8 + 7 * SIZES];
     struct table_figure tables[TABLE_KINDS];

@@ -235,6 +235,7 @@ static void usage(FILE *out)
         "  --process NAME=FILE   memory, descriptors and threads of the process in a pid file\n"
         "  --admin NAME=SOCKET   mbufs of a node\n"
         "  --folder NAME=FOLDER  files in it\n"
+        "  --failed-max N        requests that may fail; default 0\n"
         "  --every S             between two readings; default 1\n"
         "  --seed N              of arrivals and lengths; default 1\n"
         "  --json                for machines\n\n"
@@ -327,11 +328,11 @@ int bench_soak(int argc, char **argv)
     while (taken == 0 && (option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         taken = take_option(s, option, optarg);
     }
-    int status = taken == 1 ? EXIT_SUCCESS : 2;
+    int status = taken == 1 ? EXIT_SUCCESS : BENCH_USAGE;
     if (taken == 1) {
         usage(stdout);
     } else if (taken < 0 || s->o.node == NULL || optind < argc) {
-        fprintf(stderr, "weft-bench soak: %s; see weft-bench soak --help\n",
+        fprintf(stderr, "weft-bench soak: %s\n",
                 taken < 0 ? "an option has a value that cannot be used" : "--node is needed");
     } else {
         int rc = run(s);

@@ -422,9 +422,9 @@ int bench_streams(int argc, char **argv)
         }
     }
     if (bad != 0 || o.node == NULL || optind < argc) {
-        fprintf(stderr, "weft-bench streams: %s; see weft-bench streams --help\n",
+        fprintf(stderr, "weft-bench streams: %s\n",
                 bad != 0 ? "an option has a value that cannot be used" : "--node is needed");
-        return 2;
+        return BENCH_USAGE;
     }
     return run(&o);
 }

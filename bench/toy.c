@@ -266,10 +266,10 @@ int bench_toy(int argc, char **argv)
         }
     }
     if (bad != 0 || (port == NULL) == (listen_port == 0) || optind < argc) {
-        fprintf(stderr, "weft-bench toy: %s; see weft-bench toy --help\n",
+        fprintf(stderr, "weft-bench toy: %s\n",
                 bad != 0 ? "an option has a value that cannot be used"
                          : "either --port or --listen is needed");
-        return 2;
+        return BENCH_USAGE;
     }
     int rc = port != NULL ? attach_and_serve(port, model, &plan, -1)
                           : listen_and_serve((uint16_t)listen_port, &plan);

@@ -22,8 +22,9 @@ _Static_assert(SHELF_MODELS_MAX <= STAY_PORTS_MAX && SHELF_MODELS_MAX < STAY_FDS
                "a port and a descriptor for each");
 
 static const char usage[] =
-    "Usage: weft-worker --port SOCKET --model FILE [options]\n"
-    "Serves GGUF models to the Weft node on this machine.\n"
+    "weft-worker - serves GGUF models to the Weft node on this machine\n"
+    "\n"
+    "usage: weft-worker --port SOCKET --model FILE [OPTION]...\n"
     "\n"
     "  --port SOCKET     the node's port socket\n"
     "  --model FILE      the model, GGUF; up to 8 times for as many models. What does not fit\n"
@@ -54,7 +55,8 @@ static const char usage[] =
     "  --kv-dir DIR      keeps what is known of prompts' beginnings there while a model is not\n"
     "                    loaded and from one start to the next; DIR/NAME.weftkv serves the same\n"
     "                    model at another node, too\n"
-    "  --help            this text\n"
+    "  -h, --help        this text\n"
+    "  -V, --version     version\n"
     "\n"
     "Models: llama (SmolLM2, Llama 3 to 3.2), qwen2 (Qwen2, Qwen2.5) and qwen3, dense; "
     "weights in\n"
@@ -65,7 +67,9 @@ static const char usage[] =
     "all nodes that may take over each other's streams have to do the same. WEFT_CUDA=fast is\n"
     "--gemm own; WEFT_CUBLASLT=FILE is the cuBLASLt to use.\n"
     "\n"
-    "Examples:\n"
+    "exit: 0 stopped, 1 a model cannot be served, 2 wrong usage\n"
+    "\n"
+    "examples:\n"
     "  weft-worker --port /run/weft/port.sock --model SmolLM2-135M-Instruct.Q4_1.gguf\n"
     "  weft-worker --port /run/weft/port.sock --model m.gguf --name small --slots 8 --context "
     "1024\n"
@@ -215,7 +219,6 @@ enum option_id {
     MEMORY,
     MODELS_MEMORY,
     KV_DIR,
-    HELP,
 };
 
 static int add_text(const char **list, uint32_t *count, const char *option, const char *text)
@@ -257,7 +260,7 @@ static int find_names(struct worker *w, uint32_t given)
     return 0;
 }
 
-/* Returns 0 to go on, 1 when done (--help), -EINVAL after a message. */
+/* Returns 0 to go on, 1 when done (--help, --version), -EINVAL after a message. */
 static int parse_options(struct worker *w, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -275,7 +278,8 @@ static int parse_options(struct worker *w, int argc, char **argv)
         {"memory-mib", required_argument, NULL, MEMORY},
         {"models-mib", required_argument, NULL, MODELS_MEMORY},
         {"kv-dir", required_argument, NULL, KV_DIR},
-        {"help", no_argument, NULL, HELP},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
     uint32_t *const numbers[] = {
@@ -287,9 +291,9 @@ static int parse_options(struct worker *w, int argc, char **argv)
     int rc = 0;
     int option;
     int index = 0;
-    while (rc == 0 && (option = getopt_long(argc, argv, "", options, &index)) != -1) {
-        if (option == HELP) {
-            fputs(usage, stdout);
+    while (rc == 0 && (option = getopt_long(argc, argv, "hV", options, &index)) != -1) {
+        if (option == 'h' || option == 'V') {
+            fputs(option == 'h' ? usage : "weft-worker " WEFT_RELEASE "\n", stdout);
             return 1;
         }
         if (option == PORT)
@@ -309,6 +313,8 @@ static int parse_options(struct worker *w, int argc, char **argv)
         else
             rc = -EINVAL;
     }
+    if (rc)
+        fputs("see weft-worker --help\n", stderr);
     if (rc == 0 && (!w->socket_path || w->count == 0 || optind < argc)) {
         fprintf(stderr, "weft-worker: --port and --model are needed; see weft-worker --help\n");
         rc = -EINVAL;

@@ -474,7 +474,7 @@ static int command_run(struct impair *im, int argc, char **argv)
     char why[WHY_MAX];
     int option;
     im->memory_mib = MEMORY_MIB;
-    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
         if (option == 'h') {
             usage(stdout);
             return EXIT_SUCCESS;
@@ -558,10 +558,16 @@ int main(int argc, char **argv)
     if (strcmp(command, "check") == 0 && argc > 3) {
         return command_check(&im, argc - 1, argv + 1);
     }
-    bool help = strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0;
-    if (help) {
+    if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0) {
         usage(stdout);
         return EXIT_SUCCESS;
+    }
+    if (strcmp(command, "--version") == 0 || strcmp(command, "-V") == 0) {
+        puts("weft-impair " WEFT_RELEASE);
+        return EXIT_SUCCESS;
+    }
+    if (command[0] == '-') {
+        fprintf(stderr, "weft-impair: there is no option %s\n", command);
     }
     fputs("weft-impair: needs run, tell SOCKET WORD... or check FILE NAME...; see weft-impair "
           "--help\n",

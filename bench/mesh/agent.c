@@ -155,7 +155,7 @@ int main(int argc, char **argv)
     bool bound = false;
     bool good = sodium_init() >= 0;
     int choice;
-    while ((choice = getopt_long(argc, argv, "", choices, NULL)) != -1) {
+    while ((choice = getopt_long(argc, argv, "h", choices, NULL)) != -1) {
         if (choice == 'h') {
             usage(stdout);
             return EXIT_SUCCESS;

@@ -86,6 +86,9 @@ int cmd_conf_check(int argc, char **argv)
     if (strcmp(argv[1], "--keys") == 0) {
         return keys_print();
     }
+    if (argv[1][0] == '-' && argv[1][1] != '\0') {
+        return cli_usage_error("conf-check", "takes a file or --keys");
+    }
     int rc = config_load(&config, argv[1], error_print, NULL);
     if (rc < 0) {
         if (rc != WEFT_E_CONFIG) {

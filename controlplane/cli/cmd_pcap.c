@@ -32,7 +32,7 @@ const char cmd_pcap_usage[] =
     "is counted as lost. One capture a node at a time; Ctrl-C ends it.\n"
     "\n"
     "  --socket PATH    the node's sockets.admin; default as `weft status` has it\n"
-    "  -w FILE          write pcapng; - is stdout, e.g. for: wireshark -k -i -\n"
+    "  -w, --write FILE write pcapng; - is stdout, e.g. for: wireshark -k -i -\n"
     "  --filter EXPR    only frames that match, in libpcap's language: 'src host 10.77.0.3'\n"
     "  --drops          only frames let go of or refused\n"
     "  --snaplen N      bytes kept of a frame, 1 to 1516, default 1516\n"

@@ -59,8 +59,8 @@ const char cmd_run_usage[] =
     "                       object\n"
     "  --embed mean|last    with --json: a vector for the prompt in place of a text\n"
     "  --no-thinking        a model that thinks first is told not to\n"
-    "  --logprobs N         with --json: for each token its log probability and the N - 1 best, 21 "
-    "at most\n"
+    "  --logprobs N         with --json: for each token its log probability and the N - 1 best,\n"
+    "                       21 at most\n"
     "\n"
     "exit: 0 complete, 1 error or incomplete, 2 wrong usage, 3 refused, 130 interrupted\n";
 

@@ -60,8 +60,8 @@ static int cmd_help(int argc, char **argv)
         fprintf(stderr, "weft help: there is no command %s; `weft help` lists them\n", argv[1]);
         return CLI_USAGE;
     }
-    printf("weft %s - %s\n\nusage: weft %s %s", command->name, command->summary, command->name,
-           command->usage);
+    printf("weft %s - %s\n\nusage: weft %s%s%s", command->name, command->summary, command->name,
+           command->usage[0] != '\n' ? " " : "", command->usage);
     return CLI_OK;
 }
 
@@ -88,8 +88,8 @@ int main(int argc, char **argv)
         commands_print(stdout);
         return CLI_OK;
     }
-    const struct cli_command *command =
-        strcmp(argv[1], "--version") == 0 ? command_find("version") : command_find(argv[1]);
+    bool version = strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0;
+    const struct cli_command *command = command_find(version ? "version" : argv[1]);
     if (command == NULL) {
         fprintf(stderr, "weft: there is no command %s; `weft help` lists them\n", argv[1]);
         return CLI_USAGE;

@@ -23,11 +23,12 @@
 #define SECONDS_MAX   86400u
 
 static const char usage[] =
-    "Usage: weft-upstream --port SOCKET --endpoint URL --model NAME [options]\n"
-    "       weft-upstream --port SOCKET --registry URL --model NAME... | --all-models [options]\n"
-    "Serves a model of an OpenAI-compatible HTTP server (vLLM, llama.cpp, a cloud) to the Weft "
-    "node\n"
-    "on this machine.\n"
+    "weft-upstream - serves models of OpenAI-compatible HTTP servers to the Weft node here\n"
+    "\n"
+    "usage: weft-upstream --port SOCKET --endpoint URL --model NAME [OPTION]...\n"
+    "       weft-upstream --port SOCKET --registry URL --model NAME... | --all-models [OPTION]...\n"
+    "\n"
+    "The servers are vLLM, llama.cpp, a cloud; the node is the one on this machine.\n"
     "\n"
     "  --port SOCKET          the node's port socket\n"
     "  --endpoint URL         the server, as http://127.0.0.1:8000 or https://host/v1; again for\n"
@@ -54,23 +55,25 @@ static const char usage[] =
     "  --config FILE          in place of --endpoint and --model, or besides: several endpoints "
     "with\n"
     "                         keys, names and prices of their own (YAML)\n"
-    "  --help                 this text\n"
+    "  -h, --help             this text\n"
+    "  -V, --version          version\n"
     "\n"
     "INFERENCE_ALLOWED_PROVIDERS in the environment limits the servers that may be spoken to:\n"
     "`local` means loopback, private and link-local addresses and nothing else, other words are\n"
     "names of endpoints; several with commas. It beats every option and file.\n"
     "\n"
-    "Examples:\n"
+    "exit: 0 stopped, 1 error, 2 wrong usage\n"
+    "\n"
+    "examples:\n"
     "  weft-upstream --port /run/weft/port.sock --endpoint http://127.0.0.1:8000 --model "
     "llama-3.1-8b\n"
-    "  weft-upstream --port /run/weft/port.sock --endpoint https://api.openai.com/v1 --model "
-    "gpt-4o-mini \\\n"
-    "                --key-file /etc/weft/openai.key --slots 64\n"
+    "  weft-upstream --port /run/weft/port.sock --endpoint https://api.openai.com/v1 \\\n"
+    "                --model gpt-4o-mini --key-file /etc/weft/openai.key --slots 64\n"
     "  weft-upstream --port /run/weft/port.sock --registry http://127.0.0.1:8080 --model qwen3-8b\n"
     "  weft-upstream --port /run/weft/port.sock --registry http://127.0.0.1:8080 --all-models\n"
     "  INFERENCE_ALLOWED_PROVIDERS=local weft-upstream --port /run/weft/port.sock \\\n"
-    "                --endpoint http://10.0.0.5:8000 --model qwen3-8b --resume vllm --tokenizer "
-    "qwen3.gguf\n";
+    "                --endpoint http://10.0.0.5:8000 --model qwen3-8b --resume vllm \\\n"
+    "                --tokenizer qwen3.gguf\n";
 
 static int wrong(char *why, size_t why_size, const char *what, const char *text)
 {
@@ -219,8 +222,7 @@ enum option_id {
     CONTEXT,
     FIRST,
     SILENCE,
-    ALL_MODELS,
-    HELP
+    ALL_MODELS
 };
 
 static int parse_number(const char *option, const char *text, uint32_t most, uint32_t *out)
@@ -305,18 +307,21 @@ static int parse_options(struct settings *settings, struct options *options, int
         {"first-s", required_argument, NULL, FIRST},
         {"silence-s", required_argument, NULL, SILENCE},
         {"all-models", no_argument, NULL, ALL_MODELS},
-        {"help", no_argument, NULL, HELP},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
     int option;
     int index = 0;
-    while ((option = getopt_long(argc, argv, "", known, &index)) != -1) {
-        if (option == HELP) {
-            fputs(usage, stdout);
+    while ((option = getopt_long(argc, argv, "hV", known, &index)) != -1) {
+        if (option == 'h' || option == 'V') {
+            fputs(option == 'h' ? usage : "weft-upstream " WEFT_RELEASE "\n", stdout);
             return 1;
         }
-        if (take_option(settings, options, option, known[index].name))
+        if (take_option(settings, options, option, known[index].name)) {
+            fputs("see weft-upstream --help\n", stderr);
             return -EINVAL;
+        }
     }
     const bool asks_somebody = options->url_count || options->config || settings->registry_url;
     if (!settings->port || !asks_somebody || optind < argc) {

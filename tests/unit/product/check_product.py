@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The programs as somebody meets them who has just built them: how a node starts, and what it says
-where it cannot. `CHECKS` at the end lists what there is; each is a ctest, product_NAME."""
+"""The programs as somebody meets them who has just built them: what they say of themselves, how a
+node starts, and what it says where it cannot. `CHECKS` at the end lists what there is; each is a
+ctest, product_NAME."""
 import argparse
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 SKIPPED = 77
 END_S = 20.0
+COLUMNS_MAX = 100
+PROGRAMS = ("weft", "weft-bench", "weft-gateway", "weft-impair", "weft-upstream", "weft-worker",
+            "weftd")
 HUGEPAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
 LOCAL_NODE = """
 node: alone
@@ -38,6 +43,99 @@ def check(good, *what):
 
 def bin_dir(args):
     return args.build_dir / "bin"
+
+
+# ---- what programs say of themselves ----
+def run(*command):
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=END_S, check=False)
+
+
+def commands_of(program):
+    """[program], and if it has commands [program, command] for each."""
+    text = run(program, "--help").stdout
+    names = re.findall(r"^  ([a-z][\w-]*)(?: {2,}| (?<=^.{12}))\S", text, re.M)
+    if program.name not in ("weft", "weft-bench"):
+        names = []
+    return [[program], *([program, name] for name in names)]
+
+
+def check_help_of(command, name):
+    """The help of a program or of a command of it, and what a wrong option leads to."""
+    texts = [run(*command, option) for option in ("--help", "-h")]
+    for done in texts:
+        check(done.returncode == 0 and not done.stderr and done.stdout,
+              f"{name} --help or -h: exit {done.returncode}", done.stderr)
+    text = texts[0].stdout
+    check(texts[1].stdout == text, f"{name}: -h says other than --help")
+    lines = text.splitlines()
+    check(lines[0].startswith(f"{name} - ") or name == "weft", f"{name}: begins with", lines[0])
+    check(re.search(rf"^usage: {name}\b", text, re.M), f"{name}: no usage")
+    said = [line for line in lines if len(line) > COLUMNS_MAX or line != line.rstrip()]
+    check(not said, f"{name} --help: too long, or blanks at the end:", said)
+    done = run(*command, "--no-such-option")
+    check(done.returncode == 2 and not done.stdout,
+          f"{name} --no-such-option: exit {done.returncode}", done.stdout, done.stderr)
+    check("--help" in done.stderr or "`weft help" in done.stderr,
+          f"{name} --no-such-option: does not say who helps:", done.stderr)
+
+
+def source_of(command):
+    """The file that reads a command's options."""
+    program, *name = command
+    name = "_".join(name).replace("-", "_")
+    fixed = {"weftd": "dataplane/weftd.c", "weft-gateway": "dataplane/gateway.c",
+             "weft-worker": "kernels/worker.c", "weft-upstream": "kernels/upstream/settings.c",
+             "weft-impair": "bench/impair/main.c", "weft-bench": f"bench/{name}.c",
+             "weft": f"controlplane/cli/cmd_{name}.c"}
+    return ROOT / fixed[program.name]
+
+
+def check_options_of(command, name):
+    """No option is only in the source."""
+    source = source_of(command)
+    if not source.exists():
+        return
+    known = set(re.findall(r'\{"([\w-]+)",\s*(?:required|no|optional)_argument',
+                           source.read_text(encoding="utf-8"))) - {"help"}
+    told = set(re.findall(r"--([a-z][\w-]*)", run(*command, "--help").stdout))
+    check(known <= told, f"{name} --help does not tell of", sorted(known - told))
+
+
+def check_environment(args):
+    """Every variable that a program asks for is in some program's help."""
+    told = ""
+    for path in sorted(bin_dir(args).glob("weft*")):
+        if path.name in PROGRAMS:
+            told += "".join(run(*command, "--help").stdout for command in commands_of(path))
+    asked = set()
+    for folder in ("bench", "controlplane", "dataplane", "kernels", "schemas"):
+        for path in (ROOT / folder).rglob("*.c"):
+            asked |= set(re.findall(r'getenv\("([A-Z_]+)"|_ENV +"([A-Z_]+)"',
+                                    path.read_text(encoding="utf-8")))
+    asked = {one or other for one, other in asked} - {"HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"}
+    unknown = sorted(name for name in asked if name not in told)
+    check(not unknown, "no --help tells of", unknown)
+
+
+def check_help(args):
+    """Every program and command explains itself, and says what is wrong with a command line."""
+    count = 0
+    for path in sorted(bin_dir(args).glob("weft*")):
+        if path.name not in PROGRAMS:
+            continue
+        for option in ("--version", "-V"):
+            done = run(path, option)
+            check(done.returncode == 0 and re.match(rf"{path.name} \d+\.\d+\.\d+", done.stdout),
+                  f"{path.name} {option}: exit {done.returncode}", done.stdout, done.stderr)
+        for command in commands_of(path):
+            if command[1:] not in (["version"], ["help"]):
+                name = " ".join([path.name, *command[1:]])
+                check_help_of(command, name)
+                check_options_of(command, name)
+            count += 1
+    check_environment(args)
+    return f"{count} programs and commands"
 
 
 # ---- how a node starts ----
@@ -66,12 +164,10 @@ class Node:
 def start_makes_folder(args, folder):
     """/run is empty after a boot: the folder of the sockets is made, the keys' one, too."""
     node = Node(args, folder)
-    deadline = time.monotonic() + END_S
-    while not (node.sockets / "admin.sock").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    ready = any(" ready " in line for line in node.process.stderr)
     node.process.send_signal(signal.SIGTERM)
     status, said = node.end()
-    check(status == 0 and " ready " in said, status, said)
+    check(ready and status == 0, status, said)
     check(not list(node.sockets.iterdir()), "left:", list(node.sockets.iterdir()))
 
 
@@ -112,7 +208,7 @@ def check_start(args):
     return f"{len(cases)} cases"
 
 
-CHECKS = {"start": check_start}
+CHECKS = {"help": check_help, "start": check_start}
 
 
 def main():
