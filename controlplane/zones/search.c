@@ -252,6 +252,13 @@ void zone_search_relay(struct zone_search *s, uint32_t hops)
     s->relay.due_ns = s->started_ns;
 }
 
+/* Half of the time is the asker's own, however long others say that they work. */
+static void relay_hurry(struct zone_search *s)
+{
+    uint64_t latest_ns = s->started_ns + (s->deadline_ns - s->started_ns) / 2;
+    s->relay.due_ns = s->relay.due_ns < latest_ns ? s->relay.due_ns : latest_ns;
+}
+
 static bool relay_poll(struct zone_search *s, struct zone_peers *peers, uint64_t now_ns,
                        struct zone_ask *ask)
 {
@@ -260,6 +267,7 @@ static bool relay_poll(struct zone_search *s, struct zone_peers *peers, uint64_t
     if (!zone_relay_poll(&s->relay, peers, now_ns, &to)) {
         return false;
     }
+    relay_hurry(s);
     left_ns = left_ns < ZONE_RELAY_LIMIT_NS ? left_ns : ZONE_RELAY_LIMIT_NS;
     s->region_of[s->asks] = ZONE_REGION_RELAY;
     *ask = (struct zone_ask){
@@ -288,6 +296,7 @@ static void relay_answer(struct zone_search *s, struct zone_peers *peers,
     if (!zone_relay_heard(&s->relay, peers, a->from, a->stage, now_ns)) {
         return;
     }
+    relay_hurry(s);
     found_take(s, a, now_ns);
     s->hops = a->hops + 1u > s->hops ? a->hops + 1u : s->hops;
     if (a->stage != ZONE_RELAY_FINISHED) {

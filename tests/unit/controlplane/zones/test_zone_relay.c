@@ -164,6 +164,32 @@ START_TEST(an_end_in_the_middle_is_noticed)
 }
 END_TEST
 
+/* Nor is anybody waited for until there is no time left: however long such work has taken before,
+ * and whether the one who has begun comes to an end or not. */
+START_TEST(slow_work_is_not_waited_for)
+{
+    uint32_t ended = 0;
+    world_start(8);
+    for (uint32_t i = 0; i < 30; i++) {
+        uint32_t asker = asker_draw();
+        uint32_t victim = NODES;
+        found = false;
+        world->zones[asker].peers.work_us = 60000000;
+        world_ask(world, asker, &query, BUDGET_NS, 0);
+        while (!found) {
+            ck_assert(vnet_step(world->vnet));
+            if (victim == NODES && (victim = worker()) != NODES) {
+                world_crash(world, victim);
+                ended++;
+            }
+        }
+        ck_assert(result.complete);
+    }
+    ck_assert_uint_gt(ended, 15);
+    world_destroy(world);
+}
+END_TEST
+
 static void send_nothing(void *user, const struct zone_contact *to, const void *data, size_t size)
 {
     (void)user;
@@ -250,6 +276,7 @@ int main(void)
     tcase_add_test(tcase, without_room_the_asker_searches);
     tcase_add_test(tcase, the_dead_are_passed_over);
     tcase_add_test(tcase, an_end_in_the_middle_is_noticed);
+    tcase_add_test(tcase, slow_work_is_not_waited_for);
     tcase_add_test(tcase, nobody_takes_all_places);
     tcase_add_test(tcase, the_best_placed_are_asked_in_turn);
     suite_add_tcase(suite, tcase);
