@@ -8,8 +8,8 @@
  * worth.
  *
  * Nothing rests on him: who does not begin in time is raced by the next, and if nobody begins, or
- * the work takes longer than such work usually does, or half of the search's time is over, or it ends
- * incomplete, the asker searches itself, with what was found until then.
+ * the work takes longer than such work usually does, or half of the search's time is over, or it
+ * ends incomplete, the asker searches itself, with what was found until then.
  *
  * This is the asker's part, sans-I/O; duty.c is the other one's. Memory is the caller's.
  */
