@@ -9,6 +9,7 @@
 
 #define LEARN_LEAST_BYTES (1u << 20) /* shorter pulls say nothing about the rate */
 #define LEARN_PART        0.3        /* of the newest in the average */
+#define ERRNO_MAX         4095       /* an error's number is none beyond */
 
 static uint32_t ask_crc(const struct pull_ask *ask, const uint32_t *tokens)
 {
@@ -73,7 +74,7 @@ int pull_head_check(const struct pull_head *head, uint32_t most)
     if (head->version != PULL_VERSION || head->size != sizeof(*head))
         return -EPROTO;
     if (head->crc != crc32c(0, head, offsetof(struct pull_head, crc)) || head->pages > most ||
-        head->status > 0)
+        head->status > 0 || head->status < -ERRNO_MAX)
         return -EINVAL;
     return head->status;
 }

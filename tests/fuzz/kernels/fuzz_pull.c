@@ -69,7 +69,7 @@ static void head(const uint8_t *data, size_t size, int repair)
         message.crc = crc32c(0, &message, offsetof(struct pull_head, crc));
     }
     const int rc = pull_head_check(&message, MOST);
-    require(rc <= 0);
+    require(rc <= 0 && rc > -4096);
     require(rc != 0 || message.pages <= MOST);
 }
 

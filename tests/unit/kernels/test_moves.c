@@ -651,6 +651,8 @@ START_TEST(test_heads_and_tails)
     pull_head_seal(&head, -ESTALE, 7);
     ck_assert_int_eq(pull_head_check(&head, 7), -ESTALE);
     ck_assert_uint_eq(head.pages, 0);
+    pull_head_seal(&head, INT32_MIN, 0); /* no error's number: nobody can negate it */
+    ck_assert_int_eq(pull_head_check(&head, 7), -EINVAL);
     pull_go_seal(&go, 3);
     ck_assert_int_eq(pull_go_check(&go, 3), 0);
     ck_assert_int_eq(pull_go_check(&go, 2), -EINVAL);
