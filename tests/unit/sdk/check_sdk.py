@@ -272,33 +272,44 @@ def example_build(path):
 
 
 def check_install(args):
-    """From an installation alone: the examples build by the line in their heads, and run."""
+    """From an installation alone: the examples build by the line in their heads, and run. It may
+    be at another prefix than was configured, or staged for a package."""
     for tool in ("pkg-config", "cmake"):
         if not shutil.which(tool):
             raise SystemExit(SKIPPED)
-    with tempfile.TemporaryDirectory() as folder:
-        stage, work = Path(folder) / "stage", Path(folder) / "work"
-        work.mkdir()
-        run(["cmake", "--install", args.build_dir, "--component", "sdk"],
-            env=os.environ | {"DESTDIR": str(stage)})
-        files = {p.name: p for p in stage.rglob("*") if not p.is_dir()}
-        wanted = {"libweft.so", "libweft.so.1", "libweft.a", "weft.pc", "wire.def", "status.def",
-                  "libweft.3", "weft_client.3", "weft_ask.3",
-                  *(p.name for p in INCLUDE.glob("*.h"))}
-        if not wanted <= set(files):
-            raise Problem(f"not installed: {', '.join(sorted(wanted - set(files)))}")
-        env = os.environ | {"PKG_CONFIG_LIBDIR": str(files["weft.pc"].parent),
-                            "PKG_CONFIG_SYSROOT_DIR": str(stage),
-                            "LD_LIBRARY_PATH": str(files["libweft.so"].parent)}
-        examples = sorted((CLIENT / "examples").glob("*.c"))
-        for example in examples:
-            shutil.copy(example, work)
-            run(["sh", "-c", f"{example_build(example)} -Wall -Wextra -Werror"], cwd=work, env=env)
-        run(["sh", "-c", "cc ask.c -o ask-static $(pkg-config --cflags weft) "
-             f"{files['libweft.a']} -lm"], cwd=work, env=env)
-        for program in ("ask", "ask-static"):
-            expect_unreachable(work / program, env)
-    return f"{len(examples)} examples from {len(files)} files"
+    counts = []
+    for staged in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            stage = Path(folder) / "stage"
+            command = ["cmake", "--install", args.build_dir, "--component", "sdk"]
+            if staged:
+                run(command, env=os.environ | {"DESTDIR": str(stage)})
+                counts.append(check_installed(stage, {"PKG_CONFIG_SYSROOT_DIR": str(stage)}))
+            else:
+                run([*command, "--prefix", stage])
+                counts.append(check_installed(stage, {}))
+    return f"{counts[0][0]} examples from {counts[0][1]} files, installed and staged"
+
+
+def check_installed(stage, env):
+    work = stage.parent / "work"
+    work.mkdir()
+    files = {p.name: p for p in stage.rglob("*") if not p.is_dir()}
+    wanted = {"libweft.so", "libweft.so.1", "libweft.a", "weft.pc", "wire.def", "status.def",
+              "libweft.3", "weft_client.3", "weft_ask.3", *(p.name for p in INCLUDE.glob("*.h"))}
+    if not wanted <= set(files):
+        raise Problem(f"not installed: {', '.join(sorted(wanted - set(files)))}")
+    env = os.environ | env | {"PKG_CONFIG_LIBDIR": str(files["weft.pc"].parent),
+                              "LD_LIBRARY_PATH": str(files["libweft.so"].parent)}
+    examples = sorted((CLIENT / "examples").glob("*.c"))
+    for example in examples:
+        shutil.copy(example, work)
+        run(["sh", "-c", f"{example_build(example)} -Wall -Wextra -Werror"], cwd=work, env=env)
+    run(["sh", "-c", "cc ask.c -o ask-static $(pkg-config --cflags weft) "
+         f"{files['libweft.a']} -lm"], cwd=work, env=env)
+    for program in ("ask", "ask-static"):
+        expect_unreachable(work / program, env)
+    return len(examples), len(files)
 
 
 def expect_unreachable(program, env):
