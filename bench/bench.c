@@ -2,6 +2,7 @@
 /* bench.c - weft-bench: the command table. */
 #include "bench/bench.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,10 @@ static int command_run(const struct command *command, int argc, char **argv)
     snprintf(name, sizeof(name), "weft-bench %s", command->name);
     argv[0] = name;
     int rc = command->run(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) { /* a full disk: what was measured is lost */
+        fprintf(stderr, "%s: cannot write: %s\n", name, strerror(errno));
+        rc = rc == EXIT_SUCCESS ? EXIT_FAILURE : rc;
+    }
     if (rc == BENCH_USAGE) {
         fprintf(stderr, "see %s --help\n", name);
     }

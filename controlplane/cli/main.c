@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - `weft`: finds the sub-command in a table and runs it. See cli.h. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <weft/wire.h>
@@ -78,6 +79,16 @@ static bool help_wanted(int argc, char **argv)
     return argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
 }
 
+/* What was printed counts once it has arrived: a full disk is no success. */
+static int flushed(int status)
+{
+    if (status == CLI_OK && (fflush(stdout) != 0 || ferror(stdout))) {
+        fprintf(stderr, "weft: cannot write: %s\n", strerror(errno));
+        return CLI_ERROR;
+    }
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -86,7 +97,7 @@ int main(int argc, char **argv)
     }
     if (help_wanted(argc, argv)) {
         commands_print(stdout);
-        return CLI_OK;
+        return flushed(CLI_OK);
     }
     bool version = strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0;
     const struct cli_command *command = command_find(version ? "version" : argv[1]);
@@ -98,7 +109,7 @@ int main(int argc, char **argv)
     argv++;
     if (help_wanted(argc, argv)) {
         char *help[] = {argv[0], argv[0], NULL};
-        return cmd_help(2, help);
+        return flushed(cmd_help(2, help));
     }
-    return command->run(argc, argv);
+    return flushed(command->run(argc, argv));
 }

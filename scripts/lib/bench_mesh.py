@@ -33,7 +33,7 @@ def add_common(parser, name):
     parser.add_argument("--build-dir", default=default_build_dir(),
                         help="where the programs are; default $WEFT_BUILD_DIR or build")
     parser.add_argument("--name", default=f"{name}{os.getpid() % 10000}",
-                        help="name of the mesh; default %(default)s")
+                        help="name of the mesh; default another one each time")
     # Whoever stops a bench that takes too long does not want its mesh to stay.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 

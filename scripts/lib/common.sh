@@ -26,7 +26,7 @@ die() {
 }
 usage_error() {
     fail "$*"
-    say "Try '${0##*/} --help'."
+    say "Try '$0 --help'."
     exit 2
 }
 

@@ -4,6 +4,7 @@
 node starts, and what it says where it cannot. `CHECKS` at the end lists what there is; each is a
 ctest, product_NAME."""
 import argparse
+import os
 import re
 import signal
 import subprocess
@@ -138,6 +139,106 @@ def check_help(args):
     return f"{count} programs and commands"
 
 
+def check_full(args):
+    """What cannot be written is an error: no figures on a full disk and exit status 0."""
+    commands = (["weft", "help"], ["weft", "version"], ["weft", "conf-check", "--keys"],
+                ["weft-bench", "policies", "--requests", "2000", "--load", "0.5", "--json"])
+    for program, *rest in commands:
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run([bin_dir(args) / program, *rest], stdout=full, text=True,
+                                  stderr=subprocess.PIPE, timeout=END_S, check=False)
+        check(done.returncode == 1 and "cannot write" in done.stderr,
+              program, *rest, f"on a full disk: exit {done.returncode}", done.stderr)
+    return f"{len(commands)} commands"
+
+
+# ---- scripts ----
+def scripts():
+    return sorted(path for path in (ROOT / "scripts").iterdir()
+                  if path.is_file() and os.access(path, os.X_OK))
+
+
+def check_script(path):
+    """Its help, and what a wrong option leads to."""
+    done = run(path, "--help")
+    lines = done.stdout.splitlines()
+    check(done.returncode == 0 and re.match("usage: ", done.stdout), path.name, "--help:", done)
+    check(f"  scripts/{path.name}" in done.stdout, path.name, "--help has no example")
+    check(all(len(line) <= COLUMNS_MAX for line in lines), path.name, "--help is too wide")
+    bare = [line for line in lines if re.match(r"^  (-[\w-]+(, )?)+( [A-Z_]+)?$", line) and
+            not re.match(r"^ {8,}", (lines + [""])[lines.index(line) + 1])]
+    check(not bare, path.name, "--help does not explain", bare)
+    done = run(path, "--no-such-option")
+    check(done.returncode == 2 and re.search("--no-such-option|required", done.stderr), path.name,
+          f"and a wrong option: exit {done.returncode}", done.stderr)
+
+
+def check_scripts(_args):
+    """Every script explains itself and stands in the table of scripts/README.md, and no others."""
+    for path in scripts():
+        check_script(path)
+    readme = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
+    table = set(re.findall(r"^\| `([\w-]+)` \|", readme, re.M)) | {"bench-results"}
+    there = {path.name for path in scripts()}
+    check(table == there, "scripts/README.md and the folder differ in", sorted(table ^ there))
+    return f"{len(there)} scripts"
+
+
+# ---- READMEs ----
+def readmes():
+    for path in sorted(ROOT.rglob("*.md")):
+        if not any(part.startswith((".", "build")) for part in path.relative_to(ROOT).parts):
+            yield path, path.read_text(encoding="utf-8")
+
+
+def command_lines(text):
+    """What follows the name of a program or script in code, up to what ends a command."""
+    code = re.findall(r"^```\n(.*?)^```|^    (\S.*)$|`([^`\n]+)`", text, re.M | re.S)
+    for words in ("".join(found).replace("\\\n", " ") for found in code):
+        for line in words.splitlines():
+            yield from re.findall(
+                r"(?:^|[ \"(])((?:build/bin/|scripts/)?[a-z][\w-]*)((?: [^|;&#)]*)?)", line)
+
+
+def check_command(name, rest, helps):
+    """The options that a command line of a README gives: does the program know them?"""
+    inner = re.match(r" exec \w+ (?:build/bin/)?([\w-]+)(.*)", rest)
+    if name == "mesh" and inner:
+        return check_command(*inner.groups(), helps)
+    words = rest.split()
+    command = (name, words[0]) if words and (name, words[0]) in helps else (name,)
+    text = helps.get(command)
+    if text is None:
+        return []
+    if name in ("weft", "weft-bench") and words and len(command) == 1 and \
+            re.fullmatch("[a-z][a-z-]+", words[0]):
+        return [f"{name} {words[0]}"]
+    return [f"{' '.join(command)} {option}" for option in re.findall(r"(?<=\s)--[a-z][\w-]*", rest)
+            if not re.search(rf"{option}(?![\w-])", text) and option not in ("--help", "--version")]
+
+
+def check_readmes(args):
+    """Links of the READMEs lead somewhere; scripts, commands and options in them exist."""
+    helps = {(path.name,): run(path, "--help").stdout for path in scripts()}
+    for path in sorted(bin_dir(args).glob("weft*")):
+        if path.name in PROGRAMS:
+            helps |= {(path.name, *rest): run(path, *rest, "--help").stdout
+                      for _, *rest in commands_of(path)}
+    said, count = [], 0
+    for path, text in readmes():
+        count += 1
+        where = path.relative_to(ROOT)
+        said += [f"{where}: no {link}" for link in re.findall(r"\]\(([^)#]+)", text)
+                 if "://" not in link and not (path.parent / link).exists()]
+        said += [f"{where}: no {name}" for name in re.findall(r"scripts/[\w./-]*\w(?![-*\w])", text)
+                 if not (ROOT / name).exists()]
+        for name, rest in command_lines(text):
+            said += [f"{where}: no {what}"
+                     for what in check_command(name.rpartition("/")[2], rest, helps)]
+    check(not said, "\n" + "\n".join(said))
+    return f"{count} files"
+
+
 # ---- how a node starts ----
 class Node:
     """weftd without a network (no privilege needed), in a folder of its own."""
@@ -208,7 +309,8 @@ def check_start(args):
     return f"{len(cases)} cases"
 
 
-CHECKS = {"help": check_help, "start": check_start}
+CHECKS = {"full": check_full, "help": check_help, "readmes": check_readmes,
+          "scripts": check_scripts, "start": check_start}
 
 
 def main():
