@@ -2,7 +2,10 @@
 /* body.c - see body.h. */
 #include "kernels/upstream/body.h"
 
+#include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +14,7 @@
 #include "schemas/base/json.h"
 
 #define PIECE_BYTES 16384u /* of a text, at a time */
+#define ROOM_FIRST  1024u  /* a short question needs no more */
 
 bool body_is_chat(const weft_job_view_t *view)
 {
@@ -124,7 +128,7 @@ struct out {
 static bool out_reserve(struct out *out, size_t more)
 {
     if (out->status == 0 && more > out->room - out->len) {
-        const size_t room = (out->len + more) * 2;
+        const size_t room = (out->len + more) * 2 + ROOM_FIRST;
         char *data = realloc(out->data, room);
         out->status = data ? 0 : WEFT_E_WORKER_FAILED;
         out->data = data ? data : out->data;
@@ -144,6 +148,20 @@ static void out_word(struct out *out, const char *word)
     out_add(out, word, strlen(word));
 }
 
+static void out_format(struct out *out, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Names and numbers: never longer than `text`. */
+static void out_format(struct out *out, const char *format, ...)
+{
+    char text[128];
+    va_list args;
+    va_start(args, format);
+    const int len = vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    out_add(out, text, (size_t)len);
+}
+
 /* Where a piece of at most `max` bytes may end: between two characters. */
 static size_t piece_len(const char *text, size_t len, size_t max)
 {
@@ -159,8 +177,10 @@ static void out_quoted(struct out *out, const char *text, size_t len)
 {
     (void)out_reserve(out, len);
     out_word(out, "\"");
-    while (len && out_reserve(out, JSON_GROWTH_MAX * PIECE_BYTES)) {
+    while (len) {
         const size_t piece = piece_len(text, len, PIECE_BYTES);
+        if (!out_reserve(out, JSON_GROWTH_MAX * piece))
+            return;
         const char *end = json_put_text(out->data + out->len, text, piece);
         out->status = end ? 0 : WEFT_E_BAD_REQUEST;
         out->len = end ? (size_t)(end - out->data) : out->len;
@@ -237,52 +257,51 @@ static void put_text(struct out *out, const weft_job_part_t *part, const char *g
     free(whole.data);
 }
 
-/* All of these return 0, or -1 where something is no UTF-8 or there is no memory. */
-static int put_resume(json_t *root, enum body_resume resume)
+static void put_resume(struct out *out, enum body_resume resume)
 {
-    if (resume != BODY_RESUME_VLLM)
-        return 0;
-    return json_object_set_new(root, "continue_final_message", json_true()) |
-           json_object_set_new(root, "add_generation_prompt", json_false());
+    if (resume == BODY_RESUME_VLLM)
+        out_word(out, ",\"continue_final_message\":true,\"add_generation_prompt\":false");
 }
 
-static int put_tokens(json_t *root, const weft_job_view_t *view)
+static void put_tokens(struct out *out, const weft_job_view_t *view)
 {
-    json_t *ids = json_array();
-    int rc = json_object_set_new(root, "prompt", ids);
-    for (size_t i = 0; rc == 0 && i < view->token_count; i++)
-        rc = json_array_append_new(ids, json_integer(view->tokens[i]));
-    return rc;
+    out_word(out, "\"prompt\":[");
+    for (size_t i = 0; i < view->token_count; i++)
+        out_format(out, i ? ",%" PRIu32 : "%" PRIu32, view->tokens[i]);
+    out_word(out, "]");
 }
 
-/* A float as people write it: 0.7, not 0.699999988079071. */
-static json_t *shown(float value)
+/* A float as people write it: 0.7, not 0.699999988079071; 1.0, since 1 is no float to everybody. */
+static void put_float(struct out *out, const char *name, float value)
 {
     char text[32];
     (void)snprintf(text, sizeof(text), "%.7g", (double)value);
-    return json_real(strtod(text, NULL));
+    out_format(out, ",\"%s\":%s%s", name, text, strpbrk(text, ".e") ? "" : ".0");
+    if (!isfinite(value))
+        out->status = WEFT_E_BAD_REQUEST;
 }
 
-static int put_sampling(json_t *root, const weft_job_view_t *view, uint32_t max_tokens)
+static void put_sampling(struct out *out, const weft_job_view_t *view, uint32_t max_tokens)
 {
-    int rc = json_object_set_new(root, "max_tokens", json_integer(max_tokens)) |
-             json_object_set_new(root, "temperature", shown(view->temperature));
+    out_format(out, ",\"max_tokens\":%" PRIu32, max_tokens);
+    put_float(out, "temperature", view->temperature);
     if (view->top_p < 1.0f)
-        rc |= json_object_set_new(root, "top_p", shown(view->top_p));
+        put_float(out, "top_p", view->top_p);
     if (view->min_p > 0.0f)
-        rc |= json_object_set_new(root, "min_p", shown(view->min_p));
+        put_float(out, "min_p", view->min_p);
     if (view->top_k)
-        rc |= json_object_set_new(root, "top_k", json_integer(view->top_k));
+        out_format(out, ",\"top_k\":%" PRIu32, (uint32_t)view->top_k);
     if (view->repetition_penalty > 0.0f && view->repetition_penalty != 1.0f)
-        rc |= json_object_set_new(root, "repetition_penalty", shown(view->repetition_penalty));
+        put_float(out, "repetition_penalty", view->repetition_penalty);
     if (view->presence_penalty != 0.0f)
-        rc |= json_object_set_new(root, "presence_penalty", shown(view->presence_penalty));
+        put_float(out, "presence_penalty", view->presence_penalty);
     if (view->frequency_penalty != 0.0f)
-        rc |= json_object_set_new(root, "frequency_penalty", shown(view->frequency_penalty));
+        put_float(out, "frequency_penalty", view->frequency_penalty);
     if (view->temperature > 0.0f && view->seed)
-        rc |= json_object_set_new(root, "seed", json_integer((json_int_t)(view->seed >> 1)));
-    return rc;
+        out_format(out, ",\"seed\":%" PRIu64, (uint64_t)view->seed >> 1);
 }
+
+/* ---- what few jobs have ---- */
 
 /* As many as the API takes: relay.c looks for all of them. This saves the server work. One that is
  * no UTF-8 stays here. */
@@ -300,14 +319,6 @@ static int put_stops(json_t *root, const weft_job_view_t *view)
     return rc;
 }
 
-static int put_switches(json_t *root, const weft_job_view_t *view)
-{
-    if (!view->no_thinking)
-        return 0;
-    return json_object_set_new(root, "chat_template_kwargs",
-                               json_pack("{s:b}", "enable_thinking", 0));
-}
-
 /* The server holds the answer to it, if it can; what it cannot it refuses itself. */
 static int put_format(json_t *root, const weft_job_view_t *view)
 {
@@ -323,44 +334,27 @@ static int put_format(json_t *root, const weft_job_view_t *view)
     return json_object_set_new(root, "response_format", format);
 }
 
-/* The prompt, and behind it what stands in `root`, which is not empty. NULL: as body_write(). */
-static char *join(struct out *prompt, const json_t *root)
+static void put_rest(struct out *out, const weft_job_view_t *view)
 {
-    char *rest = json_dumps(root, JSON_COMPACT);
-    if (rest && prompt->len) {
-        out_word(prompt, ",");
-        out_add(prompt, rest + 1, strlen(rest)); /* with its zero */
-        free(rest);
-        return prompt->status ? NULL : prompt->data;
+    if (!view->stop_count && view->format == WEFT_FORMAT_NONE && !body_has_tools(view))
+        return;
+    json_t *root = json_object();
+    if (!root || put_stops(root, view) || put_format(root, view) || put_tools(root, view))
+        out->status = WEFT_E_BAD_REQUEST;
+    char *text = json_object_size(root) ? json_dumps(root, JSON_COMPACT) : NULL;
+    if (text) {
+        text[0] = ',';
+        out_add(out, text, strlen(text) - 1);
     }
-    return rest;
-}
-
-/* All but the prompt, unless that is token ids. */
-static json_t *settings(const struct body_options *options, const weft_job_view_t *view,
-                        bool goes_on, uint32_t max_tokens)
-{
-    json_t *root = json_pack("{s:s, s:b, s:{s:b}}", "model", options->model, "stream", 1,
-                             "stream_options", "include_usage", 1);
-    int rc = root ? put_sampling(root, view, max_tokens) : -1;
-    if (rc == 0)
-        rc = put_stops(root, view) | put_switches(root, view) | put_format(root, view) |
-             put_tools(root, view);
-    if (rc == 0 && goes_on)
-        rc = put_resume(root, options->resume);
-    if (rc == 0 && view->tokens)
-        rc = put_tokens(root, view);
-    if (rc == 0)
-        return root;
+    free(text);
     json_decref(root);
-    return NULL;
 }
 
 char *body_write(const struct body_options *options, const weft_job_view_t *view, const char *given,
                  size_t given_len, uint32_t max_tokens, int *status)
 {
     const bool chat = body_is_chat(view);
-    struct out prompt = {0};
+    struct out out = {0};
     if (given_len && chat && options->resume == BODY_RESUME_NONE) {
         *status = WEFT_E_NO_CAPABLE_NODE;
         return NULL;
@@ -368,16 +362,25 @@ char *body_write(const struct body_options *options, const weft_job_view_t *view
     *status = WEFT_E_BAD_REQUEST;
     if (!view->tokens && !view->part_count)
         return NULL;
-    out_word(&prompt, view->tokens ? "" : "{");
+    out_word(&out, "{");
     if (chat)
-        put_chat(&prompt, view, given, given_len);
-    else if (!view->tokens)
-        put_text(&prompt, view->parts, given, given_len);
-    json_t *root = settings(options, view, chat && given_len, max_tokens);
-    char *body = root && prompt.status == 0 ? join(&prompt, root) : NULL;
-    json_decref(root);
-    *status = prompt.status ? prompt.status : WEFT_E_BAD_REQUEST;
-    if (body != prompt.data)
-        free(prompt.data);
-    return body;
+        put_chat(&out, view, given, given_len);
+    else if (view->tokens)
+        put_tokens(&out, view);
+    else
+        put_text(&out, view->parts, given, given_len);
+    out_word(&out, ",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"model\":");
+    out_quoted(&out, options->model, strlen(options->model));
+    put_sampling(&out, view, max_tokens);
+    if (view->no_thinking)
+        out_word(&out, ",\"chat_template_kwargs\":{\"enable_thinking\":false}");
+    if (chat && given_len)
+        put_resume(&out, options->resume);
+    put_rest(&out, view);
+    out_add(&out, "}", 2); /* with its zero */
+    if (out.status == 0)
+        return out.data;
+    *status = out.status;
+    free(out.data);
+    return NULL;
 }

@@ -2,6 +2,7 @@
 /* Jobs as JSON, read back by a JSON parser. */
 #include <check.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weft/wire.h>
@@ -117,6 +118,29 @@ START_TEST(sampling)
     ck_assert(!body_is_chat(&view));
     json_decref(got);
     json_decref(wanted);
+}
+END_TEST
+
+/* Floats are floats, whatever their value; what is none is the job's mistake. */
+START_TEST(numbers)
+{
+    static const float values[] = {1.0f, 2e-7f, 1e10f, 0.7f, 1234567.0f};
+    weft_job_view_t view = view_of(text, 1);
+    view.top_k = 40;
+    view.seed = UINT64_MAX;
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        view.temperature = values[i];
+        json_t *got = written(&view, BODY_RESUME_NONE, NULL);
+        const json_t *temperature = json_object_get(got, "temperature");
+        ck_assert(json_is_real(temperature));
+        ck_assert_float_eq((float)json_real_value(temperature), values[i]);
+        ck_assert_int_eq(json_integer_value(json_object_get(got, "top_k")), 40);
+        ck_assert_int_eq(json_integer_value(json_object_get(got, "seed")), INT64_MAX);
+        ck_assert_int_eq(json_integer_value(json_object_get(got, "max_tokens")), 15);
+        json_decref(got);
+    }
+    view.temperature = INFINITY;
+    ck_assert_int_eq(refused(&view, NULL), WEFT_E_BAD_REQUEST);
 }
 END_TEST
 
@@ -321,6 +345,7 @@ int main(void)
     tcase_add_test(tests, long_texts);
     tcase_add_test(tests, going_on_within_a_character);
     tcase_add_test(tests, sampling);
+    tcase_add_test(tests, numbers);
     tcase_add_test(tests, stops_and_switches);
     tcase_add_test(tests, going_on);
     tcase_add_test(tests, tools);
