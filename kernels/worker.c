@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "kernels/library.h"
 #include "kernels/shards/shards.h"
@@ -322,6 +324,20 @@ static int parse_options(struct worker *w, int argc, char **argv)
     return rc ? rc : find_names(w, names);
 }
 
+/* Said now: the first cache may be kept hours later. */
+static int make_kv_dir(const char *path)
+{
+    if (mkdir(path, 0700) && errno != EEXIST) {
+        fprintf(stderr, "weft-worker: cannot make --kv-dir %s: %s\n", path, strerror(errno));
+        return -errno;
+    }
+    if (access(path, R_OK | W_OK | X_OK)) {
+        fprintf(stderr, "weft-worker: cannot use --kv-dir %s: %s\n", path, strerror(errno));
+        return -errno;
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct worker w;
@@ -337,6 +353,8 @@ int main(int argc, char **argv)
         options[i] = w.options;
         options[i].model_path = w.paths[i];
     }
+    if (w.kv_dir && make_kv_dir(w.kv_dir))
+        return 1;
     rc = library_open(&w.library, w.count, w.names, options, (uint64_t)w.models_mib << 20, w.kv_dir,
                       w.socket_path);
     if (rc == 0)

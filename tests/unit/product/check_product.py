@@ -297,9 +297,17 @@ def start_interrupted(args, folder):
         check(status in (0, -signal.SIGTERM), f"SIGTERM after {pause_ms} ms:", status, said)
 
 
+def start_worker_without_kv_dir(args, folder):
+    """What a worker keeps at its end needs a folder; that it has none is said at its start."""
+    done = run(bin_dir(args) / "weft-worker", "--port", f"{folder}/p", "--model", "/none.gguf",
+               "--kv-dir", f"{folder}/no/such")
+    check(done.returncode == 1 and "cannot make --kv-dir" in done.stderr, done.stderr)
+
+
 def check_start(args):
     """A node begins on a fresh machine, says what keeps it from it, and ends when it is told to."""
-    cases = [start_makes_folder, start_without_folder, start_without_hugepages, start_interrupted]
+    cases = [start_makes_folder, start_without_folder, start_without_hugepages, start_interrupted,
+             start_worker_without_kv_dir]
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             try:
