@@ -4,6 +4,7 @@
 Builds on tests/e2e/harness.py (meshes) and the programs weft-bench and weft-impair. Standard
 library only.
 """
+import argparse
 import contextlib
 import json
 import os
@@ -29,13 +30,26 @@ def default_build_dir():
     return os.environ.get("WEFT_BUILD_DIR", str(ROOT / "build"))
 
 
-def add_common(parser, name):
-    parser.add_argument("--build-dir", default=default_build_dir(),
-                        help="where the programs are; default $WEFT_BUILD_DIR or build")
-    parser.add_argument("--name", default=f"{name}{os.getpid() % 10000}",
-                        help="name of the mesh; default another one each time")
+def parser(doc, examples, name):
+    """For a script with that text and those examples: with the options that all have. `name` is the
+    beginning of its meshes' names."""
+    made = argparse.ArgumentParser(description=doc, epilog=examples,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--build-dir", default=default_build_dir(),
+                      help="where the programs are; default $WEFT_BUILD_DIR or build")
+    made.add_argument("--name", default=f"{name}{os.getpid() % 10000}",
+                      help="name of the mesh; default another one each time")
     # Whoever stops a bench that takes too long does not want its mesh to stay.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    return made
+
+
+def run(main):
+    """The end of every script: what a mesh or a program had to say against it is said in a line."""
+    try:
+        sys.exit(main())
+    except (harness.Failed, subprocess.SubprocessError) as error:
+        sys.exit(f"error: {error}")
 
 
 class Program:

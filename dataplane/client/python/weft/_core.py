@@ -55,6 +55,29 @@ class Sink:
         return error_of(self.result.status, self.result)
 
 
+class Reading:
+    """What both streams are: an answer that is being read, and what is known of it."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._over = False
+
+    @property
+    def result(self) -> Optional[Result]:
+        """The account; None while the answer is still coming."""
+        return self._sink.result
+
+    @property
+    def logprobs(self) -> list[list[Logprob]]:
+        """Of the tokens that have come, if the query asked for them."""
+        return self._sink.logprobs
+
+    @property
+    def embedding(self) -> list[float]:
+        """When it is over, if the query asked for one."""
+        return self._sink.embedding
+
+
 class Core:
     """One connection. The lock keeps the library in one thread at a time; it is never held while
     waiting, and never taken by what the garbage collector runs, which only leaves a note."""

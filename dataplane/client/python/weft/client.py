@@ -6,37 +6,21 @@ import select
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional
 
-from ._core import Core, Sink
+from ._core import Core, Reading, Sink
 from .errors import Error
-from .types import Answer, Logprob, Prompt, Query, QueryFields, Result
+from .types import Answer, Prompt, Query, QueryFields
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 
-class Stream(Iterator[str]):
+class Stream(Reading, Iterator[str]):
     """An answer as it comes: pieces of text. Closing it early cancels the request. Raises a
     weft.Error at its end unless it is complete."""
 
     def __init__(self, client: Client, sink: Sink) -> None:
+        super().__init__(sink)
         self._client = client
-        self._sink = sink
-        self._over = False
-
-    @property
-    def result(self) -> Optional[Result]:
-        """The account; None while the answer is still coming."""
-        return self._sink.result
-
-    @property
-    def logprobs(self) -> list[list[Logprob]]:
-        """Of the tokens that have come, if the query asked for them."""
-        return self._sink.logprobs
-
-    @property
-    def embedding(self) -> list[float]:
-        """When it is over, if the query asked for one."""
-        return self._sink.embedding
 
     def __next__(self) -> str:
         sink = self._sink
