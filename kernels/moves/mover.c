@@ -14,13 +14,14 @@
 #include <unistd.h>
 
 #include "kernels/moves/door.h"
+#include "kernels/moves/gives.h"
 #include "kernels/moves/talk.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
 
-#define GIVE_NS       (60 * NS_PER_S) /* longest that one other node may take */
-#define LEAST_NS      (1 * NS_PER_S)  /* a pull has, however soon prefill would be done */
-#define RETRY_MS      1000            /* to be callable again at a node that has gone */
+#define FETCHERS      2u   /* one may stand at a node that says nothing */
+#define SILENT_NODES  8u   /* that are remembered */
+#define RETRY_MS      1000 /* to be callable again at a node that has gone */
 #define RETRY_MOST_MS 64000
 #define FORGET_NS     (120 * NS_PER_S) /* so long what was measured is believed */
 
@@ -28,18 +29,26 @@ struct pull {
     TAILQ_ENTRY(pull) link;
     struct mover_result result;
     uint64_t begin_ns;
+    uint64_t first_ns; /* the first page comes until then */
     uint64_t deadline_ns;
+    bool was_asked; /* the node, for long enough that it could have said something */
     double prefill_per_second;
     uint32_t count;
     uint32_t tokens[];
 };
 TAILQ_HEAD(pulls, pull);
 
+struct silent {
+    uint16_t node;
+    uint64_t until_ns; /* 0 = none */
+};
+
 struct mover {
     struct mover_options options;
+    struct gives *gives;
     int stop_fd;  /* readable once it ends */
     int count_fd; /* figures have changed */
-    pthread_t threads[2];
+    pthread_t threads[FETCHERS + 1];
     uint32_t started;
     _Atomic uint32_t progress;
     pthread_mutex_t lock;
@@ -50,8 +59,29 @@ struct mover {
     struct pulls over;
     struct pull_rates rates;
     uint64_t learned_ns;
+    struct silent silent[SILENT_NODES];
     struct port_way_figures figures;
 };
+
+/* ---- nodes that say nothing; with the lock held ---- */
+
+static bool is_silent(const struct mover *m, uint16_t node)
+{
+    const uint64_t now_ns = clock_now_ns();
+    bool is = false;
+    for (uint32_t i = 0; i < SILENT_NODES; i++)
+        is = is || (m->silent[i].node == node && now_ns < m->silent[i].until_ns);
+    return is;
+}
+
+/* In place of who was remembered first. */
+static void silent_add(struct mover *m, uint16_t node)
+{
+    struct silent *first = &m->silent[0];
+    for (uint32_t i = 1; i < SILENT_NODES; i++)
+        first = m->silent[i].until_ns < first->until_ns ? &m->silent[i] : first;
+    *first = (struct silent){node, clock_now_ns() + MOVER_SILENT_NS};
+}
 
 /* ---- fetching ---- */
 
@@ -76,7 +106,7 @@ static int call(const struct mover *m, const struct pull *p, struct port_way *wa
     int fd;
     if (door < 0)
         return door;
-    const int rc = door_wait(door, m->stop_fd, p->deadline_ns, way, &fd);
+    const int rc = door_wait(door, m->stop_fd, p->first_ns, way, &fd);
     close(door);
     return rc ? rc : fd;
 }
@@ -90,6 +120,7 @@ static int fetch(struct mover *m, struct pull *p, const struct pull_rates *rates
                                    .count = p->count,
                                    .prefill_per_second = p->prefill_per_second,
                                    .rates = rates,
+                                   .first_ns = p->first_ns,
                                    .deadline_ns = p->deadline_ns,
                                    .progress = &m->progress};
     const int fd = call(m, p, &way);
@@ -112,8 +143,10 @@ static void pull_count(struct mover *m, const struct pull *p, const struct talk_
     m->figures.sessions_moved += account->pages > 0;
     m->figures.move_fallbacks += p->result.rc != 0 && p->result.rc != -ENODATA;
     pull_learn(&m->rates, account->bytes, account->begin_seconds, account->seconds);
-    if (p->result.rc == -ETIMEDOUT)
+    if (p->result.rc == -ETIMEDOUT && account->pages > 0)
         pull_slower(&m->rates);
+    else if (p->result.rc == -ETIMEDOUT && p->was_asked)
+        silent_add(m, p->result.node);
     m->learned_ns = clock_now_ns();
 }
 
@@ -122,6 +155,19 @@ static void log_pull(const struct pull *p)
     LOG_INFO("pages fetched node=%u pages=%u of=%u ms=%llu%s%s", p->result.node, p->result.pages,
              engine_chain_most(p->count), (unsigned long long)(p->result.took_ns / NS_PER_MS),
              p->result.rc ? " stopped=" : "", p->result.rc ? strerror(-p->result.rc) : "");
+}
+
+/* -EHOSTDOWN: nobody is asked. Else, for how long it has been. */
+static int fetch_in_time(struct mover *m, struct pull *p, bool silent,
+                         const struct pull_rates *rates, struct talk_account *account)
+{
+    const uint64_t now_ns = clock_now_ns();
+    if (silent)
+        return -EHOSTDOWN;
+    if (now_ns >= p->first_ns)
+        return -ETIMEDOUT;
+    p->was_asked = p->first_ns - now_ns >= MOVER_LEAST_NS / 2;
+    return fetch(m, p, rates, account);
 }
 
 static void *fetch_main(void *arg)
@@ -136,9 +182,10 @@ static void *fetch_main(void *arg)
             break;
         struct talk_account account = {.pages = 0};
         const struct pull_rates rates = m->rates;
+        const bool silent = is_silent(m, p->result.node);
         TAILQ_REMOVE(&m->waiting, p, link);
         pthread_mutex_unlock(&m->lock);
-        p->result.rc = clock_now_ns() < p->deadline_ns ? fetch(m, p, &rates, &account) : -ETIMEDOUT;
+        p->result.rc = fetch_in_time(m, p, silent, &rates, &account);
         p->result.pages = account.pages;
         p->result.took_ns = clock_now_ns() - p->begin_ns;
         log_pull(p);
@@ -154,22 +201,13 @@ static void *fetch_main(void *arg)
 
 /* ---- giving ---- */
 
-static void give(struct mover *m, const struct port_way *way, int fd)
+static void given(const struct talk_account *account, void *user)
 {
-    struct talk_account account = {.pages = 0};
-    struct line line;
-    int rc = line_init(&line, fd, m->stop_fd, way->key, false);
-    if (rc == 0)
-        rc = talk_give(m->options.runner, &m->options.kind, &line, clock_now_ns() + GIVE_NS,
-                       &account);
-    line_deinit(&line);
-    close(fd);
-    if (rc)
-        LOG_INFO("pages not given node=%u pages=%u: %s", way->node, account.pages, strerror(-rc));
+    struct mover *m = user;
     pthread_mutex_lock(&m->lock);
-    m->figures.sessions_given += account.pages > 0;
-    m->figures.pages_given += account.pages;
-    m->figures.bytes_given += account.bytes;
+    m->figures.sessions_given += account->pages > 0;
+    m->figures.pages_given += account->pages;
+    m->figures.bytes_given += account->bytes;
     pthread_mutex_unlock(&m->lock);
     (void)eventfd_write(m->count_fd, 1);
 }
@@ -202,7 +240,7 @@ static void answer_calls(struct mover *m, int door)
             tell_figures(m, door);
         rc = door_take(door, &way, &fd);
         if (rc == 0)
-            give(m, &way, fd);
+            gives_take(m->gives, &way, fd);
         sodium_memzero(&way, sizeof(way));
     }
 }
@@ -233,7 +271,7 @@ static void *give_main(void *arg)
 
 int mover_create(struct mover **out, const struct mover_options *options)
 {
-    void *(*const mains[])(void *) = {fetch_main, give_main};
+    void *(*const mains[FETCHERS + 1])(void *) = {give_main, fetch_main, fetch_main};
     *out = NULL;
     struct mover *m = calloc(1, sizeof(*m));
     if (!m)
@@ -248,7 +286,14 @@ int mover_create(struct mover **out, const struct mover_options *options)
     m->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     m->count_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = m->stop_fd < 0 || m->count_fd < 0 ? -errno : 0;
-    for (uint32_t i = 0; rc == 0 && i < 2; i++) {
+    const struct gives_options gives = {.runner = options->runner,
+                                        .kind = options->kind,
+                                        .stop_fd = m->stop_fd,
+                                        .done = given,
+                                        .user = m};
+    if (rc == 0)
+        rc = gives_create(&m->gives, &gives);
+    for (uint32_t i = 0; rc == 0 && i < FETCHERS + 1; i++) {
         rc = -pthread_create(&m->threads[i], NULL, mains[i], m);
         m->started += rc == 0;
     }
@@ -277,10 +322,11 @@ void mover_destroy(struct mover *m)
         (void)eventfd_write(m->stop_fd, 1);
     pthread_mutex_lock(&m->lock);
     m->closing = true;
-    pthread_cond_signal(&m->work);
+    pthread_cond_broadcast(&m->work);
     pthread_mutex_unlock(&m->lock);
     for (uint32_t i = 0; i < m->started; i++)
         pthread_join(m->threads[i], NULL);
+    gives_destroy(m->gives);
     free_all(&m->waiting);
     free_all(&m->over);
     if (m->stop_fd >= 0)
@@ -310,26 +356,33 @@ int mover_pull(struct mover *m, uint64_t id, uint16_t node, const uint32_t *toke
     if (!p)
         return -ENOMEM;
     const uint64_t now_ns = clock_now_ns();
-    const uint64_t prefill_ns = (uint64_t)((double)count / prefill_per_second * 1e9);
+    const double predicted_ns = (double)count / prefill_per_second * 1e9;
+    const uint64_t prefill_ns = predicted_ns < 1e18 ? (uint64_t)predicted_ns : UINT64_C(1) << 60;
     *p = (struct pull){.result = {.id = id, .node = node},
                        .begin_ns = now_ns,
-                       .deadline_ns = now_ns + (prefill_ns > LEAST_NS ? prefill_ns : LEAST_NS),
+                       .deadline_ns =
+                           now_ns + (prefill_ns > MOVER_LEAST_NS ? prefill_ns : MOVER_LEAST_NS),
                        .prefill_per_second = prefill_per_second,
                        .count = count};
     if (deadline_ns && deadline_ns < p->deadline_ns)
         p->deadline_ns = deadline_ns;
+    p->first_ns =
+        now_ns + MOVER_FIRST_NS < p->deadline_ns ? now_ns + MOVER_FIRST_NS : p->deadline_ns;
     memcpy(p->tokens, tokens, count * sizeof(*tokens));
     pthread_mutex_lock(&m->lock);
-    const bool taken = m->open < MOVER_PULLS_MAX;
-    if (taken) {
+    const int rc = is_silent(m, node) ? -EHOSTDOWN : m->open < MOVER_PULLS_MAX ? 0 : -EBUSY;
+    m->figures.move_fallbacks += rc != 0;
+    if (rc == 0) {
         m->open++;
         TAILQ_INSERT_TAIL(&m->waiting, p, link);
         pthread_cond_signal(&m->work);
     }
     pthread_mutex_unlock(&m->lock);
-    if (!taken)
+    if (rc) {
         free(p);
-    return taken ? 0 : -EBUSY;
+        (void)eventfd_write(m->count_fd, 1);
+    }
+    return rc;
 }
 
 bool mover_take(struct mover *m, struct mover_result *out)

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mover.h - the moving of sessions to and from one loaded model: a thread that fetches pages from
- * other nodes for jobs that wait (serving.c), and one that gives pages to workers which ask.
- * Between runner.h and talk.h, door.h.
+ * mover.h - the moving of sessions to and from one loaded model: threads that fetch pages from
+ * other nodes for jobs that wait (serving.c), and one that takes calls of workers which ask
+ * (gives.h). Between runner.h and talk.h, door.h.
  *
- * Threads: all calls by one thread, which is neither of its two. Errors: negative errno.
+ * No job waits for longer than MOVER_FIRST_NS for its first page, nor for longer in all than its
+ * prompt is predicted to take to compute (MOVER_LEAST_NS at least), nor beyond its deadline.
+ * Whoever says nothing for so long is not asked again for MOVER_SILENT_NS.
+ *
+ * Threads: all calls by one thread, which is none of its own. Errors: negative errno.
  */
 #pragma once
 
@@ -13,8 +17,12 @@
 
 #include "kernels/moves/pull.h"
 #include "kernels/runner.h"
+#include "schemas/base/clock.h"
 
-#define MOVER_PULLS_MAX 16u /* under way and waiting */
+#define MOVER_PULLS_MAX 16u             /* under way and waiting */
+#define MOVER_FIRST_NS  (3 * NS_PER_S)  /* clients take 5 s without a sign for a fault */
+#define MOVER_LEAST_NS  (1 * NS_PER_S)  /* a pull has, however soon prefill would be done */
+#define MOVER_SILENT_NS (30 * NS_PER_S) /* a node that said nothing is left alone */
 
 struct mover;
 
@@ -33,7 +41,7 @@ void mover_destroy(struct mover *mover);
 bool mover_pays(struct mover *mover, uint32_t pages, double prefill_per_second);
 
 /* Fetches what the node has of this prompt (tokens are copied) and is not known here. Returns 0,
- * and mover_take() will tell, or -EBUSY, -ENOMEM. */
+ * and mover_take() will tell, or -EBUSY, -ENOMEM, -EHOSTDOWN for a node that said nothing. */
 int mover_pull(struct mover *mover, uint64_t id, uint16_t node, const uint32_t *tokens,
                uint32_t count, double prefill_per_second, uint64_t deadline_ns);
 

@@ -9,14 +9,13 @@
 
 #define SILENCE_NS (3 * NS_PER_S) /* so long the other end may take for one thing */
 
-/* A prompt and those of its pages that are held in the engine. */
+/* A prompt, and those of its pages that are held in the engine. */
 struct chain {
     const uint32_t *tokens;
     uint32_t count; /* tokens; one more than those of whole pages is as if there were */
     uint32_t held;
     uint32_t *pages;
-    void *bytes;   /* one page */
-    uint32_t page; /* to be read */
+    void *bytes; /* one page */
 };
 
 static int visit_hold(engine_t *engine, void *user)
@@ -34,10 +33,24 @@ static int visit_drop(engine_t *engine, void *user)
     return 0;
 }
 
+/* The last page of `count` tokens. Nothing stays held: whoever is slow to take pages keeps none
+ * from those who are served here. What has given way meanwhile is -ESTALE. */
 static int visit_read(engine_t *engine, void *user)
 {
     struct chain *c = user;
-    return engine_chain_read(engine, c->pages[c->page], c->bytes);
+    (void)visit_hold(engine, c);
+    const uint32_t most = engine_chain_most(c->count);
+    const int rc =
+        c->held == most ? engine_chain_read(engine, c->pages[most - 1], c->bytes) : -ESTALE;
+    (void)visit_drop(engine, c);
+    return rc;
+}
+
+static int visit_know(engine_t *engine, void *user)
+{
+    struct chain *c = user;
+    c->held = 0;
+    return (int)engine_chain_known(engine, c->tokens, c->count);
 }
 
 static int visit_put(engine_t *engine, void *user)
@@ -48,14 +61,13 @@ static int visit_put(engine_t *engine, void *user)
     return rc;
 }
 
-static int chain_begin(struct chain *c, runner_t *runner, const uint32_t *tokens, uint32_t count,
-                       size_t page_bytes)
+static int chain_begin(struct chain *c, const uint32_t *tokens, uint32_t count, size_t page_bytes)
 {
     const uint32_t most = engine_chain_most(count);
     *c = (struct chain){.tokens = tokens, .count = count};
     c->pages = malloc((most ? most : 1) * sizeof(*c->pages));
     c->bytes = malloc(page_bytes);
-    return c->pages && c->bytes ? runner_visit(runner, visit_hold, c) : -ENOMEM;
+    return c->pages && c->bytes ? 0 : -ENOMEM;
 }
 
 static void chain_end(struct chain *c, runner_t *runner)
@@ -92,18 +104,24 @@ static double seconds_since(uint64_t begin_ns)
 
 /* ---- the caller ---- */
 
+static uint64_t end_of(const struct talk_wish *wish, const struct talk_account *account)
+{
+    return account->pages == 0 && wish->first_ns < wish->deadline_ns ? wish->first_ns
+                                                                     : wish->deadline_ns;
+}
+
 static int ask(struct line *line, const struct pull_kind *kind, const struct talk_wish *wish,
-               const struct chain *c, uint32_t most, uint32_t *offered)
+               const struct chain *c, uint32_t most, uint64_t end_ns, uint32_t *offered)
 {
     struct pull_ask message;
     struct pull_head head;
     const uint32_t tokens = most * EXEC_PAGE_TOKENS;
     pull_ask_seal(&message, kind, wish->tokens, tokens, c->held);
-    int rc = say(line, wish->deadline_ns, &message, sizeof(message));
+    int rc = say(line, end_ns, &message, sizeof(message));
     if (rc == 0)
-        rc = say(line, wish->deadline_ns, wish->tokens, tokens * sizeof(*wish->tokens));
+        rc = say(line, end_ns, wish->tokens, tokens * sizeof(*wish->tokens));
     if (rc == 0 || rc == -EPIPE) /* who refuses may not wait for the tokens */
-        rc = hear(line, wish->deadline_ns, &head, sizeof(head));
+        rc = hear(line, end_ns, &head, sizeof(head));
     if (rc == 0)
         rc = pull_head_check(&head, most - c->held);
     *offered = rc ? 0 : head.pages;
@@ -111,18 +129,19 @@ static int ask(struct line *line, const struct pull_kind *kind, const struct tal
 }
 
 static int take_page(runner_t *runner, const struct pull_kind *kind, struct line *line,
-                     const struct talk_wish *wish, struct chain *c, uint32_t *sum)
+                     const struct talk_wish *wish, struct chain *c, uint64_t end_ns, uint32_t *sum)
 {
     struct pull_page page;
-    int rc = hear(line, wish->deadline_ns, &page, sizeof(page));
+    int rc = hear(line, end_ns, &page, sizeof(page));
     if (rc == 0)
-        rc = hear(line, wish->deadline_ns, c->bytes, kind->page_bytes);
+        rc = hear(line, end_ns, c->bytes, kind->page_bytes);
     if (rc == 0)
         rc = pull_page_check(&page, c->held, wish->tokens + (size_t)c->held * EXEC_PAGE_TOKENS,
                              c->bytes, kind->page_bytes);
     if (rc == 0)
         rc = runner_visit(runner, visit_put, c);
-    *sum = pull_sum(*sum, &page);
+    if (rc == 0)
+        *sum = pull_sum(*sum, &page);
     return rc;
 }
 
@@ -134,7 +153,7 @@ static int take_pages(runner_t *runner, const struct pull_kind *kind, struct lin
     uint32_t sum = 0;
     int rc = 0;
     while (rc == 0 && account->pages < pages) {
-        rc = take_page(runner, kind, line, wish, c, &sum);
+        rc = take_page(runner, kind, line, wish, c, end_of(wish, account), &sum);
         if (rc)
             break;
         if (account->pages++ == 0) {
@@ -163,17 +182,19 @@ int talk_take(runner_t *runner, const struct pull_kind *kind, struct line *line,
     int rc = most > PULL_TOKENS_MAX / EXEC_PAGE_TOKENS ? -ENODATA : 0;
     if (rc)
         return rc;
-    rc = chain_begin(&c, runner, wish->tokens, wish->count, kind->page_bytes);
+    rc = chain_begin(&c, wish->tokens, wish->count, kind->page_bytes);
+    if (rc == 0)
+        rc = runner_visit(runner, visit_hold, &c);
     account->known = c.held;
     if (rc == 0 && c.held == most)
         rc = -ENODATA;
     if (rc == 0)
-        rc = ask(line, kind, wish, &c, most, &offered);
+        rc = ask(line, kind, wish, &c, most, end_of(wish, account), &offered);
     if (rc == 0) {
         if (!pull_pays(wish->rates, offered, kind->page_bytes, wish->prefill_per_second))
             offered = 0;
         pull_go_seal(&go, offered);
-        rc = say(line, wish->deadline_ns, &go, sizeof(go));
+        rc = say(line, end_of(wish, account), &go, sizeof(go));
     }
     if (rc == 0)
         rc = offered ? take_pages(runner, kind, line, wish, &c, offered, account, begin_ns)
@@ -208,7 +229,7 @@ static int give_pages(runner_t *runner, const struct pull_kind *kind, struct lin
     int rc = 0;
     for (uint32_t i = first; rc == 0 && i < first + pages; i++) {
         struct pull_page page;
-        c->page = i;
+        c->count = (i + 1) * EXEC_PAGE_TOKENS + 1;
         rc = runner_visit(runner, visit_read, c);
         if (rc)
             break;
@@ -240,9 +261,12 @@ int talk_give(runner_t *runner, const struct pull_kind *kind, struct line *line,
     int rc = hear_ask(line, kind, deadline_ns, &message, &tokens);
     const bool asked = rc == 0 || rc == -ESTALE || rc == -EPROTO || rc == -EINVAL;
     if (rc == 0)
-        rc = chain_begin(&c, runner, tokens, message.tokens + 1, kind->page_bytes);
-    if (rc == 0 && c.held > message.first)
-        pages = c.held - message.first;
+        rc = chain_begin(&c, tokens, message.tokens + 1, kind->page_bytes);
+    if (rc == 0) {
+        const int known = runner_visit(runner, visit_know, &c);
+        rc = known < 0 ? known : 0;
+        pages = known > (int)message.first ? (uint32_t)known - message.first : 0;
+    }
     if (asked) {
         pull_head_seal(&head, rc, pages);
         const int said = say(line, deadline_ns, &head, sizeof(head));

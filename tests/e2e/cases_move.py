@@ -80,8 +80,8 @@ def both_seen(mesh):
 
 
 @contextlib.contextmanager
-def drained(mesh, home):
-    """The node takes nothing new meanwhile."""
+def drained(mesh, home, back=True):
+    """The node takes nothing new meanwhile; `back`: then its worker is there again."""
     told = drain(mesh, home)
     check(("take what is known" if mesh.spec.gossip else "computed anew") in told, told)
     try:
@@ -89,7 +89,8 @@ def drained(mesh, home):
         yield
     finally:
         drain(mesh, home, "--undo")
-    wait_until(lambda: sees(mesh, "tokyo", home, False), READY_S, f"{home} is back")
+    if back:
+        wait_until(lambda: sees(mesh, "tokyo", home, False), READY_S, f"{home} is back")
 
 
 @dataclass
@@ -105,11 +106,11 @@ class Turn:
     seconds: float
 
 
-def next_turn(mesh, web, wanted=None):
-    """A session begins at one node (`wanted`, or any) and goes on at the other. None: it would not
-    begin there."""
+def next_turn(mesh, web):
+    """A session begins at one node and goes on at the other. None: it did not stay at
+    first."""
     begun = begin(mesh, web)
-    if begun is None or (wanted and begun[1] != wanted):
+    if begun is None:
         return None
     talk, home, expected = begun
     target = other_of(mesh, home)
@@ -131,12 +132,12 @@ def next_turn(mesh, web, wanted=None):
                 figures or dict.fromkeys(before, 0), seconds)
 
 
-def moved_turn(mesh, web, wanted=None):
+def moved_turn(mesh, web):
     """One whose pages have moved, whatever a busy machine does: the same text as at home."""
     tried = []
 
     def attempt():
-        turn = next_turn(mesh, web, wanted)
+        turn = next_turn(mesh, web)
         if turn:
             check(turn.text == turn.expected, "not as at home:", turn)
             tried.append(turn)

@@ -4,117 +4,19 @@
  * answers that has computed everything. */
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "kernels/cpu/cpu.h"
-#include "kernels/moves/mover.h"
 #include "kernels/moves/talk.h"
 #include "schemas/base/clock.h"
-#include "schemas/port.h"
+#include "schemas/base/crc32c.h"
 #include "tests/unit/suite.h"
-#include "tiny_model.h"
-
-#define CONTEXT 400u
-#define PROMPT  200u
-#define ANSWER  12u
-#define WAIT_MS 20000 /* bounds a hang, measures nothing */
-
-struct bench {
-    exec_t *exec;
-    engine_t *engine;
-    runner_t *runner;
-    struct pull_kind kind;
-};
-
-static uint8_t *data;
-static struct model *model;
-static struct bench here;
-static struct bench there;
-static const uint8_t key[LINE_KEY_BYTES] = {1, 2, 3};
-
-static void bench_open(struct bench *b, uint32_t pages)
-{
-    const struct cpu_options cpu = {
-        .slots = 2, .context = CONTEXT, .batch_max = 32, .pages = pages, .exact = true};
-    const struct engine_options options = {.queue_max = 2};
-    ck_assert_int_eq(cpu_create(&b->exec, model, &cpu), 0);
-    ck_assert_int_eq(engine_create(&b->engine, b->exec, NULL, &options), 0);
-    ck_assert_int_eq(runner_create(&b->runner, b->engine), 0);
-    b->kind = (struct pull_kind){.arithmetic = 77,
-                                 .page_tokens = EXEC_PAGE_TOKENS,
-                                 .page_bytes = engine_page_bytes(b->engine),
-                                 .vocab = TINY_VOCAB};
-}
-
-static void bench_close(struct bench *b)
-{
-    runner_destroy(b->runner);
-    engine_destroy(b->engine);
-    exec_destroy(b->exec);
-}
-
-static void setup(void)
-{
-    size_t size;
-    char why[128];
-    gguf_t *file;
-    struct tiny_shape shape = tiny_default;
-    shape.context = CONTEXT;
-    data = tiny_write(&shape, &size);
-    ck_assert_int_eq(gguf_open_memory(&file, data, size, why, sizeof(why)), 0);
-    ck_assert_int_eq(model_create(&model, file, why, sizeof(why)), 0);
-    bench_open(&here, 2 * CONTEXT / EXEC_PAGE_TOKENS);
-    bench_open(&there, 2 * CONTEXT / EXEC_PAGE_TOKENS);
-}
-
-static void teardown(void)
-{
-    bench_close(&here);
-    bench_close(&there);
-    model_destroy(model);
-    free(data);
-}
-
-static void random_prompt(uint64_t seed, uint32_t *tokens, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        tokens[i] = (uint32_t)(tiny_random(&seed) % 256);
-}
-
-/* A greedy answer; returns how many tokens of the prompt needed no work. */
-static uint32_t answer(struct bench *b, const uint32_t *tokens, uint32_t count, uint32_t *out)
-{
-    struct engine_event events[8];
-    const struct engine_request request = {.id = 1,
-                                           .tokens = tokens,
-                                           .token_count = count,
-                                           .sampling = {.top_p = 1.0f},
-                                           .max_tokens = ANSWER};
-    uint32_t got = 0;
-    ck_assert_int_eq(runner_submit(b->runner, &request), 0);
-    for (;;) {
-        struct pollfd fd = {.fd = runner_fd(b->runner), .events = POLLIN};
-        ck_assert_int_eq(poll(&fd, 1, WAIT_MS), 1);
-        const size_t n = runner_take(b->runner, events, 8);
-        for (size_t i = 0; i < n; i++) {
-            if (events[i].kind == ENGINE_TOKEN) {
-                out[got++] = events[i].token;
-                continue;
-            }
-            ck_assert_int_eq(events[i].finish, ENGINE_LENGTH);
-            ck_assert_uint_eq(got, ANSWER);
-            return events[i].cached_tokens;
-        }
-    }
-}
+#include "two_engines.h"
 
 /* ---- a connection with somebody in between ---- */
 
@@ -157,44 +59,12 @@ static void *between_main(void *arg)
     return NULL;
 }
 
-struct giver {
-    struct line line;
-    int fd;
-    int rc;
-    const uint8_t *key;
-    struct pull_kind kind;
-    struct talk_account account;
-};
-
-static void *giver_main(void *arg)
-{
-    struct giver *g = arg;
-    ck_assert_int_eq(line_init(&g->line, g->fd, -1, g->key, false), 0);
-    g->rc = talk_give(there.runner, &g->kind, &g->line, clock_now_ns() + WAIT_MS * NS_PER_MS,
-                      &g->account);
-    line_deinit(&g->line);
-    shutdown(g->fd, SHUT_RDWR);
-    return NULL;
-}
-
 struct outcome {
     int take;
     int give;
     struct talk_account account;
     struct talk_account given;
 };
-
-/* All that can be had of a prompt: fetching always pays. */
-static struct talk_wish wish_of(const uint32_t *tokens, uint32_t count, _Atomic uint32_t *progress)
-{
-    static const struct pull_rates rates = {.bytes_per_second = 1e12};
-    return (struct talk_wish){.tokens = tokens,
-                              .count = count,
-                              .prefill_per_second = 1.0,
-                              .rates = &rates,
-                              .deadline_ns = clock_now_ns() + WAIT_MS * NS_PER_MS,
-                              .progress = progress};
-}
 
 static struct outcome pull(const uint32_t *tokens, uint32_t count, struct between *between,
                            const struct pull_kind *giver_kind, const uint8_t *giver_key)
@@ -213,7 +83,7 @@ static struct outcome pull(const uint32_t *tokens, uint32_t count, struct betwee
     struct giver giver = {.fd = called[0], .key = giver_key, .kind = *giver_kind};
     ck_assert_int_eq(pthread_create(&threads[0], NULL, between_main, between), 0);
     ck_assert_int_eq(pthread_create(&threads[1], NULL, giver_main, &giver), 0);
-    ck_assert_int_eq(line_init(&line, caller[0], -1, key, true), 0);
+    ck_assert_int_eq(line_init(&line, caller[0], -1, line_key, true), 0);
     out.take = talk_take(here.runner, &here.kind, &line, &wish, &out.account);
     ck_assert_uint_eq(progress, out.account.pages);
     line_deinit(&line);
@@ -247,7 +117,7 @@ START_TEST(test_moves_and_goes_on)
     (void)answer(&there, tokens, PROMPT, tokens + PROMPT);
     const uint32_t count = PROMPT + ANSWER + 9;
     random_prompt((uint64_t)_i + 100, tokens + PROMPT + ANSWER, 9);
-    const struct outcome out = pull(tokens, count, &between, &there.kind, key);
+    const struct outcome out = pull(tokens, count, &between, &there.kind, line_key);
     ck_assert_int_eq(out.take, 0);
     ck_assert_int_eq(out.give, 0);
     ck_assert_uint_eq(out.account.known, 0);
@@ -273,12 +143,12 @@ START_TEST(test_only_what_is_missing)
     random_prompt(5, tokens, PROMPT);
     (void)answer(&there, tokens, PROMPT, got);
     (void)answer(&here, tokens, 80, got);
-    struct outcome out = pull(tokens, PROMPT, &between, &there.kind, key);
+    struct outcome out = pull(tokens, PROMPT, &between, &there.kind, line_key);
     ck_assert_int_eq(out.take, 0);
     ck_assert_uint_eq(out.account.known, 80 / EXEC_PAGE_TOKENS);
     ck_assert_uint_eq(out.account.known + out.account.pages, (PROMPT - 1) / EXEC_PAGE_TOKENS);
     between = honest();
-    out = pull(tokens, PROMPT, &between, &there.kind, key);
+    out = pull(tokens, PROMPT, &between, &there.kind, line_key);
     ck_assert_int_eq(out.take, -ENODATA);
     ck_assert_uint_eq(out.account.pages, 0);
 }
@@ -289,7 +159,7 @@ START_TEST(test_nothing_there)
     uint32_t tokens[CONTEXT];
     struct between between = honest();
     random_prompt(6, tokens, PROMPT);
-    const struct outcome out = pull(tokens, PROMPT, &between, &there.kind, key);
+    const struct outcome out = pull(tokens, PROMPT, &between, &there.kind, line_key);
     ck_assert_int_eq(out.take, -ENODATA);
     ck_assert_int_eq(out.give, 0);
     ck_assert_uint_eq(runner_known(here.runner, tokens, PROMPT), 0);
@@ -310,7 +180,8 @@ START_TEST(test_refused)
     kind.page_bytes += _i == 1;
     kind.vocab += _i == 2;
     kind.page_tokens *= _i == 3 ? 2 : 1;
-    const struct outcome out = pull(tokens, PROMPT, &between, &kind, _i == 4 ? other_key : key);
+    const struct outcome out =
+        pull(tokens, PROMPT, &between, &kind, _i == 4 ? other_key : line_key);
     ck_assert_int_eq(out.take, _i == 4 ? -EPIPE : -ESTALE);
     ck_assert_int_eq(out.give, _i == 4 ? -EBADMSG : -ESTALE);
     ck_assert_uint_eq(out.account.pages, 0);
@@ -331,7 +202,7 @@ START_TEST(test_damaged_and_cut)
     random_prompt((uint64_t)_i + 40, tokens, PROMPT);
     (void)answer(&there, tokens, PROMPT, expected);
     *(_i % 2 ? &between.cut_at : &between.damage_at) = tiny_random(&rng) % whole;
-    const struct outcome out = pull(tokens, PROMPT, &between, &there.kind, key);
+    const struct outcome out = pull(tokens, PROMPT, &between, &there.kind, line_key);
     ck_assert_int_eq(out.take, _i % 2 ? -EPIPE : -EBADMSG);
     ck_assert_uint_lt(out.account.pages, most);
     ck_assert_uint_eq(runner_known(here.runner, tokens, PROMPT), out.account.pages);
@@ -368,7 +239,7 @@ START_TEST(test_no_room)
     (void)answer(&here, held.tokens, 300, got);
     ck_assert_int_eq(runner_visit(here.runner, hold, &held), 0);
     ck_assert_uint_eq(held.count, 299 / EXEC_PAGE_TOKENS);
-    const struct outcome out = pull(tokens, PROMPT, &between, &there.kind, key);
+    const struct outcome out = pull(tokens, PROMPT, &between, &there.kind, line_key);
     ck_assert_int_eq(out.take, -ENOSPC);
     ck_assert_uint_eq(out.account.pages, CONTEXT / EXEC_PAGE_TOKENS - held.count);
 }
@@ -393,7 +264,7 @@ START_TEST(test_streams_go_on)
                                            .sampling = {.top_p = 1.0f},
                                            .max_tokens = ANSWER};
     ck_assert_int_eq(runner_submit(here.runner, &request), 0);
-    const struct outcome out = pull(tokens, PROMPT, &between, &there.kind, key);
+    const struct outcome out = pull(tokens, PROMPT, &between, &there.kind, line_key);
     ck_assert_int_eq(out.take, 0);
     for (uint32_t count = 0; count < ANSWER;) {
         struct pollfd fd = {.fd = runner_fd(here.runner), .events = POLLIN};
@@ -406,200 +277,237 @@ START_TEST(test_streams_go_on)
 }
 END_TEST
 
-/* ---- the mover, with a node that the test is ---- */
+/* ---- members that lie: sealed by them, and sums put right where that is the lie ---- */
 
-static char door_path[64];
-static int listener;
-static struct mover *mover;
+enum lie {
+    HEAD_MAGIC,
+    HEAD_VERSION,
+    HEAD_MORE,
+    HEAD_GIANT,
+    HEAD_STATUS,
+    PAGE_INDEX,
+    PAGE_CHANGED,
+    PAGE_HALF,
+    TAIL_SUM,
+    LEAVES,
+    LIES,
+};
 
-static void begin_mover(void)
+struct liar {
+    int fd;
+    enum lie lie;
+};
+
+static void lie_head(struct line *line, enum lie lie, uint32_t most)
 {
-    struct sockaddr_un local = {.sun_family = AF_UNIX};
-    snprintf(door_path, sizeof(door_path), "/tmp/weft-test-moves-%d.sock", (int)getpid());
-    unlink(door_path);
-    memcpy(local.sun_path, door_path, sizeof(door_path));
-    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&local, sizeof(local)), 0);
-    ck_assert_int_eq(listen(listener, 4), 0);
-    const struct mover_options options = {
-        .socket_path = door_path, .model = 5, .kind = here.kind, .runner = here.runner};
-    ck_assert_int_eq(mover_create(&mover, &options), 0);
+    struct pull_head head;
+    pull_head_seal(&head, 0, lie == HEAD_MORE ? most + 1 : lie == HEAD_GIANT ? UINT32_MAX : most);
+    head.magic += lie == HEAD_MAGIC;
+    if (lie == HEAD_VERSION)
+        head.version++;
+    head.status += lie == HEAD_STATUS ? 5 : 0;
+    head.crc = crc32c(0, &head, offsetof(struct pull_head, crc));
+    ck_assert_int_eq(line_send(line, &head, sizeof(head)), 0);
 }
 
-static void end_mover(void)
+static void lie_pages(struct line *line, enum lie lie, const uint32_t *tokens, uint32_t most)
 {
-    mover_destroy(mover);
-    close(listener);
-    unlink(door_path);
-}
-
-/* The next connection that says hello with this. */
-static int take_door(enum port_way_op op, struct port_way_hello *hello)
-{
-    for (;;) {
-        struct pollfd pfd = {.fd = listener, .events = POLLIN};
-        ck_assert_int_eq(poll(&pfd, 1, WAIT_MS), 1);
-        const int fd = accept(listener, NULL, NULL);
-        ck_assert_int_eq(recv(fd, hello, sizeof(*hello), 0), (ssize_t)sizeof(*hello));
-        ck_assert_uint_eq(hello->magic, PORT_WAY_MAGIC);
-        ck_assert_uint_eq(hello->model, 5);
-        ck_assert_uint_eq(hello->arithmetic, here.kind.arithmetic);
-        if (hello->op == op)
-            return fd;
-        /* The other thread's: it stays as it is. */
+    const size_t size = here.kind.page_bytes;
+    uint8_t *bytes = calloc(1, size);
+    struct pull_page page;
+    struct pull_tail tail;
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < most; i++) {
+        pull_page_seal(&page, i, tokens + (size_t)i * EXEC_PAGE_TOKENS, bytes, size);
+        page.index += lie == PAGE_INDEX;
+        bytes[size / 2] ^= lie == PAGE_CHANGED;
+        sum = pull_sum(sum, &page);
+        if (line_send(line, &page, sizeof(page)) ||
+            line_send(line, bytes, lie == PAGE_HALF ? size / 2 : size) || lie == PAGE_HALF)
+            break;
     }
+    pull_tail_seal(&tail, most, sum + 1);
+    if (lie == TAIL_SUM)
+        (void)line_send(line, &tail, sizeof(tail));
+    free(bytes);
 }
 
-static void send_way(int door, int status, int fd)
+static void *liar_main(void *arg)
 {
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = {.space = {0}};
-    struct port_way way = {.magic = PORT_WAY_MAGIC,
-                           .version = PORT_WAY_VERSION,
-                           .size = sizeof(way),
-                           .status = status,
-                           .node = 9};
-    struct iovec iov = {&way, sizeof(way)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    memcpy(way.key, key, sizeof(key));
-    if (fd >= 0) {
-        msg.msg_control = control.space;
-        msg.msg_controllen = sizeof(control.space);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(fd));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    }
-    ck_assert_int_eq(sendmsg(door, &msg, 0), (ssize_t)sizeof(way));
-}
-
-static struct mover_result result_of(uint64_t id)
-{
-    struct mover_result result;
-    while (!mover_take(mover, &result)) {
-        struct pollfd fd = {.fd = runner_fd(here.runner), .events = POLLIN};
-        struct engine_event event;
-        ck_assert_int_eq(poll(&fd, 1, WAIT_MS), 1);
-        ck_assert_uint_eq(runner_take(here.runner, &event, 1), 0);
-    }
-    ck_assert_uint_eq(result.id, id);
-    return result;
-}
-
-START_TEST(test_mover_fetches)
-{
+    const struct liar *liar = arg;
+    struct line line;
+    struct pull_ask ask;
+    struct pull_go go;
     uint32_t tokens[CONTEXT];
-    uint32_t got[ANSWER];
-    struct port_way_hello hello;
+    ck_assert_int_eq(line_init(&line, liar->fd, -1, line_key, false), 0);
+    ck_assert_int_eq(line_receive(&line, &ask, sizeof(ask)), 0);
+    ck_assert_uint_le(ask.tokens, CONTEXT);
+    ck_assert_int_eq(line_receive(&line, tokens, ask.tokens * sizeof(*tokens)), 0);
+    const uint32_t most = ask.tokens / EXEC_PAGE_TOKENS;
+    lie_head(&line, liar->lie, most);
+    if (liar->lie > HEAD_STATUS) {
+        ck_assert_int_eq(line_receive(&line, &go, sizeof(go)), 0);
+        if (liar->lie != LEAVES)
+            lie_pages(&line, liar->lie, tokens, most);
+    }
+    line_deinit(&line);
+    shutdown(liar->fd, SHUT_RDWR);
+    return NULL;
+}
+
+/* No page that is not what it says it is goes in; nothing is allocated for what is only claimed. */
+START_TEST(test_lying_giver)
+{
+    static const int expected[LIES] = {
+        [HEAD_MAGIC] = -EINVAL,   [HEAD_VERSION] = -EPROTO, [HEAD_MORE] = -EINVAL,
+        [HEAD_GIANT] = -EINVAL,   [HEAD_STATUS] = -EINVAL,  [PAGE_INDEX] = -EINVAL,
+        [PAGE_CHANGED] = -EINVAL, [PAGE_HALF] = -EPIPE,     [TAIL_SUM] = -EINVAL,
+        [LEAVES] = -EPIPE};
+    uint32_t tokens[CONTEXT];
+    uint32_t answers[2][ANSWER];
     int ends[2];
     pthread_t thread;
-    random_prompt(21, tokens, PROMPT);
-    (void)answer(&there, tokens, PROMPT, got);
-    begin_mover();
-    ck_assert_int_eq(mover_pull(mover, 1, 9, tokens, PROMPT, 1.0, 0), 0);
-    const int door = take_door(PORT_WAY_CALL, &hello);
-    ck_assert_uint_eq(hello.node, 9);
+    struct line line;
+    struct talk_account account;
+    _Atomic uint32_t progress = 0;
+    random_prompt(60 + (uint64_t)_i, tokens, PROMPT);
+    const struct talk_wish wish = wish_of(tokens, PROMPT, &progress);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    send_way(door, 0, ends[0]);
+    struct liar liar = {.fd = ends[1], .lie = (enum lie)_i};
+    ck_assert_int_eq(pthread_create(&thread, NULL, liar_main, &liar), 0);
+    ck_assert_int_eq(line_init(&line, ends[0], -1, line_key, true), 0);
+    ck_assert_int_eq(talk_take(here.runner, &here.kind, &line, &wish, &account), expected[_i]);
+    line_deinit(&line);
     close(ends[0]);
-    struct giver giver = {.fd = ends[1], .key = key, .kind = there.kind};
-    ck_assert_int_eq(pthread_create(&thread, NULL, giver_main, &giver), 0);
-    const struct mover_result result = result_of(1);
     pthread_join(thread, NULL);
-    ck_assert_int_eq(result.rc, 0);
-    ck_assert_uint_eq(result.pages, (PROMPT - 1) / EXEC_PAGE_TOKENS);
-    ck_assert_uint_eq(mover_progress(mover), result.pages);
-    ck_assert_uint_eq(runner_known(here.runner, tokens, PROMPT), result.pages);
     close(ends[1]);
-    close(door);
-    end_mover();
-}
-END_TEST
-
-/* No way, a node that goes, one that says nothing until it is too late: told, and no pages. */
-START_TEST(test_mover_is_refused)
-{
-    uint32_t tokens[CONTEXT];
-    struct port_way_hello hello;
-    random_prompt(22, tokens, PROMPT);
-    begin_mover();
-    /* Prefill would take 0.2 s: then a second is what it has. */
-    ck_assert_int_eq(mover_pull(mover, 7, 9, tokens, PROMPT, 1000.0, 0), 0);
-    const int door = take_door(PORT_WAY_CALL, &hello);
-    if (_i == 0)
-        send_way(door, -ESTALE, -1);
-    else if (_i == 1)
-        send_way(door, 0, -1); /* a way without a connection is none */
-    else if (_i == 2)
-        close(door);
-    const struct mover_result result = result_of(7);
-    const int expected[] = {-ESTALE, -EPROTO, -EPIPE, -ETIMEDOUT};
-    ck_assert_int_eq(result.rc, expected[_i]);
-    ck_assert_uint_eq(result.pages, 0);
+    ck_assert_uint_eq(pages_held(&here), 0);
+    if (_i == TAIL_SUM) /* pages are whole, each by itself */
+        return;
+    ck_assert_uint_eq(account.pages, 0);
     ck_assert_uint_eq(runner_known(here.runner, tokens, PROMPT), 0);
-    if (_i != 2)
-        close(door);
-    end_mover();
+    (void)answer(&here, tokens, PROMPT, answers[0]);
+    (void)answer(&there, tokens, PROMPT, answers[1]);
+    ck_assert_mem_eq(answers[0], answers[1], sizeof(answers[0]));
 }
 END_TEST
 
-/* It ends at once while it waits for an answer, and while one is being given. */
-START_TEST(test_mover_ends)
-{
-    uint32_t tokens[CONTEXT];
-    struct port_way_hello hello;
-    int ends[2];
-    random_prompt(23, tokens, PROMPT);
-    begin_mover();
-    const int serve = take_door(PORT_WAY_SERVE, &hello);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    send_way(serve, 0, ends[0]);
-    close(ends[0]);
-    ck_assert_int_eq(mover_pull(mover, 1, 9, tokens, PROMPT, 1.0, 0), 0);
-    const int call = take_door(PORT_WAY_CALL, &hello);
-    end_mover();
-    close(call);
-    close(serve);
-    close(ends[1]);
-}
-END_TEST
+enum plea {
+    ASK_GIANT,
+    ASK_ODD,
+    ASK_FIRST,
+    ASK_VERSION,
+    ASK_HALF,
+    OTHER_TOKENS,
+    NO_TOKEN,
+    GO_MORE,
+    GO_SUM,
+    SILENT,
+    PLEAS
+};
 
-/* Whoever is called gives, and tells the node what it has given. */
-START_TEST(test_mover_gives)
+/* Says what the plea is, as long as it is listened to. Returns the status that it was given. */
+static int plead(struct line *line, enum plea plea, uint32_t *tokens)
 {
+    const uint32_t count = PROMPT / EXEC_PAGE_TOKENS * EXEC_PAGE_TOKENS;
+    struct pull_ask ask;
+    struct pull_head head = {.status = 0};
+    struct pull_go go;
+    tokens[3] = plea == NO_TOKEN ? TINY_VOCAB : tokens[3];
+    pull_ask_seal(&ask, &here.kind, tokens, count, 0);
+    ask.tokens = plea == ASK_GIANT ? UINT32_MAX / 16 * 16 : ask.tokens;
+    ask.tokens += plea == ASK_ODD;
+    ask.first = plea == ASK_FIRST ? count / EXEC_PAGE_TOKENS : 0;
+    if (plea == ASK_VERSION)
+        ask.version++;
+    if (plea == ASK_HALF)
+        return line_send(line, &ask, sizeof(ask) / 2);
+    ck_assert_int_eq(line_send(line, &ask, sizeof(ask)), 0);
+    tokens[0] ^= plea == OTHER_TOKENS;
+    (void)line_send(line, tokens, count * sizeof(*tokens));
+    ck_assert_int_eq(line_receive(line, &head, sizeof(head)), 0);
+    if (head.status || plea == SILENT)
+        return head.status;
+    pull_go_seal(&go, head.pages + (plea == GO_MORE));
+    go.crc += plea == GO_SUM;
+    return line_send(line, &go, sizeof(go));
+}
+
+/* Whatever is asked for: a status, no page, nothing held, and an end. */
+START_TEST(test_lying_caller)
+{
+    static const int expected[PLEAS] = {
+        [ASK_GIANT] = -EINVAL,   [ASK_ODD] = -EINVAL, [ASK_FIRST] = -EINVAL,
+        [ASK_VERSION] = -EPROTO, [ASK_HALF] = -EPIPE, [OTHER_TOKENS] = -EINVAL,
+        [NO_TOKEN] = -EINVAL,    [GO_MORE] = -EINVAL, [GO_SUM] = -EINVAL,
+        [SILENT] = -ETIMEDOUT};
     uint32_t tokens[CONTEXT];
     uint32_t got[ANSWER];
-    struct port_way_hello hello;
-    struct port_way_figures figures = {.sessions_given = 0};
-    struct talk_account account;
-    struct line line;
     int ends[2];
-    _Atomic uint32_t progress = 0;
-    const struct talk_wish wish = wish_of(tokens, PROMPT, &progress);
-    random_prompt(24, tokens, PROMPT);
-    (void)answer(&here, tokens, PROMPT, got);
-    begin_mover();
-    const int serve = take_door(PORT_WAY_SERVE, &hello);
+    pthread_t thread;
+    struct line line;
+    random_prompt(80, tokens, PROMPT);
+    (void)answer(&there, tokens, PROMPT, got);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    send_way(serve, 0, ends[0]);
-    close(ends[0]);
-    ck_assert_int_eq(line_init(&line, ends[1], -1, key, true), 0);
-    ck_assert_int_eq(talk_take(there.runner, &there.kind, &line, &wish, &account), 0);
+    struct giver giver = {
+        .fd = ends[1], .key = line_key, .kind = there.kind, .patience_ms = _i == SILENT ? 300 : 0};
+    ck_assert_int_eq(pthread_create(&thread, NULL, giver_main, &giver), 0);
+    ck_assert_int_eq(line_init(&line, ends[0], -1, line_key, true), 0);
+    line.deadline_ns = clock_now_ns() + WAIT_MS * NS_PER_MS;
+    const int status = plead(&line, (enum plea)_i, tokens);
+    ck_assert_int_eq(status, _i == ASK_HALF || _i >= GO_MORE ? 0 : expected[_i]);
+    if (_i != SILENT)
+        shutdown(ends[0], SHUT_WR);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(giver.rc, expected[_i]);
+    ck_assert_uint_eq(giver.account.pages, 0);
+    ck_assert_uint_eq(pages_held(&there), 0);
     line_deinit(&line);
-    ck_assert_uint_eq(account.pages, (PROMPT - 1) / EXEC_PAGE_TOKENS);
-    while (figures.sessions_given == 0) {
-        struct pollfd pfd = {.fd = serve, .events = POLLIN};
-        ck_assert_int_eq(poll(&pfd, 1, WAIT_MS), 1);
-        ck_assert_int_eq(recv(serve, &figures, sizeof(figures), 0), (ssize_t)sizeof(figures));
-    }
-    ck_assert_uint_eq(figures.pages_given, account.pages);
-    ck_assert_uint_eq(figures.bytes_given, account.pages * here.kind.page_bytes);
-    close(serve);
+    close(ends[0]);
     close(ends[1]);
-    end_mover();
+}
+END_TEST
+
+/* Pages that have given way while the caller took its time are not given. */
+START_TEST(test_gone_meanwhile)
+{
+    uint32_t tokens[CONTEXT];
+    uint32_t other[CONTEXT];
+    uint32_t got[ANSWER];
+    int ends[2];
+    pthread_t thread;
+    struct line line;
+    struct pull_ask ask;
+    struct pull_head head;
+    struct pull_go go;
+    struct pull_page page;
+    const uint32_t pages = (PROMPT - 1) / EXEC_PAGE_TOKENS;
+    random_prompt(81, tokens, PROMPT);
+    random_prompt(82, other, CONTEXT);
+    bench_close(&there);
+    bench_open(&there, CONTEXT / EXEC_PAGE_TOKENS);
+    (void)answer(&there, tokens, PROMPT, got);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    struct giver giver = {.fd = ends[1], .key = line_key, .kind = there.kind};
+    ck_assert_int_eq(pthread_create(&thread, NULL, giver_main, &giver), 0);
+    ck_assert_int_eq(line_init(&line, ends[0], -1, line_key, true), 0);
+    line.deadline_ns = clock_now_ns() + WAIT_MS * NS_PER_MS;
+    pull_ask_seal(&ask, &here.kind, tokens, pages * EXEC_PAGE_TOKENS, 0);
+    ck_assert_int_eq(line_send(&line, &ask, sizeof(ask)), 0);
+    ck_assert_int_eq(line_send(&line, tokens, ask.tokens * sizeof(*tokens)), 0);
+    ck_assert_int_eq(line_receive(&line, &head, sizeof(head)), 0);
+    ck_assert_int_eq(pull_head_check(&head, pages), 0);
+    ck_assert_uint_eq(head.pages, pages);
+    /* The whole cache is another's in between: the caller is in nobody's way. */
+    (void)answer(&there, other, CONTEXT - ANSWER, got);
+    pull_go_seal(&go, pages);
+    ck_assert_int_eq(line_send(&line, &go, sizeof(go)), 0);
+    ck_assert_int_eq(line_receive(&line, &page, sizeof(page)), -EPIPE);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(giver.rc, -ESTALE);
+    line_deinit(&line);
+    close(ends[0]);
+    close(ends[1]);
 }
 END_TEST
 
@@ -693,12 +601,12 @@ int main(void)
     Suite *suite = suite_create("kernels/moves");
     TCase *messages = tcase_create("messages");
     TCase *moves = tcase_create("moves");
-    tcase_add_checked_fixture(messages, setup, teardown);
+    tcase_add_checked_fixture(messages, engines_open, engines_close);
     tcase_add_test(messages, test_asks);
     tcase_add_test(messages, test_heads_and_tails);
     tcase_add_test(messages, test_worth);
     suite_add_tcase(suite, messages);
-    tcase_add_checked_fixture(moves, setup, teardown);
+    tcase_add_checked_fixture(moves, engines_open, engines_close);
     tcase_set_timeout(moves, 120);
     tcase_add_loop_test(moves, test_moves_and_goes_on, 0, 4);
     tcase_add_test(moves, test_only_what_is_missing);
@@ -708,13 +616,12 @@ int main(void)
     tcase_add_test(moves, test_no_room);
     tcase_add_test(moves, test_streams_go_on);
     suite_add_tcase(suite, moves);
-    TCase *movers = tcase_create("mover");
-    tcase_add_checked_fixture(movers, setup, teardown);
-    tcase_set_timeout(movers, 120);
-    tcase_add_test(movers, test_mover_fetches);
-    tcase_add_loop_test(movers, test_mover_is_refused, 0, 4);
-    tcase_add_test(movers, test_mover_ends);
-    tcase_add_test(movers, test_mover_gives);
-    suite_add_tcase(suite, movers);
+    TCase *lies = tcase_create("lies");
+    tcase_add_checked_fixture(lies, engines_open, engines_close);
+    tcase_set_timeout(lies, 120);
+    tcase_add_loop_test(lies, test_lying_giver, 0, LIES);
+    tcase_add_loop_test(lies, test_lying_caller, 0, PLEAS);
+    tcase_add_test(lies, test_gone_meanwhile);
+    suite_add_tcase(suite, lies);
     return suite_main(suite);
 }
