@@ -449,7 +449,10 @@ static void usage(FILE *out)
     fputs("weft-bench route - cost of the packet path's parts, in nanoseconds per call\n\n"
           "usage: weft-bench route [--samples N] [--json]\n\n"
           "  --samples N  samples of 64 calls for each figure; default 4000\n"
-          "  --json       for machines\n",
+          "  --json       for machines\n\n"
+          "examples:\n"
+          "  weft-bench route\n"
+          "  weft-bench route --samples 20000 --json\n",
           out);
 }
 

@@ -14,6 +14,10 @@ const char cmd_conf_check_usage[] =
     "Prints every error of FILE as file:line: text, or a summary of the node.\n"
     "  --keys   list all keys, their ranges and defaults, and the policy tags\n"
     "\n"
+    "examples:\n"
+    "  weft conf-check /etc/weft/node.yaml\n"
+    "  weft conf-check --keys\n"
+    "\n"
     "exit: 0 valid, 1 not valid, 2 wrong usage\n";
 
 static void error_print(const char *path, unsigned line, const char *text, void *user)

@@ -25,6 +25,10 @@ const char cmd_drain_usage[] =
     "says which of the two will be.\n"
     "\n"
     "  --undo          it takes requests again\n" NODE_SOCKET_USAGE "\n"
+    "examples:\n"
+    "  weft drain\n"
+    "  weft drain --undo\n"
+    "\n"
     "exit: 0 done, 1 no answer, 2 wrong usage\n";
 
 /* What becomes of the sessions here: by a word, which older nodes do not say. */

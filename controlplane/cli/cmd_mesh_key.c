@@ -16,6 +16,9 @@ const char cmd_mesh_key_usage[] =
     "file, then above it everywhere, then take the old one out everywhere; send weftd SIGHUP each\n"
     "time.\n"
     "\n"
+    "examples:\n"
+    "  weft mesh-key /etc/weft/mesh.key\n"
+    "\n"
     "exit: 0 made, 1 not made, 2 wrong usage\n";
 
 int cmd_mesh_key(int argc, char **argv)

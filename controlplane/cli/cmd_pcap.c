@@ -39,6 +39,11 @@ const char cmd_pcap_usage[] =
     "  --count N        stop after N frames\n"
     "  --duration S     stop after S seconds\n"
     "\n"
+    "examples:\n"
+    "  weft pcap --drops\n"
+    "  weft pcap -w refused.pcapng --duration 10\n"
+    "  weft pcap -w - --filter 'udp port 7400' | wireshark -k -i -\n"
+    "\n"
     "exit: 0 complete, 1 error, 2 wrong usage\n"
     "\n"
     "schemas/weft.lua is the dissector: tshark -X lua_script:weft.lua -r FILE\n";

@@ -17,6 +17,10 @@ const char cmd_peers_usage[] =
     "  place    latitude and longitude; with ? if light contradicts it\n"
     "\n" NODE_SOCKET_USAGE "  --json          one JSON object instead of a table\n"
     "\n"
+    "examples:\n"
+    "  weft peers\n"
+    "  weft peers --socket /run/weft/mesh/tokyo/admin.sock --json\n"
+    "\n"
     "exit: 0 answered, 1 no answer, 2 wrong usage\n";
 
 int cmd_peers(int argc, char **argv)

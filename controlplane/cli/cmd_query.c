@@ -26,9 +26,11 @@ const char cmd_query_usage[] =
     "  --prompt-bytes N, --max-tokens N   of the request; default 0\n"
     "  --k N               show so many; default 8\n"
     "\n"
-    "The same as JSON, which options overrule:\n"
-    "  weft query --socket S '{\"model\": \"m\", \"tier\": \"4-6\", \"radius_km\": 50,\n"
-    "                         \"vram_gib\": 8, \"budget_ms\": 50, \"tags\": [\"eu\"]}'\n"
+    "The same can be said as JSON, which options overrule.\n"
+    "\n"
+    "examples:\n"
+    "  weft query --model smollm2-135m-instruct --tags eu --budget-ms 50\n"
+    "  weft query '{\"model\": \"m\", \"tier\": \"4-6\", \"radius_km\": 50, \"vram_gib\": 8}'\n"
     "\n"
     "exit: 0 some node can, 1 no answer, 2 wrong usage, 3 none can\n";
 

@@ -15,6 +15,10 @@ const char cmd_routes_usage[] =
     "it. A request with conditions of its own: `weft query`.\n"
     "\n" NODE_SOCKET_USAGE "  --json          one JSON object instead of tables\n"
     "\n"
+    "examples:\n"
+    "  weft routes\n"
+    "  weft routes --json\n"
+    "\n"
     "exit: 0 answered, 1 no answer, 2 wrong usage\n";
 
 int cmd_routes(int argc, char **argv)

@@ -57,10 +57,15 @@ const char cmd_run_usage[] =
     "  --json-schema FILE   the answer is JSON that meets the JSON Schema of that file; `-`: any "
     "JSON\n"
     "                       object\n"
-    "  --embed mean|last    with --json: a vector for the prompt in place of a text\n"
+    "  --embed HOW          with --json: a vector for the prompt in place of a text: mean or last\n"
     "  --no-thinking        a model that thinks first is told not to\n"
     "  --logprobs N         with --json: for each token its log probability and the N - 1 best,\n"
     "                       21 at most\n"
+    "\n"
+    "examples:\n"
+    "  weft run --node 10.77.0.1 \"What does a loom do?\"\n"
+    "  weft run --node 10.77.0.1 --tags eu,gdpr --budget-ms 500 - <question.txt\n"
+    "  weft run --node 10.77.0.1 --json --max-tokens 20 \"Hello\"\n"
     "\n"
     "exit: 0 complete, 1 error or incomplete, 2 wrong usage, 3 refused, 130 interrupted\n";
 

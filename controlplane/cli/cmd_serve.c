@@ -63,6 +63,10 @@ const char cmd_serve_usage[] =
     "What ends is started again, later each time. Ctrl-C lets running answers end for ten\n"
     "seconds; the second one does not.\n"
     "\n"
+    "examples:\n"
+    "  weft serve --model \"$(scripts/model-fetch)\"\n"
+    "  weft serve --model a.gguf --model b.gguf --listen 8000 --keys keys.txt\n"
+    "\n"
     "exit: 0 stopped, 1 something would not run, 2 wrong usage\n";
 
 enum role { NODE, WORKER, GATEWAY, ROLES };

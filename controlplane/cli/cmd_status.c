@@ -12,6 +12,10 @@ const char cmd_status_usage[] =
     "[--socket ADMIN.sock] [--json]\n"
     "\n" NODE_SOCKET_USAGE "  --json          the node's answer as it is\n"
     "\n"
+    "examples:\n"
+    "  weft status\n"
+    "  weft status --json\n"
+    "\n"
     "exit: 0 answered, 1 no answer, 2 wrong usage\n";
 
 /* ---- showing ---- */

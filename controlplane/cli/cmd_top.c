@@ -42,6 +42,11 @@ const char cmd_top_usage[] =
     "REQ/s requests placed, RECV/s packets taken in, RELAY/s sent on to other nodes, RETN/s sent\n"
     "to clients, IDLE% of the busiest lcore, p99 us a burst's time from rx to tx\n"
     "\n"
+    "examples:\n"
+    "  weft top\n"
+    "  weft top --once --json\n"
+    "  weft top --socket /run/weft/mesh/tokyo/admin.sock --interval 5\n"
+    "\n"
     "exit: 0 ended by Ctrl-C or --once, 1 no node answered (--once), 2 wrong usage\n";
 
 struct top_options {
@@ -146,7 +151,9 @@ static int top_once(struct top *top, const struct top_options *o, const sigset_t
 
 static int top_watch(struct top *top, const struct top_options *o, const sigset_t *waiting)
 {
-    bool screen = !o->json && isatty(STDOUT_FILENO);
+    const char *term = getenv("TERM");
+    bool dumb = term == NULL || strcmp(term, "dumb") == 0;
+    bool screen = !o->json && !dumb && isatty(STDOUT_FILENO);
     uint64_t at_ns = clock_now_ns();
     fputs(screen ? SCREEN_ON : "", stdout);
     while (!stop_wanted && !ferror(stdout)) {

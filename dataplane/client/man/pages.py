@@ -110,13 +110,18 @@ EXAMPLES = re.compile(r"^(?:examples?):$", re.I)
 
 
 def paragraph(lines):
-    """Other text of a help: a line that ends in `:` or begins indented heads what follows."""
-    out = []
-    for line in lines:
+    """Other text of a help: a line that begins a little indented heads what follows, those that
+    begin far indented stand as they are, as the usage does."""
+    out, block = [], []
+    for line in [*lines, ""]:
         text = line.strip()
-        if re.match(r"^usage:", text, re.I):
-            out += [".Pp", *literal([re.sub(r"(?i)^usage:\s*", "", text)]), ".Pp"]
-        elif line.startswith(" ") and len(text) < 60 and not out:
+        if re.match(r"^usage:|^ {4}", line, re.I):
+            block.append(re.sub(r"(?i)^usage:\s*", "", text))
+            continue
+        if block:
+            out += [".Pp", *literal(block), ".Pp"]
+            block = []
+        if line.startswith(" ") and len(text) < 60 and not out:
             out += [".Pp", escape(text[0].upper() + text[1:]) + ":"]
         elif text:
             out += prose(text)
@@ -157,8 +162,13 @@ def help_page(lines):
         option, command = OPTION.match(lines[at]), COMMAND.match(lines[at])
         if EXAMPLES.match(lines[at].strip()):
             flush()
-            rest = [line.strip() for line in lines[at + 1:] if line.strip()]
-            return squeeze([*out, ".Pp", "Examples:", *literal(rest)])
+            end = at + 1
+            while end < len(lines) and (lines[end].startswith(" ") or not lines[end]):
+                end += 1
+            rest = [line[2:] for line in lines[at + 1:end] if line]
+            out += [".Pp", "Examples:", *literal(rest), ".Pp"]
+            at = end
+            continue
         if option or command:
             if other:
                 flush()

@@ -72,6 +72,7 @@ def check_help_of(command, name):
     lines = text.splitlines()
     check(lines[0].startswith(f"{name} - ") or name == "weft", f"{name}: begins with", lines[0])
     check(re.search(rf"^usage: {name}\b", text, re.M), f"{name}: no usage")
+    check(re.search(r"^examples?\b.*:$", text, re.M) or name == "weft", f"{name}: no example")
     said = [line for line in lines if len(line) > COLUMNS_MAX or line != line.rstrip()]
     check(not said, f"{name} --help: too long, or blanks at the end:", said)
     done = run(*command, "--no-such-option")
