@@ -21,6 +21,7 @@ struct outcome {
     struct series found_ms, ms, hops, asks;
     uint32_t count, in_time, found_in_time, silent; /* silent: answered without a datagram */
     uint32_t incomplete;
+    double questions; /* of everybody for one search, also of those whose answers came too late */
 };
 
 static void on_found(struct world *w, struct world_search *s, uint64_t now_ns)
@@ -63,6 +64,15 @@ static void outcome_add(const struct lookup *l, struct outcome *o, struct answer
     series_add(&o->asks, a.messages);
 }
 
+static double datagrams_sent(const struct lookup *l)
+{
+    double sent = 0;
+    for (uint32_t i = 0; i < l->run->world.nodes; i++) {
+        sent += (double)vnet_counters(l->askers.world->vnet, i)->sent;
+    }
+    return sent;
+}
+
 static int outcome_take(struct lookup *l, enum system system, struct outcome *o)
 {
     memset(o, 0, sizeof(*o));
@@ -72,13 +82,19 @@ static int outcome_take(struct lookup *l, enum system system, struct outcome *o)
         series_init(&o->asks, l->run->searches) < 0) {
         return -ENOMEM;
     }
+    double sent = datagrams_sent(l);
     for (uint32_t i = 0; i < l->run->searches; i++) {
         const struct task *t = &l->tasks[i];
         if (!l->askers.alive[t->asker]) {
             continue;
         }
-        outcome_add(l, o, system == ZONES ? zones_do(l, t) : askers_table(&l->askers, system, t));
+        struct answer a = system == ZONES ? zones_do(l, t) : askers_table(&l->askers, system, t);
+        outcome_add(l, o, a);
+        o->questions += system == ZONES ? 0 : a.messages;
     }
+    /* Of the zones' datagrams one in two is a question. */
+    o->questions += system == ZONES ? (datagrams_sent(l) - sent) / 2 : 0;
+    o->questions /= o->count > 0 ? o->count : 1;
     return 0;
 }
 
@@ -92,24 +108,25 @@ static void outcome_tell(const struct lookup *l, const char *workload, const cha
     double in_time = 100.0 * o->in_time / o->count;
     double found_in_time = 100.0 * o->found_in_time / o->count;
     if (!l->run->json) {
-        printf(
-            "%-7s %-10s %-18s %8.1f %8.1f %6.1f %8.1f %8.1f %6.1f %7.2f %6.1f %6.0f %5.0f %5.0f\n",
-            workload, phase, system_names[system], found_p50, found_p99, found_in_time, p50, p99,
-            in_time, 100.0 * o->incomplete / o->count, 100.0 * o->silent / o->count,
-            series_quantile(&o->asks, 0.5), series_quantile(&o->hops, 0.5),
-            series_quantile(&o->hops, 0.99));
+        printf("%-7s %-10s %-18s %8.1f %8.1f %6.1f %8.1f %8.1f %6.1f %7.2f %6.1f %6.0f %6.1f %5.0f "
+               "%5.0f\n",
+               workload, phase, system_names[system], found_p50, found_p99, found_in_time, p50, p99,
+               in_time, 100.0 * o->incomplete / o->count, 100.0 * o->silent / o->count,
+               series_quantile(&o->asks, 0.5), o->questions, series_quantile(&o->hops, 0.5),
+               series_quantile(&o->hops, 0.99));
         fflush(stdout);
     }
     json_array_append_new(
         list,
-        json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i}",
-                  "workload", workload, "phase", phase, "system", system_names[system],
-                  "found_p50_ms", found_p50, "found_p99_ms", found_p99, "found_in_time_percent",
-                  found_in_time, "sure_p50_ms", p50, "sure_p99_ms", p99, "sure_in_time_percent",
-                  in_time, "incomplete_percent", 100.0 * o->incomplete / o->count,
-                  "no_datagram_percent", 100.0 * o->silent / o->count, "datagrams_p50",
-                  series_quantile(&o->asks, 0.5), "hops_p50", series_quantile(&o->hops, 0.5),
-                  "hops_p99", series_quantile(&o->hops, 0.99), "samples", (int)o->count));
+        json_pack(
+            "{s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i}",
+            "workload", workload, "phase", phase, "system", system_names[system], "found_p50_ms",
+            found_p50, "found_p99_ms", found_p99, "found_in_time_percent", found_in_time,
+            "sure_p50_ms", p50, "sure_p99_ms", p99, "sure_in_time_percent", in_time,
+            "incomplete_percent", 100.0 * o->incomplete / o->count, "no_datagram_percent",
+            100.0 * o->silent / o->count, "datagrams_p50", series_quantile(&o->asks, 0.5),
+            "questions_mean", o->questions, "hops_p50", series_quantile(&o->hops, 0.5), "hops_p99",
+            series_quantile(&o->hops, 0.99), "samples", (int)o->count));
     series_deinit(&o->found_ms);
     series_deinit(&o->ms);
     series_deinit(&o->hops);
@@ -160,9 +177,9 @@ int sim_lookup(const struct sim_run *run, json_t *out)
                l.askers.world->tile_count, run->searches, run->deadline_ms);
         printf(
             "found: when the last of the k was in hand; sure: when nothing nearer could be left\n"
-            "%-37s %24s %24s\n%-37s %8s %8s %6s %8s %8s %6s %7s %6s %6s %5s %5s\n",
+            "%-37s %24s %24s\n%-37s %8s %8s %6s %8s %8s %6s %7s %6s %6s %6s %5s %5s\n",
             "", "found", "sure", "", "p50 ms", "p99 ms", "in t.%", "p50 ms", "p99 ms", "in t.%",
-            "incmp.%", "none%", "asks", "hops", "p99");
+            "incmp.%", "none%", "asks", "mean", "hops", "p99");
     }
     if (rc == 0) {
         json_object_set_new(out, "zones", json_integer(l.askers.world->tile_count));

@@ -25,16 +25,17 @@ void zone_relay_offer(struct zone_relay *r, uint64_t cost_us[ZONE_RELAYS_MAX],
     }
 }
 
-/* Time-outs of those who were asked are told once the waiting is over: until then the next has been
- * asked because somebody is late, which does not mean silent. */
-static void waiting_end(struct zone_relay *r, struct zone_peers *peers)
+/* Tells of those who have been silent for longer than their round-trip times allow. Late is less
+ * than that: the next has been asked, which blames nobody. */
+static void silent_tell(struct zone_relay *r, struct zone_peers *peers, uint64_t now_ns)
 {
-    for (uint32_t i = 0; r->waits && !r->working && i < r->asked; i++) {
-        if (!r->heard[i]) {
+    for (uint32_t i = 0; i < r->asked; i++) {
+        uint64_t rto_ns = (uint64_t)zone_peers_rto_us(peers, &r->to[i]) * NS_PER_US;
+        if (!r->heard[i] && !r->blamed[i] && now_ns >= r->sent_ns[i] + rto_ns) {
+            r->blamed[i] = true;
             zone_peers_silent(peers, r->to[i].node);
         }
     }
-    r->waits = false;
 }
 
 bool zone_relay_poll(struct zone_relay *r, struct zone_peers *peers, uint64_t now_ns,
@@ -44,14 +45,16 @@ bool zone_relay_poll(struct zone_relay *r, struct zone_peers *peers, uint64_t no
         return false;
     }
     if (r->working || r->asked == r->count) {
-        waiting_end(r, peers);
+        silent_tell(r, peers, now_ns);
+        r->waits = false;
         return false;
     }
     *to = r->to[r->asked];
     r->sent_ns[r->asked++] = now_ns;
     uint64_t wait_us =
         r->asked < r->count ? zone_peers_late_us(peers, to) : zone_peers_rto_us(peers, to);
-    r->due_ns = now_ns + wait_us * NS_PER_US;
+    bool races = r->hops != 0 && r->asked < ZONE_RELAY_RACE && r->asked < r->count;
+    r->due_ns = races ? now_ns : now_ns + wait_us * NS_PER_US;
     return true;
 }
 
@@ -73,15 +76,11 @@ bool zone_relay_heard(struct zone_relay *r, struct zone_peers *peers, uint32_t f
         r->working = true;
         r->begun_ns = now_ns;
         r->due_ns = now_ns + zone_peers_patience_us(peers) * NS_PER_US;
-        for (uint32_t other = 0; other < i; other++) {
-            if (!r->heard[other]) {
-                zone_peers_silent(peers, r->to[other].node);
-            }
-        }
     } else if (stage == ZONE_RELAY_FINISHED) {
         if (r->working) {
             zone_peers_worked(peers, (uint32_t)((now_ns - r->begun_ns) / NS_PER_US));
         }
+        silent_tell(r, peers, now_ns);
         r->waits = false;
     } else if (stage == ZONE_RELAY_NOT && !r->working) {
         r->due_ns = now_ns; /* no room: the next one */

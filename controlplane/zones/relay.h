@@ -7,9 +7,9 @@
  * finds, then that it is complete, which is worth exactly what his own search's `complete` is
  * worth.
  *
- * Nothing rests on him: who does not begin in time is raced by the next, and if nobody begins, or
- * the work takes longer than such work usually does, or half of the search's time is over, or it
- * ends incomplete, the asker searches itself, with what was found until then.
+ * Nothing rests on him: two are asked at once, who does not begin in time is raced by the next, and
+ * if nobody begins, or the work takes longer than such work usually does, or half of the search's
+ * time is over, or it ends incomplete, the asker searches itself, with what was found until then.
  *
  * This is the asker's part, sans-I/O; duty.c is the other one's. Memory is the caller's.
  */
@@ -21,7 +21,8 @@
 #include "controlplane/zones/peers.h"
 
 #define ZONE_RELAYS_MAX     3u     /* nodes asked to search, one after the other */
-#define ZONE_RELAY_HOPS     2u     /* how often it is handed on */
+#define ZONE_RELAY_RACE     2u     /* so many at once: routes differ more than places tell */
+#define ZONE_RELAY_HOPS     2u     /* how often it is handed on; then by one at a time */
 #define ZONE_RELAY_FAR_US   15000u /* there and back: nearer places are searched from here */
 #define ZONE_RELAY_LIMIT_NS (2 * NS_PER_S) /* of the work for somebody else */
 
@@ -44,6 +45,7 @@ struct zone_relay {
     struct zone_contact to[ZONE_RELAYS_MAX];
     uint64_t sent_ns[ZONE_RELAYS_MAX];
     bool heard[ZONE_RELAYS_MAX];
+    bool blamed[ZONE_RELAYS_MAX]; /* its silence has been told */
 };
 
 /* Whoever of `contact` is better placed: adds it to those to be asked, best first. `cost_us` of

@@ -81,8 +81,9 @@ static struct zone_region *region_add(struct zone_search *s, const struct zone_s
         .bound = bound,
         .age_ms = piece->age_ms,
         .contact_count = piece->contact_count,
+        .own_count = piece->contact_count,
     };
-    memcpy(r->contacts, piece->contacts, sizeof(r->contacts));
+    memcpy(r->contacts, piece->contacts, sizeof(piece->contacts));
     return r;
 }
 
@@ -106,7 +107,7 @@ static void region_referred(struct zone_region *r, const struct zone_region *ask
         }
     }
     if (r->referrals > ZONE_SEARCH_REFERRALS) {
-        r->contact_count = 0;
+        r->contact_count = r->own_count = 0;
     }
 }
 
@@ -126,8 +127,9 @@ static uint32_t contact_choose(const struct zone_search *s, const struct zone_re
     for (uint32_t i = 0; i < r->contact_count; i++) {
         uint64_t fails = zone_peers_fails(peers, r->contacts[i].node);
         uint64_t gap = zone_area_gap(r->contacts[i].area, r->range);
-        uint64_t cost = (uint64_t)(r->tried[i] + r->been[i]) << 56 | (fails < 255 ? fails : 255)
-                                                                         << 48;
+        bool had_turn = i < r->own_count && r->own_count < r->contact_count;
+        uint64_t cost = (uint64_t)(r->tried[i] + r->been[i] + had_turn) << 56 |
+                        (fails < 255 ? fails : 255) << 48;
         cost |= gap != 0 ? UINT64_C(1) << 40 | gap
                          : zone_peers_rtt_us(peers, &r->contacts[i]) +
                                zone_peers_way_us(r->contacts[i].area, s->query.x, s->query.y);
@@ -160,16 +162,19 @@ static void region_ask(struct zone_search *s, uint32_t index, struct zone_peers 
 {
     struct zone_region *r = &s->regions[index];
     uint32_t at = contact_choose(s, r, peers);
+    bool instead = r->tries != 0 && !r->raced; /* of one who is late */
     uint32_t before = r->tried[at]++;
     r->tries++;
     r->blamed[at] = false;
     r->raced = region_races(s, r, at, peers);
-    /* While there is another one who may live there, late is reason enough to ask him too. */
-    bool hedged = before == 0 && r->tries < r->contact_count &&
-                  may_live_there(r, contact_choose(s, r, peers));
+    /* While there is another one to ask, or there are those who may know one, late is reason enough
+     * to do so: this one's answer stays welcome. */
+    bool last = r->tries >= r->contact_count && !r->helped && s->helper_count != 0;
+    bool hedged = before == 0 && (last || r->tries < r->contact_count);
     uint64_t wait_us = hedged ? zone_peers_late_us(peers, &r->contacts[at])
                               : zone_peers_rto_us(peers, &r->contacts[at]);
-    r->due_ns = r->raced ? now_ns : now_ns + (wait_us * NS_PER_US << before);
+    bool at_once = r->raced || (last && instead);
+    r->due_ns = at_once ? now_ns : now_ns + (wait_us * NS_PER_US << before);
     r->sent_ns[at] = now_ns;
     r->last = (uint8_t)at;
     r->state = ZONE_REGION_ASKED;
@@ -194,22 +199,28 @@ static void region_blame(struct zone_region *r, struct zone_peers *peers, uint64
     }
 }
 
-/* All contacts were tried: those of the asker's own zone may know others. */
-static void region_give_up(struct zone_search *s, struct zone_region *r)
+/* All contacts were tried: those of the asker's own zone may know others. False: nobody is left. */
+static bool region_help(const struct zone_search *s, struct zone_region *r)
 {
     if (r->helped || s->helper_count == 0) {
-        r->state = ZONE_REGION_DEAD;
-        return;
+        return false;
     }
     r->helped = true;
     r->referrals = 0;
-    r->state = ZONE_REGION_OPEN;
-    r->tries = 0;
-    r->contact_count = s->helper_count;
-    memcpy(r->contacts, s->helpers, sizeof(r->contacts));
-    memset(r->tried, 0, sizeof(r->tried));
-    memset(r->been, 0, sizeof(r->been));
-    memset(r->blamed, 0, sizeof(r->blamed));
+    for (uint32_t i = 0; i < s->helper_count; i++) {
+        r->contacts[r->contact_count++] = s->helpers[i];
+    }
+    return true;
+}
+
+/* Who came with the region is tried once, helpers and those they name more often. */
+static uint32_t tries_max(const struct zone_region *r)
+{
+    uint32_t others = r->contact_count - r->own_count;
+    if (others == 0) {
+        return (r->helped ? ZONE_SEARCH_ROUNDS : 1) * r->contact_count;
+    }
+    return (r->renamed ? 0u : r->own_count) + ZONE_SEARCH_ROUNDS * others;
 }
 
 /* The region to act on: least bound first. Returns region_count if none. */
@@ -225,22 +236,23 @@ static uint32_t region_choose(struct zone_search *s, struct zone_peers *peers, u
         asked += r->state == ZONE_REGION_ASKED;
         if (r->state == ZONE_REGION_ASKED && r->due_ns <= now_ns) {
             region_blame(r, peers, now_ns);
-            if (r->tries < (r->helped ? ZONE_SEARCH_ROUNDS : 1) * r->contact_count &&
-                s->asks < ZONE_SEARCH_ASKS_MAX) {
+            if (s->asks < ZONE_SEARCH_ASKS_MAX && (r->tries < tries_max(r) || region_help(s, r))) {
                 return i;
             }
-            region_give_up(s, r);
+            r->state = ZONE_REGION_DEAD;
             asked--;
         }
-        if (r->state == ZONE_REGION_OPEN && r->contact_count == 0) {
-            region_give_up(s, r);
+        if (r->state == ZONE_REGION_OPEN && r->contact_count == 0 && !region_help(s, r)) {
+            r->state = ZONE_REGION_DEAD;
         }
         if (r->state == ZONE_REGION_OPEN &&
             (best == s->region_count || r->bound < s->regions[best].bound)) {
             best = i;
         }
     }
-    return asked < ZONE_SEARCH_PARALLEL ? best : s->region_count;
+    uint64_t parallel =
+        ZONE_SEARCH_PARALLEL + (now_ns - s->started_ns) / (uint64_t)ZONE_SEARCH_WIDEN_NS;
+    return asked < parallel ? best : s->region_count;
 }
 
 /* ---- by others ---- */
@@ -335,8 +347,9 @@ bool zone_search_poll(struct zone_search *s, struct zone_peers *peers, uint64_t 
 
 /* ---- answers ---- */
 
-static bool region_asked_of(struct zone_region *r, uint32_t from, struct zone_peers *peers,
-                            uint64_t now_ns)
+/* Which of the contacts it is; ZONE_REGION_CONTACTS: none that was asked. */
+static uint32_t region_asked_of(struct zone_region *r, uint32_t from, struct zone_peers *peers,
+                                uint64_t now_ns)
 {
     for (uint32_t i = 0; i < r->contact_count; i++) {
         if (r->contacts[i].node == from && r->tried[i] != 0) {
@@ -344,10 +357,64 @@ static bool region_asked_of(struct zone_region *r, uint32_t from, struct zone_pe
             if (r->tried[i] == 1) { /* asked once: the sample is beyond doubt (Karn) */
                 zone_peers_heard(peers, from, (uint32_t)((now_ns - r->sent_ns[i]) / NS_PER_US));
             }
+            return i;
+        }
+    }
+    return ZONE_REGION_CONTACTS;
+}
+
+static bool region_knows(const struct zone_region *r, uint32_t node)
+{
+    for (uint32_t i = 0; i < r->contact_count; i++) {
+        if (r->contacts[i].node == node) {
             return true;
         }
     }
     return false;
+}
+
+/* Somebody who may live there has been asked and is not overdue. */
+static bool region_hopes(const struct zone_region *r)
+{
+    for (uint32_t i = 0; i < r->own_count; i++) {
+        if (r->tried[i] != 0 && !r->blamed[i] && may_live_there(r, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Contact `at` does not live there but knows others who may: they take the places of the helpers,
+ * and the region stays one, so that those who were asked before need not be given up. False: there
+ * is nobody to be waited for, or he has nobody new to name. */
+static bool region_rename(struct zone_region *r, uint32_t at, const struct zone_answer *a,
+                          uint64_t now_ns)
+{
+    uint32_t count = r->own_count;
+    if (r->renamed || zone_range_valid(a->covered) || may_live_there(r, at) || !region_hopes(r)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < ZONE_CONTACTS * a->piece_count; i++) {
+        const struct zone_summary *piece = &a->pieces[i % a->piece_count];
+        uint32_t c = i / a->piece_count; /* the first of each piece first */
+        if (c < piece->contact_count && count < ZONE_REGION_CONTACTS &&
+            !region_knows(r, piece->contacts[c].node)) {
+            r->contacts[count] = piece->contacts[c];
+            r->tried[count] = 0;
+            r->been[count] = r->blamed[count] = false;
+            count++;
+        }
+    }
+    if (count == r->own_count) {
+        return false;
+    }
+    r->contact_count = (uint8_t)count;
+    r->helped = r->renamed = true;
+    r->state = ZONE_REGION_ASKED;
+    r->tries = 0;
+    r->raced = false;
+    r->due_ns = now_ns;
+    return true;
 }
 
 void zone_search_answer(struct zone_search *s, struct zone_peers *peers,
@@ -362,15 +429,23 @@ void zone_search_answer(struct zone_search *s, struct zone_peers *peers,
         return;
     }
     struct zone_region *r = &s->regions[s->region_of[ask]];
-    if (r->state == ZONE_REGION_OPEN || !region_asked_of(r, a->from, peers, now_ns) ||
-        r->state == ZONE_REGION_DONE) {
+    uint32_t at = r->state == ZONE_REGION_OPEN ? ZONE_REGION_CONTACTS
+                                               : region_asked_of(r, a->from, peers, now_ns);
+    if (at == ZONE_REGION_CONTACTS) {
+        return;
+    }
+    found_take(s, a, now_ns);
+    if (r->state == ZONE_REGION_DONE) {
         return;
     }
     region_blame(r, peers, now_ns);
+    if (region_rename(r, at, a, now_ns)) {
+        zone_search_evidence(s, a->excluded_age_ms);
+        return;
+    }
     struct zone_region asked = *r;
     r->state = ZONE_REGION_DONE;
     s->hops = asked.hops + 1u > s->hops ? asked.hops + 1u : s->hops;
-    found_take(s, a, now_ns);
     zone_search_evidence(s, a->excluded_age_ms);
     for (uint32_t i = 0; i < a->piece_count; i++) {
         struct zone_summary piece = a->pieces[i];

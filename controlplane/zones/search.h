@@ -5,11 +5,13 @@
  * else knows more of.
  *
  * Regions wait in order of the least distance that anything in them can have. Up to
- * ZONE_SEARCH_PARALLEL are asked about at a time; who is asked answers for its own zone with
- * records and returns the rest of the region in finer pieces. Who answers later than most of his
- * answers come is raced by the next contact that lives there, and whoever is first counts; who has
- * not answered within SRTT + 4 RTTVAR is silent. Where the round-trip time is not known or
- * questions get lost often, two contacts are asked from the start. Every step makes a region
+ * ZONE_SEARCH_PARALLEL are asked about at a time, more the longer it takes (what is rare is far);
+ * who is asked answers for its own zone with records and returns the rest of the region in finer
+ * pieces. Who answers later than most of his answers come is raced by the next contact that lives
+ * there, and whoever is first counts; who has not answered within SRTT + 4 RTTVAR is silent. Where
+ * the round-trip time is not known or questions get lost often, two contacts are asked from the
+ * start. Beside the last one members of the own zone are asked, who may know others: the answers of
+ * all who were asked stay welcome. Every step makes a region
  * smaller by at least one zone, so a search ends. It ends with no region left that could hold
  * anything nearer than the k-th found. A search for a far place is handed to somebody there first
  * (relay.h).
@@ -30,14 +32,17 @@
 #include "controlplane/zones/record.h"
 #include "controlplane/zones/relay.h"
 #include "controlplane/zones/summary.h"
+#include "schemas/base/clock.h"
 
 #define ZONE_SEARCH_REGIONS   128u
-#define ZONE_SEARCH_PARALLEL  8u
+#define ZONE_SEARCH_PARALLEL  8u /* and one more for each ZONE_SEARCH_WIDEN_NS */
+#define ZONE_SEARCH_WIDEN_NS  (10 * NS_PER_MS)
 #define ZONE_SEARCH_ASKS_MAX  192u /* questions of one search */
 #define ZONE_SEARCH_REFERRALS 16u  /* in a row from nodes outside the region */
 #define ZONE_SEARCH_VISITED   8u   /* of these that are remembered, not to be asked again */
 #define ZONE_SEARCH_UNHEARD   8u
 #define ZONE_SEARCH_ROUNDS    2u /* how often each contact is tried, once helpers were asked */
+#define ZONE_REGION_CONTACTS  (2 * ZONE_CONTACTS) /* its own, then those of helpers */
 #define ZONE_RACE_PERMILLE    50u
 #define ZONE_REGION_NONE      255u
 #define ZONE_REGION_RELAY     254u /* not a region: the search as a whole */
@@ -54,14 +59,16 @@ struct zone_region {
     uint8_t referrals;
     uint8_t hops; /* answers that led here */
     uint8_t contact_count;
-    uint8_t last; /* contact asked last */
-    bool raced;   /* and the next one at once, without waiting */
-    bool helped;  /* its contacts are those of the asker's own zone */
-    uint8_t tried[ZONE_CONTACTS];
-    bool been[ZONE_CONTACTS];   /* among those visited */
-    bool blamed[ZONE_CONTACTS]; /* its silence has been told */
-    struct zone_contact contacts[ZONE_CONTACTS];
-    uint64_t sent_ns[ZONE_CONTACTS];
+    uint8_t own_count; /* of these came with the region; the others help, or helpers named them */
+    uint8_t last;      /* contact asked last */
+    bool raced;        /* and the next one at once, without waiting */
+    bool helped;       /* members of the asker's own zone are, or were, among the contacts */
+    bool renamed;      /* one of them has named others for the same range */
+    uint8_t tried[ZONE_REGION_CONTACTS];
+    bool been[ZONE_REGION_CONTACTS];   /* among those visited */
+    bool blamed[ZONE_REGION_CONTACTS]; /* its silence has been told */
+    struct zone_contact contacts[ZONE_REGION_CONTACTS];
+    uint64_t sent_ns[ZONE_REGION_CONTACTS];
     uint32_t
         visited[ZONE_SEARCH_VISITED]; /* who has only referred to others, `referrals` of them */
 };

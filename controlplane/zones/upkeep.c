@@ -303,6 +303,17 @@ void zone_view_heard(struct zone *z, const struct zone_msg *msg, const struct zo
     zone_view_replace(&z->view, z->claim, NULL, 0, now_ns, z->self.x, z->self.y);
 }
 
+/* Does it name somebody who was silent when asked last? Others may be known by now. */
+static bool entry_sick(const struct zone *z, const struct zone_entry *e)
+{
+    for (uint32_t i = 0; i < e->is.contact_count; i++) {
+        if (zone_peers_fails(&z->peers, e->is.contacts[i].node) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The entry to ask about next; NULL if none is due. */
 static struct zone_entry *entry_due(struct zone *z, const uint32_t *limits, uint64_t now_ns)
 {
@@ -315,7 +326,8 @@ static struct zone_entry *entry_due(struct zone *z, const uint32_t *limits, uint
         uint64_t period_ns = near ? ZONE_PULL_NEAR_NS : ZONE_PULL_FAR_NS;
         uint64_t since_ns = now_ns - e->pulled_ns;
         double due = (double)since_ns / (double)(coarse ? 3 * ZONE_PULL_NS : period_ns);
-        due = e->retry && due < RETRY_DUE ? RETRY_DUE : due;
+        bool soon = e->retry || (since_ns >= ZONE_PULL_SICK_NS && entry_sick(z, e));
+        due = soon && due < RETRY_DUE ? RETRY_DUE : due;
         if (due >= best_due) {
             best = e;
             best_due = due;

@@ -240,15 +240,28 @@ uint32_t zone_live(const struct zone *z, uint64_t now_ns)
     return live;
 }
 
+/* A reservoir over all members; `fixed` places in front stay as they are. */
+static void contact_draw(struct zone *z, struct zone_summary *s, const struct zone_member *m,
+                         uint32_t fixed, uint32_t *seen)
+{
+    uint32_t at =
+        s->contact_count < ZONE_CONTACTS ? s->contact_count++ : fixed + rng_below(&z->rng, ++*seen);
+    if (at < ZONE_CONTACTS) {
+        s->contacts[at] = zone_contact_of(&m->record);
+    }
+}
+
 /* Summary of the members in a range; unless all of them are known it excludes nothing. A few
- * contacts are drawn, so that askers spread. */
+ * contacts are drawn, so that askers spread: of those who were heard a moment ago, if there are
+ * any. Who is silent still counts for a while, but is not named any more. */
 static void summarise(struct zone *z, struct zone_range range, bool known, struct zone_summary *s,
                       uint64_t now_ns)
 {
     uint32_t contacts = 0;
+    uint32_t fixed = zone_range_has(range, z->key); /* place 0 stays with this node */
     zone_summary_init(s, range);
     s->epoch = z->epoch;
-    if (zone_range_has(range, z->key)) {
+    if (fixed != 0) {
         struct zone_contact self = zone_contact_of(&z->self);
         zone_summary_add(s, &z->self);
         s->contacts[s->contact_count++] = self;
@@ -262,12 +275,14 @@ static void summarise(struct zone *z, struct zone_range range, bool known, struc
         uint32_t age_ms = (uint32_t)((now_ns - m->told_ns) / NS_PER_MS);
         zone_summary_add(s, &m->record);
         s->age_ms = age_ms > s->age_ms ? age_ms : s->age_ms;
-        /* Reservoir over all members; place 0 stays with this node if it is one. */
-        uint32_t fixed = zone_range_has(range, z->key);
-        uint32_t at = s->contact_count < ZONE_CONTACTS ? s->contact_count++
-                                                       : fixed + rng_below(&z->rng, ++contacts);
-        if (at < ZONE_CONTACTS) {
-            s->contacts[at] = zone_contact_of(&m->record);
+        if (now_ns - m->heard_ns < ZONE_NAMED_NS) {
+            contact_draw(z, s, m, fixed, &contacts);
+        }
+    }
+    for (uint32_t i = 0; s->contact_count == 0 && i < z->member_count; i++) {
+        const struct zone_member *m = &z->members[i];
+        if (zone_member_live(z, m, now_ns) && zone_range_has(range, m->key)) {
+            contact_draw(z, s, m, fixed, &contacts);
         }
     }
     if (!known) {

@@ -33,12 +33,14 @@
 #define ZONE_STATE_FULL   10u               /* every so many times all of it */
 #define ZONE_SOON_NS      (100 * NS_PER_MS) /* between two states if something cannot wait */
 #define ZONE_MISSED_NS    (10 * NS_PER_MS)  /* between two questions for a record that was missed */
-#define ZONE_SILENCE_NS   (5 * NS_PER_S)    /* a member not heard for so long is left out */
-#define ZONE_FORGET_NS    (30 * NS_PER_S)   /* and then forgotten */
-#define ZONE_LINGER_NS    (5 * NS_PER_S)    /* records outside the claim are answered for */
-#define ZONE_PULL_NS      (200 * NS_PER_MS) /* between two pulls */
-#define ZONE_PULL_NEAR_NS (2 * NS_PER_S)    /* age at which near entries are asked for again */
+#define ZONE_NAMED_NS     (2200 * NS_PER_MS) /* not heard for so long: no contact, if others are */
+#define ZONE_SILENCE_NS   (5 * NS_PER_S)     /* a member not heard for so long is left out */
+#define ZONE_FORGET_NS    (30 * NS_PER_S)    /* and then forgotten */
+#define ZONE_LINGER_NS    (5 * NS_PER_S)     /* records outside the claim are answered for */
+#define ZONE_PULL_NS      (200 * NS_PER_MS)  /* between two pulls */
+#define ZONE_PULL_NEAR_NS (2 * NS_PER_S)     /* age at which near entries are asked for again */
 #define ZONE_PULL_FAR_NS  (8 * NS_PER_S)
+#define ZONE_PULL_SICK_NS (1 * NS_PER_S)  /* of entries one of whose contacts was silent */
 #define ZONE_REPAIR_NS    (10 * NS_PER_S) /* between two fetches of all records */
 #define ZONE_PREPARE_NS   (2 * NS_PER_S)  /* then a majority is enough */
 #define ZONE_ABANDON_NS   (6 * NS_PER_S)

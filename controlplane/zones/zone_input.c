@@ -26,6 +26,21 @@ static void answer_records(struct zone *z, const struct zone_query *q, struct zo
     }
 }
 
+/* Contacts that were silent to this node are not named to others, if there is one who was not. */
+static void silent_omit(const struct zone *z, struct zone_summary *pieces, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct zone_summary *s = &pieces[i];
+        uint32_t kept = 0;
+        for (uint32_t c = 0; c < s->contact_count; c++) {
+            if (zone_peers_fails(&z->peers, s->contacts[c].node) == 0) {
+                s->contacts[kept++] = s->contacts[c];
+            }
+        }
+        s->contact_count = kept != 0 ? (uint8_t)kept : s->contact_count;
+    }
+}
+
 static void ask_heard(struct zone *z, const struct zone_msg *in, const struct zone_contact *from,
                       uint64_t now_ns, const struct zone_io *io)
 {
@@ -53,6 +68,7 @@ static void ask_heard(struct zone *z, const struct zone_msg *in, const struct zo
     a->piece_count = zone_view_pieces(
         &z->view, zone_range_valid(a->covered) ? &own : NULL, ask->range, q, farthest, a->pieces,
         zone_answer_room(top.count), q->x, q->y, now_ns, &a->excluded_age_ms);
+    silent_omit(z, a->pieces, a->piece_count);
     zone_send(z, io, from, &msg);
 }
 
@@ -72,6 +88,7 @@ static void pull_heard(struct zone *z, const struct zone_msg *in, const struct z
     msg.view.count =
         (uint8_t)zone_view_pieces(&z->view, &z->own, in->pull.range, NULL, UINT32_MAX, msg.view.all,
                                   in->pull.want, x, y, now_ns, &excluded);
+    silent_omit(z, msg.view.all, msg.view.count);
     zone_send(z, io, from, &msg);
 }
 

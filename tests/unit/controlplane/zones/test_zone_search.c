@@ -4,6 +4,7 @@
 #include <check.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/unit/controlplane/zones/one_search.h"
 #include "tests/unit/suite.h"
@@ -196,6 +197,143 @@ START_TEST(a_lost_zone_is_named)
 }
 END_TEST
 
+/* ---- one region, by hand ---- */
+
+static struct zone_search one;
+static struct zone_peers peers;
+
+static struct zone_contact contact_at(uint32_t node, uint64_t key)
+{
+    return (struct zone_contact){.node = node, .area = zone_area(key)};
+}
+
+/* Nodes 1, 2 and 3 live in the upper half of all paths, nothing else is known; 11 is a mate. */
+static void one_region(void)
+{
+    struct zone_summary upper;
+    const struct zone_query any = {.tier_max = 7, .k = 1};
+    memset(&peers, 0, sizeof(peers));
+    zone_summary_init(&upper, (struct zone_range){ZONE_KEY_END / 2, ZONE_KEY_END});
+    zone_search_init(&one, &any, 1, 0, 10 * NS_PER_S);
+    zone_summary_unknown(&upper, upper.range);
+    for (uint32_t i = 0; i < ZONE_CONTACTS; i++) {
+        upper.contacts[upper.contact_count++] = contact_at(1 + i, ZONE_KEY_END / 4 * 3);
+    }
+    one.helpers[one.helper_count++] = contact_at(11, 0);
+    zone_search_add(&one, &upper);
+}
+
+/* The next questions at that time go to these, and to nobody else. */
+static void expect_asked(uint64_t now_ns, uint32_t count, const uint32_t *nodes, uint32_t *ids)
+{
+    struct zone_ask next;
+    uint32_t asked = 0;
+    while (zone_search_poll(&one, &peers, now_ns, &next)) {
+        bool wanted = false;
+        for (uint32_t i = 0; i < count; i++) {
+            if (next.to.node == nodes[i]) {
+                wanted = true;
+                ids[i] = next.id;
+            }
+        }
+        ck_assert_msg(wanted, "node %u was asked", next.to.node);
+        asked++;
+    }
+    ck_assert_uint_eq(asked, count);
+}
+
+/* Two are late: the third is asked, and at the same time a mate for others; those he names are
+ * asked at once. Whoever is first, the one who was late or one of the new ones, settles it. */
+START_TEST(mates_name_others_beside_the_last)
+{
+    static const uint32_t names[3][2] = {{1, 2}, {3, 11}, {21, 22}};
+    const uint32_t settles = _i == 0 ? 1 : 22;
+    const uint64_t half = ZONE_KEY_END / 2;
+    uint32_t ids[3][2];
+    one_region();
+    expect_asked(0, 2, names[0], ids[0]);
+    uint64_t late_ns = zone_search_next_ns(&one);
+    ck_assert_uint_lt(late_ns, 10 * NS_PER_S);
+    expect_asked(late_ns, 2, names[1], ids[1]);
+    struct zone_answer others = {.id = ids[1][1], .from = 11, .piece_count = 1};
+    zone_summary_unknown(&others.pieces[0], (struct zone_range){half, ZONE_KEY_END});
+    others.pieces[0].contact_count = 2;
+    others.pieces[0].contacts[0] = contact_at(21, half);
+    others.pieces[0].contacts[1] = contact_at(22, half);
+    zone_search_answer(&one, &peers, &others, late_ns + NS_PER_MS);
+    expect_asked(late_ns + NS_PER_MS, 2, names[2], ids[2]);
+    ck_assert(!zone_search_done(&one, late_ns + NS_PER_MS));
+    struct zone_answer last = {.id = settles == 1 ? ids[0][0] : ids[2][1],
+                               .from = settles,
+                               .covered = {half, ZONE_KEY_END}};
+    zone_search_answer(&one, &peers, &last, late_ns + 2 * NS_PER_MS);
+    ck_assert(zone_search_done(&one, late_ns + 2 * NS_PER_MS));
+    zone_search_result(&one, &result);
+    ck_assert(result.complete);
+}
+END_TEST
+
+/* All are silent: it ends, and says what was not heard. */
+START_TEST(silence_of_all_ends)
+{
+    struct zone_ask next;
+    uint64_t now_ns = 0;
+    one_region();
+    while (zone_search_poll(&one, &peers, now_ns, &next)) {
+    }
+    do {
+        now_ns = zone_search_next_ns(&one);
+        while (zone_search_poll(&one, &peers, now_ns, &next)) {
+        }
+    } while (!zone_search_done(&one, now_ns));
+    zone_search_result(&one, &result);
+    ck_assert(!result.complete);
+    ck_assert_uint_eq(result.unheard_count, 1);
+    ck_assert_uint_eq(one.asks, ZONE_CONTACTS + ZONE_SEARCH_ROUNDS);
+    ck_assert_uint_lt(now_ns, 2 * NS_PER_S);
+}
+END_TEST
+
+/* ---- after losses ---- */
+
+static double dead_contacts_percent(void)
+{
+    uint32_t dead = 0;
+    uint32_t all = 0;
+    for (uint32_t i = 0; i < world->options.nodes; i++) {
+        const struct zone_view *view = &world->zones[i].view;
+        for (uint32_t e = 0; vnet_is_up(world->vnet, i) && e < view->count; e++) {
+            for (uint32_t c = 0; c < view->all[e].is.contact_count; c++, all++) {
+                dead += !vnet_is_up(world->vnet, view->all[e].is.contacts[c].node);
+            }
+        }
+    }
+    return 100.0 * dead / all;
+}
+
+/* Who has fallen silent is not named to others any more before he is held gone, and who knows him
+ * soon knows others instead. */
+START_TEST(the_silent_are_not_named)
+{
+    struct world_options options = {.nodes = 1000, .seed = 9, .member_max = 128, .upkeep = true};
+    world_begin(&options);
+    vnet_run(world->vnet, 10 * NS_PER_S);
+    for (uint32_t i = 0; i < 1000; i += 5) {
+        world_crash(world, i);
+    }
+    vnet_run(world->vnet, 14 * NS_PER_S);
+    for (uint32_t i = 0; i < 1000; i++) {
+        const struct zone_summary *own = &world->zones[i].own;
+        for (uint32_t c = 0; i % 5 != 0 && c < own->contact_count; c++) {
+            ck_assert_msg(own->contacts[c].node % 5 != 0, "%u names %u", i, own->contacts[c].node);
+        }
+    }
+    vnet_run(world->vnet, 20 * NS_PER_S);
+    ck_assert_double_lt(dead_contacts_percent(), 5.0);
+    world_destroy(world);
+}
+END_TEST
+
 START_TEST(deadline_is_kept)
 {
     world_start(1000, 5, 1.0);
@@ -224,6 +362,9 @@ int main(void)
     tcase_add_test(tcase, loss_is_survived);
     tcase_add_test(tcase, a_fifth_dies);
     tcase_add_test(tcase, a_lost_zone_is_named);
+    tcase_add_loop_test(tcase, mates_name_others_beside_the_last, 0, 2);
+    tcase_add_test(tcase, silence_of_all_ends);
+    tcase_add_test(tcase, the_silent_are_not_named);
     tcase_add_test(tcase, deadline_is_kept);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
