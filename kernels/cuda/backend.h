@@ -50,15 +50,13 @@ struct cuda_stop {
     float all; /* summed over the ranks */
 };
 
-/* Who multiplies matrices of a shape. */
+/* Who multiplies matrices of a shape: the library from so many columns on, gemm.cu below. */
 #define CUDA_CHOICES 32u
 struct cuda_choice {
     uint32_t type;
     uint32_t rows;
     uint32_t cols;
-    bool is_library;
-    double own_s; /* a product, as measured; 0: not */
-    double library_s;
+    uint32_t library_from; /* UINT32_MAX: gemm.cu always */
 };
 
 struct cuda {
@@ -123,7 +121,8 @@ struct cuda {
     float *own_x;         /* where x is without memory of the group's */
     uint64_t team_serial; /* of the group that x and the graphs below are for; 0 = none */
     struct device_graph *graphs[CUDA_GRAPH_COLUMNS][CUDA_GRAPH_LENGTHS];
-    bool has_run[CUDA_GRAPH_COLUMNS][CUDA_GRAPH_LENGTHS]; /* its kernels are loaded */
+    /* 1: its kernels are loaded, 2: it is there, or not to be had. */
+    uint8_t tries[CUDA_GRAPH_COLUMNS][CUDA_GRAPH_LENGTHS];
 };
 
 /* Numbers from one column of the fast way to the next. */
@@ -139,7 +138,7 @@ int cuda_load(struct cuda *cuda, char *why, size_t why_size);
 int cuda_choose(struct cuda *cuda, enum cuda_gemm gemm, char *why, size_t why_size);
 
 /* Is the library to make this product, and makes it. */
-bool cuda_is_librarys(const struct cuda *cuda, const struct matvec_part *part);
+bool cuda_is_librarys(const struct cuda *cuda, const struct matvec_part *part, uint32_t columns);
 int cuda_library_product(const struct cuda *cuda, const struct gemm_args *op,
                          const struct matvec_part *part);
 

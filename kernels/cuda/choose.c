@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who makes the products of the fast way: gemm.cu, cuBLASLt (cublaslt.h), or for each shape of a
- * matrix whoever was faster when the backend was created. What is chosen is part of the backend's
- * name, as other hands give other bits. */
+ * matrix whoever was faster when the backend was created, the library from some number of columns
+ * on: what is quantised is expanded for it each time, which short pieces of prompts do not pay
+ * back. What is chosen is part of the backend's name, as other hands give other bits. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,9 +11,11 @@
 
 #include "kernels/cuda/backend.h"
 
-#define WARM         2u
-#define ROUNDS       5u
-#define COLUMNS_MOST 2048u /* measured with: a long piece of a prompt */
+#define WARM          2u
+#define ROUNDS        5u
+#define COLUMNS_MOST  2048u /* measured with: a long piece of a prompt, */
+#define COLUMNS_STEP  4u    /* then a quarter of it, and so on */
+#define COLUMNS_LEAST 32u
 
 static double now_s(void)
 {
@@ -31,10 +34,10 @@ static struct cuda_choice *find_choice(const struct cuda *cuda, const struct wei
     return NULL;
 }
 
-bool cuda_is_librarys(const struct cuda *cuda, const struct matvec_part *part)
+bool cuda_is_librarys(const struct cuda *cuda, const struct matvec_part *part, uint32_t columns)
 {
     const struct cuda_choice *choice = find_choice(cuda, &part->w);
-    return cuda->library && choice && choice->is_library && !part->bias;
+    return cuda->library && choice && columns >= choice->library_from && !part->bias;
 }
 
 /* ---- the product ------------------------------------------------------------------------------
@@ -86,7 +89,7 @@ static void add_shape(struct cuda *cuda, const struct weights *w)
 {
     if (!find_choice(cuda, w) && cuda->choice_count < CUDA_CHOICES)
         cuda->choices[cuda->choice_count++] =
-            (struct cuda_choice){.type = w->type, .rows = w->rows, .cols = w->cols};
+            (struct cuda_choice){w->type, w->rows, w->cols, UINT32_MAX};
 }
 
 static void find_shapes(struct cuda *cuda)
@@ -130,21 +133,26 @@ static const struct weights *example_of(const struct cuda *cuda, const struct cu
 }
 
 /* Seconds of one product, or infinity. */
-static double measure(const struct cuda *cuda, const struct gemm_args *op, bool is_library)
+static double measure_once(const struct cuda *cuda, const struct gemm_args *op, bool is_library)
 {
-    double begin = 0.0;
-    int rc = 0;
-    for (uint32_t i = 0; !rc && i < WARM + ROUNDS; i++) {
-        if (i == WARM) {
-            rc = device_wait(&cuda->device);
-            begin = now_s();
-        }
-        if (!rc)
-            rc = is_library ? cuda_library_product(cuda, op, &op->parts[0])
-                            : op_gemm(&cuda->device, op);
+    const double begin = now_s();
+    int rc =
+        is_library ? cuda_library_product(cuda, op, &op->parts[0]) : op_gemm(&cuda->device, op);
+    const int waited = device_wait(&cuda->device);
+    rc = rc ? rc : waited;
+    return rc ? INFINITY : now_s() - begin;
+}
+
+/* The best of some rounds each, in turn: clocks that rise meanwhile favour neither. */
+static bool library_is_faster(const struct cuda *cuda, const struct gemm_args *op)
+{
+    double best[2] = {INFINITY, INFINITY};
+    for (uint32_t i = 0; i < 2 * (WARM + ROUNDS); i++) {
+        const double seconds = measure_once(cuda, op, i % 2);
+        if (i >= 2 * WARM && seconds < best[i % 2])
+            best[i % 2] = seconds;
     }
-    rc = rc ? rc : device_wait(&cuda->device);
-    return rc ? INFINITY : (now_s() - begin) / ROUNDS;
+    return best[1] < best[0];
 }
 
 /* On the buffers of a step, which are free yet: numbers of about 1 in x, anything in y. */
@@ -156,37 +164,66 @@ static void measure_choice(const struct cuda *cuda, struct cuda_choice *c)
                   : c->cols == l->o.cols  ? cuda->fast_mixed
                                           : cuda->fast_normed;
     float *y = c->rows == l->gate.rows ? cuda->gate : c->rows == l->q.rows ? cuda->q : cuda->x;
-    const uint32_t columns = cuda->batch_max < COLUMNS_MOST ? cuda->batch_max : COLUMNS_MOST;
+    const uint32_t most = cuda->batch_max < COLUMNS_MOST ? cuda->batch_max : COLUMNS_MOST;
     const struct weights *w = example_of(cuda, c);
-    const struct gemm_args op = {.x = x,
-                                 .x_stride = stride,
-                                 .columns = columns,
-                                 .part_count = 1,
-                                 .number = cuda->number,
-                                 .parts = {{.w = w ? *w : l->q, .y = y, .y_stride = c->rows}}};
+    struct gemm_args op = {.x = x,
+                           .x_stride = stride,
+                           .columns = most,
+                           .part_count = 1,
+                           .number = cuda->number,
+                           .parts = {{.w = w ? *w : l->q, .y = y, .y_stride = c->rows}}};
     const bool fits = (y != cuda->x || c->rows <= cuda->model->width) &&
                       (x != cuda->fast_normed || c->cols <= cuda->model->width);
-    if (!w || !fits || device_fill(&cuda->device, x, 0x3c, (size_t)columns * stride * sizeof(*x)))
+    if (!w || !fits || device_fill(&cuda->device, x, 0x3c, (size_t)most * stride * sizeof(*x)))
         return; /* stays gemm.cu's */
-    c->own_s = measure(cuda, &op, false);
-    c->library_s = measure(cuda, &op, true);
-    c->is_library = c->library_s < c->own_s;
+    while (library_is_faster(cuda, &op)) {
+        c->library_from = op.columns;
+        if (op.columns / COLUMNS_STEP < COLUMNS_LEAST)
+            return;
+        op.columns /= COLUMNS_STEP;
+    }
+}
+
+/* From how many columns on the library multiplies: 'a' from the first, 'b' from 2 on, 'c' from 4
+ * ... 'l' from 2,048; '-' never. */
+static char letter_of(const struct cuda_choice *c)
+{
+    char letter = 'a';
+    for (uint32_t columns = c->library_from; columns > 1; columns /= 2)
+        letter++;
+    return c->library_from == UINT32_MAX ? '-' : letter;
 }
 
 /* Who computes otherwise has another name: exec.h compares them. */
 static void name_choices(struct cuda *cuda)
 {
     const size_t used = strlen(cuda->detail);
-    uint32_t mask = 0;
+    char letters[CUDA_CHOICES + 1] = {0};
     uint32_t count = 0;
     for (uint32_t i = 0; i < cuda->choice_count; i++) {
-        mask |= cuda->choices[i].is_library ? UINT32_C(1) << i : 0;
-        count += cuda->choices[i].is_library;
+        letters[i] = letter_of(&cuda->choices[i]);
+        count += letters[i] != '-';
     }
     if (count)
         (void)snprintf(cuda->detail + used, sizeof(cuda->detail) - used,
-                       ", cuBLASLt %u for %u of %u shapes (%x)", cublaslt_version(cuda->library),
-                       count, cuda->choice_count, mask);
+                       ", cuBLASLt %u for %u of %u shapes (%s)", cublaslt_version(cuda->library),
+                       count, cuda->choice_count, letters);
+}
+
+/* The library, and memory for what is expanded for it. */
+static int open_library(struct cuda *cuda, char *why, size_t why_size)
+{
+    int rc = cublaslt_open(&cuda->library, &cuda->device, why, why_size);
+    if (rc)
+        return rc;
+    find_shapes(cuda);
+    rc = allocate_expanded(cuda);
+    if (rc) {
+        (void)snprintf(why, why_size, "there is no memory for expanded weights");
+        cublaslt_close(cuda->library);
+        cuda->library = NULL;
+    }
+    return rc;
 }
 
 int cuda_choose(struct cuda *cuda, enum cuda_gemm gemm, char *why, size_t why_size)
@@ -195,20 +232,14 @@ int cuda_choose(struct cuda *cuda, enum cuda_gemm gemm, char *why, size_t why_si
     const bool is_auto = gemm == CUDA_GEMM_AUTO;
     if (!cuda->is_fast || gemm == CUDA_GEMM_OWN || (is_auto && cuda_team(cuda)))
         return 0;
-    int rc = cublaslt_open(&cuda->library, &cuda->device, why, why_size);
+    const int rc = open_library(cuda, why, why_size);
     if (rc)
-        return is_auto && rc == -ENOTSUP ? 0 : rc;
-    find_shapes(cuda);
-    rc = allocate_expanded(cuda);
-    if (rc) {
-        (void)snprintf(why, why_size, "there is no memory for expanded weights");
-        return rc;
-    }
+        return is_auto ? 0 : rc; /* gemm.cu is there */
     for (uint32_t i = 0; i < cuda->choice_count; i++) {
         if (is_auto)
             measure_choice(cuda, &cuda->choices[i]);
         else
-            cuda->choices[i].is_library = true;
+            cuda->choices[i].library_from = 0;
     }
     name_choices(cuda);
     return 0;

@@ -190,7 +190,8 @@ static int copy_page(struct cuda *cuda, uint32_t page, uint8_t *out, const uint8
         rc = out ? device_copy(&cuda->device, out + i * bytes, at, bytes)
                  : device_copy(&cuda->device, at, in + i * bytes, bytes);
     }
-    return rc ? rc : device_wait(&cuda->device);
+    const int waited = device_wait(&cuda->device); /* also for what was copied before a failure */
+    return rc ? rc : waited;
 }
 
 static int cuda_page_out(exec_t *self, uint32_t page, void *out)
@@ -275,7 +276,8 @@ static int open_all(struct cuda *cuda, const struct cuda_options *options, char 
         return rc;
     rc = device_open(&cuda->device, options->device);
     if (rc) {
-        (void)snprintf(why, why_size, "there is no CUDA device %u: %s", options->device,
+        (void)snprintf(why, why_size, "%s CUDA device %u: %s",
+                       rc == -ENODEV ? "there is no" : "nothing can be done on", options->device,
                        device_trouble());
         return rc;
     }
@@ -329,6 +331,10 @@ int cuda_create(exec_t **out, const struct model *model, const struct cuda_optio
     int rc = -EINVAL;
     if (cuda->slots <= CUDA_SLOTS_MAX && cuda->batch_max <= CUDA_BATCH_MAX)
         rc = open_all(cuda, options, why, why_size);
+    else
+        (void)snprintf(why, why_size,
+                       "%u slots and steps of %u tokens: a device takes %u of either", cuda->slots,
+                       cuda->batch_max, CUDA_SLOTS_MAX);
     if (rc) {
         cuda_destroy(&cuda->base);
         return rc;

@@ -8,11 +8,15 @@
 
 #include "kernels/cuda/device.cuh"
 
+/* What went wrong last on this thread. */
+static thread_local cudaError_t trouble = cudaSuccess;
+
 static int to_errno(cudaError_t error)
 {
     if (error == cudaSuccess)
         return 0;
-    (void)cudaGetLastError(); /* or the next call would report it again */
+    trouble = error;
+    (void)cudaGetLastError(); /* or the next launch would report it again */
     return error == cudaErrorMemoryAllocation ? -ENOMEM : -EIO;
 }
 
@@ -24,7 +28,7 @@ static cudaStream_t stream_of(const struct device *device)
 uint32_t device_count(void)
 {
     int count = 0;
-    return cudaGetDeviceCount(&count) == cudaSuccess && count > 0 ? (uint32_t)count : 0;
+    return to_errno(cudaGetDeviceCount(&count)) == 0 && count > 0 ? (uint32_t)count : 0;
 }
 
 const char *device_trouble(void)
@@ -33,13 +37,12 @@ const char *device_trouble(void)
     int count = 0;
     int runtime = 0;
     int driver = 0;
-    const cudaError_t error = cudaGetDeviceCount(&count);
-    (void)cudaGetLastError();
+    (void)to_errno(cudaGetDeviceCount(&count));
     (void)cudaRuntimeGetVersion(&runtime);
     (void)cudaDriverGetVersion(&driver);
     (void)snprintf(text, sizeof(text),
                    "%s; %d devices; built with CUDA %d.%d, the driver takes up to %d.%d",
-                   cudaGetErrorString(error), count, runtime / 1000, runtime % 1000 / 10,
+                   cudaGetErrorString(trouble), count, runtime / 1000, runtime % 1000 / 10,
                    driver / 1000, driver % 1000 / 10);
     return text;
 }
@@ -49,8 +52,8 @@ int device_open(struct device *device, uint32_t index)
     cudaDeviceProp properties;
     cudaStream_t stream;
     memset(device, 0, sizeof(*device));
-    if (index >= device_count() || cudaSetDevice((int)index) != cudaSuccess ||
-        cudaGetDeviceProperties(&properties, (int)index) != cudaSuccess)
+    if (index >= device_count() || to_errno(cudaSetDevice((int)index)) ||
+        to_errno(cudaGetDeviceProperties(&properties, (int)index)))
         return -ENODEV;
     const int rc = to_errno(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     if (rc)
@@ -90,7 +93,7 @@ void device_close(struct device *device)
 
 void device_memory(size_t *free_bytes, size_t *total_bytes)
 {
-    if (cudaMemGetInfo(free_bytes, total_bytes) != cudaSuccess)
+    if (to_errno(cudaMemGetInfo(free_bytes, total_bytes)))
         *free_bytes = *total_bytes = 0;
 }
 
@@ -102,7 +105,7 @@ int device_alloc(void **out, size_t size_bytes)
 
 void device_free(void *memory)
 {
-    (void)cudaFree(memory);
+    (void)to_errno(cudaFree(memory));
 }
 
 int device_alloc_host(void **out, size_t size_bytes)
@@ -114,7 +117,7 @@ int device_alloc_host(void **out, size_t size_bytes)
 void device_free_host(void *memory)
 {
     if (memory)
-        (void)cudaFreeHost(memory);
+        (void)to_errno(cudaFreeHost(memory));
 }
 
 int device_copy(const struct device *device, void *to, const void *from, size_t size_bytes)

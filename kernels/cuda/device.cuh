@@ -41,25 +41,37 @@
 #define UNROLL_TWICE
 #endif
 
-/* Launches kernel<<<grid, block, shared, stream>>>(args...). Returns a cudaError_t. */
+/* Launches kernel<<<grid, block, shared, stream>>>(args...). Returns a cudaError_t, and takes it
+ * from the runtime: what is wrong with one launch must not be said of the next. */
 #ifdef __CUDACC__
 template <typename... P, typename... A>
 static inline cudaError_t launch_named(const char *, void (*kernel)(P...), dim3 grid, dim3 block,
                                        size_t shared, void *stream, A... args)
 {
     kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(static_cast<P>(args)...);
-    return cudaPeekAtLastError();
+    return cudaGetLastError();
 }
 #else
 template <typename... P, typename... A>
 static inline cudaError_t launch_named(const char *name, void (*kernel)(P...), dim3 grid,
                                        dim3 block, size_t shared, void *stream, A... args)
 {
-    return emu_launch_on(static_cast<cudaStream_t>(stream), name, grid, block, shared,
-                         [=]() { kernel(static_cast<P>(args)...); });
+    (void)emu_launch_on(static_cast<cudaStream_t>(stream), name, grid, block, shared,
+                        [=]() { kernel(static_cast<P>(args)...); });
+    return cudaGetLastError();
 }
 #endif
 #define LAUNCH(kernel, ...) launch_named(#kernel, kernel, __VA_ARGS__)
+
+/* A kernel whose launches ask for `bytes` of shared memory; false if no block may have them. */
+template <typename K> static inline bool may_share(K *kernel, size_t bytes)
+{
+    if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes) ==
+        cudaSuccess)
+        return true;
+    (void)cudaGetLastError();
+    return false;
+}
 
 static inline unsigned divide_up(unsigned value, unsigned by)
 {

@@ -63,22 +63,26 @@ static int run_eager(const struct cuda *cuda, const struct cuda_step *step,
     return rc ? rc : cuda_run_states(cuda, step);
 }
 
-static int capture(const struct cuda *cuda, const struct cuda_step *step, struct device_graph **out)
+/* A decoding step as a graph has it. */
+static int put_step(const struct cuda *cuda, const struct cuda_step *step)
 {
-    int rc = device_capture_begin(&cuda->device);
-    if (rc)
-        return rc;
-    rc = cuda_run_embed(cuda, step);
+    int rc = cuda_run_embed(cuda, step);
     for (uint32_t i = 0; !rc && i < cuda->model->layer_count; i++)
         rc = cuda_run_layer(cuda, i, step, NULL);
-    if (!rc)
-        rc = cuda_run_logits(cuda, 0, step->picked);
-    const int ended = device_capture_end(&cuda->device, out);
-    if (rc) { /* half a step must not be launched later */
-        device_graph_destroy(*out);
-        *out = NULL;
-    }
-    return rc ? rc : ended;
+    return rc ? rc : cuda_run_logits(cuda, 0, step->picked);
+}
+
+/* NULL if that fails: half a step must not be launched later. */
+static struct device_graph *capture(const struct cuda *cuda, const struct cuda_step *step)
+{
+    struct device_graph *graph = NULL;
+    if (device_capture_begin(&cuda->device))
+        return NULL;
+    const int rc = put_step(cuda, step);
+    if (device_capture_end(&cuda->device, &graph) == 0 && rc == 0)
+        return graph;
+    device_graph_destroy(graph);
+    return NULL;
 }
 
 void cuda_forget_graphs(struct cuda *cuda)
@@ -87,7 +91,7 @@ void cuda_forget_graphs(struct cuda *cuda)
         for (uint32_t j = 0; j < CUDA_GRAPH_LENGTHS; j++)
             device_graph_destroy(cuda->graphs[i][j]);
     memset(cuda->graphs, 0, sizeof(cuda->graphs));
-    memset(cuda->has_run, 0, sizeof(cuda->has_run));
+    memset(cuda->tries, 0, sizeof(cuda->tries));
 }
 
 /* Another group has come: its memory for what is summed, and graphs that call it. */
@@ -113,29 +117,29 @@ static uint32_t bucket_of(const struct cuda_step *step)
 }
 
 /* The graph of so many columns of at most such a length. The first step like it goes layer by
- * layer: a kernel that has never run is loaded then, which a capture would not allow everywhere. */
+ * layer: a kernel that has never run is loaded then, which a capture would not allow everywhere.
+ * The second one is captured; where that fails, it and those behind it do the same without. */
 static int run_graph(struct cuda *cuda, const struct cuda_step *step, struct exec_watch *watch)
 {
     struct cuda_step longest = *step;
     const uint32_t bucket = bucket_of(step);
     struct device_graph **graph = &cuda->graphs[step->count - 1][bucket];
-    bool *has_run = &cuda->has_run[step->count - 1][bucket];
+    uint8_t *tries = &cuda->tries[step->count - 1][bucket];
     longest.length = OP_SPLIT_LEAST << bucket;
-    if (!*has_run) {
+    if (*tries == 0) {
         int rc = run_eager(cuda, &longest, watch);
         if (!rc)
             rc = cuda_run_logits(cuda, 0, step->picked);
-        *has_run = rc == 0;
+        *tries = rc == 0;
         return rc;
     }
-    if (!*graph) {
-        const int rc = capture(cuda, &longest, graph);
-        if (rc)
-            return rc;
+    if (*tries == 1) {
+        *tries = 2;
+        *graph = capture(cuda, &longest);
     }
     int rc = cuda->is_timed ? device_mark(&cuda->device, 0) : 0;
     if (!rc)
-        rc = device_graph_launch(&cuda->device, *graph);
+        rc = *graph ? device_graph_launch(&cuda->device, *graph) : put_step(cuda, &longest);
     if (!rc && cuda->is_timed)
         rc = device_mark(&cuda->device, 1);
     cuda->has_times = !rc && cuda->is_timed;

@@ -399,8 +399,7 @@ static int launch_tile(const struct device *device, const gemm_args &op)
     if ((uint64_t)tiles * job.column_tiles > INT32_MAX)
         return -EINVAL;
     const auto kernel = gemm_kernel<TYPE, TILE, IS_BF16>;
-    if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared) !=
-        cudaSuccess)
+    if (!may_share(kernel, shared))
         return -EIO;
     return launch_named("gemm_kernel", kernel, dim3(tiles * job.column_tiles), dim3(THREADS),
                         shared, device->stream, job)

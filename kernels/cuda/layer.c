@@ -86,7 +86,7 @@ static int fast_product(const struct cuda *cuda, const struct gemm_args *op)
     int rc = 0;
     own.part_count = 0;
     for (uint32_t p = 0; !rc && p < op->part_count; p++) {
-        if (cuda_is_librarys(cuda, &op->parts[p]))
+        if (cuda_is_librarys(cuda, &op->parts[p], op->columns))
             rc = cuda_library_product(cuda, op, &op->parts[p]);
         else
             own.parts[own.part_count++] = op->parts[p];
@@ -126,8 +126,8 @@ static int fast_mlp(const struct cuda *cuda, const struct cuda_layer *l, struct 
 {
     const struct matvec_part gate = part(l->gate, NULL, cuda->gate, span);
     const struct matvec_part up = part(l->up, NULL, cuda->up, span);
-    const bool joined = l->gate.type == l->up.type && !cuda_is_librarys(cuda, &gate) &&
-                        !cuda_is_librarys(cuda, &up);
+    const bool joined = l->gate.type == l->up.type && !cuda_is_librarys(cuda, &gate, span.count) &&
+                        !cuda_is_librarys(cuda, &up, span.count);
     const struct gemm_args in = {.x = cuda->fast_normed,
                                  .made = cuda->fast_gate,
                                  .x_stride = cuda_number_stride(l->gate.cols),

@@ -162,6 +162,8 @@ int cuda_load(struct cuda *cuda, char *why, size_t why_size)
     l.rc = l.buffer ? 0 : -ENOMEM;
     if (!l.rc)
         load_all(&l);
+    if (l.rc && !why[0])
+        (void)snprintf(why, why_size, "the weights do not get to the device: %s", device_trouble());
     free(l.buffer);
     cuda->number = find_number(cuda);
     return l.rc;

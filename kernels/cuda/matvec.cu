@@ -215,8 +215,7 @@ static int launch_columns(const struct device *device, const struct matvec_args 
     const unsigned needed = divide_up(pairs, WARPS);
     const unsigned most = device->processors * BLOCKS_A_PROCESSOR;
     const dim3 grid(needed < most ? needed : most, divide_up(op->columns, COLUMNS));
-    if (cudaFuncSetAttribute(matvec_kernel<COLUMNS>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             (int)shared) != cudaSuccess)
+    if (!may_share(matvec_kernel<COLUMNS>, shared))
         return -EINVAL;
     return LAUNCH(matvec_kernel<COLUMNS>, grid, dim3(THREADS), shared, device->stream, *op,
                   x_stride)

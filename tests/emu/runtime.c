@@ -15,6 +15,7 @@ struct emu_graph {
 
 struct emu_stream {
     struct emu_graph *capture; /* NULL unless capturing */
+    bool is_spoilt;            /* the capture */
 };
 
 struct copy {
@@ -26,6 +27,27 @@ struct copy {
 
 static int last_error;
 static uint64_t graph_launches;
+static uint32_t until_failure[EMU_CALLS];
+static bool has_failed[EMU_CALLS];
+
+void emu_fail_nth(enum emu_call call, uint32_t nth)
+{
+    until_failure[call] = nth;
+    has_failed[call] = false;
+}
+
+bool emu_has_failed(enum emu_call call)
+{
+    return has_failed[call];
+}
+
+bool emu_is_to_fail(enum emu_call call)
+{
+    if (!until_failure[call] || --until_failure[call])
+        return false;
+    has_failed[call] = true;
+    return true;
+}
 
 uint64_t emu_graph_launches(void)
 {
@@ -49,8 +71,8 @@ int emu_last_error(int take)
 
 int emu_stream_create(struct emu_stream **out)
 {
-    *out = calloc(1, sizeof(**out));
-    return *out ? EMU_SUCCESS : EMU_OUT_OF_MEMORY;
+    *out = emu_is_to_fail(EMU_CALL_STREAM) ? NULL : calloc(1, sizeof(**out));
+    return emu_note_error(*out ? EMU_SUCCESS : EMU_OUT_OF_MEMORY);
 }
 
 int emu_graph_destroy(struct emu_graph *graph)
@@ -89,9 +111,15 @@ static int graph_add(struct emu_graph *graph, const struct emu_op *op)
 
 int emu_enqueue(struct emu_stream *stream, const struct emu_op *op)
 {
+    const bool fails = emu_is_to_fail(EMU_CALL_PUT);
+    if (stream && stream->capture && (fails || stream->is_spoilt)) {
+        stream->is_spoilt = true;
+        op->destroy(op->closure);
+        return emu_note_error(EMU_CAPTURE_FAILED);
+    }
     if (stream && stream->capture)
         return emu_note_error(graph_add(stream->capture, op));
-    const int error = op->run(op->closure);
+    const int error = fails ? EMU_LAUNCH_FAILED : op->run(op->closure);
     op->destroy(op->closure);
     return emu_note_error(error);
 }
@@ -130,6 +158,15 @@ int emu_fill(struct emu_stream *stream, void *to, int value, size_t size)
     return enqueue_copy(stream, (struct copy){to, NULL, size, value});
 }
 
+int emu_stream_wait(struct emu_stream *stream)
+{
+    if (stream && stream->capture) {
+        stream->is_spoilt = true;
+        return emu_note_error(EMU_CAPTURE_FAILED);
+    }
+    return EMU_SUCCESS; /* what failed has said so itself */
+}
+
 int emu_capture_begin(struct emu_stream *stream)
 {
     if (!stream || stream->capture)
@@ -143,9 +180,26 @@ int emu_capture_end(struct emu_stream *stream, struct emu_graph **out)
     *out = NULL;
     if (!stream || !stream->capture)
         return emu_note_error(EMU_CAPTURE_FAILED);
-    *out = stream->capture;
+    struct emu_graph *captured = stream->capture;
+    const bool fails = emu_is_to_fail(EMU_CALL_CAPTURE) || stream->is_spoilt;
     stream->capture = NULL;
+    stream->is_spoilt = false;
+    if (fails) {
+        (void)emu_graph_destroy(captured);
+        return emu_note_error(EMU_CAPTURE_FAILED);
+    }
+    *out = captured;
     return EMU_SUCCESS;
+}
+
+struct emu_graph *emu_graph_take(struct emu_graph *from)
+{
+    struct emu_graph *taken = malloc(sizeof(*taken));
+    if (taken) {
+        *taken = *from;
+        *from = (struct emu_graph){0};
+    }
+    return taken;
 }
 
 int emu_graph_launch(struct emu_graph *graph)

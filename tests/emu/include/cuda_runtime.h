@@ -269,7 +269,7 @@ static inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes
 }
 static inline cudaError_t cudaMalloc(void **out, size_t size)
 {
-    *out = emu_alloc(size);
+    *out = emu_is_to_fail(EMU_CALL_ALLOC) ? NULL : emu_alloc(size);
     return emu_note_error(*out ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 static inline cudaError_t cudaFree(void *memory)
@@ -301,9 +301,9 @@ static inline cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     return emu_stream_destroy(stream);
 }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t)
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    return emu_last_error(0);
+    return emu_stream_wait(stream);
 }
 static inline cudaError_t cudaGetLastError(void)
 {
@@ -325,15 +325,17 @@ static inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t 
 {
     return emu_capture_end(stream, out);
 }
-/* The graph is its own executable form: destroying one of the two is enough. */
+/* The graph becomes its executable form, and nothing is left of it. */
 static inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph,
                                                unsigned long long)
 {
-    return *out = graph, cudaSuccess;
+    const bool fails = emu_is_to_fail(EMU_CALL_GRAPH);
+    *out = fails ? NULL : emu_graph_take(graph);
+    return emu_note_error(*out ? cudaSuccess : cudaErrorMemoryAllocation);
 }
-static inline cudaError_t cudaGraphDestroy(cudaGraph_t)
+static inline cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
-    return cudaSuccess;
+    return emu_graph_destroy(graph);
 }
 static inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
 {
@@ -354,7 +356,8 @@ enum { cudaEventDefault = 0 };
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 {
     static struct emu_op any;
-    return *out = &any, cudaSuccess;
+    *out = emu_is_to_fail(EMU_CALL_STREAM) ? NULL : &any;
+    return emu_note_error(*out ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 static inline cudaError_t cudaEventDestroy(cudaEvent_t)
 {
@@ -366,7 +369,7 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
 }
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t)
 {
-    return emu_last_error(0);
+    return cudaSuccess;
 }
 static inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
 {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kernels/cuda/cublaslt_api.h"
 #include "tests/unit/kernels/emu/fake_cublaslt.h"
@@ -25,6 +26,9 @@ struct lt_wish {
 };
 
 uint32_t fake_cublaslt_products;
+/* Not 0: any number of columns is taken, and nothing is computed. From so many on that takes no
+ * time, with fewer FAKE_SLOW_MS. */
+uint32_t fake_cublaslt_fast_from;
 uint32_t fake_cublaslt_open; /* things that were created and not destroyed */
 
 static float number(const struct lt_layout *l, const void *data, uint64_t at)
@@ -162,7 +166,7 @@ int cublasLtMatmulAlgoGetHeuristic(lt_handle_t handle, lt_desc_t how, lt_layout_
     *count = 0;
     if (!handle || wanted != 1 || c != d || check(how, w, x, d) != LT_SUCCESS)
         return INVALID;
-    if (x->cols > FAKE_COLUMNS_MOST)
+    if (x->cols > FAKE_COLUMNS_MOST && !fake_cublaslt_fast_from)
         return NOT_THERE;
     *found =
         (struct lt_found){.algo = {.data = {FAKE_VERSION}}, .workspace_bytes = wish->workspace};
@@ -183,6 +187,12 @@ int cublasLtMatmul(lt_handle_t handle, lt_desc_t how, const void *alpha, const v
     if (!handle || !stream || !workspace || !workspace_bytes || algo->data[0] != FAKE_VERSION ||
         *(const float *)alpha != 1.0f || c != out || c_layout != d || check(how, w, x, d))
         return INVALID;
+    if (fake_cublaslt_fast_from) {
+        const struct timespec slow = {.tv_nsec = FAKE_SLOW_MS * 1000000L};
+        if (x->cols < fake_cublaslt_fast_from)
+            (void)nanosleep(&slow, NULL);
+        return LT_SUCCESS;
+    }
     for (uint64_t column = 0; column < x->cols; column++)
         for (uint64_t row = 0; row < w->cols; row++) {
             float *y = (float *)out + column * (uint64_t)d->stride + row;

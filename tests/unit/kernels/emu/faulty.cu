@@ -118,8 +118,7 @@ int faulty_run(enum faulty which, uint32_t *out)
     case FAULTY_NOTHING:
         break;
     }
-    (void)LAUNCH(kernel, grid, block, FAULTY_THREADS * sizeof(uint32_t), nullptr, out);
-    return cudaGetLastError();
+    return LAUNCH(kernel, grid, block, FAULTY_THREADS * sizeof(uint32_t), nullptr, out);
 }
 
 float faulty_half(float value)
@@ -147,6 +146,7 @@ uint32_t faulty_graph(uint32_t times)
     (void)LAUNCH(add_kernel, dim3(1), dim3(1), 0, stream, words, words + 1);
     (void)cudaStreamEndCapture(stream, &graph);
     (void)cudaGraphInstantiate(&executable, graph, 0);
+    (void)cudaGraphDestroy(graph);
     words[1] = 7; /* the capture has not run anything */
     for (uint32_t i = 0; i < times; i++)
         (void)cudaGraphLaunch(executable, stream);

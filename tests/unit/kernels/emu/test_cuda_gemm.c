@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/cuda.h"
 #include "tests/emu/emu.h"
+#include "tests/emu/runtime.h"
 #include "tests/unit/kernels/emu/fake_cublaslt.h"
 #include "tests/unit/kernels/tiny_model.h"
 #include "tests/unit/suite.h"
@@ -77,13 +78,18 @@ static void read_prompt(exec_t *exec, size_t count, float *logits)
     ck_assert_int_eq(exec_forward(exec, rows, count, logits, NULL), 0);
 }
 
-static uint32_t counter(const char *name)
+static uint32_t *word_of(const char *name)
 {
     void *library = dlopen(FAKE_PATH, RTLD_NOW | RTLD_LOCAL);
     ck_assert_ptr_nonnull(library);
-    const uint32_t *at = dlsym(library, name);
+    uint32_t *at = dlsym(library, name);
     ck_assert_ptr_nonnull(at);
-    return *at;
+    return at;
+}
+
+static uint32_t counter(const char *name)
+{
+    return *word_of(name);
 }
 
 static const struct tiny_shape shapes[] = {
@@ -95,7 +101,14 @@ static const struct tiny_shape shapes[] = {
      TINY_CHATML, NULL},
     {5, GGUF_TENSOR_BF16, GGUF_TENSOR_BF16, 1, 3, 3, 20, 52, 128, 0, NULL, NULL, 1, 0, TINY_CHATML,
      NULL},
+    {4, GGUF_TENSOR_Q4_0, GGUF_TENSOR_Q4_0, 1, 9, 1, 32, 64, 128, 0, NULL, NULL, 0, 0, TINY_CHATML,
+     NULL},
+    {6, GGUF_TENSOR_Q4_K, GGUF_TENSOR_Q6_K, 1, 8, 2, 32, 256, 128, 0, NULL, "linear", 0, 0,
+     TINY_CHATML, NULL},
+    {7, GGUF_TENSOR_Q6_K, GGUF_TENSOR_Q4_K, 1, 4, 2, 64, 256, 128, 0, "qwen3", NULL, 0, 0,
+     TINY_CHATML, NULL},
 };
+#define SHAPES ((int)(sizeof(shapes) / sizeof(shapes[0])))
 
 /* The library's sums are gemm.cu's but for their order; a shape that it refuses goes to gemm.cu. */
 START_TEST(the_library_makes_the_same_products)
@@ -145,6 +158,69 @@ START_TEST(auto_measures)
 }
 END_TEST
 
+/* A quantised matrix is expanded for the library, which short pieces do not pay back: each shape is
+ * measured with fewer and fewer columns. */
+static const struct {
+    uint32_t fast_from;
+    const char *of_all; /* '-' never, 'a' + log2 of the columns */
+} speeds[] = {{1, "ffff"}, {100, "hhhh"}, {1000, NULL}};
+
+START_TEST(auto_measures_how_many_columns)
+{
+    struct scene s;
+    struct exec_info info;
+    exec_t *exec;
+    char why[200];
+    const struct cuda_options options = {
+        .slots = 1, .context = 128, .batch_max = 128, .fast = true, .gemm = CUDA_GEMM_AUTO};
+    use_library(FAKE_PATH);
+    scene_init(&s, &shapes[0]);
+    *word_of("fake_cublaslt_fast_from") = speeds[_i].fast_from;
+    ck_assert_int_eq(cuda_create(&exec, s.model, &options, why, sizeof(why)), 0);
+    exec_info(exec, &info);
+    const char *chosen = strstr(info.detail, "(");
+    ck_assert_int_eq(chosen != NULL, speeds[_i].of_all != NULL);
+    if (chosen) /* q and o, k and v, gate and up, down */
+        ck_assert_msg(!strncmp(chosen + 1, speeds[_i].of_all, 4), "%s", info.detail);
+    const uint32_t before = counter("fake_cublaslt_products");
+    for (uint32_t count = 9; count <= 12; count += 3) /* below all of them */
+        read_prompt(exec, count, s.logits[0]);
+    ck_assert_uint_eq(counter("fake_cublaslt_products"), before);
+    exec_destroy(exec);
+    scene_deinit(&s);
+}
+END_TEST
+
+/* Where the library cannot be had, for whatever reason, gemm.cu multiplies. */
+START_TEST(auto_does_without)
+{
+    struct scene s;
+    struct exec_info info;
+    use_library(FAKE_PATH);
+    scene_init(&s, &shapes[0]);
+    uint32_t without = 0;
+    for (uint32_t nth = 1; nth < 20; nth++) { /* the last two: its workspace, expanded weights */
+        exec_t *exec;
+        emu_fail_nth(EMU_CALL_ALLOC, nth);
+        const int rc = try_open(&exec, &s, CUDA_GEMM_AUTO);
+        const bool has_failed = emu_has_failed(EMU_CALL_ALLOC);
+        emu_fail_nth(EMU_CALL_ALLOC, 0);
+        if (rc == 0 && has_failed) {
+            without++;
+            exec_info(exec, &info);
+            ck_assert_ptr_null(strstr(info.detail, "cuBLASLt"));
+            read_prompt(exec, 9, s.logits[0]);
+        }
+        exec_destroy(exec);
+        ck_assert_uint_eq(counter("fake_cublaslt_open"), 0);
+        if (!has_failed)
+            break;
+    }
+    ck_assert_uint_eq(without, 2);
+    scene_deinit(&s);
+}
+END_TEST
+
 START_TEST(without_the_library)
 {
     struct scene s;
@@ -165,8 +241,10 @@ int main(void)
 {
     Suite *suite = suite_create("cuda_gemm");
     TCase *tcase = tcase_create("choice");
-    tcase_add_loop_test(tcase, the_library_makes_the_same_products, 0, 4);
-    tcase_add_loop_test(tcase, auto_measures, 0, 4);
+    tcase_add_loop_test(tcase, the_library_makes_the_same_products, 0, SHAPES);
+    tcase_add_loop_test(tcase, auto_measures, 0, SHAPES);
+    tcase_add_loop_test(tcase, auto_measures_how_many_columns, 0, 3);
+    tcase_add_test(tcase, auto_does_without);
     tcase_add_test(tcase, without_the_library);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
