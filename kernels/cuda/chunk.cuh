@@ -16,11 +16,15 @@
  * A row whose weights do not fill its last chunk ends with zeros (weights.h).
  *
  * Variants considered (arithmetic per weight of 4 bits):
- *  1. int to float conversion, multiply-add: conversions run at a quarter of the rate. No.
- *  2. nibble into the mantissa of 1.0 (a shift and a logic operation), one multiply-add with 16 d
- *     and m - 16 d: what is done. As exact as variant 1 where m - 16 d is, always so without m.
- *  3. two nibbles at once into halves (0x6400), half2 arithmetic: fewer operations, but halves
- *     carry 11 bits and the sums would have to leave them again.
+ *  1. int to float conversion, multiply-add: 16 conversions a cycle and processor are fewer than
+ *     the bytes that an H100's memory gives it. No; bytes get the exponent of 2^23 instead.
+ *  2. nibble into the mantissa of 1.0, one multiply-add with 16 d and m - 16 d: what is done. As
+ *     exact as variant 1 where m - 16 d is, always so without m. Four nibbles at a time are moved
+ *     and masked, each then takes one byte permutation.
+ *  3. two nibbles at once into halves (0x6400), half2 arithmetic: fewer operations. halves() does
+ *     so for gemm.cu where the scale is a half and nothing is added, which is the same bits: the
+ *     difference is exact, the product rounded once. Elsewhere halves, which carry 11 bits, would
+ *     round the scale, too.
  *  4. activations as int8, four products by dp4a: the fewest operations; other numbers than
  *     float32's, so not for the exact path.
  */
@@ -57,45 +61,69 @@ static DEVICE_INLINE float load_half(const uint8_t *at)
     return half_value(*reinterpret_cast<const uint16_t *>(at));
 }
 
-/* 1 + nibble / 16, of the nibble at bit `shift`. */
-static DEVICE_INLINE float nibble_in_one(unsigned word, unsigned shift)
+/* A word with bit `from` of each byte at bit `to`, among bits of its neighbours. */
+static DEVICE_INLINE unsigned moved(unsigned word, unsigned from, unsigned to)
 {
-    const unsigned moved = shift <= 19 ? word << (19 - shift) : word >> (shift - 19);
-    return __uint_as_float((moved & 0x780000u) | 0x3f800000u);
+    return from > to ? word >> (from - to) : word << (to - from);
+}
+
+/* Byte i, less the bit at its top which is set, as the upper bits of a mantissa: 1 + byte / 128. */
+static DEVICE_INLINE float byte_in_one(unsigned word, unsigned i)
+{
+    return __uint_as_float(__byte_perm(word, 0x3f000000u, 0x7044u | i << 8));
+}
+
+/* The four of a word times `scale` plus `base`. */
+static DEVICE_INLINE float4 bytes_in_one(unsigned word, float scale, float base)
+{
+    const unsigned set = word | 0x80808080u;
+    return make_float4(
+        fmaf(scale, byte_in_one(set, 0), base), fmaf(scale, byte_in_one(set, 1), base),
+        fmaf(scale, byte_in_one(set, 2), base), fmaf(scale, byte_in_one(set, 3), base));
 }
 
 /* Four nibbles of a word, from bit `shift` on, times `d` plus `m`. */
 static DEVICE_INLINE float4 nibbles(unsigned word, unsigned shift, float d, float m)
 {
     const float d16 = 16.0f * d;
-    const float base = m - d16;
-    return make_float4(fmaf(d16, nibble_in_one(word, shift), base),
-                       fmaf(d16, nibble_in_one(word, shift + 8), base),
-                       fmaf(d16, nibble_in_one(word, shift + 16), base),
-                       fmaf(d16, nibble_in_one(word, shift + 24), base));
+    return bytes_in_one(moved(word, shift, 3) & 0x78787878u, d16, m - d16);
 }
 
-/* 1 + five / 32, of a nibble and the bit above it; anything may stand above either. */
-static DEVICE_INLINE float five_in_one(unsigned nibble, unsigned bit)
+/* Four neighbouring bits, one to each byte's lowest; anything may stand above them. */
+static DEVICE_INLINE unsigned spread_bits(unsigned bits)
 {
-    return __uint_as_float((nibble & 15u) << 18 | (bit & 1u) << 22 | 0x3f800000u);
+    return (bits & 15u) * 0x00204081u & 0x01010101u;
 }
 
-/* As nibbles(), with fifth bits from the lowest of `high` on, `step` apart. */
-static DEVICE_INLINE float4 fives(unsigned word, unsigned shift, unsigned high, unsigned step,
-                                  float d, float m)
+/* As nibbles(), with a fifth bit at the bottom of each byte of `high`. */
+static DEVICE_INLINE float4 fives(unsigned word, unsigned shift, unsigned high, float d, float m)
 {
     const float d32 = 32.0f * d;
-    const float base = m - d32;
-    return make_float4(fmaf(d32, five_in_one(word >> shift, high), base),
-                       fmaf(d32, five_in_one(word >> (shift + 8), high >> step), base),
-                       fmaf(d32, five_in_one(word >> (shift + 16), high >> 2 * step), base),
-                       fmaf(d32, five_in_one(word >> (shift + 24), high >> 3 * step), base));
+    const unsigned five = (moved(word, shift, 2) & 0x3c3c3c3cu) | (high << 6 & 0x40404040u);
+    return bytes_in_one(five, d32, m - d32);
 }
 
-static DEVICE_INLINE float signed_byte(unsigned word, unsigned i)
+/* Two neighbouring bytes of a word, from byte `first` on, less `middle` and times `d`, as halves;
+ * rounded once, as the product of floats would be. */
+static DEVICE_INLINE unsigned byte_halves(unsigned word, unsigned first, unsigned middle, float d)
 {
-    return (float)(int8_t)(word >> 8 * i & 0xffu);
+    const unsigned pair = __byte_perm(word, 0x64646464u, first ? 0x4342u : 0x4140u); /* + 1024 */
+    return halves_less_times(pair, 0x64006400u | middle << 16 | middle, d);
+}
+
+static DEVICE_INLINE uint2 four_halves(unsigned word, unsigned middle, float d)
+{
+    uint2 both;
+    both.x = byte_halves(word, 0, middle, d);
+    both.y = byte_halves(word, 2, middle, d);
+    return both;
+}
+
+/* Byte i of a word, its sign bit turned, as the whole number from -128 on that it was: the lowest
+ * bits of 2^23, from which the rest is taken. */
+static DEVICE_INLINE float signed_byte(unsigned turned, unsigned i)
+{
+    return __uint_as_float(__byte_perm(turned, 0x4b000000u, 0x7440u | i)) - 8388736.0f;
 }
 
 /* ---- a loaded chunk, per type -------------------------------------------------------------- */
@@ -175,9 +203,13 @@ template <> struct chunk<WEIGHTS_Q8_0> {
     }
     DEVICE_INLINE float4 quad(unsigned i) const
     {
-        const unsigned word = word_of(q, i);
-        return make_float4(d * signed_byte(word, 0), d * signed_byte(word, 1),
-                           d * signed_byte(word, 2), d * signed_byte(word, 3));
+        const unsigned turned = word_of(q, i) ^ 0x80808080u;
+        return make_float4(d * signed_byte(turned, 0), d * signed_byte(turned, 1),
+                           d * signed_byte(turned, 2), d * signed_byte(turned, 3));
+    }
+    DEVICE_INLINE uint2 halves(unsigned i) const
+    {
+        return four_halves(word_of(q, i) ^ 0x80808080u, 128, d);
     }
 };
 
@@ -206,6 +238,10 @@ template <bool HAS_MIN> struct chunk_q4 {
     {
         return nibbles(word_of(q, i & 3u), i & 4u, d, m);
     }
+    DEVICE_INLINE uint2 halves(unsigned i) const /* without a minimum */
+    {
+        return four_halves(word_of(q, i & 3u) >> (i & 4u) & 0x0f0f0f0fu, 8, d);
+    }
 };
 template <> struct chunk<WEIGHTS_Q4_0> : chunk_q4<false> {
 };
@@ -224,7 +260,12 @@ template <bool HAS_MIN> struct chunk_q5 : chunk_q4<HAS_MIN> {
     }
     DEVICE_INLINE float4 quad(unsigned i) const
     {
-        return fives(word_of(this->q, i & 3u), i & 4u, h >> 4 * i, 1, this->d, this->m);
+        return fives(word_of(this->q, i & 3u), i & 4u, spread_bits(h >> 4 * i), this->d, this->m);
+    }
+    DEVICE_INLINE uint2 halves(unsigned i) const /* without a minimum */
+    {
+        const unsigned low = word_of(this->q, i & 3u) >> (i & 4u) & 0x0f0f0f0fu;
+        return four_halves(low | spread_bits(h >> 4 * i) << 4, 16, this->d);
     }
 };
 template <> struct chunk<WEIGHTS_Q5_0> : chunk_q5<false> {
@@ -279,8 +320,8 @@ template <> struct chunk<WEIGHTS_Q5_K> : chunk<WEIGHTS_Q4_K> {
     }
     DEVICE_INLINE float4 quad(unsigned i) const
     {
-        return fives(word_of(q, i & 3u), i & 4u, word_of(h, i & 3u) >> (run + (i >> 2)), 8,
-                     d[i >> 2], m[i >> 2]);
+        return fives(word_of(q, i & 3u), i & 4u, word_of(h, i & 3u) >> (run + (i >> 2)), d[i >> 2],
+                     m[i >> 2]);
     }
 };
 
@@ -288,8 +329,7 @@ template <> struct chunk<WEIGHTS_Q5_K> : chunk<WEIGHTS_Q4_K> {
 template <> struct chunk<WEIGHTS_Q6_K> {
     static constexpr unsigned QUADS = 8;
     uint4 q;
-    uint4 h;
-    unsigned run; /* the first one's; the second is two further */
+    uint4 h; /* from the first run's two bits on; the second's are two runs further */
     float d[2];
     static DEVICE_INLINE unsigned column(unsigned c, unsigned i)
     {
@@ -303,23 +343,16 @@ template <> struct chunk<WEIGHTS_Q6_K> {
         const float scale = load_half(scales + 16);
         q = row.quants[c];
         h = *reinterpret_cast<const uint4 *>(row.high + c / 4 * 32 + in_half % 2 * 16);
-        run = in_half / 2;
+        const unsigned run = in_half / 2 * 2;
+        h = make_uint4(h.x >> run, h.y >> run, h.z >> run, h.w >> run);
         d[0] = scale * (float)(int8_t)eight[in_half];
         d[1] = scale * (float)(int8_t)eight[in_half + 4];
     }
     DEVICE_INLINE float4 quad(unsigned i) const
     {
-        const unsigned low = word_of(q, i & 3u) >> (i & 4u) & 0x0f0f0f0fu;
-        const unsigned pairs = word_of(h, i & 3u) >> 2 * (run + (i >> 2) * 2) & 0x03030303u;
-        const unsigned six = low | pairs << 4;
-        const float d64 = 64.0f * d[i >> 2];
-        const float base = -96.0f * d[i >> 2];
-        float4 out;
-        out.x = fmaf(d64, __uint_as_float((six & 0xffu) << 17 | 0x3f800000u), base);
-        out.y = fmaf(d64, __uint_as_float((six >> 8 & 0xffu) << 17 | 0x3f800000u), base);
-        out.z = fmaf(d64, __uint_as_float((six >> 16 & 0xffu) << 17 | 0x3f800000u), base);
-        out.w = fmaf(d64, __uint_as_float((six >> 24) << 17 | 0x3f800000u), base);
-        return out;
+        const unsigned low = moved(word_of(q, i & 3u), i & 4u, 1) & 0x1e1e1e1eu;
+        const unsigned pairs = moved(word_of(h, i & 3u), i & 4u, 5) & 0x60606060u;
+        return bytes_in_one(low | pairs, 64.0f * d[i >> 2], -96.0f * d[i >> 2]);
     }
 };
 

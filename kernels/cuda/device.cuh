@@ -12,6 +12,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
+#include <string.h>
 
 #define WARP      32u
 #define WARP_MASK 0xffffffffu
@@ -88,6 +89,32 @@ static __device__ __forceinline__ float half_value(uint16_t bits)
 static __device__ __forceinline__ float bf16_value(uint16_t bits)
 {
     return __uint_as_float((unsigned)bits << 16);
+}
+
+/* (pair - less) * by of two halves a word, both rounded. */
+static __device__ __forceinline__ uint32_t halves_less_times(uint32_t pair, uint32_t less, float by)
+{
+#ifdef __CUDACC__
+    const __half2 scale = __float2half2_rn(by);
+    __half2 a;
+    __half2 b;
+    uint32_t out;
+    memcpy(&a, &pair, sizeof(a));
+    memcpy(&b, &less, sizeof(b));
+    a = __hmul2(__hsub2(a, b), scale);
+    memcpy(&out, &a, sizeof(out));
+    return out;
+#else
+    uint32_t out = 0;
+    for (unsigned shift = 0; shift < 32; shift += 16) {
+        const float rest =
+            half_value((uint16_t)(pair >> shift)) - half_value((uint16_t)(less >> shift));
+        const float rounded = __half2float(__float2half_rn(rest));
+        const float scale = __half2float(__float2half_rn(by));
+        out |= (uint32_t)__half_as_ushort(__float2half_rn(rounded * scale)) << shift;
+    }
+    return out;
+#endif
 }
 
 static __device__ __forceinline__ float warp_sum(float value)

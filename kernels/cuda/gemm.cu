@@ -26,7 +26,8 @@
  * let two blocks run on an H100's processor (227 KiB), one on an A100's (163 KiB). Device memory
  * sees each weight once (blocks of all columns run side by side) and x through L2. Registers are
  * 234 to 255 with TILE 128 and 111 to 128 with TILE 64, none spilled. A step of a warp is 128 HMMA
- * among 425 instructions where weights are plain, 740 (Q4_0), 840 (Q4_K), 1,370 (Q6_K).
+ * among 425 instructions where weights are plain, 567 (Q4_0), 585 (Q8_0), 762 (Q4_K); 800 for Q6_K,
+ * half of whose steps expand what the step before has loaded.
  *
  * Variants considered:
  *  1. op_matvec() for prompts: float32 and the same bits as decoding; each weight is expanded once
@@ -47,8 +48,9 @@
  *  7. weights expanded to halves in memory first: for 4 bits 4.5 bytes a weight more are moved, 7%
  *     of 2,048 columns' time, 60% of 256 columns'. Expanding on the way costs about 250 issue slots
  *     a scheduler and step beside 800 cycles of products, a third of which are free.
- *  8. two nibbles into halves at once (0x6400) and half2 arithmetic: a third fewer operations for
- *     Q4_0, but another rounding for types with a minimum. Only if expansion shows in a profile.
+ *  8. bytes and nibbles into halves two at once (0x6400) and half2 arithmetic: done where it is the
+ *     same bits (chunk.cuh, halves()): Q4_0, Q5_0, Q8_0. Types with a minimum or scales of scales
+ *     would be rounded otherwise; they take a byte permutation a weight.
  *  9. bfloat16 weights as halves: x keeps three bits more, but each weight needs registers on the
  *     way, and x is clamped at 65,504. Only where a layer mixes types (op_gemm() takes that, too).
  * 10. wgmma (sm_90a), tcgen05 (sm_100a): the rate above five eighths is theirs alone. The stages
@@ -142,6 +144,21 @@ static DEVICE_INLINE uint32_t weight_halves(float a, float b)
                                                       << 16;
 }
 
+/* Quad q of a chunk as halves. */
+template <uint32_t TYPE> static DEVICE_INLINE uint2 halves_of(const chunk<TYPE> &from, unsigned q)
+{
+    constexpr bool MAY_BE_LARGE = TYPE == WEIGHTS_F32 || TYPE == WEIGHTS_BF16;
+    uint2 four;
+    if constexpr (TYPE == WEIGHTS_Q4_0 || TYPE == WEIGHTS_Q5_0 || TYPE == WEIGHTS_Q8_0) {
+        four = from.halves(q);
+    } else {
+        const float4 v = from.quad(q);
+        four.x = MAY_BE_LARGE ? to_halves(v.x, v.y) : weight_halves(v.x, v.y);
+        four.y = MAY_BE_LARGE ? to_halves(v.z, v.w) : weight_halves(v.z, v.w);
+    }
+    return four;
+}
+
 /* A thread's share of a step's weights, in registers until there is place for them. */
 template <uint32_t TYPE, unsigned TILE> struct raw_weights {
     static constexpr unsigned SPAN = TYPE == WEIGHTS_Q6_K ? WIDE : TILE_COLS;
@@ -151,6 +168,8 @@ template <uint32_t TYPE, unsigned TILE> struct raw_weights {
 
     DEVICE_INLINE void load(const gemm_block &b, unsigned begin)
     {
+        if (begin % SPAN)
+            return; /* it came with the step before */
         const unsigned all = (b.w.cols + chunk_columns(TYPE) - 1) / chunk_columns(TYPE);
         const unsigned c = begin / SPAN * CHUNKS + threadIdx.x % CHUNKS;
         UNROLL_ALL
@@ -182,15 +201,11 @@ template <uint32_t TYPE, unsigned TILE> struct raw_weights {
     template <unsigned FIRST, unsigned END>
     static DEVICE_INLINE void put(const chunk<TYPE> &from, unsigned row, unsigned before, uint4 *to)
     {
-        constexpr bool MAY_BE_LARGE = TYPE == WEIGHTS_F32 || TYPE == WEIGHTS_BF16;
         const unsigned c = threadIdx.x % CHUNKS;
         UNROLL_ALL
         for (unsigned q = FIRST; q < END; q++) {
-            const float4 v = from.quad(q);
             const unsigned at = chunk<TYPE>::column(c, q) - before;
-            uint2 four;
-            four.x = MAY_BE_LARGE ? to_halves(v.x, v.y) : weight_halves(v.x, v.y);
-            four.y = MAY_BE_LARGE ? to_halves(v.z, v.w) : weight_halves(v.z, v.w);
+            const uint2 four = halves_of<TYPE>(from, q);
             uint4 *piece = to + tile_at(row, at / PIECE_COLS);
             reinterpret_cast<uint2 *>(piece)[at / 4 % 2] = four;
         }

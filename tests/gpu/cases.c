@@ -11,6 +11,7 @@ const struct gpu_case gpu_cases[] = {
     {"matvec/swiglu", case_swiglu, 4},
     {"matvec/same_alone", case_same_alone, 4},
     {"gemm", case_gemm, 1},
+    {"gemm/expanded", case_gemm_expanded, 1},
     {"gemm/parts", case_gemm_parts, 2},
     {"gemm/swiglu", case_gemm_swiglu, 3},
     {"gemm/same_alone", case_gemm_alone, 2},

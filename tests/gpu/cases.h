@@ -38,6 +38,7 @@ void case_swiglu_apart(struct lab *lab);
 
 /* cases_gemm.c: */
 void case_gemm(struct lab *lab);
+void case_gemm_expanded(struct lab *lab);
 void case_gemm_parts(struct lab *lab);
 void case_gemm_swiglu(struct lab *lab);
 void case_gemm_alone(struct lab *lab);

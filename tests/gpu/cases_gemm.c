@@ -169,6 +169,51 @@ void case_gemm(struct lab *lab)
     }
 }
 
+/* Each column of x has one number, and that is 1: the products are the weights themselves, to the
+ * bit those that op_expand() writes for a library, and the file's but for their rounding. */
+static void check_expanded(struct lab *lab, uint32_t type, uint32_t cols, uint32_t rows)
+{
+    const uint32_t stride = (cols + 7) / 8 * 8;
+    struct gemm_scene s = scene_of(cols, cols, OP_F16, OP_STORE);
+    uint16_t *x = lab_host(lab, (size_t)cols * stride * sizeof(*x));
+    uint16_t *expanded = lab_host(lab, (size_t)rows * stride * sizeof(*expanded));
+    float *one = lab_host(lab, cols * sizeof(*one));
+    float *column = lab_host(lab, rows * sizeof(*column));
+    float *want = lab_host(lab, rows * sizeof(*want));
+    uint16_t *there = lab_device(lab, (size_t)rows * stride * sizeof(*there));
+    memset(x, 0, (size_t)cols * stride * sizeof(*x));
+    for (size_t c = 0; c < cols; c++)
+        x[c * stride + c] = half_bits(1.0f);
+    s.op.x = lab_upload(lab, x, (size_t)cols * stride * sizeof(*x));
+    s.op.x_stride = stride;
+    make_part(lab, &s, type, rows);
+    s.op.parts[0].bias = NULL;
+    float *got = lab_host(lab, (size_t)cols * s.op.parts[0].y_stride * sizeof(*got));
+    run(lab, &s);
+    if (lab_is_well(lab))
+        lab_check(lab, op_expand(lab->device, &s.op.parts[0].w, there, stride), "op_expand");
+    lab_download(lab, got, s.op.parts[0].y, (size_t)cols * s.op.parts[0].y_stride * sizeof(*got));
+    lab_download(lab, expanded, there, (size_t)rows * stride * sizeof(*expanded));
+    for (size_t c = 0; c < cols; c++) {
+        for (size_t r = 0; r < rows; r++)
+            column[r] = number_value(expanded[r * stride + c], OP_F16);
+        lab_compare(lab, gguf_tensor_type_name(type), got + c * s.op.parts[0].y_stride, column,
+                    rows, 0.0f);
+        memset(one, 0, cols * sizeof(*one));
+        one[c] = 1.0f;
+        ref_product(&s.w[0], NULL, one, 1, want);
+        lab_compare(lab, gguf_tensor_type_name(type), column, want, rows, 5e-4f);
+    }
+}
+
+void case_gemm_expanded(struct lab *lab)
+{
+    for (size_t t = 0; t < TYPES; t++) {
+        check_expanded(lab, types[t].type, types[t].step, 1 + lab_below(lab, 20));
+        lab_deinit(lab);
+    }
+}
+
 /* Queries, keys and values: three matrices, neighbours of one type in one launch. */
 void case_gemm_parts(struct lab *lab)
 {

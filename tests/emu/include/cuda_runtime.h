@@ -198,6 +198,14 @@ static inline unsigned __umulhi(unsigned a, unsigned b)
 {
     return (unsigned)((unsigned long long)a * b >> 32);
 }
+static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
+{
+    const uint64_t both = (uint64_t)y << 32 | x;
+    unsigned out = 0;
+    for (unsigned i = 0; i < 4; i++)
+        out |= (unsigned)(both >> (selector >> 4 * i & 7u) * 8 & 0xffu) << 8 * i;
+    return out;
+}
 static inline int __popc(unsigned x)
 {
     return __builtin_popcount(x);
