@@ -106,8 +106,8 @@ static double seconds_since(uint64_t begin_ns)
 
 static uint64_t end_of(const struct talk_wish *wish, const struct talk_account *account)
 {
-    return account->pages == 0 && wish->first_ns < wish->deadline_ns ? wish->first_ns
-                                                                     : wish->deadline_ns;
+    const bool first = account->pages == 0 && wish->first_ns;
+    return first && wish->first_ns < wish->deadline_ns ? wish->first_ns : wish->deadline_ns;
 }
 
 static int ask(struct line *line, const struct pull_kind *kind, const struct talk_wish *wish,

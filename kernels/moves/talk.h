@@ -26,7 +26,7 @@ struct talk_wish {
     uint32_t count;
     double prefill_per_second; /* what computing would be like */
     const struct pull_rates *rates;
-    uint64_t first_ns;          /* by then a page must have come */
+    uint64_t first_ns;          /* by then a page must have come; 0 = as the next */
     uint64_t deadline_ns;       /* of all of it */
     _Atomic uint32_t *progress; /* rises with every page */
 };

@@ -108,7 +108,6 @@ struct talk_wish wish_of(const uint32_t *tokens, uint32_t count, _Atomic uint32_
                               .count = count,
                               .prefill_per_second = 1.0,
                               .rates = &rates,
-                              .first_ns = UINT64_MAX,
                               .deadline_ns = clock_now_ns() + WAIT_MS * NS_PER_MS,
                               .progress = progress};
 }

@@ -143,7 +143,7 @@ struct giver {
 static bool is_fine(int rc)
 {
     return rc == 0 || rc == -ENODATA || rc == -ETIMEDOUT || rc == -EPIPE || rc == -ENOSPC ||
-           rc == -ECANCELED;
+           rc == -ECANCELED || rc == -ESTALE; /* pages have given way meanwhile */
 }
 
 static void *give_main(void *arg)
