@@ -311,8 +311,10 @@ static int plan_trace(struct session *s)
     uint32_t line = 0, count = 0;
     int rc = trace_load(&s->trace, o->trace, &line);
     if (rc != 0) {
-        fprintf(stderr, "weft-bench load: %s, line %u: %s\n", o->trace, line,
-                rc == -EINVAL ? "neither of the formats of --help" : strerror(-rc));
+        const char *why = rc == -EINVAL ? "neither of the formats of --help" : strerror(-rc);
+        fprintf(stderr,
+                line > 0 ? "weft-bench load: %s: %s, line %u\n" : "weft-bench load: %s: %s\n",
+                o->trace, why, line);
         return rc;
     }
     s->due_ns = calloc(s->trace.count, sizeof(*s->due_ns));
@@ -444,7 +446,8 @@ static int measure(struct session *s)
     }
     rc = rc == 0 ? drive_run(&s->drive, &o->drive) : rc;
     if (rc != 0) {
-        fprintf(stderr, "weft-bench load: %s: %s\n", o->drive.node, weft_status_text(rc));
+        fprintf(stderr, "weft-bench load: %s: %s\n", o->drive.node,
+                rc == -EINVAL ? "no such host, or not HOST[:PORT]" : weft_status_text(rc));
     }
     return s->drive.sent == 0 ? rc : account_make(&s->account, &s->drive, &o->account) | rc;
 }

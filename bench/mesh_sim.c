@@ -180,7 +180,10 @@ int bench_mesh_sim(int argc, char **argv)
         } else if (option == 'h') {
             usage(stdout);
             return EXIT_SUCCESS;
-        } else if (option == '?' || !option_take(&run, option, optarg)) {
+        } else if (option == '?') {
+            return BENCH_USAGE;
+        } else if (!option_take(&run, option, optarg)) {
+            fprintf(stderr, "weft-bench mesh-sim: an option cannot be %s\n", optarg);
             return BENCH_USAGE;
         }
     }

@@ -154,7 +154,10 @@ static int run(const struct bench *b)
     uint32_t line = 0;
     int rc = trace_load(&trace, b->path, &line);
     if (rc != 0) {
-        fprintf(stderr, "weft-bench prefixes: %s: %s (line %u)\n", b->path, strerror(-rc), line);
+        fprintf(stderr,
+                line > 0 ? "weft-bench prefixes: %s: %s, line %u\n"
+                         : "weft-bench prefixes: %s: %s\n",
+                b->path, strerror(-rc), line);
         return EXIT_FAILURE;
     }
     rc = run_all(b, &trace);

@@ -46,6 +46,16 @@ static void print_figure(const char *name, const struct account_figure *f)
     puts(")");
 }
 
+/* An end of an interval: beyond the last answer that came there is none. */
+static void print_end(const char *before, double ms)
+{
+    if (isfinite(ms)) {
+        printf("%s%.3f", before, ms);
+    } else {
+        printf("%snever", before);
+    }
+}
+
 static void print_intervals(const char *name, const struct account_figure *f)
 {
     if (f->samples == 0 || f->interval[0].high <= 0) {
@@ -54,8 +64,9 @@ static void print_intervals(const char *name, const struct account_figure *f)
     printf("%-20s", name);
     for (uint32_t i = 0; i < ACCOUNT_QUANTILES; i++) {
         if (i != 2 && i != 1) {
-            printf("  %s %.3f..%.3f", account_quantile_names[i], f->interval[i].low,
-                   f->interval[i].high);
+            printf("  %s ", account_quantile_names[i]);
+            print_end("", f->interval[i].low);
+            print_end("..", f->interval[i].high);
         }
     }
     putchar('\n');

@@ -41,7 +41,8 @@ const char cmd_run_usage[] =
     "  --radius-km N        within N km of that place\n"
     "  --tier A-B           hardware tiers, 0 to 7\n"
     "  --vram-mib N         with so much accelerator memory free\n"
-    "  --tags A,B           policy tags that the node must all have\n"
+    "  --tags A,B           policy tags that the node must all have; weft conf-check --keys lists "
+    "them\n"
     "  --jurisdiction XX    only nodes there, as they name theirs: DE\n"
     "  --budget-ms N        refuse unless the first token can come in time\n"
     "  --e2e                the budget covers the whole answer\n"
@@ -266,14 +267,15 @@ static bool schema_take(struct run *run, const char *path)
         return true;
     }
     FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        fprintf(stderr, "weft run: %s: %s\n", path, strerror(errno));
+        return false;
+    }
     free(run->schema);
     run->schema = calloc(1, WEFT_FORMAT_MAX + 2);
-    size_t len =
-        file != NULL && run->schema != NULL ? fread(run->schema, 1, WEFT_FORMAT_MAX + 1, file) : 0;
+    size_t len = run->schema != NULL ? fread(run->schema, 1, WEFT_FORMAT_MAX + 1, file) : 0;
     bool good = len != 0 && len <= WEFT_FORMAT_MAX && strlen(run->schema) == len;
-    if (file != NULL) {
-        fclose(file);
-    }
+    fclose(file);
     run->query.format = WEFT_FORMAT_SCHEMA;
     run->query.format_text = run->schema;
     return good;
