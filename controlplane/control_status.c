@@ -18,6 +18,11 @@ static json_t *tags_json(uint32_t tags)
     return list;
 }
 
+static json_int_t number_of(uint8_t code)
+{
+    return (json_int_t)speeds_value(code);
+}
+
 static json_t *us_json(uint64_t ns)
 {
     return json_real((double)ns / 1e3);
@@ -48,6 +53,28 @@ static void life_add(json_t *json, const struct members *members, const struct m
     json_object_set_new(json, "heard_ms_ago", ms_ago_json(member->heard_ns, now_ns));
 }
 
+/* How fast it is with each model that it has told so of. */
+static json_t *speeds_json(const struct members_facts *facts)
+{
+    static const struct speeds none;
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < facts->model_count; i++) {
+        const struct speeds *s = &facts->models[i].speeds;
+        if (memcmp(s, &none, sizeof(none)) == 0) {
+            continue;
+        }
+        json_array_append_new(
+            list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i}", "model",
+                            facts->models[i].name, "prefill_tps", number_of(s->prefill),
+                            "decode_tps", number_of(s->decode[0]), "decode_tps_2",
+                            number_of(s->decode[1]), "decode_tps_4", number_of(s->decode[2]),
+                            "decode_tps_8", number_of(s->decode[3]), "stream_tps",
+                            (json_int_t)speeds_stream(s), "memory_mib", number_of(s->memory),
+                            "slots", (int)s->slots, "running", (int)s->running));
+    }
+    return list;
+}
+
 json_t *control_member_json(const struct members *members, const struct member *member,
                             uint64_t now_ns)
 {
@@ -74,6 +101,7 @@ json_t *control_member_json(const struct members *members, const struct member *
     }
     json_object_set_new(json, "latitude_deg", json_real(member->latitude_deg));
     json_object_set_new(json, "longitude_deg", json_real(member->longitude_deg));
+    json_object_set_new(json, "speeds", speeds_json(facts));
     json_object_set_new(json, "barred", json_boolean(member->barred));
     json_object_set_new(json, "draining", json_boolean(drains));
     life_add(json, members, member, now_ns);

@@ -36,6 +36,7 @@ struct attach {
     struct pending pending[PENDING_MAX];
     struct port *workers[PORT_WORKERS_MAX]; /* by slot: attached, or being let go of */
     uint16_t room_most[PORT_WORKERS_MAX];   /* that each ever had */
+    struct speeds speeds[PORT_WORKERS_MAX]; /* of each, as last told to the members */
     uint64_t told_words;                    /* sum over the load words last told to the members */
     bool draining;
     bool resting;                                  /* the same, until it is taken back */
@@ -173,6 +174,7 @@ static void attach_worker(struct attach *a, struct pending *p)
     }
     a->workers[slot] = port;
     a->room_most[slot] = 0;
+    a->speeds[slot] = (struct speeds){.prefill = 0};
     LOG_INFO("worker attached model=%s backend=%s pid=%u prefill_tps=%u decode_tps=%u",
              port->facts.model, port->facts.backend, port->facts.pid,
              port->facts.prefill_per_second, port->facts.decode_per_second);
@@ -354,16 +356,49 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Of several models the slower speeds and the shorter context, so that no prediction is too good.
- */
-static void facts_add(struct members_facts *facts, const struct port *port)
+static uint8_t byte_of(uint32_t count)
+{
+    return (uint8_t)least(count, UINT8_MAX);
+}
+
+/* How fast this worker is, brought up to date. What it has is what its room says: the figures of
+ * what runs are of another moment, and would be told beside each new load. */
+static const struct speeds *speeds_now(struct attach *a, const struct port *port)
+{
+    struct speeds *told = &a->speeds[port->slot];
+    struct port_rates rates = port_rates_now(port);
+    struct port_figures figures = port_figures_now(port);
+    const uint32_t decode[SPEEDS_BATCHES] = {rates.decode_per_second, figures.decode_tps_2,
+                                             figures.decode_tps_4, figures.decode_tps_8};
+    uint16_t room = port_room_told(port);
+    uint16_t *most = &a->room_most[port->slot];
+    *most = room > *most ? room : *most;
+    told->prefill = speeds_code(rates.prefill_per_second, told->prefill);
+    for (uint32_t i = 0; i < SPEEDS_BATCHES; i++) {
+        told->decode[i] = speeds_code(decode[i], told->decode[i]);
+    }
+    told->memory = speeds_code(figures.memory_mib, told->memory);
+    told->slots = byte_of(figures.slots);
+    told->running = byte_of(*most - room);
+    return told;
+}
+
+/* Of the node the slower speeds of several models and the shorter context, so that no prediction is
+ * too good where nothing is known of a model. */
+static void facts_add(struct members_facts *facts, const struct port *port,
+                      const struct speeds *speeds)
 {
     const struct port_hello *hello = &port->facts;
     struct port_rates rates = port_rates_now(port);
     bool first = facts->model_count == 0;
     for (uint32_t i = 0; i < facts->model_count; i++) {
-        if (facts->models[i].id == port->model) {
-            return; /* a second worker for it, taken to be like the first */
+        if (facts->models[i].id == port->model) { /* a second worker, taken to be like the first */
+            struct speeds *first_of = &facts->models[i].speeds;
+            if (speeds->running < first_of->running) { /* it would get the next request */
+                first_of->slots = speeds->slots;
+                first_of->running = speeds->running;
+            }
+            return;
         }
     }
     if (facts->model_count == MEMBERS_MODELS_MAX) {
@@ -372,6 +407,7 @@ static void facts_add(struct members_facts *facts, const struct port *port)
     struct members_model *model = &facts->models[facts->model_count++];
     model->id = port->model;
     model->arithmetic = hello->arithmetic;
+    model->speeds = *speeds;
     memcpy(model->name, hello->model, sizeof(model->name));
     if (first) {
         facts->prefill_tps = rates.prefill_per_second;
@@ -425,12 +461,9 @@ void attach_facts(struct attach *a, struct members_facts *facts)
         facts->queue_us = WEFT_QUEUE_DRAINING;
     }
     for (uint32_t i = 0; i < count; i++) {
-        uint16_t room = port_room_told(ports[i]);
-        uint16_t *most = &a->room_most[ports[i]->slot];
-        *most = room > *most ? room : *most;
         facts->flags &=
             port_can(ports[i], WEFT_CAN_REUSE) ? MEMBERS_FACT_MASK : ~MEMBERS_FACT_REUSE;
-        facts_add(facts, ports[i]);
+        facts_add(facts, ports[i], speeds_now(a, ports[i]));
     }
     if ((facts->flags & MEMBERS_FACT_REUSE) != 0) {
         facts_add_prefixes(facts, ports, count);

@@ -80,8 +80,13 @@ static struct route_node node_of(const struct glue *g, const struct members *mem
     }
     node.reachable = paths_hop(g->paths, index, node.mac);
     for (uint32_t i = 0; i < m->facts.model_count && i < ROUTE_MODELS_PER_NODE && !m->barred; i++) {
-        node.arithmetics[node.model_count] = m->facts.models[i].arithmetic;
-        node.models[node.model_count++] = m->facts.models[i].id;
+        const struct members_model *model = &m->facts.models[i];
+        node.arithmetics[node.model_count] = model->arithmetic;
+        node.paces[node.model_count] = (struct route_pace){
+            .prefill_ns = route_pace_ns(speeds_value(model->speeds.prefill)),
+            .decode_ns = route_pace_ns(speeds_stream(&model->speeds)),
+        };
+        node.models[node.model_count++] = model->id;
     }
     return node;
 }

@@ -74,10 +74,26 @@ static const char *ago_text(const json_t *member, const char *key, char out[16])
     return out;
 }
 
-static void models_print(FILE *out, const json_t *models)
+/* Behind the model's name: tokens a second of prompts and of an answer, if it has told. */
+static void speed_print(FILE *out, const json_t *peer, const char *model)
 {
+    const json_t *speeds = json_object_get(peer, "speeds");
+    for (size_t i = 0; i < json_array_size(speeds); i++) {
+        const json_t *s = json_array_get(speeds, i);
+        if (strcmp(node_text(s, "model", ""), model) == 0) {
+            fprintf(out, "(%.0f/%.0f)", number_of(s, "prefill_tps", 0),
+                    number_of(s, "decode_tps", 0));
+        }
+    }
+}
+
+static void models_print(FILE *out, const json_t *peer)
+{
+    const json_t *models = json_object_get(peer, "models");
     for (size_t i = 0; i < json_array_size(models); i++) {
-        fprintf(out, "%s%s", i > 0 ? "," : "", json_string_value(json_array_get(models, i)));
+        const char *name = json_string_value(json_array_get(models, i));
+        fprintf(out, "%s%s", i > 0 ? "," : "", name != NULL ? name : "?");
+        speed_print(out, peer, name != NULL ? name : "");
     }
     fputs(json_array_size(models) == 0 ? "-\n" : "\n", out);
 }
@@ -102,7 +118,7 @@ static void peer_print(FILE *out, const json_t *peer, bool self)
             rtt, self ? "-" : ago_text(peer, "heard_ms_ago", age), number_of(peer, "room", 0),
             number_of(peer, "tier", 0), place, node_text(peer, "address", "?"),
             number_of(peer, "incarnation", 0));
-    models_print(out, json_object_get(peer, "models"));
+    models_print(out, peer);
 }
 
 void peers_print(FILE *out, const json_t *list)
@@ -123,7 +139,7 @@ void peers_print(FILE *out, const json_t *list)
                                                                      : "the configuration");
     fprintf(out, "%-20s %5s  %-7s %7s  %9s %7s %5s  %4s  %-16s %-16s %14s  %s\n", "name", "id",
             "state", "since", "rtt ms", "load", "room", "tier", "place", "address", "incarnation",
-            "models");
+            "models (prompt/answer tokens/s)");
     for (size_t i = 0; i < json_array_size(peers); i++) {
         const json_t *peer = json_array_get(peers, i);
         peer_print(out, peer, strcmp(node_text(peer, "name", ""), self) == 0);

@@ -59,6 +59,22 @@ static const char *text_at(const json_t *object, const char *key)
     return text != NULL ? text : "";
 }
 
+/* What it has told of its speed with that model, as the packet path would predict with it. */
+static struct route_pace pace_of(const json_t *member, const char *model)
+{
+    const json_t *speeds = json_object_get(member, "speeds");
+    for (size_t i = 0; i < json_array_size(speeds); i++) {
+        const json_t *s = json_array_get(speeds, i);
+        if (strcmp(text_at(s, "model"), model) == 0) {
+            return (struct route_pace){
+                .prefill_ns = route_pace_ns(whole_at(s, "prefill_tps", UINT32_MAX)),
+                .decode_ns = route_pace_ns(whole_at(s, "stream_tps", UINT32_MAX)),
+            };
+        }
+    }
+    return (struct route_pace){.prefill_ns = 0};
+}
+
 static struct route_node node_of(const json_t *member, uint32_t index)
 {
     double latitude = number_at(member, "latitude_deg", 0);
@@ -94,6 +110,7 @@ static struct route_node node_of(const json_t *member, uint32_t index)
                                : json_object_get(member, "models");
     for (size_t i = 0; i < json_array_size(models) && i < ROUTE_MODELS_PER_NODE; i++) {
         const char *name = json_string_value(json_array_get(models, i));
+        node.paces[node.model_count] = pace_of(member, name != NULL ? name : "");
         node.models[node.model_count++] = name != NULL ? weft_model_id(name) : 0;
     }
     return node;
@@ -222,6 +239,7 @@ static void include(struct asked *a, uint32_t index, const struct route_table *t
     const json_t *member = json_array_get(a->members, index);
     uint32_t cells = route_distance(table, &a->route, node);
     uint32_t us = route_predict_us(&a->route, node, node->queue_us);
+    const struct route_pace *pace = route_pace_of(node, a->route.model);
     size_t place = 0;
     for (; place < json_array_size(a->candidates); place++) {
         const json_t *other = json_array_get(a->candidates, place);
@@ -231,14 +249,15 @@ static void include(struct asked *a, uint32_t index, const struct route_table *t
         }
     }
     json_t *age = json_object_get(member, "heard_ms_ago");
-    json_array_insert_new(a->candidates, place,
-                          json_pack("{s:s, s:i, s:f, s:I, s:f, s:i, s:i, s:I, s:f, s:O?}", "name",
-                                    text_at(member, "name"), "id", (int)node->id, "distance_km",
-                                    geo_distance_km(a->near, node->at), "distance_cells",
-                                    (json_int_t)cells, "predicted_ms", us / 1e3, "tier",
-                                    (int)node->tier, "room", (int)node->room, "free_vram_mib",
-                                    (json_int_t)(node->free_vram_64mib * WEFT_VRAM_UNIT_MIB),
-                                    "queue_ms", node->queue_us / 1e3, "age_ms", age));
+    json_array_insert_new(
+        a->candidates, place,
+        json_pack("{s:s, s:i, s:f, s:I, s:f, s:i, s:i, s:I, s:f, s:f, s:f, s:O?}", "name",
+                  text_at(member, "name"), "id", (int)node->id, "distance_km",
+                  geo_distance_km(a->near, node->at), "distance_cells", (json_int_t)cells,
+                  "predicted_ms", us / 1e3, "tier", (int)node->tier, "room", (int)node->room,
+                  "free_vram_mib", (json_int_t)(node->free_vram_64mib * WEFT_VRAM_UNIT_MIB),
+                  "queue_ms", node->queue_us / 1e3, "prefill_tps", round(1e9 / pace->prefill_ns),
+                  "decode_tps", round(1e9 / pace->decode_ns), "age_ms", age));
 }
 
 static int judge(struct asked *a, uint32_t index)

@@ -140,6 +140,13 @@ function workersFill(box, workers) {
   });
 }
 
+// With the tokens a second of prompts and of one answer, where they have been told.
+function modelText(member, name) {
+  const speeds = (member.speeds ?? []).find((s) => s.model === name);
+  return speeds
+    ? `${name} (${number(speeds.prefill_tps, 0)}/${number(speeds.decode_tps, 0)} tokens/s)` : name;
+}
+
 function cardFill(item, member, state, here) {
   const [head, what, list, workers] = item.firstChild.children;
   item.firstChild.dataset.health = health(member);
@@ -147,7 +154,7 @@ function cardFill(item, member, state, here) {
   set(head.children[2], `tier ${member.tier}`);
   const life = stateText(member);
   set(head.children[3], member.name === here ? `${life} · here` : life);
-  const models = (member.models ?? []).join(', ');
+  const models = (member.models ?? []).map((name) => modelText(member, name)).join(', ');
   set(what, [member.backend || 'no worker', models, member.jurisdiction,
     (member.tags ?? []).join(' '), member.place_doubted ? 'place doubted' : '']
     .filter(Boolean).join(' · '));

@@ -259,11 +259,20 @@ static void clash_take(struct gossip *gossip, const struct swim_event *event, ui
 
 /* ---- own state ---- */
 
+/* Other models, or others that compute otherwise; how fast they are can wait. */
+static bool models_differ(const struct members_facts *a, const struct members_facts *b)
+{
+    bool differ = a->model_count != b->model_count;
+    for (uint32_t i = 0; i < a->model_count && !differ; i++) {
+        differ = strcmp(a->models[i].name, b->models[i].name) != 0 ||
+                 a->models[i].arithmetic != b->models[i].arithmetic;
+    }
+    return differ;
+}
+
 static bool facts_notable(const struct members_facts *a, const struct members_facts *b)
 {
-    return a->model_count != b->model_count ||
-           memcmp(a->models, b->models, sizeof(a->models)) != 0 ||
-           memcmp(a->backend, b->backend, sizeof(a->backend)) != 0 ||
+    return models_differ(a, b) || memcmp(a->backend, b->backend, sizeof(a->backend)) != 0 ||
            (a->room == 0) != (b->room == 0);
 }
 

@@ -91,9 +91,10 @@ static bool model_clashes(const struct members *members, const struct members_mo
 
 /* Adds a model unless it is there already or its id belongs to another name. */
 static void model_add(struct members *members, struct members_facts *facts, const char *name,
-                      uint32_t arithmetic)
+                      uint32_t arithmetic, struct speeds speeds)
 {
-    struct members_model model = {.id = weft_model_id(name), .arithmetic = arithmetic};
+    struct members_model model = {
+        .id = weft_model_id(name), .arithmetic = arithmetic, .speeds = speeds};
     strcpy(model.name, name); /* text_valid: it fits */
     bool clash = model_clashes(members, &model);
     for (uint32_t i = 0; i < facts->model_count && !clash; i++) {
@@ -140,7 +141,7 @@ void members_put_facts(struct members *members, struct member *member,
         char name[WEFT_MODEL_NAME_MAX] = "";
         memcpy(name, facts->models[i].name, strnlen(facts->models[i].name, sizeof(name) - 1));
         if (text_valid(name, sizeof(name), false)) {
-            model_add(members, &clean, name, facts->models[i].arithmetic);
+            model_add(members, &clean, name, facts->models[i].arithmetic, facts->models[i].speeds);
         }
     }
     if (memcmp(&member->facts, &clean, sizeof(clean)) != 0) {
@@ -159,6 +160,15 @@ void members_set_local(struct members *members, const struct members_facts *fact
 static const char *beacon_model_name(const struct beacon *beacon, const uint8_t *data, size_t i)
 {
     return (const char *)(data + beacon->hdr_bytes + i * sizeof(struct beacon_model));
+}
+
+static struct speeds beacon_speeds(const struct beacon *beacon, size_t i)
+{
+    struct speeds speeds = {.prefill = 0};
+    if (i < BEACON_SPEEDS) {
+        memcpy(&speeds, &beacon->speeds[i], sizeof(speeds));
+    }
+    return speeds;
 }
 
 /* The usual case, and cheap: a beacon that names the models known already. */
@@ -277,9 +287,13 @@ static void facts_take(struct members *members, struct member *member, const str
     if (models_same(&member->facts, beacon, data)) {
         clean.model_count = member->facts.model_count;
         memcpy(clean.models, member->facts.models, sizeof(clean.models));
+        for (size_t i = 0; i < clean.model_count; i++) {
+            clean.models[i].speeds = beacon_speeds(beacon, i);
+        }
     } else {
         for (size_t i = 0; i < beacon->model_count; i++) {
-            model_add(members, &clean, beacon_model_name(beacon, data, i), beacon->arithmetic[i]);
+            model_add(members, &clean, beacon_model_name(beacon, data, i), beacon->arithmetic[i],
+                      beacon_speeds(beacon, i));
         }
     }
     uint32_t tags = beacon->tags & member->config_tags;
@@ -295,18 +309,26 @@ static void facts_take(struct members *members, struct member *member, const str
     }
 }
 
+/* What the sender's header has of it: behind an older one's end names follow. */
+static void beacon_read(struct beacon *beacon, const void *data, size_t size)
+{
+    memset(beacon, 0, sizeof(*beacon));
+    memcpy(beacon, data, BEACON_LEAST);
+    size_t has = beacon->hdr_bytes < size ? beacon->hdr_bytes : size;
+    if (has > BEACON_LEAST) {
+        memcpy(beacon, data, has < sizeof(*beacon) ? has : sizeof(*beacon));
+    }
+}
+
 void members_receive(struct members *members, const void *data, size_t size,
                      const struct in6_addr *from, uint16_t port, uint64_t now_ns)
 {
-    struct beacon beacon = {.magic = 0};
+    struct beacon beacon;
     if (size < BEACON_LEAST || size > MEMBERS_BEACON_MAX) {
         members->counters.beacons_malformed++;
         return;
     }
-    memcpy(&beacon, data, size < sizeof(beacon) ? size : sizeof(beacon));
-    if (beacon.hdr_bytes < sizeof(beacon)) { /* an older one: names follow there */
-        memset(beacon.arithmetic, 0, sizeof(beacon.arithmetic));
-    }
+    beacon_read(&beacon, data, size);
     if (beacon.magic != BEACON_MAGIC) {
         members->counters.beacons_malformed++;
         return;
@@ -351,11 +373,14 @@ static uint16_t beacon_write(struct members *members, struct member *to, uint8_t
 {
     const struct member *self = &members->all[members->self];
     const struct members_facts *facts = &self->facts;
+    const size_t names = facts->model_count * sizeof(struct beacon_model);
+    const size_t header =
+        sizeof(struct beacon) + names <= MEMBERS_BEACON_MAX ? sizeof(struct beacon) : BEACON_PLAIN;
     struct beacon beacon = {
         .magic = BEACON_MAGIC,
         .version = BEACON_VERSION,
         .model_count = (uint8_t)facts->model_count,
-        .hdr_bytes = sizeof(beacon),
+        .hdr_bytes = (uint16_t)header,
         .node = self->id,
         .tier = (uint8_t)self->tier,
         .flags = (uint8_t)facts->flags,
@@ -377,13 +402,16 @@ static uint16_t beacon_write(struct members *members, struct member *to, uint8_t
         beacon.echo_ns = to->peer_sent_ns;
         beacon.echo_hold_ns = now_ns - to->heard_ns;
     }
-    size_t used = sizeof(beacon);
+    size_t used = header;
     for (uint32_t i = 0; i < facts->model_count; i++) {
+        if (i < BEACON_SPEEDS) {
+            memcpy(&beacon.speeds[i], &facts->models[i].speeds, sizeof(beacon.speeds[i]));
+        }
         beacon.arithmetic[i] = facts->models[i].arithmetic;
         memcpy(out + used, facts->models[i].name, sizeof(struct beacon_model));
         used += sizeof(struct beacon_model);
     }
-    memcpy(out, &beacon, sizeof(beacon));
+    memcpy(out, &beacon, header);
     const uint16_t sum = beacon_sum(out, used);
     memcpy(out + offsetof(struct beacon, sum), &sum, sizeof(sum));
     members->counters.beacons_sent++;

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "controlplane/maps/beacon.def"
+#include "controlplane/maps/speeds.h"
 #include "schemas/base/clock.h"
 #include "schemas/config.h"
 
@@ -52,17 +53,22 @@ struct WEFT_PACKED beacon_model {
 BEACON_FIELDS(BEACON_CHECK_FIELD_, BEACON_CHECK_ARRAY_)
 #define BEACON_LEAST 96u /* of older ones: behind `backend` */
 WEFT_ASSERT(offsetof(struct beacon, arithmetic) == BEACON_LEAST, "older headers end there");
-WEFT_ASSERT(sizeof(struct beacon) == 208, "beacon header is 208 bytes");
+#define BEACON_PLAIN 208u /* without `speeds`: older ones, and those with no room for them */
+WEFT_ASSERT(offsetof(struct beacon, speeds) == BEACON_PLAIN, "they are last");
+WEFT_ASSERT(sizeof(struct beacon) == 272, "beacon header is 272 bytes");
 WEFT_ASSERT(sizeof(((struct beacon *)0)->arithmetic) == MEMBERS_MODELS_MAX * sizeof(uint32_t),
             "one for each model");
 WEFT_ASSERT(sizeof(struct beacon_model) == WEFT_MODEL_NAME_MAX, "a model is its name");
-WEFT_ASSERT(sizeof(struct beacon) + MEMBERS_MODELS_MAX * sizeof(struct beacon_model) <=
-                MEMBERS_BEACON_MAX,
+WEFT_ASSERT(BEACON_PLAIN + MEMBERS_MODELS_MAX * sizeof(struct beacon_model) <= MEMBERS_BEACON_MAX,
             "a full beacon fits a datagram");
+#define BEACON_SPEEDS 8u /* models whose speeds it tells */
+WEFT_ASSERT(sizeof(((struct beacon *)0)->speeds) == BEACON_SPEEDS * sizeof(struct speeds),
+            "one for each of them");
 
 struct members_model {
     uint32_t id;         /* weft_model_id(name) */
     uint32_t arithmetic; /* as in a GRANT (schemas/wire.def); 0 = not known */
+    struct speeds speeds;
     char name[WEFT_MODEL_NAME_MAX];
 };
 
@@ -75,7 +81,7 @@ struct members_facts {
     uint16_t room; /* requests it would still accept */
     uint32_t queue_us;
     uint32_t free_vram_mib;
-    uint32_t prefill_tps; /* tokens per second */
+    uint32_t prefill_tps; /* tokens per second, of the slowest of its models */
     uint32_t decode_tps;
     uint32_t context_tokens;
     uint32_t flags;                 /* MEMBERS_FACT_* */

@@ -31,19 +31,25 @@ static void text_read(struct cursor *c, char *text, size_t room)
     }
 }
 
-/* How many of the models have room with their names, everything else aside. */
-static uint32_t models_that_fit(const struct members_facts *facts)
+/* How many of the models have room with their names, everything else at its longest, and *speeds
+ * how many of their speeds behind that. */
+static uint32_t models_that_fit(const struct members_facts *facts, uint32_t *speeds)
 {
     size_t used = 1 + VIVALDI_WIRE_BYTES + 1 + RESOURCE_WIRE_MAX + 1 + WEFT_BACKEND_MAX + 1 + 1 +
                   2 * STATE_DOUBTS + 1 + 1 + sizeof(facts->prefixes);
     uint32_t count = 0;
     while (count < facts->model_count && count < MEMBERS_MODELS_MAX) {
-        used += 1 + strnlen(facts->models[count].name, WEFT_MODEL_NAME_MAX) + sizeof(uint32_t);
-        if (used > STATE_BYTES_MAX) {
+        size_t more =
+            1 + strnlen(facts->models[count].name, WEFT_MODEL_NAME_MAX) + sizeof(uint32_t);
+        if (used + more > STATE_BYTES_MAX) {
             break;
         }
+        used += more;
         count++;
     }
+    size_t room = used < STATE_BYTES_MAX ? STATE_BYTES_MAX - used - 1 : 0;
+    room /= sizeof(struct speeds);
+    *speeds = room < count ? (uint32_t)room : count;
     return count;
 }
 
@@ -96,13 +102,34 @@ static void prefixes_read(struct cursor *c, struct members_facts *facts)
     }
 }
 
+static void speeds_write(struct cursor *c, const struct members_facts *facts, uint32_t count)
+{
+    if (cursor_left(c) == 0) {
+        return;
+    }
+    cursor_write_u8(c, (uint8_t)count);
+    for (uint32_t i = 0; i < count; i++) {
+        cursor_write(c, &facts->models[i].speeds, sizeof(facts->models[i].speeds));
+    }
+}
+
+static void speeds_read(struct cursor *c, struct members_facts *facts)
+{
+    uint32_t count = cursor_read_u8(c);
+    c->failed = c->failed || count > facts->model_count;
+    for (uint32_t i = 0; i < count && !c->failed; i++) {
+        cursor_read(c, &facts->models[i].speeds, sizeof(facts->models[i].speeds));
+    }
+}
+
 size_t state_write(const struct members_facts *facts, const struct vivaldi_coord *coord,
                    const struct state_doubts *doubts, uint16_t node, uint64_t incarnation,
                    uint32_t version, uint8_t out[STATE_BYTES_MAX], uint32_t *dropped)
 {
     uint8_t place[VIVALDI_WIRE_BYTES];
     uint8_t load[RESOURCE_WIRE_MAX];
-    uint32_t count = models_that_fit(facts);
+    uint32_t speeds;
+    uint32_t count = models_that_fit(facts, &speeds);
     struct resource_message message = {
         .node = node,
         .incarnation = incarnation,
@@ -139,6 +166,7 @@ size_t state_write(const struct members_facts *facts, const struct vivaldi_coord
         cursor_write_u32(&c, facts->models[i].arithmetic);
     }
     prefixes_write(&c, facts);
+    speeds_write(&c, facts, speeds);
     *dropped = facts->model_count - count;
     return (size_t)(c.at - out);
 }
@@ -185,6 +213,9 @@ bool state_read(struct members_facts *facts, struct vivaldi_coord *coord,
     }
     if (!c.failed && cursor_left(&c) != 0) {
         prefixes_read(&c, facts);
+    }
+    if (!c.failed && cursor_left(&c) != 0) {
+        speeds_read(&c, facts);
     }
     return !c.failed;
 }

@@ -17,6 +17,8 @@
  *              GRANT); not there: not known
  *         u8   count, and so many u64: how the prompts that its workers took last began, newest
  *              first (schemas/base/prefix.h), none of them 0; not there: not told
+ *         u8   count, and struct speeds (speeds.h) of so many of the models, from the first on: as
+ *              many as find room behind all of the above at its longest; not there: not told
  *         whatever later versions append
  *
  * Pure functions, any thread.
@@ -39,8 +41,9 @@ struct state_doubts {
     uint16_t ids[STATE_DOUBTS]; /* beyond `count` zero */
 };
 
-/* Writes; `version` rises with each state of a start, whose `incarnation` that is. Models whose
- * names find no room are left out, *dropped says how many. Returns the bytes used. */
+/* Writes; `version` rises with each state of a start, whose `incarnation` that is. What finds no
+ * room is left out: first the speeds of the last models, then the last models with their names,
+ * *dropped says how many. Returns the bytes used. */
 size_t state_write(const struct members_facts *facts, const struct vivaldi_coord *coord,
                    const struct state_doubts *doubts, uint16_t node, uint64_t incarnation,
                    uint32_t version, uint8_t out[STATE_BYTES_MAX], uint32_t *dropped);

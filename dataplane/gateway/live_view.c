@@ -17,6 +17,7 @@ static const char *const member_keys[] = {
     "jurisdiction",  "models",       "backend",       "room",          "queue_us",
     "free_vram_mib", "rtt_us",       "prefill_tps",   "decode_tps",    "context_tokens",
     "rtt_estimated", "latitude_deg", "longitude_deg", "place_doubted", "draining",
+    "speeds",
 };
 
 void live_view_reset(struct live_view *view)

@@ -99,6 +99,9 @@ static void member_service_write(const json_t *member, struct buf *out)
     for (size_t i = 0; i < sizeof(load) / sizeof(load[0]); i++) {
         value_add(out, load[i], json_object_get(member, load[i]));
     }
+    if (json_object_get(member, "speeds") != NULL) { /* a node of an older version tells of none */
+        value_add(out, "speeds", json_object_get(member, "speeds"));
+    }
     buf_add_text(out, "}}");
 }
 

@@ -92,8 +92,9 @@ static uint32_t radius_figure(const struct route_table *table, const struct orig
 uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,
                           uint32_t queue_us)
 {
-    return route_work_us(route_work_of(query), (uint64_t)node->rtt_us + queue_us, node->prefill_ns,
-                         node->decode_ns);
+    const struct route_pace *pace = route_pace_of(node, query->model);
+    return route_work_us(route_work_of(query), (uint64_t)node->rtt_us + queue_us, pace->prefill_ns,
+                         pace->decode_ns);
 }
 
 /* Tags, jurisdiction, tier and radius; the model is given by the candidate list. */
@@ -299,19 +300,27 @@ static bool avoided(const struct route_query *query, const struct route_node *no
     return query->avoid_count != 0 && query->arithmetic != 0 && computes_otherwise(query, node);
 }
 
+struct candidate {
+    uint32_t distance;
+    uint32_t rtt_us;
+    uint32_t prefill_ns, decode_ns; /* with the model that is asked for */
+    uint16_t index;
+};
+
 /* Does a candidate of the scan pass what the scan does not look at? The same as judge(), without
  * the reasons. */
 ALWAYS_INLINE bool take_candidate(const struct route_table *table, struct route_load *loads,
                                   const struct origin *o, const struct route_query *query,
-                                  struct route_work work, uint16_t index, struct ranked *ranked)
+                                  struct candidate one, struct route_work work,
+                                  struct ranked *ranked)
 {
-    const struct route_node *node = &table->nodes[index];
-    const struct route_load *load = route_load_now(table, index, loads);
-    uint32_t us = route_work_us(work, (uint64_t)node->rtt_us + load->queue_us, node->prefill_ns,
-                                node->decode_ns);
+    const struct route_node *node = &table->nodes[one.index];
+    const struct route_load *load = route_load_now(table, one.index, loads);
+    uint32_t us =
+        route_work_us(work, (uint64_t)one.rtt_us + load->queue_us, one.prefill_ns, one.decode_ns);
     ranked->predicted_us = us;
     ranked->assigned = load->assigned;
-    ranked->node = index;
+    ranked->node = one.index;
     return load->left != 0 && load->free_vram_64mib >= query->vram_64mib &&
            us <= query->budget_us && within_radius(table, o, query, node) &&
            (query->avoid_count == 0 || !avoided(query, node));
@@ -338,16 +347,15 @@ static void collection_clear(struct collection *c)
  * they are against the best that is; then nobody beyond them and the alternates matters. */
 ALWAYS_INLINE bool collection_add(struct collection *c, const struct route_table *table,
                                   struct route_load *loads, const struct origin *o,
-                                  const struct route_query *query, uint32_t distance,
-                                  uint16_t index)
+                                  const struct route_query *query, struct candidate one)
 {
     struct ranked *next = &c->top[c->count];
-    next->distance = distance;
-    if (!take_candidate(table, loads, o, query, c->work, index, next)) {
+    next->distance = one.distance;
+    if (!take_candidate(table, loads, o, query, one, c->work, next)) {
         return false;
     }
     c->count++;
-    bool near = distance <= c->top[0].distance + ROUTE_NEAR_CELLS;
+    bool near = one.distance <= c->top[0].distance + ROUTE_NEAR_CELLS;
     c->settled = c->settled && (!near || next->predicted_us <= c->bound);
     return c->count == ROUTE_TOP_K || (c->settled && !near && c->count > ROUTE_ALTERNATES);
 }
@@ -367,21 +375,47 @@ static const struct route_row *row_for(const struct route_table *table,
                : NULL;
 }
 
-/* Puts equals into the order that the scan would give them. */
-static void order_equals(struct route_row *row, uint32_t salt)
+/* Which entry of a row is how nearest, with equals in the order that the scan would give them. */
+static void order_equals(const struct route_row *row, uint32_t salt,
+                         uint8_t order[ROUTE_ROW_ENTRIES])
 {
+    uint32_t keys[ROUTE_ROW_ENTRIES];
     for (uint32_t i = 0; i < row->count; i++) {
         uint32_t key = row->keys[i] & ~(SCAN_CANDIDATES_MAX - 1);
-        uint16_t node = row->nodes[i];
         key |= (row->keys[i] + salt) & (SCAN_CANDIDATES_MAX - 1);
         uint32_t at = i;
-        for (; at > 0 && row->keys[at - 1] > key; at--) {
-            row->keys[at] = row->keys[at - 1];
-            row->nodes[at] = row->nodes[at - 1];
+        for (; at > 0 && keys[at - 1] > key; at--) {
+            keys[at] = keys[at - 1];
+            order[at] = order[at - 1];
         }
-        row->keys[at] = key;
-        row->nodes[at] = node;
+        keys[at] = key;
+        order[at] = (uint8_t)i;
     }
+}
+
+ALWAYS_INLINE struct candidate of_row(const struct route_row *row, uint32_t i)
+{
+    return (struct candidate){
+        .distance = scan_distance(row->keys[i]),
+        .rtt_us = row->rtt_us[i],
+        .prefill_ns = row->prefill_ns[i],
+        .decode_ns = row->decode_ns[i],
+        .index = row->nodes[i],
+    };
+}
+
+/* The one at `at` of all candidates. */
+ALWAYS_INLINE struct candidate of_table(const struct route_table *table, uint32_t at,
+                                        uint32_t distance)
+{
+    const struct route_cost *cost = &table->costs[at];
+    return (struct candidate){
+        .distance = distance,
+        .rtt_us = cost->rtt_us,
+        .prefill_ns = cost->prefill_ns,
+        .decode_ns = cost->decode_ns,
+        .index = table->candidates[at],
+    };
 }
 
 /* True: what the row has was enough, or all there is. */
@@ -389,14 +423,12 @@ static bool collect_row(struct collection *c, const struct route_table *table,
                         struct route_load *loads, const struct origin *o,
                         const struct route_query *query, const struct route_row *row)
 {
-    struct route_row ordered;
+    uint8_t order[ROUTE_ROW_ENTRIES] = {0, 1, 2, 3, 4, 5, 6, 7};
     if (row->tied) {
-        ordered = *row;
-        order_equals(&ordered, salt_of(query));
-        row = &ordered;
+        order_equals(row, salt_of(query), order);
     }
     for (uint32_t i = 0; i < row->count; i++) {
-        if (collection_add(c, table, loads, o, query, scan_distance(row->keys[i]), row->nodes[i])) {
+        if (collection_add(c, table, loads, o, query, of_row(row, order[i]))) {
             return true;
         }
     }
@@ -407,7 +439,6 @@ static void collect(struct collection *c, const struct route_table *table, struc
                     const struct origin *o, const struct route_query *query,
                     const struct route_model *model, struct scan *scan)
 {
-    const uint16_t *candidates = table->candidates + model->first;
     const struct route_row *row = row_for(table, query, model);
     c->work = route_work_of(query);
     c->bound = route_bound_us(query, model);
@@ -420,8 +451,10 @@ static void collect(struct collection *c, const struct route_table *table, struc
     scan_start(scan, &input);
     for (uint32_t i = 0;; i++) {
         uint32_t key = i < scan->first_count ? scan->first[i] : scan_next(scan);
-        if (key == SCAN_NONE || collection_add(c, table, loads, o, query, scan_distance(key),
-                                               candidates[scan_position(scan->salt, key)])) {
+        if (key == SCAN_NONE ||
+            collection_add(c, table, loads, o, query,
+                           of_table(table, model->first + scan_position(scan->salt, key),
+                                    scan_distance(key)))) {
             return;
         }
     }

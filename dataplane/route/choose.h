@@ -208,7 +208,8 @@ static inline uint64_t route_bound_us(const struct route_query *query,
                                         model->prefill_min_ns, model->decode_min_ns));
 }
 
-/* Microseconds until the first token, or the last with query->end_to_end. Saturates. */
+/* Microseconds until the first token, or the last with query->end_to_end, from a node of a table
+ * that has the model. Saturates. */
 uint32_t route_predict_us(const struct route_query *query, const struct route_node *node,
                           uint32_t queue_us);
 

@@ -34,11 +34,11 @@ INLINE_256 struct words columns(__m256i r04, __m256i r15, __m256i r26, __m256i r
                            _mm256_unpacklo_epi64(b, d), _mm256_unpackhi_epi64(b, d)}};
 }
 
-INLINE_256 struct words costs_of(const struct route_table *table, const uint16_t *nodes)
+/* `c`: of the model's candidates. */
+INLINE_256 struct words costs_of(const struct route_cost *c, const uint32_t *at)
 {
-    const struct route_cost *c = table->costs;
-    return columns(two(&c[nodes[0]], &c[nodes[4]]), two(&c[nodes[1]], &c[nodes[5]]),
-                   two(&c[nodes[2]], &c[nodes[6]]), two(&c[nodes[3]], &c[nodes[7]]));
+    return columns(two(&c[at[0]], &c[at[4]]), two(&c[at[1]], &c[at[5]]), two(&c[at[2]], &c[at[6]]),
+                   two(&c[at[3]], &c[at[7]]));
 }
 
 INLINE_256 __m256i column(const uint32_t *words)
@@ -52,11 +52,10 @@ INLINE_256 struct words costs_of_row(const struct route_row *row)
     return (struct words){{column(row->rtt_us), column(row->prefill_ns), column(row->decode_ns)}};
 }
 
-#define LOAD_OF(i) (&loads[c[nodes[i]].id])
-INLINE_256 struct words loads_of(const struct route_table *table, const struct route_load *loads,
-                                 const uint16_t *nodes)
+#define LOAD_OF(i) (&loads[c[at[i]].id])
+INLINE_256 struct words loads_of(const struct route_cost *c, const struct route_load *loads,
+                                 const uint32_t *at)
 {
-    const struct route_cost *c = table->costs;
     return columns(two(LOAD_OF(0), LOAD_OF(4)), two(LOAD_OF(1), LOAD_OF(5)),
                    two(LOAD_OF(2), LOAD_OF(6)), two(LOAD_OF(3), LOAD_OF(7)));
 }
@@ -153,17 +152,19 @@ INLINE_256 bool are_fresh(const struct route_table *table, const struct words *l
 INLINE_256 void judge(struct route_look *look, const struct route_table *table,
                       struct route_load *loads)
 {
+    const struct route_cost *c = table->costs + look->model->first;
+    const uint32_t *at = look->nearest.positions; /* not of a row */
     struct words cost, load;
     if (look->row != NULL) {
         cost = costs_of_row(look->row);
         load = loads_of_ids(loads, look->row->ids);
     } else {
-        cost = costs_of(table, look->nodes);
-        load = loads_of(table, loads, look->nodes);
+        cost = costs_of(c, at);
+        load = loads_of(c, loads, at);
     }
     if (__builtin_expect(!are_fresh(table, &load), 0)) {
         refresh(table, loads, look->nodes);
-        load = loads_of(table, loads, look->nodes);
+        load = look->row != NULL ? loads_of_ids(loads, look->row->ids) : loads_of(c, loads, at);
     }
     judge_loads(look, &cost, &load);
 }
@@ -237,8 +238,8 @@ INLINE_256 uint32_t draw(const struct route_look *look, const struct route_table
     if (look->predicted_us[two] != look->predicted_us[one]) {
         return look->predicted_us[two] < look->predicted_us[one] ? two : one;
     }
-    return loads[table->costs[look->nodes[two]].id].assigned <
-                   loads[table->costs[look->nodes[one]].id].assigned
+    return loads[table->nodes[look->nodes[two]].id].assigned <
+                   loads[table->nodes[look->nodes[one]].id].assigned
                ? two
                : one;
 }

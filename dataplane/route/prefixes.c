@@ -101,9 +101,10 @@ struct offer {
     uint16_t index;
 };
 
-static uint64_t prefill_us(const struct route_node *node, uint32_t bytes)
+static uint64_t prefill_us(const struct route_node *node, uint32_t model, uint32_t bytes)
 {
-    return (uint64_t)(bytes / ROUTE_BYTES_PER_TOKEN) * node->prefill_ns / 1000;
+    const struct route_pace *pace = route_pace_of(node, model);
+    return (uint64_t)(bytes / ROUTE_BYTES_PER_TOKEN) * pace->prefill_ns / 1000;
 }
 
 static struct offer offer_of(const struct route_table *table, struct route_load *loads,
@@ -118,7 +119,7 @@ static struct offer offer_of(const struct route_table *table, struct route_load 
     }
     bytes = bytes < query->prompt_bytes ? bytes : query->prompt_bytes;
     offer.us = (uint64_t)us + loads[holder->node].sent_us;
-    offer.saved_us = prefill_us(&table->nodes[offer.index], bytes);
+    offer.saved_us = prefill_us(&table->nodes[offer.index], query->model, bytes);
     offer.known = bytes;
     return offer;
 }
@@ -159,7 +160,7 @@ void prefixes_placed(struct prefixes *prefixes, const struct route_table *table,
 {
     const struct route_node *node = &table->nodes[index];
     struct route_load *load = &loads[node->id];
-    uint64_t us = load->sent_us + prefill_us(node, query->prompt_bytes - known);
+    uint64_t us = load->sent_us + prefill_us(node, query->model, query->prompt_bytes - known);
     load->sent_us = us < ROUTE_PREDICT_MAX_US ? (uint32_t)us : ROUTE_PREDICT_MAX_US;
     prefixes_learn(prefixes, prefix, node->id, now_ns);
 }

@@ -89,15 +89,22 @@ static void add_candidate(const struct arrays *to, struct route_model *model, ui
                           bool abstract)
 {
     const struct route_node *node = &to->nodes[index];
+    const struct route_pace *pace = route_pace_of(node, model->id);
     uint32_t at = model->first + model->count++;
     to->candidates[at] = index;
     to->places[at] = node->x | (uint32_t)node->y << 16;
     to->tags[at] = node->tags;
     to->tiers[at] = node->tier;
     to->bases[at] = nearest_base(model->count - 1, tier_cost(node->tier, abstract));
+    to->costs[at] = (struct route_cost){
+        .rtt_us = node->rtt_us,
+        .prefill_ns = pace->prefill_ns,
+        .decode_ns = pace->decode_ns,
+        .id = node->id,
+    };
     model->rtt_min_us = min_u32(model->rtt_min_us, node->rtt_us);
-    model->prefill_min_ns = min_u32(model->prefill_min_ns, node->prefill_ns);
-    model->decode_min_ns = min_u32(model->decode_min_ns, node->decode_ns);
+    model->prefill_min_ns = min_u32(model->prefill_min_ns, pace->prefill_ns);
+    model->decode_min_ns = min_u32(model->decode_min_ns, pace->decode_ns);
 }
 
 static uint32_t fill_models(const struct arrays *to, const struct pair *pairs, uint32_t count,
@@ -123,18 +130,19 @@ static uint32_t fill_models(const struct arrays *to, const struct pair *pairs, u
 }
 
 /* Divisions are done here, once per table, not per choice. */
-static void set_costs(struct route_node *node, struct route_cost *cost)
+static void set_paces(struct route_node *node)
 {
     uint32_t prefill = node->prefill_per_second;
     uint32_t decode = node->decode_per_second;
-    node->prefill_ns = 1000000000u / (prefill != 0 ? prefill : ROUTE_PREFILL_UNKNOWN);
-    node->decode_ns = 1000000000u / (decode != 0 ? decode : ROUTE_DECODE_UNKNOWN);
-    *cost = (struct route_cost){
-        .rtt_us = node->rtt_us,
-        .prefill_ns = node->prefill_ns,
-        .decode_ns = node->decode_ns,
-        .id = node->id,
+    const struct route_pace otherwise = {
+        .prefill_ns = route_pace_ns(prefill != 0 ? prefill : ROUTE_PREFILL_UNKNOWN),
+        .decode_ns = route_pace_ns(decode != 0 ? decode : ROUTE_DECODE_UNKNOWN),
     };
+    for (uint32_t i = 0; i < ROUTE_MODELS_PER_NODE; i++) {
+        struct route_pace *pace = &node->paces[i];
+        pace->prefill_ns = pace->prefill_ns != 0 ? pace->prefill_ns : otherwise.prefill_ns;
+        pace->decode_ns = pace->decode_ns != 0 ? pace->decode_ns : otherwise.decode_ns;
+    }
 }
 
 /* ---- maps ---- */
@@ -274,7 +282,6 @@ static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint
     size_t used = 0;
     lay_out(base, &used, sizeof(struct route_table));
     to->nodes = lay_out(base, &used, nodes * sizeof(*to->nodes));
-    to->costs = lay_out(base, &used, nodes * sizeof(*to->costs));
     to->models = lay_out(base, &used, models * sizeof(*to->models));
     to->rows = lay_out(base, &used, rows * sizeof(*to->rows));
     to->places = lay_out(base, &used, candidates * sizeof(*to->places));
@@ -282,6 +289,7 @@ static size_t lay_out_all(uint8_t *base, struct arrays *to, uint32_t nodes, uint
     to->candidates = lay_out(base, &used, candidates * sizeof(*to->candidates));
     to->tiers = lay_out(base, &used, candidates * sizeof(*to->tiers));
     to->bases = lay_out(base, &used, candidates * sizeof(*to->bases));
+    to->costs = lay_out(base, &used, candidates * sizeof(*to->costs));
     to->by_id = lay_out(base, &used, map_entries(nodes) * sizeof(*to->by_id));
     to->by_v4 = lay_out(base, &used, map_entries(nodes - nodes6) * sizeof(*to->by_v4));
     to->by_v6 = lay_out(base, &used, map_entries(nodes6) * sizeof(*to->by_v6));
@@ -375,7 +383,7 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
     lay_out_all(memory, &to, count, nodes6, e.models, e.rows, padded);
     for (uint32_t i = 0; i < count; i++) {
         to.nodes[i] = sorted[i];
-        set_costs(&to.nodes[i], &to.costs[i]);
+        set_paces(&to.nodes[i]);
     }
     for (uint32_t i = 0; i < padded; i++) {
         to.bases[i] = NEAREST_PAD;
@@ -387,7 +395,6 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
         .abstract = abstract,
         .generation = next_generation(),
         .nodes = to.nodes,
-        .costs = to.costs,
         .models = to.models,
         .rows = to.rows,
         .classes = classes,
@@ -397,6 +404,7 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
         .tags = to.tags,
         .tiers = to.tiers,
         .bases = to.bases,
+        .costs = to.costs,
     };
     if (!fill_maps(table, &to)) {
         free(memory);
@@ -406,11 +414,13 @@ static int build(struct route_table **out, const struct route_node *sorted, uint
     return 0;
 }
 
-/* What a choice would have to look up for each of a row's nodes. */
-static void fill_columns(const struct route_table *table, struct route_row *row)
+/* What a choice would have to look up for each of a row's candidates; behind the last any's. */
+static void fill_columns(const struct route_table *table, const struct route_model *model,
+                         struct route_row *row)
 {
     for (uint32_t i = 0; i < ROUTE_ROW_ENTRIES; i++) {
-        const struct route_cost *cost = &table->costs[row->nodes[i]];
+        uint32_t position = i < row->count ? scan_position(0, row->keys[i]) : 0;
+        const struct route_cost *cost = &table->costs[model->first + position];
         row->rtt_us[i] = cost->rtt_us;
         row->prefill_ns[i] = cost->prefill_ns;
         row->decode_ns[i] = cost->decode_ns;
@@ -474,7 +484,7 @@ static int fill_rows(struct route_table *table)
         for (uint32_t i = 0; i < models[m].row_classes * ROUTE_ROW_TIERS; i++) {
             fill_row(table, &models[m], table->classes.masks[i / ROUTE_ROW_TIERS],
                      i % ROUTE_ROW_TIERS, scan, &rows[next]);
-            fill_columns(table, &rows[next++]);
+            fill_columns(table, &models[m], &rows[next++]);
         }
     }
     free(scan);
@@ -532,7 +542,6 @@ struct route_table *route_table_copy(const struct route_table *table, void *memo
     struct route_table *copy = memory;
     memcpy(memory, table, table->size_bytes);
     copy->nodes = moved(table, memory, table->nodes);
-    copy->costs = moved(table, memory, table->costs);
     copy->models = moved(table, memory, table->models);
     copy->rows = moved(table, memory, table->rows);
     copy->candidates = moved(table, memory, table->candidates);
@@ -540,6 +549,7 @@ struct route_table *route_table_copy(const struct route_table *table, void *memo
     copy->tags = moved(table, memory, table->tags);
     copy->tiers = moved(table, memory, table->tiers);
     copy->bases = moved(table, memory, table->bases);
+    copy->costs = moved(table, memory, table->costs);
     copy->by_id.entries = moved(table, memory, table->by_id.entries);
     copy->by_v4.entries = moved(table, memory, table->by_v4.entries);
     copy->by_v6.entries = moved(table, memory, table->by_v6.entries);

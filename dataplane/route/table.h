@@ -28,6 +28,12 @@
 /* Cells per hardware tier on the z axis: 1,000 km. */
 #define ROUTE_TIER_CELLS TORUS_TIER_CELLS
 
+/* How fast a node is with one model, in nanoseconds per token; 0 = as the node is. */
+struct route_pace {
+    uint32_t prefill_ns;
+    uint32_t decode_ns;
+};
+
 struct route_node {
     /* What a choice looks at: one cache line. Load as last heard; the core's overlay may know
      * better. */
@@ -35,9 +41,7 @@ struct route_node {
     uint32_t queue_us;
     uint16_t room;
     uint16_t free_vram_64mib;
-    uint32_t rtt_us;     /* from this node; 0 for itself */
-    uint32_t prefill_ns; /* per token; filled in by route_table_create() */
-    uint32_t decode_ns;
+    uint32_t rtt_us; /* from this node; 0 for itself */
     uint16_t id;
     uint8_t tier;
     bool alive;
@@ -49,7 +53,7 @@ struct route_node {
     struct in6_addr addr; /* schemas/base/addr.h; of a family that this node has one of, too */
     /* The rest. */
     struct geo_point at;
-    uint32_t prefill_per_second; /* tokens; 0 = not measured */
+    uint32_t prefill_per_second; /* tokens, of models that say nothing; 0 = not measured */
     uint32_t decode_per_second;
     bool leaving;       /* is given nothing new; what it has goes on */
     bool keeps_prompts; /* a prompt that begins like an earlier one needs prefill for the rest only
@@ -58,10 +62,11 @@ struct route_node {
     uint32_t models[ROUTE_MODELS_PER_NODE]; /* wire ids */
     uint32_t
         arithmetics[ROUTE_MODELS_PER_NODE]; /* of their workers, as in a GRANT; 0 = not known */
+    struct route_pace paces[ROUTE_MODELS_PER_NODE]; /* in a table none is 0 */
 };
 WEFT_ASSERT(offsetof(struct route_node, at) <= 64, "a choice reads one line of a node");
 
-/* What a choice reads of each of eight nodes at once (lanes.h). */
+/* What a choice reads of each of eight candidates at once (lanes.h): the node with that model. */
 struct route_cost {
     _Alignas(16) uint32_t rtt_us;
     uint32_t prefill_ns;
@@ -124,7 +129,6 @@ struct route_table {
     uint32_t model_count;
     uint32_t generation;              /* no other table of this process has the same; never 0 */
     const struct route_node *nodes;   /* rising by id */
-    const struct route_cost *costs;   /* of each node */
     const struct route_model *models; /* rising by id */
     struct route_map by_id;           /* node id, IPv4 address, model id -> index */
     struct route_map by_v4;
@@ -139,7 +143,24 @@ struct route_table {
     const uint32_t *tags;
     const uint8_t *tiers;
     const uint32_t *bases; /* nearest.h */
+    const struct route_cost *costs;
 };
+
+/* Per token at so many tokens per second; 0 stays 0. */
+static inline uint32_t route_pace_ns(uint32_t per_second)
+{
+    return per_second != 0 ? 1000000000u / per_second : 0;
+}
+
+/* How fast a node of a table is with a model that it has. */
+static inline const struct route_pace *route_pace_of(const struct route_node *node, uint32_t model)
+{
+    uint32_t i = 0;
+    while (i + 1 < node->model_count && node->models[i] != model) {
+        i++;
+    }
+    return &node->paces[i];
+}
 
 /* Builds a table from `count` nodes in any order; they are copied. `self_id` must be among them.
  * Returns 0, -EINVAL (duplicate id or address, self missing, too many), -ENOMEM. Free with

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What computes: figures that workers tell of their models, a model on several processes one of
-which is killed, workers that compute in different ways. See harness.py."""
+"""What computes: figures that workers tell of their models, how fast each model is, a model on
+several processes one of which is killed, workers that compute in different ways. See harness.py."""
 import contextlib
 import glob
+import json
 import os
 import signal
 import subprocess
 
+from cases_gossip import weft
 from cases_streams import Asker
 from cases_trace import URL, attributes, collector_of
 from harness import MODEL, ROOT, MeshSpec, case, check, expect_served, wait_until
@@ -158,3 +160,63 @@ def arithmetic(mesh, _quick):
         check(told.get("weft.failovers") == "1" and told.get("weft.mixed_arithmetic") == "1",
               "the trace does not say so:", told)
     return f"longest gap {gap_ms:.0f} ms"
+
+
+@contextlib.contextmanager
+def toys_of(mesh, steps):
+    """Toy workers, {node: {model: milliseconds a token}}, until the ingress knows them all."""
+    toys = [subprocess.Popen([mesh.build_dir / "tests" / "toy_worker", mesh.node(node)["port"],
+                              model, str(step)], stdin=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+            for node, models in steps.items() for model, step in models.items()]
+
+    def known():
+        told = {m["name"]: {s["model"] for s in m["speeds"] if s["decode_tps"]}
+                for m in mesh.status(INGRESS)["members"]}
+        return all(set(models) == told[node] for node, models in steps.items())
+    try:
+        wait_until(known, READY_S, "the ingress knows how fast all of them are")
+        yield
+    finally:
+        for toy in toys:
+            toy.kill()
+            toy.wait()
+
+
+def query(mesh, model, tokens, budget_ms):
+    """What `weft query` says of a request whose whole answer is to come within the budget."""
+    words = ["--model", model, "--max-tokens", str(tokens), "--budget-ms", str(budget_ms), "--e2e"]
+    done = weft(mesh, "query", INGRESS, *words)
+    check(done.returncode == 0, "weft query:", done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
+@case("models/speeds", NONE)
+def speeds(mesh, _quick):
+    """Two nodes with two models each, of which one is quick and one slow, the other way round:
+    predictions are the model's, and each request goes to the node that is quick with its model.
+    Taken as a whole both nodes are equally slow."""
+    steps = {"frankfurt": {"one": 5, "two": 50}, "newyork": {"one": 50, "two": 5}}
+    tokens, ms = 20, 900  # 1,000 ms where it is slow
+    told = []
+    with toys_of(mesh, steps):
+        members = {m["name"]: m for m in mesh.status(INGRESS)["members"]}
+        check(all(members[node]["decode_tps"] == 20 for node in steps), "as a whole:", members)
+        for model in ("one", "two"):
+            quick, slow = sorted(steps, key=lambda node: steps[node][model])
+            answer = query(mesh, model, tokens, 60_000)
+            check(answer["would_choose"] == quick, model, answer)
+            for found in answer["candidates"]:
+                member = members[found["name"]]
+                rate = next(s for s in member["speeds"] if s["model"] == model)["stream_tps"]
+                check(abs(rate * steps[found["name"]][model] / 1000 - 1) < 0.06, "told:", member)
+                wanted = tokens * 1000 / rate + (member["rtt_us"] or 0) / 1e3
+                check(abs(found["predicted_ms"] - wanted) < wanted / 10, found, wanted)
+                told.append(f"{found['name']} {model} {found['predicted_ms']:.0f} ms")
+            answer = query(mesh, model, tokens, ms)
+            late = {e["name"]: e["verdict"] for e in answer["excluded"]}.get(slow)
+            check(answer["found"] == 1 and late == "budget", "within the budget:", answer)
+            for near in ((50.1, 8.7), (40.7, -74.0)):
+                expect_served(mesh.ask("Hi", near=near, model=model, max_tokens=tokens, e2e=True,
+                                       budget_ms=ms), quick)
+    return ", ".join(told)

@@ -31,7 +31,8 @@ def known_nodes(mesh, ingress):
         record = records[node["name"]]
         if not record["models"]:
             continue
-        rate = record["prefill_tps"] or UNMEASURED_TPS
+        own = [s["prefill_tps"] for s in record["speeds"] if s["model"] == MODEL]
+        rate = max(own, default=0) or record["prefill_tps"] or UNMEASURED_TPS
         nodes.append(oracle.Node(node["name"], node["id"], node["latitude"], node["longitude"],
                                  node["tier"], frozenset(node["tags"]),
                                  (record["rtt_us"] or 0) / 1e6 + record["queue_us"] / 1e6

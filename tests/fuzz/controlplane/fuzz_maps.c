@@ -72,6 +72,18 @@ static void policies(const uint8_t *data, size_t size)
     policy_destroy(policy);
 }
 
+/* Of the last models there may have been no room for the speeds. */
+static void forget_untold(struct members_facts *kept, const struct members_facts *told)
+{
+    static const struct speeds none;
+    for (uint32_t i = kept->model_count; i-- > 0;) {
+        if (memcmp(&told->models[i].speeds, &none, sizeof(none)) != 0) {
+            return;
+        }
+        kept->models[i].speeds = none;
+    }
+}
+
 static void states(const uint8_t *data, size_t size)
 {
     struct members_facts facts;
@@ -87,8 +99,9 @@ static void states(const uint8_t *data, size_t size)
     struct state_doubts told = doubts;
     size_t length = state_write(&facts, &coord, &doubts, 1, 1, 1, again, &dropped);
     if (dropped == 0) {
-        expect(state_read(&facts, &coord, &doubts, again, length) &&
-               memcmp(&kept, &facts, sizeof(facts)) == 0 &&
+        bool read = state_read(&facts, &coord, &doubts, again, length);
+        forget_untold(&kept, &facts);
+        expect(read && memcmp(&kept, &facts, sizeof(facts)) == 0 &&
                memcmp(&told, &doubts, sizeof(doubts)) == 0);
     }
 }

@@ -30,7 +30,7 @@ static void beacons_check(struct members *members, uint64_t now_ns)
     struct members_out out[NODES] = {{.data = room[0]}, {.data = room[1]}, {.data = room[2]}};
     unsigned count = members_tick(members, out, NODES, now_ns);
     for (unsigned i = 0; i < count; i++) {
-        if (out[i].len < sizeof(struct beacon) || out[i].len > MEMBERS_BEACON_MAX) {
+        if (out[i].len < BEACON_PLAIN || out[i].len > MEMBERS_BEACON_MAX) {
             abort();
         }
     }

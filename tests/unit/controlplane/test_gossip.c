@@ -436,6 +436,7 @@ START_TEST(load_is_told_as_it_matters)
     uint64_t before = gossip_counters(nodes[0].gossip)->states_told;
     for (uint16_t i = 0; i < 100; i++) {
         struct members_facts facts = facts_of((uint16_t)(i % 2 + 1));
+        facts.models[0].speeds.prefill = (uint8_t)(i + 1);
         gossip_set_local(nodes[0].gossip, &facts);
         run(100 * NS_PER_MS);
     }
@@ -443,6 +444,7 @@ START_TEST(load_is_told_as_it_matters)
     ck_assert_uint_ge(told, 9);
     ck_assert_uint_le(told, 12);
     run(5 * NS_PER_S); /* nothing is owed any more */
+    ck_assert_uint_eq(seen(1, 0)->facts.models[0].speeds.prefill, 100);
     struct members_facts full = facts_of(0);
     gossip_set_local(nodes[0].gossip, &full);
     run(200 * NS_PER_MS);

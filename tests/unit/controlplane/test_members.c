@@ -480,30 +480,77 @@ START_TEST(longer_header_is_read)
 }
 END_TEST
 
-/* What workers compute with comes along; in an older header it is missing. */
-START_TEST(arithmetic_is_told)
+static void given_behind(struct members *from, struct members *to, uint16_t header, uint64_t now_ns)
+{
+    uint8_t data[MEMBERS_BEACON_MAX];
+    uint16_t len = beacon_take(from, 0, now_ns, data);
+    memcpy(data + offsetof(struct beacon, hdr_bytes), &header, sizeof(header));
+    memmove(data + header, data + sizeof(struct beacon), len - sizeof(struct beacon));
+    give(to, 1, data, (uint16_t)(len - sizeof(struct beacon) + header), now_ns);
+}
+
+/* How fast each model is and what its worker computes with; new speeds are news, and older headers
+ * say nothing of them: what stands behind those are names. */
+START_TEST(speeds_and_arithmetic_are_told)
+{
+    static const struct speeds none;
+    struct members *a = node_new(0, 1, START_NS);
+    struct members *b = node_new(1, 1, START_NS);
+    const struct members_facts *seen = &members_at(a, 1)->facts;
+    struct members_facts facts;
+    facts_fill(&facts);
+    facts.prefixes[0] = 7;
+    facts.models[0].arithmetic = 9;
+    facts.models[0].speeds = (struct speeds){.prefill = 200, .decode = {90, 91, 92, 93}};
+    facts.models[1].speeds = (struct speeds){.prefill = 100, .slots = 4, .running = 255};
+    members_set_local(b, &facts);
+    pass(b, 1, a, 0, START_NS, START_NS);
+    ck_assert_mem_eq(&seen->models[0].speeds, &facts.models[0].speeds, sizeof(none));
+    ck_assert_mem_eq(&seen->models[1].speeds, &facts.models[1].speeds, sizeof(none));
+    uint64_t version = members_version(a);
+    facts.models[1].speeds.prefill++;
+    members_set_local(b, &facts);
+    pass(b, 1, a, 0, START_NS + 1, START_NS + 1);
+    ck_assert_uint_eq(seen->models[1].speeds.prefill, 101);
+    ck_assert_uint_gt(members_version(a), version);
+    given_behind(b, a, BEACON_PLAIN, START_NS + 2);
+    ck_assert_mem_eq(&seen->models[0].speeds, &none, sizeof(none));
+    ck_assert_uint_eq(seen->models[0].arithmetic, 9);
+    ck_assert_uint_eq(seen->prefixes[0], 7);
+    given_behind(b, a, offsetof(struct beacon, prefixes), START_NS + 3);
+    ck_assert_uint_eq(seen->models[0].arithmetic, 9);
+    ck_assert_uint_eq(seen->prefixes[0], 0);
+    given_behind(b, a, BEACON_LEAST, START_NS + 4);
+    ck_assert_uint_eq(seen->models[0].arithmetic, 0);
+    ck_assert_str_eq(seen->models[1].name, "qwen3-0.6b");
+    ck_assert_uint_eq(members_counters(a)->beacons_heard, 5);
+    members_destroy(a);
+    members_destroy(b);
+}
+END_TEST
+
+/* A beacon with all the names that there can be has no room for speeds. */
+START_TEST(speeds_give_way_to_names)
 {
     struct members *a = node_new(0, 1, START_NS);
     struct members *b = node_new(1, 1, START_NS);
+    const struct members_facts *seen = &members_at(a, 1)->facts;
     struct members_facts facts;
-    uint8_t data[MEMBERS_BEACON_MAX];
     facts_fill(&facts);
-    facts.models[1].arithmetic = 0xabcdef;
-    members_set_local(b, &facts);
-    uint16_t len = beacon_take(b, 0, START_NS, data);
-    give(a, 1, data, len, START_NS);
-    ck_assert_uint_eq(members_at(a, 1)->facts.models[0].arithmetic, 0);
-    ck_assert_uint_eq(members_at(a, 1)->facts.models[1].arithmetic, 0xabcdef);
-    len = beacon_take(b, 0, START_NS + 1, data);
-    uint16_t header = BEACON_LEAST;
-    memcpy(data + offsetof(struct beacon, hdr_bytes), &header, sizeof(header));
-    memmove(data + BEACON_LEAST, data + sizeof(struct beacon), len - sizeof(struct beacon));
-    len = (uint16_t)(len - sizeof(struct beacon) + BEACON_LEAST);
-    give(a, 1, data, len, START_NS + 1);
-    ck_assert_uint_eq(members_counters(a)->beacons_heard, 2);
-    ck_assert_uint_eq(members_at(a, 1)->facts.model_count, 2);
-    ck_assert_str_eq(members_at(a, 1)->facts.models[1].name, "qwen3-0.6b");
-    ck_assert_uint_eq(members_at(a, 1)->facts.models[1].arithmetic, 0);
+    for (unsigned i = 0; i < MEMBERS_MODELS_MAX; i++) {
+        facts.models[i] = (struct members_model){.speeds = {.prefill = (uint8_t)(i + 1)}};
+        facts.models[i].name[0] = (char)('a' + i);
+    }
+    for (unsigned count = MEMBERS_MODELS_MAX - 1; count <= MEMBERS_MODELS_MAX; count++) {
+        facts.model_count = count;
+        members_set_local(b, &facts);
+        pass(b, 1, a, 0, START_NS + count, START_NS + count);
+        ck_assert_uint_eq(seen->model_count, count);
+        for (unsigned i = 0; i < count; i++) {
+            bool told = count < MEMBERS_MODELS_MAX && i < BEACON_SPEEDS;
+            ck_assert_uint_eq(seen->models[i].speeds.prefill, told ? i + 1 : 0);
+        }
+    }
     members_destroy(a);
     members_destroy(b);
 }
@@ -721,7 +768,8 @@ int main(void)
     tcase_add_test(tcase, unterminated_strings);
     tcase_add_test(tcase, too_many_models);
     tcase_add_test(tcase, longer_header_is_read);
-    tcase_add_test(tcase, arithmetic_is_told);
+    tcase_add_test(tcase, speeds_and_arithmetic_are_told);
+    tcase_add_test(tcase, speeds_give_way_to_names);
     tcase_add_test(tcase, tags_never_widen);
     tcase_add_test(tcase, rtt_without_hold_time);
     tcase_add_test(tcase, bad_echo_is_not_a_sample);

@@ -18,8 +18,11 @@ struct machine {
     uint32_t tier, tags, room, vram_mib, queue_us, rtt_us;
     double latitude, longitude;
     bool alive, has_model;
+    uint32_t prefill_tps, stream_tps; /* with the model "m"; 0: it does not say */
     const char *land;
 };
+
+#define OTHER_TPS 77 /* with another model */
 
 static const char *const lands[] = {"", "DE", "FR", "US"};
 
@@ -45,8 +48,23 @@ static json_t *status_of(const struct machine *machines, uint32_t count)
                       "prefill_tps", 1000, "decode_tps", 100, "rtt_us", (int)m->rtt_us,
                       "latitude_deg", m->latitude, "longitude_deg", m->longitude, "heard_ms_ago",
                       (int)(10 + i), "jurisdiction", m->land));
+        json_object_set_new(json_array_get(members, i), "speeds",
+                            json_pack("[{s:s, s:i, s:i}, {s:s, s:i, s:i}]", "model", "other",
+                                      "prefill_tps", OTHER_TPS, "stream_tps", OTHER_TPS, "model",
+                                      "m", "prefill_tps", (int)m->prefill_tps, "stream_tps",
+                                      (int)m->stream_tps));
     }
     return json_pack("{s:s, s:o}", "node", machines[0].name, "members", members);
+}
+
+/* The node as a whole does 1000 and 100 tokens a second. */
+static uint32_t plain_us(const struct machine *m, const struct query *q)
+{
+    uint64_t prefill_ns = 1000000000 / (m->prefill_tps != 0 ? m->prefill_tps : 1000);
+    uint64_t decode_ns = 1000000000 / (m->stream_tps != 0 ? m->stream_tps : 100);
+    uint64_t ns = (q->prompt_bytes / 4 + 1) * prefill_ns;
+    ns += q->end_to_end ? q->max_tokens * decode_ns : 0;
+    return m->rtt_us + m->queue_us + (uint32_t)(ns / 1000);
 }
 
 /* The first filter that bars it, NULL if none. */
@@ -58,7 +76,7 @@ static const char *plain_verdict(const struct machine *m, const struct query *q)
     }
     double km = geo_distance_km(geo_point_at(q->near_latitude_deg, q->near_longitude_deg),
                                 geo_point_at(m->latitude, m->longitude));
-    uint32_t us = m->rtt_us + m->queue_us + (q->prompt_bytes / 4 + 1) * 1000;
+    uint32_t us = plain_us(m, q);
     return !m->alive                                               ? "down"
            : !there                                                ? "jurisdiction"
            : !m->has_model                                         ? "model"
@@ -104,6 +122,8 @@ static void machines_draw(struct machine *machines, struct rng *rng)
         machines[i].longitude = rng_unit(rng) * 20;
         machines[i].alive = i == 0 || rng_below(rng, 8) != 0;
         machines[i].has_model = rng_below(rng, 5) != 0;
+        machines[i].prefill_tps = rng_below(rng, 2) * (1 + rng_below(rng, 5000));
+        machines[i].stream_tps = rng_below(rng, 2) * (1 + rng_below(rng, 300));
         machines[i].land = lands[rng_below(rng, 4)];
     }
 }
@@ -129,6 +149,8 @@ START_TEST(like_a_plain_reading)
         q.vram_mib = rng_below(&rng, 2) ? rng_below(&rng, 9000) / 64 * 64 : 0;
         q.budget_us = rng_below(&rng, 2) ? 20000 + rng_below(&rng, 200000) : WEFT_BUDGET_NONE;
         q.prompt_bytes = rng_below(&rng, 100);
+        q.max_tokens = rng_below(&rng, 10);
+        q.end_to_end = rng_below(&rng, 2) != 0;
         q.land_count = rng_below(&rng, 4) == 0 ? 1 + rng_below(&rng, 2) : 0;
         for (uint32_t i = 0; i < q.land_count; i++) {
             strcpy(q.lands[i], lands[1 + rng_below(&rng, 3)]);
@@ -152,6 +174,8 @@ START_TEST(like_a_plain_reading)
             } else {
                 ck_assert_int_eq(json_integer_value(json_object_get(in, "distance_cells")),
                                  plain_cells(&machines[i], &q));
+                ck_assert_double_eq_tol(json_number_value(json_object_get(in, "predicted_ms")),
+                                        plain_us(&machines[i], &q) / 1e3, 1e-6);
             }
         }
         for (size_t i = 1; i < json_array_size(candidates); i++) {

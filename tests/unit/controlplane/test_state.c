@@ -30,11 +30,17 @@ static struct members_facts facts_make(uint32_t models, size_t name_bytes)
         name[0] = (char)('a' + i);
         facts.models[i].id = weft_model_id(name);
         facts.models[i].arithmetic = 0x01020304u * (i + 1);
+        facts.models[i].speeds = (struct speeds){.prefill = (uint8_t)(100 + i),
+                                                 .decode = {1, 2, 255, (uint8_t)i},
+                                                 .memory = 3,
+                                                 .slots = 4,
+                                                 .running = 255};
     }
     return facts;
 }
 
-#define PREFIXES_BYTES (1 + 3 * sizeof(uint64_t))
+#define PREFIXES_BYTES       (1 + 3 * sizeof(uint64_t))
+#define SPEEDS_BYTES(models) (1 + sizeof(struct speeds) * (size_t)(models))
 
 static struct vivaldi_coord coord_make(void)
 {
@@ -52,7 +58,7 @@ static struct state_doubts told;
 START_TEST(comes_back)
 {
     for (uint32_t models = 0; models <= MEMBERS_MODELS_MAX; models++) {
-        struct members_facts facts = facts_make(models, 20);
+        struct members_facts facts = facts_make(models, 12);
         struct members_facts again;
         struct vivaldi_coord coord = coord_make();
         struct vivaldi_coord place;
@@ -68,10 +74,16 @@ START_TEST(comes_back)
         ck_assert_double_eq_tol(place.error, 0.25, 1e-3);
         /* A later version appends. */
         ck_assert(state_read(&again, &place, &told, data, size + 8));
-        /* Earlier ones end before the prefixes, the arithmetic, the doubts, or the flags. */
-        size_t computed = size - PREFIXES_BYTES;
+        /* Earlier ones end before the speeds, the prefixes, the arithmetic, the doubts, or the
+         * flags. */
+        size_t begun = size - SPEEDS_BYTES(models);
+        size_t computed = begun - PREFIXES_BYTES;
         size_t doubted = computed - COMPUTES_BYTES(models);
         size_t flagged = doubted - 1 - 2 * doubts.count;
+        ck_assert(state_read(&again, &place, &told, data, begun));
+        ck_assert_mem_eq(again.prefixes, facts.prefixes, sizeof(facts.prefixes));
+        ck_assert_uint_eq(again.models[0].speeds.prefill, 0);
+        ck_assert_uint_eq(again.prefill_tps, facts.prefill_tps);
         ck_assert(state_read(&again, &place, &told, data, computed));
         ck_assert_uint_eq(again.prefixes[0], 0);
         ck_assert_uint_eq(again.models[0].arithmetic, facts.models[0].arithmetic);
@@ -85,8 +97,8 @@ START_TEST(comes_back)
         ck_assert_uint_eq(again.flags, 0);
         /* Cut off anywhere else it is not what was written. */
         for (size_t cut = 0; cut < size; cut++) {
-            bool earlier =
-                cut == computed || cut == doubted || cut == flagged || cut == flagged - 1;
+            bool earlier = cut == begun || cut == computed || cut == doubted || cut == flagged ||
+                           cut == flagged - 1;
             ck_assert_int_eq(state_read(&again, &place, &told, data, cut), earlier);
         }
     }
@@ -109,6 +121,40 @@ START_TEST(what_does_not_fit_is_left_out)
 }
 END_TEST
 
+/* Names go before speeds, the first models' speeds before the last ones', and a model that was told
+ * without speeds is told as before. */
+START_TEST(speeds_give_way)
+{
+    static const struct speeds none;
+    uint32_t partly = 0;
+    for (size_t name_bytes = 2; name_bytes < WEFT_MODEL_NAME_MAX; name_bytes++) {
+        struct members_facts facts = facts_make(MEMBERS_MODELS_MAX, name_bytes);
+        struct members_facts bare = facts;
+        struct members_facts again;
+        struct vivaldi_coord coord = coord_make();
+        uint8_t data[STATE_BYTES_MAX];
+        uint32_t dropped, dropped_bare, known = 0;
+        for (uint32_t i = 0; i < MEMBERS_MODELS_MAX; i++) {
+            bare.models[i].speeds = none;
+        }
+        (void)state_write(&bare, &coord, &doubts, 5, 1000, 1, data, &dropped_bare);
+        size_t size = state_write(&facts, &coord, &doubts, 5, 1000, 1, data, &dropped);
+        ck_assert_uint_eq(dropped, dropped_bare);
+        ck_assert(state_read(&again, &coord, &told, data, size));
+        while (known < again.model_count && again.models[known].speeds.prefill != 0) {
+            known++;
+        }
+        for (uint32_t i = 0; i < again.model_count; i++) {
+            ck_assert_mem_eq(&again.models[i].speeds, i < known ? &facts.models[i].speeds : &none,
+                             sizeof(none));
+        }
+        ck_assert(dropped == 0 || known < again.model_count);
+        partly += known != 0 && known < again.model_count;
+    }
+    ck_assert_uint_gt(partly, 10);
+}
+END_TEST
+
 START_TEST(lies_are_refused)
 {
     struct members_facts facts = facts_make(2, 20);
@@ -120,7 +166,8 @@ START_TEST(lies_are_refused)
     data[0]++;
     ck_assert(!state_read(&again, &coord, &told, data, size));
     data[0]--;
-    size_t computes = size - PREFIXES_BYTES - COMPUTES_BYTES(2);
+    size_t speeds = size - SPEEDS_BYTES(2);
+    size_t computes = speeds - PREFIXES_BYTES - COMPUTES_BYTES(2);
     size_t last = computes - 1 - 2 * doubts.count - 1 - 1; /* byte of a name */
     data[last] ^= 1;                                       /* another name under the same id */
     ck_assert(!state_read(&again, &coord, &told, data, size));
@@ -129,7 +176,10 @@ START_TEST(lies_are_refused)
     data[computes] -= 4; /* for another number of models */
     ck_assert(!state_read(&again, &coord, &told, data, size));
     data[computes] += 4;
-    memset(data + size - 2 * sizeof(uint64_t), 0, sizeof(uint64_t)); /* no beginning is 0 */
+    data[speeds]++; /* of more models than there are */
+    ck_assert(!state_read(&again, &coord, &told, data, size));
+    data[speeds]--;
+    memset(data + speeds - 2 * sizeof(uint64_t), 0, sizeof(uint64_t)); /* no beginning is 0 */
     ck_assert(!state_read(&again, &coord, &told, data, size));
     data[last + 2] = STATE_DOUBTS + 1; /* more doubts than one may have */
     ck_assert(!state_read(&again, &coord, &told, data, size));
@@ -163,5 +213,5 @@ START_TEST(noise_is_refused_or_clean)
 }
 END_TEST
 
-MAIN_OF("state", comes_back, what_does_not_fit_is_left_out, lies_are_refused,
+MAIN_OF("state", comes_back, what_does_not_fit_is_left_out, speeds_give_way, lies_are_refused,
         noise_is_refused_or_clean)

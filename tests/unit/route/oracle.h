@@ -113,10 +113,17 @@ static unsigned oracle_judge(const struct oracle_node *o, const struct oracle_no
     if (room <= assigned) {
         return WEFT_C_ROOM;
     }
+    struct route_pace pace = {.prefill_ns = 0};
+    for (uint32_t m = o->n.model_count; m-- > 0;) { /* named twice: the first counts */
+        pace = o->n.models[m] == q->model ? o->n.paces[m] : pace;
+    }
+    double prefill_ns =
+        pace.prefill_ns != 0 ? pace.prefill_ns : floor(1e9 / o->n.prefill_per_second);
+    double decode_ns = pace.decode_ns != 0 ? pace.decode_ns : floor(1e9 / o->n.decode_per_second);
     double tokens = floor(q->prompt_bytes / 4.0) + 1;
-    double work_ns = tokens * floor(1e9 / o->n.prefill_per_second);
+    double work_ns = tokens * prefill_ns;
     if (q->end_to_end) {
-        work_ns += q->max_tokens * floor(1e9 / o->n.decode_per_second);
+        work_ns += q->max_tokens * decode_ns;
     }
     double predicted = o->n.rtt_us + queue + floor(work_ns / 1000);
     if (predicted > q->budget_us) {

@@ -54,6 +54,10 @@ static void random_node(struct rng *rng, struct oracle_node *o, uint16_t id)
     };
     for (uint32_t m = 0; m < o->n.model_count; m++) {
         o->n.models[m] = MODEL_A + rng_below(rng, 3);
+        if (rng_below(rng, 3) != 0) { /* others are as fast as their node */
+            o->n.paces[m].prefill_ns = rng_below(rng, 2) * route_pace_ns(1 + rng_below(rng, 5000));
+            o->n.paces[m].decode_ns = rng_below(rng, 2) * route_pace_ns(1 + rng_below(rng, 200));
+        }
     }
     loads[id] = (struct route_load){
         .heard_ns = rng_below(rng, 100),

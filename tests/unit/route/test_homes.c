@@ -29,11 +29,19 @@ static double slowest_us(double best)
 
 /* ---- the other opinion: no shared code ---- */
 
+/* Nanoseconds per token: the model's, else the node's. */
+static double pace(uint32_t own_ns, uint32_t node_per_second)
+{
+    return own_ns != 0 ? own_ns : floor(1e9 / node_per_second);
+}
+
 static double predicted(const struct route_query *q, const struct route_node *n, double bytes,
                         double queue)
 {
-    double work_ns = (floor(bytes / 4) + 1) * floor(1e9 / n->prefill_per_second);
-    work_ns += q->end_to_end ? q->max_tokens * floor(1e9 / n->decode_per_second) : 0;
+    uint32_t m = n->model_count == 2 && n->models[1] == q->model;
+    double work_ns = (floor(bytes / 4) + 1) * pace(n->paces[m].prefill_ns, n->prefill_per_second);
+    work_ns +=
+        q->end_to_end ? q->max_tokens * pace(n->paces[m].decode_ns, n->decode_per_second) : 0;
     return n->rtt_us + queue + floor(work_ns / 1000);
 }
 
@@ -69,6 +77,7 @@ static bool wanted(const struct route_query *q, const struct route_node *n, uint
 
 static struct route_node random_node(struct rng *rng, uint16_t id)
 {
+    const uint32_t model = rng_below(rng, 4) == 0;
     loads[id] = (struct route_load){
         .heard_ns = rng_below(rng, 100),
         .queue_us = rng_below(rng, 100000),
@@ -95,8 +104,11 @@ static struct route_node random_node(struct rng *rng, uint16_t id)
         .prefill_per_second = 1 + rng_below(rng, 20000),
         .decode_per_second = 1 + rng_below(rng, 200),
         .keeps_prompts = rng_below(rng, 2) != 0,
-        .model_count = 1,
-        .models = {MODEL_A + (rng_below(rng, 4) == 0)},
+        .model_count = 1 + rng_below(rng, 2),
+        .models = {MODEL_A + model, MODEL_A + 1 - model},
+        .paces = {{rng_below(rng, 2) * route_pace_ns(1 + rng_below(rng, 20000)), 0},
+                  {route_pace_ns(1 + rng_below(rng, 20000)),
+                   route_pace_ns(1 + rng_below(rng, 99))}},
     };
 }
 

@@ -118,9 +118,16 @@ END_TEST
 
 /* ---- the choice: no shared code ---- */
 
+/* Its first model is not the one that is asked for. */
+static double pace(const struct route_node *n)
+{
+    return n->paces[1].prefill_ns != 0 ? n->paces[1].prefill_ns
+                                       : floor(1e9 / n->prefill_per_second);
+}
+
 static double predicted(const struct route_node *n, double bytes)
 {
-    double work_ns = (floor(bytes / 4) + 1) * floor(1e9 / n->prefill_per_second);
+    double work_ns = (floor(bytes / 4) + 1) * pace(n);
     return n->rtt_us + n->queue_us + floor(work_ns / 1000);
 }
 
@@ -147,7 +154,11 @@ static struct route_node random_node(struct rng *rng, uint16_t id)
     node.rtt_us = rng_below(rng, 60000);
     node.prefill_per_second = 500 + rng_below(rng, 20000);
     node.keeps_prompts = rng_below(rng, 4) != 0;
-    node.model_count = 1;
+    node.model_count = 2;
+    node.models[0] = MODEL_A + 1;
+    node.models[1] = MODEL_A;
+    node.paces[0].prefill_ns = route_pace_ns(1 + rng_below(rng, 50000));
+    node.paces[1].prefill_ns = rng_below(rng, 2) * route_pace_ns(500 + rng_below(rng, 20000));
     return node;
 }
 
@@ -189,8 +200,7 @@ static void check_steer(struct rng *rng, const struct route_node *nodes, uint32_
             uint32_t has = prefix_bytes(most_at(list, 20, prefix, nodes[i].id));
             has = has < q.prompt_bytes ? has : q.prompt_bytes;
             double at = offered(&q, &nodes[i], has);
-            double saved = floor(floor(fmin(has, q.prompt_bytes) / 4) *
-                                 floor(1e9 / nodes[i].prefill_per_second) / 1000);
+            double saved = floor(floor(fmin(has, q.prompt_bytes) / 4) * pace(&nodes[i]) / 1000);
             bool good = has != 0 && can(&q, &nodes[i]) && at <= least + saved;
             if (good && (has > most || (has == most && at < us))) {
                 most = has;
