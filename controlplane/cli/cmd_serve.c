@@ -522,6 +522,7 @@ static int serve_run(struct serve *s)
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN); /* nobody has to read the log */
     s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (s->signals < 0) {
         fprintf(stderr, "weft serve: %s\n", strerror(errno));

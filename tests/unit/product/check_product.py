@@ -305,10 +305,29 @@ def start_worker_without_kv_dir(args, folder):
     check(done.returncode == 1 and "cannot make --kv-dir" in done.stderr, done.stderr)
 
 
+def start_serve_without_reader(args, folder):
+    """Whoever read the log of `weft serve` may go: it goes on, until it is told to end."""
+    model = Path(folder) / "no.gguf"
+    model.write_bytes(b"GGUF")  # and no more: what fails is told again and again
+    reader, writer = os.pipe()
+    serve = subprocess.Popen([bin_dir(args) / "weft", "serve", "--model", model, "--listen", "0"],
+                             stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
+    os.close(reader)
+    os.close(writer)
+    time.sleep(1)
+    serve.send_signal(signal.SIGTERM)
+    try:
+        status = serve.wait(END_S)
+    except subprocess.TimeoutExpired:
+        serve.kill()
+        raise Problem("it does not end") from None
+    check(status in (0, 1), "exit", status)
+
+
 def check_start(args):
     """A node begins on a fresh machine, says what keeps it from it, and ends when it is told to."""
     cases = [start_makes_folder, start_without_folder, start_without_hugepages, start_interrupted,
-             start_worker_without_kv_dir]
+             start_worker_without_kv_dir, start_serve_without_reader]
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             try:
