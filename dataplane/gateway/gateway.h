@@ -161,6 +161,7 @@ struct gateway {
     struct realtimes realtimes;
     uint64_t realtime_ns; /* when to look at these */
     bool http_due;        /* a connection was resumed: the library has to run */
+    bool counting;        /* an exchange waits for the census, or did */
     bool stopping;        /* no new requests */
     uint64_t stop_ns;     /* then those that are left are ended */
     uint64_t started_s;   /* Unix time */

@@ -75,10 +75,13 @@ static void census_tell(struct gateway *g)
     }
 }
 
-static bool census_wanted(const struct gateway *g)
+static bool census_wanted(struct gateway *g)
 {
     if (live_io_wanted(g)) {
         return true;
+    }
+    if (!g->counting) {
+        return false; /* the usual case: not all streams are looked at each turn */
     }
     const struct exchange *x;
     LIST_FOREACH(x, &g->exchanges, link)
@@ -87,6 +90,7 @@ static bool census_wanted(const struct gateway *g)
             return true;
         }
     }
+    g->counting = false;
     return false;
 }
 
@@ -132,6 +136,7 @@ static void turn(struct gateway *g)
 {
     struct epoll_event events[EVENTS_MAX];
     int count = epoll_wait(g->epoll, events, EVENTS_MAX, wait_ms(g));
+    bool http = false;
     /* Ends of clients first: nothing is freed before the library runs. */
     for (int i = 0; i < count; i++) {
         struct watch *watch = events[i].data.ptr;
@@ -142,13 +147,16 @@ static void turn(struct gateway *g)
         } else if (watch->kind == WATCH_REALTIME) {
             realtime_ready((struct realtime_io *)(void *)watch, events[i].events);
         }
+        http = http || watch->kind == WATCH_HTTP;
     }
     weft_client_process(g->client);
     census_turn(g);
     live_io_turn(g, clock_now_ns());
     peers_io_turn(g, clock_now_ns());
     realtime_turn(g, clock_now_ns());
-    server_run(g);
+    if (http || server_timeout_ms(g) == 0) {
+        server_run(g);
+    }
 }
 
 void gateway_loop_run(struct gateway *g)

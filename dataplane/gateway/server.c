@@ -97,12 +97,16 @@ static void error_headers(struct MHD_Response *response, const struct api_error 
     if (e->http_status == 0) {
         return;
     }
-    header_add(response, "x-should-retry", "%s", e->retry ? "true" : "false");
+    MHD_add_response_header(response, "x-should-retry", e->retry ? "true" : "false");
     if (e->retry && e->retry_after_ms != 0) {
         header_add(response, "retry-after-ms", "%u", e->retry_after_ms);
         header_add(response, "retry-after", "%u", e->retry_after_ms / 1000 + 1);
     }
 }
+
+/* Microseconds as milliseconds, in two whole numbers (see reply_served()). */
+#define MS              "%" PRIu64 ".%03" PRIu64
+#define THOUSANDTHS(us) (us) / 1000, (us) % 1000
 
 /* Who served and how long each part took; known when the whole answer is. */
 static void account_headers(struct MHD_Response *response, const struct exchange *x)
@@ -113,12 +117,13 @@ static void account_headers(struct MHD_Response *response, const struct exchange
     const weft_result_t *r = reply_account(&x->reply);
     char served[256];
     reply_served(r, served, sizeof(served));
-    header_add(response, "x-weft-served", "%s", served);
+    MHD_add_response_header(response, "x-weft-served", served);
     header_add(response, "x-weft-node", "%.*s", (int)strcspn(served + 10, " "), served + 10);
     header_add(response, "server-timing",
-               "net;dur=%.3f, queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f, total;dur=%.3f",
-               (double)r->net_us / 1e3, (double)r->queue_us / 1e3, (double)r->prefill_us / 1e3,
-               (double)r->decode_us / 1e3, (double)r->total_us / 1e3);
+               "net;dur=" MS ", queue;dur=" MS ", prefill;dur=" MS ", decode;dur=" MS
+               ", total;dur=" MS,
+               THOUSANDTHS(r->net_us), THOUSANDTHS(r->queue_us), THOUSANDTHS(r->prefill_us),
+               THOUSANDTHS(r->decode_us), THOUSANDTHS(r->total_us));
     header_add(response, "openai-processing-ms", "%" PRIu64, r->total_us / 1000);
 }
 
@@ -127,14 +132,14 @@ static void cors_headers(struct MHD_Response *response, const struct exchange *x
     if (x->gateway->options.cors == NULL) {
         return;
     }
-    header_add(response, "access-control-allow-origin", "%s", x->gateway->options.cors);
-    header_add(response, "vary", "origin");
+    MHD_add_response_header(response, "access-control-allow-origin", x->gateway->options.cors);
+    MHD_add_response_header(response, "vary", "origin");
     if (x->preflight) {
-        header_add(response, "access-control-allow-methods", "GET, POST");
-        header_add(response, "access-control-allow-headers", "*, authorization");
-        header_add(response, "access-control-max-age", "3600");
+        MHD_add_response_header(response, "access-control-allow-methods", "GET, POST");
+        MHD_add_response_header(response, "access-control-allow-headers", "*, authorization");
+        MHD_add_response_header(response, "access-control-max-age", "3600");
     } else {
-        header_add(response, "access-control-expose-headers", "*");
+        MHD_add_response_header(response, "access-control-expose-headers", "*");
     }
 }
 
@@ -187,12 +192,13 @@ static struct MHD_Response *whole_response(struct exchange *x)
 static void content_headers(struct MHD_Response *response, const struct exchange *x)
 {
     if (is_stream(x)) {
-        header_add(response, "content-type", "text/event-stream; charset=utf-8");
-        header_add(response, "cache-control", "no-cache");
-        header_add(response, "x-accel-buffering", "no"); /* proxies shall not collect events */
+        MHD_add_response_header(response, "content-type", "text/event-stream; charset=utf-8");
+        MHD_add_response_header(response, "cache-control", "no-cache");
+        MHD_add_response_header(response, "x-accel-buffering",
+                                "no"); /* proxies shall not collect events */
     } else {
-        header_add(response, "content-type", "%s",
-                   x->inference ? "application/json" : x->content_type);
+        MHD_add_response_header(response, "content-type",
+                                x->inference ? "application/json" : x->content_type);
     }
 }
 
@@ -209,12 +215,12 @@ static enum MHD_Result exchange_send(struct exchange *x)
     content_headers(response, x);
     char traceparent[TRACEPARENT_BYTES];
     trace_io_text(x, traceparent);
-    header_add(response, "x-request-id", "%s", x->id);
-    header_add(response, "traceparent", "%s", traceparent);
+    MHD_add_response_header(response, "x-request-id", x->id);
+    MHD_add_response_header(response, "traceparent", traceparent);
     cors_headers(response, x);
     dashboard_headers(x, response);
     if (x->allow[0] != '\0') {
-        header_add(response, "allow", "%s", x->allow);
+        MHD_add_response_header(response, "allow", x->allow);
     }
     error_headers(response, x->inference ? &x->reply.error : &x->error);
     account_headers(response, x);
@@ -343,6 +349,7 @@ static void request_look(struct exchange *x)
     } else if (x->route->census && !census_fresh(&g->census, clock_now_ns()) &&
                x->state == EXCHANGE_READING) {
         x->state = EXCHANGE_COUNTING; /* the loop wakes it, answered or not */
+        g->counting = true;
     } else {
         x->route->handle(x);
     }

@@ -570,6 +570,24 @@ START_TEST(calls_in_responses)
 }
 END_TEST
 
+START_TEST(who_served_and_how_long)
+{
+    char text[256];
+    const weft_result_t result = {.node = "tok\nyo",
+                                  .tier = 2,
+                                  .backend = "cpu",
+                                  .total_us = 12349,
+                                  .net_us = 49,
+                                  .queue_us = 50,
+                                  .prefill_us = 9949,
+                                  .decode_us = 9950,
+                                  .new_tokens = 7};
+    reply_served(&result, text, sizeof(text));
+    ck_assert_str_eq(text, "served by tok?yo (tier 2, cpu) in 12.3 ms: net 0.0, queue 0.1, "
+                           "prefill 9.9, decode 10.0; 7 tokens");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gateway_reply");
@@ -587,6 +605,7 @@ int main(void)
     tcase_add_test(tc, completions_with_echo);
     tcase_add_test(tc, logprobs_of_a_stream);
     tcase_add_test(tc, logprobs_of_a_completion);
+    tcase_add_test(tc, who_served_and_how_long);
     tcase_add_test(tc, embeddings);
     tcase_add_test(tc, responses_as_events);
     suite_add_tcase(suite, tc);
