@@ -6,6 +6,7 @@ ctest, product_NAME."""
 import argparse
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,29 @@ def check_readmes(args):
     return f"{count} files"
 
 
+# ---- units ----
+def check_units(args):
+    """The units are what systemd takes, and the options in them are the programs' own."""
+    if not shutil.which("systemd-analyze"):
+        raise SystemExit(SKIPPED)
+    count = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted((args.build_dir / "systemd").iterdir()):
+            # As installed, but with the programs that were built.
+            text = re.sub(r"=/\S*/bin/", f"={bin_dir(args).resolve()}/",
+                          path.read_text(encoding="utf-8"))
+            unit = Path(folder) / path.name.replace("@.", "@model.")
+            unit.write_text(text, encoding="utf-8")
+            done = run("systemd-analyze", "verify", "--man=no", unit)
+            check(done.returncode == 0 and path.name not in done.stderr, path.name, done.stderr)
+            command = re.search(r"^ExecStart=(\S+)((?:.*\\\n)*.*)$", text, re.M)
+            told = run(command[1], "--help").stdout
+            unknown = [o for o in re.findall(r"--[a-z][\w-]*", command[2]) if o not in told]
+            check(not unknown, path.name, "has", unknown)
+            count += 1
+    return f"{count} units"
+
+
 # ---- how a node starts ----
 class Node:
     """weftd without a network (no privilege needed), in a folder of its own."""
@@ -338,7 +362,7 @@ def check_start(args):
 
 
 CHECKS = {"full": check_full, "help": check_help, "readmes": check_readmes,
-          "scripts": check_scripts, "start": check_start}
+          "scripts": check_scripts, "start": check_start, "units": check_units}
 
 
 def main():
