@@ -79,6 +79,14 @@ static double token_of(const struct drive_sample *s)
                                             : -1;
 }
 
+static double outside_of(const struct drive_sample *s)
+{
+    if (s->status != 0 || s->worker_ns == 0 || s->failovers != 0) {
+        return -1;
+    }
+    return ms_between(s->sent_ns + s->worker_ns, s->first_ns);
+}
+
 static double refusal_of(const struct drive_sample *s)
 {
     return account_is_refusal(s->status) ? ms_between(s->due_ns, s->end_ns) : -1;
@@ -213,11 +221,9 @@ int account_make(struct account *a, const struct drive *drive, const struct acco
     const struct {
         struct account_figure *figure;
         quantity_fn quantity;
-    } figures[] = {{&a->first, first_of},
-                   {&a->total, total_of},
-                   {&a->token, token_of},
-                   {&a->refusal, refusal_of},
-                   {&a->lateness, lateness_of}};
+    } figures[] = {{&a->first, first_of},     {&a->total, total_of},
+                   {&a->token, token_of},     {&a->outside, outside_of},
+                   {&a->refusal, refusal_of}, {&a->lateness, lateness_of}};
     for (uint32_t i = 0; rc == 0 && i < sizeof(figures) / sizeof(figures[0]); i++) {
         rc = figure_of(figures[i].figure, samples, count, figures[i].quantity, plan);
     }
@@ -226,8 +232,8 @@ int account_make(struct account *a, const struct drive *drive, const struct acco
 
 void account_deinit(struct account *a)
 {
-    struct account_figure *figures[] = {&a->first, &a->total,   &a->token,
-                                        &a->gap,   &a->refusal, &a->lateness};
+    struct account_figure *figures[] = {&a->first,   &a->total,   &a->token,   &a->gap,
+                                        &a->outside, &a->refusal, &a->lateness};
     for (uint32_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
         free(figures[i]->sorted);
         figures[i]->sorted = NULL;

@@ -54,6 +54,7 @@ struct account {
     uint32_t served[DRIVE_NODES_MAX];
 
     struct account_figure first, total, token, gap, refusal;
+    struct account_figure outside;  /* from sending to the first token, less the worker's time */
     struct account_figure lateness; /* sent - due */
     uint32_t late;                  /* by more than ACCOUNT_LATE_NS */
 

@@ -156,6 +156,7 @@ static void on_done(weft_request_t *req, const weft_result_t *r, void *user)
     s->status = r->status;
     s->tokens = r->new_tokens;
     s->failovers = (uint16_t)r->failovers;
+    s->worker_ns = (r->queue_us + r->prefill_us) * NS_PER_US;
     s->node = node_index(drive, r->node);
     if (s->first_ns == 0 && r->first_token_us != 0) { /* a token without text */
         s->first_ns = s->sent_ns + r->first_token_us * NS_PER_US;

@@ -36,8 +36,9 @@ struct drive_plan {
 struct drive_sample {
     uint64_t due_ns;
     uint64_t sent_ns;
-    uint64_t first_ns; /* its datagram's arrival where that is known; 0 = no token came */
-    uint64_t end_ns;   /* the same */
+    uint64_t first_ns;  /* its datagram's arrival where that is known; 0 = no token came */
+    uint64_t end_ns;    /* the same */
+    uint64_t worker_ns; /* that the worker says it had it up to the first token; 0 = it does not */
     int32_t status;
     uint32_t tokens;
     uint16_t node; /* of drive.nodes */

@@ -123,6 +123,7 @@ void report_text(const struct report_context *c)
     printf("arrivals: %s\n\n", c->arrivals);
     puts("milliseconds from when a request was due; * = too few samples to say");
     print_figure("first token", &a->first);
+    print_figure("- worker's own time", &a->outside);
     print_figure("per token", &a->token);
     print_figure("between tokens", &a->gap);
     print_figure("whole answer", &a->total);
@@ -275,6 +276,7 @@ json_t *report_as_json(const struct report_context *c)
     json_object_set_new(out, "command", command);
     json_object_set_new(out, "arrivals", json_string(c->arrivals));
     json_object_set_new(out, "first_token_ms", figure_json(&a->first));
+    json_object_set_new(out, "outside_worker_ms", figure_json(&a->outside));
     json_object_set_new(out, "per_token_ms", figure_json(&a->token));
     json_object_set_new(out, "between_tokens_ms", figure_json(&a->gap));
     json_object_set_new(out, "total_ms", figure_json(&a->total));

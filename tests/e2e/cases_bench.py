@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benches claim to be able to do, short: the soak with faults, the scenarios. They make
 meshes of their own; the figures that they print are not judged here. See harness.py."""
+import json
 import os
 import subprocess
 import tempfile
@@ -45,6 +46,23 @@ def scenarios(mesh, _quick):
     out = run_script(mesh, "bench-scenario", "--no-timing", "--rate", 20, "--seconds", 15,
                      "rolling", "drain")
     return "; ".join(line for line in out.splitlines() if line.endswith("holds"))
+
+
+@case("gpu/first_token", ALONE)
+def first_token(mesh, _quick):
+    """What scripts/gpu-check says of the first token from a packet's arrival, by whatever computes
+    here."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = os.path.join(folder, "gpu.json")
+        with open(report, "w", encoding="utf-8") as file:
+            file.write("{}")
+        out = run_script(mesh, "../tests/gpu/first_token.py", "--backend", "auto", "--requests",
+                         50, "--warm", 2, "--json", report)
+        with open(report, encoding="utf-8") as file:
+            figures = json.load(file)["first_token"]
+    check(figures["requests"] == 50 and figures["failed"] == 0, figures)
+    check(0 < figures["outside_worker_p50_us"] < figures["first_token_p50_us"], figures)
+    return out.strip()
 
 
 @case("bench/http", ALONE)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The way of scripts/gpu-check without a GPU: a self-test that was built over the emulator, little
-# of everything, and the JSON it leaves. What is asked is whether an operator's run gets through.
+# of everything, and the JSON it leaves. What is asked is whether an operator's run gets through. The
+# first token from a packet's arrival takes a mesh: tests/e2e, gpu/first_token.
 set -euo pipefail
 
 program=$1
@@ -15,8 +16,11 @@ fail() {
 }
 
 WEFT_CUBLASLT=$dir/nothing "$root/scripts/gpu-check" --program "$program" --small \
-    --json "$dir/gpu.json" >"$dir/out" 2>&1 || fail "gpu-check: $(tail -5 "$dir/out")"
+    --weft-build "$dir" --json "$dir/gpu.json" >"$dir/out" 2>&1 ||
+    fail "gpu-check: $(tail -5 "$dir/out")"
 grep -q ' passed, 0 failed' "$dir/out" || fail "no totals: $(tail -5 "$dir/out")"
+grep -q "first token from a packet's arrival: not measured, needs weftd" "$dir/out" ||
+    fail "no word of the first token: $(tail -5 "$dir/out")"
 python3 - "$dir/gpu.json" <<'PYTHON' || fail "the JSON: $(cat "$dir/gpu.json")"
 import json, sys
 

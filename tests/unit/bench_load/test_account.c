@@ -76,6 +76,26 @@ START_TEST(figures_of_a_run)
 }
 END_TEST
 
+/* What the worker had it is taken off, of answers that one worker gave and of which it has said so.
+ */
+START_TEST(the_workers_own_time_is_taken_off)
+{
+    const struct account_plan plan = {0};
+    make_drive();
+    for (uint32_t i = 500; i < COUNT; i++) {
+        drive.samples[i].worker_ns = 400 * NS_PER_US;
+    }
+    drive.samples[999].failovers = 1;
+    lose(998, WEFT_E_STALLED);
+    ck_assert_int_eq(account_make(&account, &drive, &plan), 0);
+    ck_assert_uint_eq(account.outside.samples, 498);
+    ck_assert_uint_eq(account.outside.lost, 0);
+    ck_assert_double_eq_tol(account.outside.sorted[0], 0.09, 1e-9); /* sent 10 us late */
+    ck_assert_double_eq_tol(account.outside.max, 0.587, 1e-9);
+    done();
+}
+END_TEST
+
 START_TEST(what_was_lost_or_refused_took_forever)
 {
     const struct account_plan plan = {.intervals = true, .seed = 1};
@@ -181,6 +201,7 @@ int main(void)
     Suite *s = suite_create("load_account");
     TCase *t = tcase_create("account");
     tcase_add_test(t, figures_of_a_run);
+    tcase_add_test(t, the_workers_own_time_is_taken_off);
     tcase_add_test(t, what_was_lost_or_refused_took_forever);
     tcase_add_test(t, warmup_is_left_out_of_latencies_and_not_of_counts);
     tcase_add_test(t, latency_counts_from_when_a_request_was_due);

@@ -5,4 +5,4 @@
 
 #define FAKE_VERSION      130199u
 #define FAKE_COLUMNS_MOST 10u
-#define FAKE_SLOW_MS      250u /* longer than gemm.cu takes on the emulator */
+#define FAKE_SLOW_MS      100u /* longer than gemm.cu takes on the emulator */

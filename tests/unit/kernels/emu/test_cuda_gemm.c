@@ -165,6 +165,10 @@ static const struct {
     const char *of_all; /* '-' never, 'a' + log2 of the columns */
 } speeds[] = {{1, "ffff"}, {100, "hhhh"}, {1000, NULL}};
 
+static const struct tiny_shape little = {
+    1,   GGUF_TENSOR_Q8_0, GGUF_TENSOR_Q8_0, 1, 2, 1, 16, 64, 128, 0, NULL, NULL, 0, 0, TINY_CHATML,
+    NULL};
+
 START_TEST(auto_measures_how_many_columns)
 {
     struct scene s;
@@ -174,7 +178,7 @@ START_TEST(auto_measures_how_many_columns)
     const struct cuda_options options = {
         .slots = 1, .context = 128, .batch_max = 128, .fast = true, .gemm = CUDA_GEMM_AUTO};
     use_library(FAKE_PATH);
-    scene_init(&s, &shapes[0]);
+    scene_init(&s, &little);
     *word_of("fake_cublaslt_fast_from") = speeds[_i].fast_from;
     ck_assert_int_eq(cuda_create(&exec, s.model, &options, why, sizeof(why)), 0);
     exec_info(exec, &info);
