@@ -219,6 +219,16 @@ def check_command(name, rest, helps):
             if not re.search(rf"{option}(?![\w-])", text) and option not in ("--help", "--version")]
 
 
+def check_sample(args):
+    """The configuration that a README shows is one."""
+    text = (ROOT / "controlplane" / "README.md").read_text(encoding="utf-8")
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".yaml") as file:
+        file.write(re.search(r"^```\n(node: .*?)^```", text, re.M | re.S)[1])
+        file.flush()
+        done = run(bin_dir(args) / "weft", "conf-check", file.name)
+    check(done.returncode == 0, "controlplane/README.md:", done.stderr)
+
+
 def check_readmes(args):
     """Links of the READMEs lead somewhere; scripts, commands and options in them exist."""
     helps = {(path.name,): run(path, "--help").stdout for path in scripts()}
@@ -238,6 +248,7 @@ def check_readmes(args):
             said += [f"{where}: no {what}"
                      for what in check_command(name.rpartition("/")[2], rest, helps)]
     check(not said, "\n" + "\n".join(said))
+    check_sample(args)
     return f"{count} files"
 
 
