@@ -175,10 +175,20 @@ def check_script(path):
           f"and a wrong option: exit {done.returncode}", done.stderr)
 
 
+BAD_VALUES = (["sim-campaign", "--seeds", "x"], ["fuzz-campaign", "--jobs", "0"],
+              ["bench-routed", "--nodes", "1,x"], ["bench-compare", "--rounds", "x"],
+              ["bench-plot", "--out", "/tmp/plot", "/no/such.json"], ["mesh", "up", "--nodes", "x"],
+              ["build", "--sanitize", "x"], ["test", "--filter"])
+
+
 def check_scripts(_args):
     """Every script explains itself and stands in the table of scripts/README.md, and no others."""
     for path in scripts():
         check_script(path)
+    for name, *rest in BAD_VALUES:
+        done = run(ROOT / "scripts" / name, *rest)
+        check(done.returncode == 2 and "error:" in done.stderr and "Traceback" not in done.stderr,
+              name, *rest, f": exit {done.returncode}", done.stderr)
     readme = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
     table = set(re.findall(r"^\| `([\w-]+)` \|", readme, re.M)) | {"bench-results"}
     there = {path.name for path in scripts()}
