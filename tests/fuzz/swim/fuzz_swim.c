@@ -3,7 +3,8 @@
  * fuzz_swim.c - any items from a member in good standing. Input: records of one byte kind, one byte
  * time step (16 ms), two bytes length, then so many bytes. Kind, its low two bits: 0 the bytes are
  * a datagram as they are; 1 they are the items of a datagram of the pair; 2 of one under the mesh
- * key; 3 of a stranger's. With bit 2 set, the bytes begin with the sender's own record.
+ * key; 3 of a stranger's. With bit 2 set, the sender's own record comes first; with bit 3 a state
+ * that it has signed, made of the first bytes; with bit 4 its vote against somebody.
  *
  * What holds whatever comes: no datagram is too long, the members are those that signed, and the
  * object goes on being woken at a time ahead.
@@ -17,7 +18,10 @@
 #include "controlplane/swim/swim.h"
 #include "schemas/base/addr.h"
 
-#define BODY_MAX (SWIM_DATAGRAM_MAX - SWIM_SEAL_BYTES)
+#define BODY_MAX    (SWIM_DATAGRAM_MAX - SWIM_SEAL_BYTES)
+#define WITH_RECORD 4u
+#define WITH_STATE  8u
+#define WITH_VOTE   16u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -32,6 +36,7 @@ struct peer {
 };
 
 static struct swim_out out;
+static uint64_t others[2]; /* uids of both peers */
 
 static void peer_make(struct peer *peer, uint8_t seed_byte, const struct swim *swim)
 {
@@ -61,9 +66,43 @@ static void peer_make(struct peer *peer, uint8_t seed_byte, const struct swim *s
     peer->counter = 0;
 }
 
+/* A state with incarnation, version and text from the bytes. Returns how many it has taken. */
+static size_t put_state(struct cursor *body, const struct peer *peer, const uint8_t *bytes,
+                        size_t size)
+{
+    uint8_t signature[SWIM_SIGNATURE_BYTES];
+    if (size < 3) {
+        return 0;
+    }
+    const struct swim_state_head head = {.uid = swim_uid(peer->identity.public_key),
+                                         .incarnation = bytes[0] % 16u,
+                                         .version = bytes[1]};
+    size_t len = bytes[2] < size - 3 ? bytes[2] : size - 3;
+    swim_state_sign(&head, bytes + 3, len, peer->identity.secret_key, signature);
+    (void)swim_put_state(body, &head, bytes + 3, len, signature);
+    return 3 + len;
+}
+
+/* Against this node, another peer or itself. */
+static size_t put_vote(struct cursor *body, const struct peer *peer, const struct swim *swim,
+                       const uint8_t *bytes, size_t size)
+{
+    if (size < 2) {
+        return 0;
+    }
+    struct swim_vote vote = {.incarnation = bytes[1] % 16u,
+                             .observer = swim_uid(peer->identity.public_key)};
+    vote.suspect = bytes[0] % 4 == 0   ? vote.observer
+                   : bytes[0] % 4 == 1 ? swim_uid(swim_self(swim)->record.public_key)
+                                       : others[bytes[0] % 2];
+    swim_vote_sign(&vote, peer->identity.secret_key);
+    (void)swim_put_vote(body, &vote);
+    return 2;
+}
+
 /* The items sealed as that peer would. */
 static size_t peer_seal(struct peer *peer, enum swim_seal kind, const struct swim *swim,
-                        const uint8_t *items, size_t size, bool with_record, uint8_t *datagram)
+                        const uint8_t *items, size_t size, uint8_t with, uint8_t *datagram)
 {
     struct cursor body;
     bool pair = kind == SWIM_SEAL_PAIR;
@@ -74,9 +113,13 @@ static size_t peer_seal(struct peer *peer, enum swim_seal kind, const struct swi
                                  .counter = ++peer->counter,
                                  .receiver = pair ? swim_self(swim)->record.session : 0};
     cursor_init(&body, datagram + SWIM_HEADER_BYTES, BODY_MAX);
-    if (with_record) {
+    if ((with & WITH_RECORD) != 0) {
         swim_put_bytes(&body, SWIM_ITEM_RECORD, peer->raw, peer->raw_size);
     }
+    size_t taken = (with & WITH_STATE) != 0 ? put_state(&body, peer, items, size) : 0;
+    taken += (with & WITH_VOTE) != 0 ? put_vote(&body, peer, swim, items + taken, size - taken) : 0;
+    items += taken;
+    size -= taken;
     size = size < cursor_left(&body) ? size : cursor_left(&body);
     cursor_write(&body, items, size);
     return swim_seal(&header, pair ? peer->pair_key : peer->ring.keys[0].mesh, datagram,
@@ -116,8 +159,7 @@ static void introduce(struct swim *swim, struct peer *peer, uint64_t now_ns)
     cursor_init(&c, both, sizeof(both));
     swim_put_number(&c, SWIM_ITEM_CHALLENGE, 7);
     swim_put_bytes(&c, SWIM_ITEM_RECORD, peer->raw, peer->raw_size);
-    size_t size =
-        peer_seal(peer, SWIM_SEAL_MESH, swim, both, (size_t)(c.at - both), false, datagram);
+    size_t size = peer_seal(peer, SWIM_SEAL_MESH, swim, both, (size_t)(c.at - both), 0, datagram);
     swim_input(swim, &from, 7401, datagram, size, now_ns, &out);
     if (out.datagram_count != 1 ||
         !swim_header_read(&header, out.datagrams[0].data, out.datagrams[0].len) ||
@@ -132,7 +174,7 @@ static void introduce(struct swim *swim, struct peer *peer, uint64_t now_ns)
     cursor_init(&c, both, sizeof(both));
     swim_put_number(&c, SWIM_ITEM_PROOF, challenge);
     swim_put_bytes(&c, SWIM_ITEM_RECORD, peer->raw, peer->raw_size);
-    size = peer_seal(peer, SWIM_SEAL_MESH, swim, both, (size_t)(c.at - both), false, datagram);
+    size = peer_seal(peer, SWIM_SEAL_MESH, swim, both, (size_t)(c.at - both), 0, datagram);
     swim_input(swim, &from, 7401, datagram, size, now_ns, &out);
     if (swim_live_count(swim) != 2) {
         abort();
@@ -158,6 +200,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     peer_make(&known, 2, swim);
     peer_make(&stranger, 3, swim);
+    others[0] = swim_uid(known.identity.public_key);
+    others[1] = swim_uid(stranger.identity.public_key);
     introduce(swim, &known, now_ns);
     while (size >= 4) {
         uint8_t datagram[SWIM_DATAGRAM_MAX + 64];
@@ -174,7 +218,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         } else {
             datagram_size = peer_seal((kind & 3) == 3 ? &stranger : &known,
                                       (kind & 3) == 1 ? SWIM_SEAL_PAIR : SWIM_SEAL_MESH, swim, data,
-                                      len, (kind & 4) != 0, datagram);
+                                      len, kind, datagram);
         }
         swim_input(swim, &from, 7401, datagram, datagram_size, now_ns, &out);
         state_check(swim, now_ns);
