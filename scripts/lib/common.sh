@@ -34,7 +34,9 @@ usage_error() {
 need_value() { [[ $2 -ge 2 ]] || usage_error "$1 needs a value"; }
 
 # need_number OPTION VALUE: from 1 on.
-need_number() { [[ $2 =~ ^[1-9][0-9]{0,11}$ ]] || usage_error "$1 takes a number from 1, not '$2'"; }
+need_number() {
+    [[ $2 =~ ^[1-9][0-9]{0,11}$ ]] || usage_error "$1 takes a number from 1, not '$2'"
+}
 
 # at_exit COMMAND...: runs on every way out, last registered first; EXIT_STATUS tells which way.
 AT_EXIT=()
