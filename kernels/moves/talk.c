@@ -7,7 +7,9 @@
 
 #include "schemas/base/clock.h"
 
-#define SILENCE_NS (3 * NS_PER_S) /* so long the other end may take for one thing */
+#define SILENCE_NS  (3 * NS_PER_S)   /* so long the other end may take for one thing */
+#define VISIT_BYTES (4u << 20)       /* of pages between two steps, or one page */
+#define VISIT_NS    (20 * NS_PER_MS) /* whole pages wait no longer for others to go in with */
 
 /* A prompt, and those of its pages that are held in the engine. */
 struct chain {
@@ -15,7 +17,10 @@ struct chain {
     uint32_t count; /* tokens; one more than those of whole pages is as if there were */
     uint32_t held;
     uint32_t *pages;
-    void *bytes; /* one page */
+    size_t page_bytes;
+    uint8_t *bytes;  /* of pages that come or go together */
+    uint32_t room;   /* for so many */
+    uint32_t filled; /* so many are there */
 };
 
 static int visit_hold(engine_t *engine, void *user)
@@ -33,15 +38,18 @@ static int visit_drop(engine_t *engine, void *user)
     return 0;
 }
 
-/* The last page of `count` tokens. Nothing stays held: whoever is slow to take pages keeps none
- * from those who are served here. What has given way meanwhile is -ESTALE. */
+/* The last `filled` pages of `count` tokens; fewer, if the last of them are not there any more.
+ * Nothing stays held: whoever is slow to take pages keeps none from those who are served here. What
+ * has given way meanwhile is -ESTALE. */
 static int visit_read(engine_t *engine, void *user)
 {
     struct chain *c = user;
+    const uint32_t first = engine_chain_most(c->count) - c->filled;
     (void)visit_hold(engine, c);
-    const uint32_t most = engine_chain_most(c->count);
-    const int rc =
-        c->held == most ? engine_chain_read(engine, c->pages[most - 1], c->bytes) : -ESTALE;
+    c->filled = c->held > first ? c->held - first : 0;
+    int rc = c->filled ? 0 : -ESTALE;
+    for (uint32_t i = 0; rc == 0 && i < c->filled; i++)
+        rc = engine_chain_read(engine, c->pages[first + i], c->bytes + i * c->page_bytes);
     (void)visit_drop(engine, c);
     return rc;
 }
@@ -56,17 +64,22 @@ static int visit_know(engine_t *engine, void *user)
 static int visit_put(engine_t *engine, void *user)
 {
     struct chain *c = user;
-    const int rc = engine_chain_put(engine, c->tokens, c->held, c->pages, c->bytes);
-    c->held += rc == 0;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < c->filled; i++) {
+        rc = engine_chain_put(engine, c->tokens, c->held, c->pages, c->bytes + i * c->page_bytes);
+        c->held += rc == 0;
+    }
     return rc;
 }
 
 static int chain_begin(struct chain *c, const uint32_t *tokens, uint32_t count, size_t page_bytes)
 {
     const uint32_t most = engine_chain_most(count);
-    *c = (struct chain){.tokens = tokens, .count = count};
+    *c = (struct chain){.tokens = tokens, .count = count, .page_bytes = page_bytes};
+    c->room = page_bytes < VISIT_BYTES ? (uint32_t)(VISIT_BYTES / page_bytes) : 1;
+    c->room = c->room < most ? c->room : most;
     c->pages = malloc((most ? most : 1) * sizeof(*c->pages));
-    c->bytes = malloc(page_bytes);
+    c->bytes = malloc((c->room ? c->room : 1) * page_bytes);
     return c->pages && c->bytes ? 0 : -ENOMEM;
 }
 
@@ -128,42 +141,63 @@ static int ask(struct line *line, const struct pull_kind *kind, const struct tal
     return rc;
 }
 
-static int take_page(runner_t *runner, const struct pull_kind *kind, struct line *line,
-                     const struct talk_wish *wish, struct chain *c, uint64_t end_ns, uint32_t *sum)
+static int take_page(struct line *line, const struct talk_wish *wish, struct chain *c,
+                     uint64_t end_ns, uint32_t *sum)
 {
+    const uint32_t index = c->held + c->filled;
+    uint8_t *bytes = c->bytes + c->filled * c->page_bytes;
     struct pull_page page;
     int rc = hear(line, end_ns, &page, sizeof(page));
     if (rc == 0)
-        rc = hear(line, end_ns, c->bytes, kind->page_bytes);
+        rc = hear(line, end_ns, bytes, c->page_bytes);
     if (rc == 0)
-        rc = pull_page_check(&page, c->held, wish->tokens + (size_t)c->held * EXEC_PAGE_TOKENS,
-                             c->bytes, kind->page_bytes);
-    if (rc == 0)
-        rc = runner_visit(runner, visit_put, c);
-    if (rc == 0)
+        rc = pull_page_check(&page, index, wish->tokens + (size_t)index * EXEC_PAGE_TOKENS, bytes,
+                             c->page_bytes);
+    if (rc == 0) {
         *sum = pull_sum(*sum, &page);
+        c->filled++;
+    }
     return rc;
 }
 
-static int take_pages(runner_t *runner, const struct pull_kind *kind, struct line *line,
-                      const struct talk_wish *wish, struct chain *c, uint32_t pages,
-                      struct talk_account *account, uint64_t begin_ns)
+/* At most `most` pages that come one behind the other, then in with them. Returns how that ended;
+ * `*put` went in. */
+static int take_some(runner_t *runner, struct line *line, const struct talk_wish *wish,
+                     struct chain *c, uint32_t most, uint64_t end_ns, uint32_t *sum, uint32_t *put)
+{
+    const uint64_t begin_ns = clock_now_ns();
+    const uint32_t held = c->held;
+    int rc = 0;
+    c->filled = 0;
+    do
+        rc = take_page(line, wish, c, end_ns, sum);
+    while (rc == 0 && c->filled < most && clock_now_ns() - begin_ns < VISIT_NS);
+    const int went = c->filled ? runner_visit(runner, visit_put, c) : 0;
+    *put = c->held - held;
+    return went ? went : rc;
+}
+
+static int take_pages(runner_t *runner, struct line *line, const struct talk_wish *wish,
+                      struct chain *c, uint32_t pages, struct talk_account *account,
+                      uint64_t begin_ns)
 {
     struct pull_tail tail;
     uint32_t sum = 0;
     int rc = 0;
     while (rc == 0 && account->pages < pages) {
-        rc = take_page(runner, kind, line, wish, c, end_of(wish, account), &sum);
-        if (rc)
-            break;
-        if (account->pages++ == 0) {
+        const uint32_t left = pages - account->pages;
+        const uint32_t most = account->pages == 0 ? 1 : left < c->room ? left : c->room;
+        uint32_t put;
+        rc = take_some(runner, line, wish, c, most, end_of(wish, account), &sum, &put);
+        if (account->pages == 0 && put) { /* the first is part of the beginning */
             account->begin_seconds = seconds_since(begin_ns);
             begin_ns = clock_now_ns();
-        } else { /* the first is part of the beginning */
-            account->bytes += kind->page_bytes;
+        } else if (put) {
+            account->bytes += put * c->page_bytes;
             account->seconds = seconds_since(begin_ns);
         }
-        atomic_fetch_add(wish->progress, 1);
+        account->pages += put;
+        atomic_fetch_add(wish->progress, put);
     }
     if (rc == 0)
         rc = hear(line, wish->deadline_ns, &tail, sizeof(tail));
@@ -197,8 +231,7 @@ int talk_take(runner_t *runner, const struct pull_kind *kind, struct line *line,
         rc = say(line, end_of(wish, account), &go, sizeof(go));
     }
     if (rc == 0)
-        rc = offered ? take_pages(runner, kind, line, wish, &c, offered, account, begin_ns)
-                     : -ENODATA;
+        rc = offered ? take_pages(runner, line, wish, &c, offered, account, begin_ns) : -ENODATA;
     chain_end(&c, runner);
     return rc;
 }
@@ -220,30 +253,35 @@ static int hear_ask(struct line *line, const struct pull_kind *kind, uint64_t de
     return rc ? rc : pull_tokens_check(message, *tokens);
 }
 
-static int give_pages(runner_t *runner, const struct pull_kind *kind, struct line *line,
-                      uint64_t deadline_ns, struct chain *c, uint32_t first, uint32_t pages,
-                      struct talk_account *account)
+static int give_page(struct line *line, uint64_t deadline_ns, const struct chain *c, uint32_t index,
+                     const uint8_t *bytes, uint32_t *sum)
+{
+    struct pull_page page;
+    pull_page_seal(&page, index, c->tokens + (size_t)index * EXEC_PAGE_TOKENS, bytes,
+                   c->page_bytes);
+    *sum = pull_sum(*sum, &page);
+    const int rc = say(line, deadline_ns, &page, sizeof(page));
+    return rc ? rc : say(line, deadline_ns, bytes, c->page_bytes);
+}
+
+static int give_pages(runner_t *runner, struct line *line, uint64_t deadline_ns, struct chain *c,
+                      uint32_t first, uint32_t pages, struct talk_account *account)
 {
     struct pull_tail tail;
     uint32_t sum = 0;
     int rc = 0;
-    for (uint32_t i = first; rc == 0 && i < first + pages; i++) {
-        struct pull_page page;
-        c->count = (i + 1) * EXEC_PAGE_TOKENS + 1;
+    while (rc == 0 && account->pages < pages) {
+        const uint32_t at = first + account->pages;
+        const uint32_t left = pages - account->pages;
+        c->filled = left < c->room ? left : c->room;
+        c->count = (at + c->filled) * EXEC_PAGE_TOKENS + 1;
         rc = runner_visit(runner, visit_read, c);
-        if (rc)
-            break;
-        pull_page_seal(&page, i, c->tokens + (size_t)i * EXEC_PAGE_TOKENS, c->bytes,
-                       kind->page_bytes);
-        sum = pull_sum(sum, &page);
-        rc = say(line, deadline_ns, &page, sizeof(page));
-        if (rc == 0)
-            rc = say(line, deadline_ns, c->bytes, kind->page_bytes);
-        if (rc == 0) {
-            account->pages++;
-            account->bytes += kind->page_bytes;
+        for (uint32_t i = 0; rc == 0 && i < c->filled; i++) {
+            rc = give_page(line, deadline_ns, c, at + i, c->bytes + i * c->page_bytes, &sum);
+            account->pages += rc == 0;
         }
     }
+    account->bytes = account->pages * c->page_bytes;
     pull_tail_seal(&tail, pages, sum);
     return rc ? rc : say(line, deadline_ns, &tail, sizeof(tail));
 }
@@ -277,7 +315,7 @@ int talk_give(runner_t *runner, const struct pull_kind *kind, struct line *line,
     if (rc == 0)
         rc = pull_go_check(&go, pages);
     if (rc == 0 && go.pages)
-        rc = give_pages(runner, kind, line, deadline_ns, &c, message.first, go.pages, account);
+        rc = give_pages(runner, line, deadline_ns, &c, message.first, go.pages, account);
     chain_end(&c, runner);
     free(tokens);
     return rc;

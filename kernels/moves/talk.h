@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * talk.h - both ends of a pull (pull.h) over a line: the engine is asked between two steps of its
- * runner, a page at a time. Blocks, up to the times given: for a thread of its own (mover.h).
+ * runner, a few pages at a time. Blocks, up to the times given: for a thread of its own (mover.h).
  */
 #pragma once
 

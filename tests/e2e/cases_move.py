@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A session goes on at another node: what its old one knows of it is fetched, not computed again;
 where that cannot be, it is computed. The same text either way. See harness.py."""
+import concurrent.futures
 import contextlib
 import subprocess
 import time
@@ -18,6 +19,7 @@ CHAT = "/v1/chat/completions"
 READY_S = 60.0
 TOLD_S = 5.0  # until the node has been told what its worker counts
 TALKS = 4
+MANY = 8  # sessions at once
 PAGE = 16
 
 
@@ -175,6 +177,26 @@ def pages_move(mesh, _quick):
         wait_until(lambda: mesh.status(target)["moves"]["move_fallbacks"] > before, READY_S,
                    "it says that nothing could be fetched")
         return f"{pages} pages, {turn.cached} of {turn.total} tokens"
+
+
+@case("session/many_move", MESH, dirty=True)
+def many_move(mesh, _quick):
+    """All sessions of a node that drains go on elsewhere at once: each with the text of home. What
+    is known of them moves, as far as that does not take longer than to compute it."""
+    with gateway(mesh) as web:
+        both_seen(mesh)
+        with drained(mesh, "tokyo"):
+            begun = [one for one in (begin(mesh, web) for _ in range(MANY)) if one]
+        with drained(mesh, "frankfurt"), concurrent.futures.ThreadPoolExecutor(MANY) as pool:
+            answers = list(pool.map(lambda one: one[0].ask(), begun))
+        for (_, home, expected), (where, text, _, _) in zip(begun, answers):
+            check((home, where, text) == ("frankfurt", "tokyo", expected), "not as at home:",
+                  home, where, text, expected)
+        whole = sum(cached >= total - 2 * PAGE for _, _, total, cached in answers)
+        check(whole > 0, "none has moved:", answers)
+        wait_until(lambda: mesh.status("tokyo")["moves"]["sessions_moved"] >= whole, READY_S,
+                   "tokyo says what has moved")
+    return f"{len(begun)} sessions, {whole} of them moved whole"
 
 
 @case("session/static_is_computed", STATIC)
