@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* control_status.c - the answer to `status` on the admin socket. See control_impl.h. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "controlplane/control_impl.h"
@@ -75,6 +76,17 @@ static json_t *speeds_json(const struct members_facts *facts)
     return list;
 }
 
+/* How the prompts began that its workers took last, as 16 digits each: numbers of 64 bits are not
+ * safe in JSON. */
+static json_t *prefixes_json(const struct members_facts *facts)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < MEMBERS_PREFIXES && facts->prefixes[i] != 0; i++) {
+        json_array_append_new(list, json_sprintf("%016" PRIx64, facts->prefixes[i]));
+    }
+    return list;
+}
+
 json_t *control_member_json(const struct members *members, const struct member *member,
                             uint64_t now_ns)
 {
@@ -102,6 +114,7 @@ json_t *control_member_json(const struct members *members, const struct member *
     json_object_set_new(json, "latitude_deg", json_real(member->latitude_deg));
     json_object_set_new(json, "longitude_deg", json_real(member->longitude_deg));
     json_object_set_new(json, "speeds", speeds_json(facts));
+    json_object_set_new(json, "prefixes", prefixes_json(facts));
     json_object_set_new(json, "barred", json_boolean(member->barred));
     json_object_set_new(json, "draining", json_boolean(drains));
     life_add(json, members, member, now_ns);

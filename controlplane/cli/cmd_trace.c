@@ -124,8 +124,9 @@ int cmd_trace(int argc, char **argv)
     if (rc != 0) {
         return rc;
     }
-    if (!line.dry || line.query.prompt_bytes == 0) {
-        line.query.prompt_bytes = (uint32_t)strlen(line.prompt != NULL ? line.prompt : PROMPT);
+    if ((!line.dry || line.query.prompt_bytes == 0) &&
+        !query_prompt(&line.query, NULL, line.prompt != NULL ? line.prompt : PROMPT)) {
+        return cli_usage_error("trace", "the prompt is too long");
     }
     line.query.k = line.query.k > ROUTE_TOP_K ? line.query.k : ROUTE_TOP_K; /* one of these it is */
     line.query.max_tokens = line.query.max_tokens > 0 ? line.query.max_tokens : 1;

@@ -9,11 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dataplane/route/choose.h"
+#include "dataplane/route/prefixes.h"
 #include "schemas/tags.def"
 
 #define LINE_BYTES 64u
-#define LOAD_NS    1u /* any time but 0: the loads of the table are news */
+#define LOAD_NS    1u               /* any time but 0: the loads of the table are news */
+#define LEARNED_NS PREFIXES_LIFE_NS /* any: all are heard at once */
 
 struct asked {
     const struct query *query;
@@ -25,6 +26,9 @@ struct asked {
     struct geo_point near;
     struct route_load *loads;
     struct scan *scratch;
+    struct prefixes *known; /* NULL: it is not asked who has how the prompt begins */
+    struct prefix_holder holders[PREFIXES_HOLDERS];
+    uint32_t holder_count;
     json_t *candidates, *excluded, *not_heard;
     double oldest_ms;
 };
@@ -99,6 +103,7 @@ static struct route_node node_of(const json_t *member, uint32_t index)
         .prefill_per_second = whole_at(member, "prefill_tps", UINT32_MAX),
         .decode_per_second = whole_at(member, "decode_tps", UINT32_MAX),
     };
+    node.keeps_prompts = json_array_size(json_object_get(member, "prefixes")) != 0;
     const json_t *tags = json_object_get(member, "tags");
     for (size_t i = 0; i < json_array_size(tags); i++) {
         const char *name = json_string_value(json_array_get(tags, i));
@@ -166,6 +171,9 @@ static int choose_among(struct asked *a, uint32_t only, struct route_table **tab
         memset(a->loads, 0, (WEFT_NODE_NONE + 1u) * sizeof(*a->loads));
         route_choose(*table, a->loads, a->scratch, &a->route, choice);
     }
+    if (rc == 0 && a->known != NULL && choice->node != ROUTE_INDEX_NONE) {
+        prefixes_steer(a->known, *table, a->loads, &a->route, a->query->prefix, LEARNED_NS, choice);
+    }
     return rc;
 }
 
@@ -232,6 +240,30 @@ static void exclude(struct asked *a, uint32_t index, const char *verdict, const 
                                                  lower_case(verdict, lower), "text", text));
 }
 
+/* Bytes of the prompt that a node is taken to have. */
+static uint32_t known_at(const struct asked *a, const struct route_node *node)
+{
+    uint32_t bytes = 0;
+    for (uint32_t i = 0; i < a->holder_count; i++) {
+        bytes = a->holders[i].node == node->id ? prefix_bytes(a->holders[i].levels) : bytes;
+    }
+    return bytes < a->route.prompt_bytes ? bytes : a->route.prompt_bytes;
+}
+
+/* What a candidate has of the prompt, and what that is worth. */
+static void include_known(struct asked *a, json_t *candidate, const struct route_table *table,
+                          const struct route_node *node, uint32_t whole_us)
+{
+    const uint32_t bytes = known_at(a, node);
+    uint32_t us = whole_us;
+    (void)route_predict_known(table, a->loads, &a->route, (uint16_t)(node - table->nodes), bytes,
+                              &us);
+    json_object_set_new(candidate, "cached_tokens",
+                        json_integer((json_int_t)(bytes / ROUTE_BYTES_PER_TOKEN)));
+    json_object_set_new(candidate, "saved_ms", json_real((whole_us - us) / 1e3));
+    json_object_set_new(candidate, "predicted_ms", json_real(us / 1e3));
+}
+
 /* Puts a candidate at its place by distance, then id. */
 static void include(struct asked *a, uint32_t index, const struct route_table *table)
 {
@@ -249,15 +281,18 @@ static void include(struct asked *a, uint32_t index, const struct route_table *t
         }
     }
     json_t *age = json_object_get(member, "heard_ms_ago");
-    json_array_insert_new(
-        a->candidates, place,
+    json_t *candidate =
         json_pack("{s:s, s:i, s:f, s:I, s:f, s:i, s:i, s:I, s:f, s:f, s:f, s:O?}", "name",
                   text_at(member, "name"), "id", (int)node->id, "distance_km",
                   geo_distance_km(a->near, node->at), "distance_cells", (json_int_t)cells,
                   "predicted_ms", us / 1e3, "tier", (int)node->tier, "room", (int)node->room,
                   "free_vram_mib", (json_int_t)(node->free_vram_64mib * WEFT_VRAM_UNIT_MIB),
                   "queue_ms", node->queue_us / 1e3, "prefill_tps", round(1e9 / pace->prefill_ns),
-                  "decode_tps", round(1e9 / pace->decode_ns), "age_ms", age));
+                  "decode_tps", round(1e9 / pace->decode_ns), "age_ms", age);
+    if (a->known != NULL) {
+        include_known(a, candidate, table, node, us);
+    }
+    json_array_insert_new(a->candidates, place, candidate);
 }
 
 static int judge(struct asked *a, uint32_t index)
@@ -364,6 +399,26 @@ static json_t *answer_make(struct asked *a, const char *node)
                      (json_int_t)a->count);
 }
 
+/* Who has how much of how the prompt begins, as they have told. False: no memory. */
+static bool learn_prefixes(struct asked *a)
+{
+    if (a->query->prefix == 0) {
+        return true;
+    }
+    a->known = lines_alloc(1, sizeof(*a->known));
+    for (uint32_t i = 0; a->known != NULL && i < a->count; i++) {
+        const json_t *told = json_object_get(json_array_get(a->members, i), "prefixes");
+        for (size_t n = 0; n < json_array_size(told); n++) {
+            const char *digits = json_string_value(json_array_get(told, n));
+            uint64_t prefix = digits != NULL ? strtoull(digits, NULL, 16) : 0;
+            prefixes_learn(a->known, prefix, a->nodes[i].id, LEARNED_NS);
+        }
+    }
+    a->holder_count =
+        a->known != NULL ? prefixes_find(a->known, a->query->prefix, LEARNED_NS, a->holders) : 0;
+    return a->known != NULL;
+}
+
 /* False: a sentence in `why`. */
 static bool asked_fill(struct asked *a, struct query *query, const json_t *status,
                        char why[QUERY_WHY_MAX])
@@ -404,6 +459,10 @@ static bool asked_fill(struct asked *a, struct query *query, const json_t *statu
     a->query = query;
     a->near = geo_point_at(query->near_latitude_deg, query->near_longitude_deg);
     a->route = route_query_of(query);
+    if (!learn_prefixes(a)) {
+        snprintf(why, QUERY_WHY_MAX, "not enough memory");
+        return false;
+    }
     return true;
 }
 
@@ -429,6 +488,7 @@ json_t *query_answer(const struct query *query, const json_t *status, char why[Q
     free(a.nodes);
     free(a.loads);
     free(a.scratch);
+    free(a.known);
     return answer;
 }
 
@@ -464,11 +524,15 @@ void query_print(FILE *out, const json_t *answer)
     }
     for (size_t i = 0; i < json_array_size(candidates); i++) {
         const json_t *c = json_array_get(candidates, i);
-        fprintf(out, "%-4zu %-20s %5.0f %4.0f %9.1f %12.1f %5.0f %9.0f %9.1f %7.0f%s\n", i + 1,
+        char cached[40] = "";
+        if (number_at(c, "cached_tokens", 0) > 0) {
+            snprintf(cached, sizeof(cached), "  has %.0f tokens", number_at(c, "cached_tokens", 0));
+        }
+        fprintf(out, "%-4zu %-20s %5.0f %4.0f %9.1f %12.1f %5.0f %9.0f %9.1f %7.0f%s%s\n", i + 1,
                 text_at(c, "name"), number_at(c, "id", 0), number_at(c, "tier", 0),
                 number_at(c, "distance_km", 0), number_at(c, "predicted_ms", 0),
                 number_at(c, "room", 0), number_at(c, "free_vram_mib", 0),
-                number_at(c, "queue_ms", 0), number_at(c, "age_ms", 0),
+                number_at(c, "queue_ms", 0), number_at(c, "age_ms", 0), cached,
                 strcmp(text_at(c, "name"), text_at(answer, "would_choose")) == 0 ? "  <- chosen"
                                                                                  : "");
     }

@@ -31,6 +31,7 @@ struct query {
     uint32_t budget_us; /* WEFT_BUDGET_NONE = any */
     bool end_to_end;    /* the budget covers the whole answer */
     uint32_t prompt_bytes;
+    uint64_t prefix; /* how the prompt begins (schemas/base/prefix.h); 0 = not known */
     uint32_t max_tokens;
     uint32_t k; /* candidates shown */
 };
@@ -41,17 +42,24 @@ void query_init(struct query *query);
  * Takes over what an object says; what it does not name stays:
  *   {"model": "m", "near": [50.1, 8.7], "radius_km": 50, "tier": "4-6" | [4, 6] | 5,
  *    "vram_gib": 8 | "vram_mib": 8192, "tags": "eu,gdpr" | ["eu"], "jurisdiction": "DE,FR" |
- * ["DE"], "budget_ms": 50, "e2e": true, "prompt_bytes": 400, "max_tokens": 256, "k": 8} False: a
- * sentence in `why`, and the query is not to be used.
+ * ["DE"], "budget_ms": 50, "e2e": true, "prompt_bytes": 400, "max_tokens": 256, "k": 8}, and
+ * instead of prompt_bytes, beside "model", "prompt": "what is asked" and "system": "what stands
+ * before it". False: a sentence in `why`, and the query is not to be used.
  */
 bool query_read(struct query *query, const json_t *object, char why[QUERY_WHY_MAX]);
+
+/* The prompt is that of a chat with these messages, the first or the second NULL: its length, and
+ * how it begins for the query's model. False: too long. */
+bool query_prompt(struct query *query, const char *system, const char *user);
 
 /*
  * The answer from a node's status, a new reference; NULL with a sentence in `why`:
  *   node, scope ("local"), query, candidates [{name, id, distance_km, distance_cells, predicted_ms,
- * age_ms, ...}] in rank order, `found` (of which the first k are shown), would_choose, binding (if
- * nobody would be chosen: the constraint that binds), excluded [{name, id, verdict, text}],
- * complete (every member's record is current), not_heard [names], oldest_record_ms.
+ * age_ms, ...}] in rank order, with cached_tokens of the prompt that such a node has, and saved_ms
+ * by which it is predicted to be sooner for it, if the query says how the prompt begins; `found`
+ * (of which the first k are shown), would_choose, binding (if nobody would be chosen: the
+ * constraint that binds), excluded [{name, id, verdict, text}], complete (every member's record is
+ * current), not_heard [names], oldest_record_ms.
  */
 json_t *query_answer(const struct query *query, const json_t *status, char why[QUERY_WHY_MAX]);
 

@@ -2,10 +2,12 @@
 /* query_read.c - queries from JSON; see query.h. */
 #include <ctype.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "controlplane/cli/cli.h"
 #include "controlplane/cli/query.h"
+#include "dataplane/flow/prompt.h"
 
 #define NUMBER_MAX 4e9
 
@@ -120,6 +122,51 @@ static bool budget_of(struct query *query, const json_t *value)
     return good;
 }
 
+/* As the SDK writes it, which hashes it then. */
+bool query_prompt(struct query *query, const char *system, const char *user)
+{
+    weft_job_part_t parts[2];
+    struct prompt_spec spec = {.parts = parts, .max_tokens = 1};
+    size_t bytes = 0;
+    for (int i = 0; i < 2; i++) {
+        const char *text = i == 0 ? system : user;
+        if (text != NULL) {
+            bytes += strlen(text);
+            parts[spec.part_count++] =
+                (weft_job_part_t){i == 0 ? WEFT_ROLE_SYSTEM : WEFT_ROLE_USER, text, strlen(text)};
+        }
+    }
+    size_t size = prompt_size(&spec);
+    uint8_t *body = size != 0 ? malloc(size) : NULL;
+    if (body == NULL) {
+        return false;
+    }
+    prompt_write(&spec, body);
+    query->prompt_bytes = (uint32_t)bytes;
+    query->prefix = prompt_prefix(weft_model_id(query->model), body, size);
+    free(body);
+    return true;
+}
+
+/* Instead of the prompt's length the prompt. */
+static bool prompt_read(struct query *query, const json_t *object, char why[QUERY_WHY_MAX])
+{
+    const json_t *user = json_object_get(object, "prompt");
+    const json_t *system = json_object_get(object, "system");
+    if (user == NULL && system == NULL) {
+        return true;
+    }
+    if (json_object_get(object, "model") == NULL) {
+        snprintf(why, QUERY_WHY_MAX, "a prompt needs its model beside it");
+        return false;
+    }
+    if (!query_prompt(query, json_string_value(system), json_string_value(user))) {
+        snprintf(why, QUERY_WHY_MAX, "the prompt is too long");
+        return false;
+    }
+    return true;
+}
+
 static bool key_read(struct query *query, const char *key, const json_t *value)
 {
     if (strcmp(key, "model") == 0) {
@@ -150,6 +197,8 @@ static bool key_read(struct query *query, const char *key, const json_t *value)
         return json_is_boolean(value);
     } else if (strcmp(key, "prompt_bytes") == 0) {
         return whole_of(value, WEFT_MESSAGE_MAX, &query->prompt_bytes);
+    } else if (strcmp(key, "prompt") == 0 || strcmp(key, "system") == 0) {
+        return json_is_string(value); /* prompt_read() */
     } else if (strcmp(key, "max_tokens") == 0) {
         return whole_of(value, UINT16_MAX, &query->max_tokens);
     }
@@ -172,5 +221,5 @@ bool query_read(struct query *query, const json_t *object, char why[QUERY_WHY_MA
             return false;
         }
     }
-    return true;
+    return prompt_read(query, object, why);
 }

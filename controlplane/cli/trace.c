@@ -98,7 +98,12 @@ static json_t *why_chosen(const json_t *answer)
     }
     double ms = number_at(chosen, "predicted_ms", 0);
     double best_ms = number_at(best, "predicted_ms", 0);
-    if (json_array_size(candidates) == 1) {
+    double cached = number_at(chosen, "cached_tokens", 0);
+    if (cached > 0 && json_array_size(candidates) > 1) {
+        snprintf(text, sizeof(text),
+                 "it has %.0f tokens of the prompt from before, which saves %.1f ms", cached,
+                 number_at(chosen, "saved_ms", 0));
+    } else if (json_array_size(candidates) == 1) {
         snprintf(text, sizeof(text), "the only one that can take it");
     } else if (chosen == nearest && chosen == best) {
         snprintf(text, sizeof(text), "the nearest, and nobody near is predicted to be sooner");

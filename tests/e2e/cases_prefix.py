@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts that begin alike go where that beginning has been computed, whoever asks and wherever, as
 long as that pays. See harness.py."""
+import json
+
 from cases_drain import FRANKFURT
-from harness import MeshSpec, case, check, expect_served
+from cases_gossip import weft
+from harness import MODEL, MeshSpec, case, check, expect_served
 
 LEAST = 128  # tokens
 RULES = ["a weaver counts threads before noon", "wool is washed in rain water",
@@ -30,7 +33,16 @@ def come_together(mesh):
     # Another ingress has heard of it from newyork itself.
     node, cached = ask("And wool?", ingress="frankfurt", near=FRANKFURT)
     check(node == "newyork" and cached > LEAST, "the other ingress does not know:", node, cached)
-    return f"{cached} tokens were there already"
+    # What a trace says of it, with the prompt that is to be sent.
+    prompt = json.dumps({"model": MODEL, "system": SYSTEM, "prompt": "Who sings?",
+                         "near": FRANKFURT})
+    done = weft(mesh, "trace", "frankfurt", "--dry", prompt)
+    account = json.loads(done.stdout)
+    here = next(c for c in account["candidates"] if c["name"] == "newyork")
+    check(account["would_choose"] == "newyork" and "tokens of the prompt" in account["why"]
+          and here["cached_tokens"] > LEAST and here["saved_ms"] > 0, "not traced:", account)
+    return (f"{cached} tokens were there already, {here['cached_tokens']} of them credited: "
+            f"{here['saved_ms']:.0f} ms")
 
 
 @case("prefix/come_together", MeshSpec())

@@ -197,6 +197,73 @@ START_TEST(like_a_plain_reading)
 }
 END_TEST
 
+/* A prompt that begins as another one did, with the same words before it: it goes to who has that
+ * beginning, though others are nearer; shorter or for another model, or if nobody has it, as ever.
+ */
+START_TEST(who_has_the_beginning)
+{
+    static char system[5000], text[6000];
+    const uint32_t far = 3;
+    struct rng rng = {11};
+    struct machine machines[NODES];
+    struct query had, q;
+    char why[QUERY_WHY_MAX], digits[17];
+    machines_draw(machines, &rng);
+    for (uint32_t i = 0; i < NODES; i++) {
+        machines[i].alive = machines[i].has_model = true;
+        machines[i].room = 1;
+        machines[i].prefill_tps = machines[i].queue_us = machines[i].rtt_us = 0;
+        machines[i].tier = 0;
+    }
+    memset(system, 's', sizeof(system) - 1);
+    query_init(&had);
+    strcpy(had.model, "m");
+    ck_assert(query_prompt(&had, system, "What is red?"));
+    ck_assert_uint_eq(had.prompt_bytes, sizeof(system) - 1 + 12);
+    snprintf(digits, sizeof(digits), "%016llx", (unsigned long long)had.prefix);
+    json_t *status = status_of(machines, NODES);
+    json_t *member = json_array_get(json_object_get(status, "members"), far);
+    json_object_set_new(member, "prefixes", json_pack("[s]", digits));
+    for (uint32_t has = 0; has < 3; has++) {
+        const char *other = has == 1 ? "Hello." : "What is blue?";
+        json_t *asked = json_pack("{s:s, s:s}", "model", "m", "prompt", other);
+        if (has != 1) {
+            json_object_set_new(asked, "system", json_string(system));
+        }
+        if (has == 2) {
+            json_object_set_new(member, "prefixes", json_array());
+        }
+        query_init(&q);
+        ck_assert(query_read(&q, asked, why));
+        ck_assert_int_eq(q.prefix != 0, has != 1);
+        q.k = NODES;
+        json_t *answer = query_answer(&q, status, why);
+        const json_t *in = entry_of(json_object_get(answer, "candidates"), machines[far].name);
+        const json_t *near = entry_of(json_object_get(answer, "candidates"), machines[0].name);
+        const char *chosen = json_string_value(json_object_get(answer, "would_choose"));
+        double whole_ms = plain_us(&machines[far], &q) / 1e3;
+        double ms = json_number_value(json_object_get(in, "predicted_ms"));
+        ck_assert_int_eq(strcmp(chosen, machines[far].name) == 0, has == 0);
+        ck_assert_int_eq(json_integer_value(json_object_get(in, "cached_tokens")),
+                         has == 0 ? 4096 / 4 : 0);
+        ck_assert_double_eq_tol(json_number_value(json_object_get(in, "saved_ms")),
+                                has == 0 ? 1024 : 0, 1e-6);
+        ck_assert_double_eq_tol(ms, whole_ms - (has == 0 ? 1024 : 0), 1e-6);
+        ck_assert_int_eq(json_integer_value(json_object_get(near, "cached_tokens")), 0);
+        ck_assert_int_eq(json_object_get(near, "saved_ms") != NULL, has != 1);
+        json_decref(answer);
+        json_decref(asked);
+    }
+    memset(text, 'x', sizeof(text) - 1);
+    json_t *alone = json_pack("{s:s}", "prompt", text);
+    query_init(&q);
+    ck_assert(!query_read(&q, alone, why));
+    ck_assert_str_eq(why, "a prompt needs its model beside it");
+    json_decref(alone);
+    json_decref(status);
+}
+END_TEST
+
 START_TEST(never_cut_silently)
 {
     struct rng rng = {5};
@@ -323,5 +390,5 @@ START_TEST(answers_that_cannot_be_used)
 }
 END_TEST
 
-MAIN_OF("query", like_a_plain_reading, never_cut_silently, spellings, not_queries,
-        answers_that_cannot_be_used)
+MAIN_OF("query", like_a_plain_reading, who_has_the_beginning, never_cut_silently, spellings,
+        not_queries, answers_that_cannot_be_used)
