@@ -207,6 +207,16 @@ class Programs:
         return squeeze(out)
 
 
+    def places(self):
+        """The gateway's own constraints of a request, as headers."""
+        text = (ROOT / "dataplane" / "gateway" / "place.def").read_text(encoding="utf-8")
+        items = []
+        for _, name, _, _, _, *words in header.table(text, "GATEWAY_PLACES"):
+            words = "".join(word for word in words if word != "\\")  # a line's end
+            items.append((f"Li {argument(name)}", prose(words)))
+        return listing(items)
+
+
 # ---- pages ----
 def expand(template, source):
     out = []
