@@ -61,7 +61,6 @@ struct control {
         struct ways ways;
         int listen_fd; /* -errno: why there is none; -ENOTSUP without gossip */
         int timer;
-        uint64_t strangers; /* connections without a ticket */
         struct way_socket sockets[CONTROL_WAY_SOCKETS];
     } way;
 };

@@ -85,7 +85,6 @@ static void room_for_one_more(struct control *control)
     }
     if (count == CONTROL_WAY_CAME) {
         socket_end(control, oldest, false);
-        control->way.strangers++;
     }
 }
 
@@ -272,7 +271,6 @@ static void on_ticket(int fd, void *user)
                     ways_came(&control->way.ways, ticket, clock_now_ns(), &way);
     socket_end(control, s, expected);
     if (!expected) {
-        control->way.strangers++;
         return;
     }
     const struct swim_member *from = swim_at(gossip_swim(control->gossip), way.slot);
