@@ -69,6 +69,16 @@ static struct probe *probe_find(struct swim *swim, uint32_t token)
     return NULL;
 }
 
+static void vote_put(const struct suspicion *suspicion, uint32_t i, const struct member *member,
+                     struct cursor *body)
+{
+    struct swim_vote vote = {.suspect = member->pub.uid,
+                             .incarnation = suspicion->incarnation,
+                             .observer = suspicion->votes[i].observer};
+    memcpy(vote.signature, suspicion->votes[i].signature, SWIM_SIGNATURE_BYTES);
+    swim_put_vote(body, &vote);
+}
+
 void put_votes_on(struct swim *swim, const struct member *member, struct cursor *body)
 {
     if (member->suspicion == SWIM_SLOT_NONE) {
@@ -76,12 +86,22 @@ void put_votes_on(struct swim *swim, const struct member *member, struct cursor 
     }
     const struct suspicion *suspicion = &swim->suspicions[member->suspicion];
     for (uint32_t i = 0; i < suspicion->vote_count; i++) {
-        struct swim_vote vote = {.suspect = member->pub.uid,
-                                 .incarnation = suspicion->incarnation,
-                                 .observer = suspicion->votes[i].observer};
-        memcpy(vote.signature, suspicion->votes[i].signature, SWIM_SIGNATURE_BYTES);
-        swim_put_vote(body, &vote);
+        vote_put(suspicion, i, member, body);
     }
+}
+
+/* One vote is enough for a suspect to know and to answer: this node's own, if it has voted. */
+static void put_vote_on(struct swim *swim, const struct member *member, struct cursor *body)
+{
+    if (member->suspicion == SWIM_SLOT_NONE) {
+        return;
+    }
+    const struct suspicion *suspicion = &swim->suspicions[member->suspicion];
+    uint32_t which = random_below(swim, suspicion->vote_count);
+    for (uint32_t i = 0; i < suspicion->vote_count; i++) {
+        which = suspicion->votes[i].observer == swim->members[SELF].pub.uid ? i : which;
+    }
+    vote_put(suspicion, which, member, body);
 }
 
 /* Lifeguard's buddy: whoever is suspected is told so by the ping itself. */
@@ -94,7 +114,7 @@ static void ping_send(struct swim *swim, struct member *member, uint32_t token, 
     }
     swim_put_token(&draft.body, SWIM_ITEM_PING, token);
     if (member->pub.status == SWIM_SUSPECT) {
-        put_votes_on(swim, member, &draft.body);
+        put_vote_on(swim, member, &draft.body);
     }
     if (member->notify || member->pub.status == SWIM_DEAD) {
         swim_put_two(&draft.body, SWIM_ITEM_DEAD, member->pub.uid, member->pub.record.incarnation);

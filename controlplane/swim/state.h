@@ -34,6 +34,7 @@
 #define CHALLENGE_NS    (30 * NS_PER_S)
 #define NEWCOMER_NS     (60 * NS_PER_S) /* that long after joining a node hears of the dead */
 #define NOTIFY_BATCH    4u
+#define TELL_AGAIN_NS   (500 * NS_PER_MS) /* between two answers to old votes of one member */
 
 enum ring_class { RING_LIVENESS, RING_STATE, RINGS };
 
@@ -51,6 +52,8 @@ struct member {
     uint64_t failed_ns;       /* when a probe of ours last failed; 0 = never */
     uint64_t heard_ns;        /* when something of its own last came from it; 0 = never */
     uint64_t challenge;       /* the last it asked with; 0 = none */
+    uint64_t told_ns;         /* when an old vote of its was last answered, */
+    uint64_t told;            /* with this node's record of that incarnation */
     uint16_t record_sent;     /* times that its newest record was passed on */
     uint16_t state_sent;
     bool record_queued[RINGS];

@@ -184,6 +184,15 @@ static void vote_about_self(struct swim *swim, const struct swim_vote *vote, uin
     const struct member *self = &swim->members[SELF];
     const struct member *observer = member_find(swim, vote->observer);
     if (vote->incarnation < self->pub.record.incarnation) {
+        /* Who has stood still finds many of them waiting: each sender is told once, and again only
+         * if it goes on. */
+        struct member *teller = &swim->members[sender];
+        if (teller->told == self->pub.record.incarnation &&
+            now_ns < teller->told_ns + TELL_AGAIN_NS) {
+            return;
+        }
+        teller->told = self->pub.record.incarnation;
+        teller->told_ns = now_ns;
         if (draft_ensure(swim, reply, sender, SWIM_ITEM_HEAD + self->raw_size, out)) {
             swim_put_bytes(&reply->body, SWIM_ITEM_RECORD, self->raw, self->raw_size);
         }

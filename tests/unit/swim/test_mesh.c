@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_mesh.c - whole meshes in virtual time: loss, far places, odd clocks; a seed is a run. */
 #include <check.h>
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/sim/cluster.h"
 #include "tests/unit/suite.h"
+
+#define WAKING_BYTES_MAX 20000u /* of 32 nodes: it answers each of them, and its record is news */
 
 struct tally {
     uint32_t dead;
@@ -125,6 +128,28 @@ static uint64_t run_of(uint64_t seed)
     return fingerprint;
 }
 
+/* Whoever has stood still finds everybody's votes about it waiting: each sender hears once that it
+ * lives, and not for each vote. */
+START_TEST(who_is_back_does_not_answer_each_vote)
+{
+    struct tally tally;
+    struct cluster_options options = {.nodes = 32, .seed = 11, .delay = &near};
+    struct cluster *cluster = begin(&options, &tally);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < 10; i++) {
+        vnet_freeze(cluster->vnet, 7, 2 * NS_PER_S);
+        vnet_run(cluster->vnet, vnet_now_ns(cluster->vnet) + 2 * NS_PER_S - NS_PER_US);
+        bytes -= vnet_counters(cluster->vnet, 7)->sent_bytes;
+        vnet_run(cluster->vnet, vnet_now_ns(cluster->vnet) + 10 * NS_PER_MS);
+        bytes += vnet_counters(cluster->vnet, 7)->sent_bytes;
+        vnet_run(cluster->vnet, vnet_now_ns(cluster->vnet) + 10 * NS_PER_S);
+    }
+    ck_assert_uint_lt(bytes / 10, WAKING_BYTES_MAX);
+    ck_assert(cluster_agrees(cluster));
+    cluster_destroy(cluster);
+}
+END_TEST
+
 START_TEST(a_seed_is_a_run)
 {
     ck_assert_uint_eq(run_of(1), run_of(1));
@@ -141,6 +166,7 @@ int main(void)
     tcase_add_test(cases, far_and_lossy_is_not_dead);
     tcase_add_test(cases, a_slow_way_is_learned);
     tcase_add_test(cases, quiet_costs_the_same_at_any_size);
+    tcase_add_test(cases, who_is_back_does_not_answer_each_vote);
     tcase_add_test(cases, a_seed_is_a_run);
     suite_add_tcase(suite, cases);
     return suite_main(suite);
