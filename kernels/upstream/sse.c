@@ -8,6 +8,7 @@
 static const char data_name[] = "data";
 static const unsigned char mark[] = {0xef, 0xbb, 0xbf};
 
+#define VALUE_STEP  1024u /* looked through for an end that may be near */
 #define NAME_LENGTH ((uint32_t)sizeof(data_name) - 1)
 #define MARK_LENGTH ((uint32_t)sizeof(mark))
 
@@ -69,12 +70,14 @@ static int step(struct sse *sse, char c)
     return 0;
 }
 
-/* Bytes of a value up to the end of its line, all at once. */
+/* Bytes of a value up to the end of its line, many at once. */
 static int take_value(struct sse *sse, const char **at, size_t *len)
 {
-    size_t count = 0;
-    while (count < *len && (*at)[count] != '\n' && (*at)[count] != '\r')
-        count++;
+    size_t count = *len < VALUE_STEP ? *len : VALUE_STEP;
+    const char *end = memchr(*at, '\n', count);
+    count = end ? (size_t)(end - *at) : count;
+    end = memchr(*at, '\r', count);
+    count = end ? (size_t)(end - *at) : count;
     const int rc = put(sse, *at, count);
     *at += count;
     *len -= count;
