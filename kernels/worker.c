@@ -69,7 +69,7 @@ static const char usage[] =
     "all nodes that may take over each other's streams have to do the same. WEFT_CUDA=fast is\n"
     "--gemm own; WEFT_CUBLASLT=FILE is the cuBLASLt to use.\n"
     "\n"
-    "exit: 0 stopped, 1 a model cannot be served, 2 wrong usage\n"
+    "exit: 0 stopped, 1 error, 2 wrong usage, or a model that cannot be served\n"
     "\n"
     "examples:\n"
     "  weft-worker --port /run/weft/port.sock --model SmolLM2-135M-Instruct.Q4_1.gguf\n"
@@ -324,6 +324,13 @@ static int parse_options(struct worker *w, int argc, char **argv)
     return rc ? rc : find_names(w, names);
 }
 
+/* 2 where another start would end the same way: whoever starts it again need not try. */
+static int status_of(int rc)
+{
+    const bool for_good = rc == -EINVAL || rc == -ENOENT || rc == -EACCES || rc == -ENOTSUP;
+    return rc == 0 ? 0 : for_good ? 2 : 1;
+}
+
 /* Said now: the first cache may be kept hours later. */
 static int make_kv_dir(const char *path)
 {
@@ -354,11 +361,11 @@ int main(int argc, char **argv)
         options[i].model_path = w.paths[i];
     }
     if (w.kv_dir && make_kv_dir(w.kv_dir))
-        return 1;
+        return 2;
     rc = library_open(&w.library, w.count, w.names, options, (uint64_t)w.models_mib << 20, w.kv_dir,
                       w.socket_path);
     if (rc == 0)
         run(&w);
     library_close(&w.library);
-    return rc ? 1 : 0;
+    return status_of(rc);
 }

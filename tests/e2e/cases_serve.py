@@ -133,5 +133,5 @@ def would_not_run(mesh, _quick):
         file.flush()
         none = run("--model", file.name, "--listen", "8099")
         check(none.returncode == 1 and "would not run" in none.stderr, none.stderr[-2000:])
-        none = run("--model", file.name, "--listen", "192.0.2.1:8099")
-        check(none.returncode == 1 and "has no such address" in none.stderr, none.stderr[-2000:])
+    none = run("--model", model_file(), "--listen", "192.0.2.1:8099")
+    check(none.returncode == 1 and "has no such address" in none.stderr, none.stderr[-2000:])

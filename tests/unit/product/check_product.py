@@ -347,7 +347,19 @@ def start_worker_without_kv_dir(args, folder):
     """What a worker keeps at its end needs a folder; that it has none is said at its start."""
     done = run(bin_dir(args) / "weft-worker", "--port", f"{folder}/p", "--model", "/none.gguf",
                "--kv-dir", f"{folder}/no/such")
-    check(done.returncode == 1 and "cannot make --kv-dir" in done.stderr, done.stderr)
+    check(done.returncode == 2 and "cannot make --kv-dir" in done.stderr, done.stderr)
+
+
+def start_worker_without_model(args, folder):
+    """Status 2: trying again changes nothing. `weft serve` does not then."""
+    model = Path(folder) / "cut.gguf"
+    model.write_bytes(b"GGUF\3\0\0\0")
+    for path in (model, "/no/such.gguf", folder):
+        done = run(bin_dir(args) / "weft-worker", "--port", f"{folder}/p", "--model", path)
+        check(done.returncode == 2 and f"cannot serve {path}" in done.stderr,
+              path, "exit", done.returncode, done.stderr)
+    done = run(bin_dir(args) / "weft", "serve", "--model", model, "--listen", "0")
+    check(done.returncode == 1 and done.stderr.count("cannot serve") == 1, done.stderr)
 
 
 def start_serve_without_reader(args, folder):
@@ -372,7 +384,8 @@ def start_serve_without_reader(args, folder):
 def check_start(args):
     """A node begins on a fresh machine, says what keeps it from it, and ends when it is told to."""
     cases = [start_makes_folder, start_without_folder, start_without_hugepages, start_interrupted,
-             start_worker_without_kv_dir, start_serve_without_reader]
+             start_worker_without_kv_dir, start_worker_without_model,
+             start_serve_without_reader]
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             try:
