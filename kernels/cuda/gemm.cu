@@ -137,14 +137,8 @@ static DEVICE_INLINE void take_plain(async_copies &copies, const gemm_block &b, 
     }
 }
 
-/* Two halves of weights that no file has beyond what a half holds, unless it is broken. */
-static DEVICE_INLINE uint32_t weight_halves(float a, float b)
-{
-    return __half_as_ushort(__float2half_rn(a)) | (uint32_t)__half_as_ushort(__float2half_rn(b))
-                                                      << 16;
-}
-
-/* Quad q of a chunk as halves. */
+/* Quad q of a chunk as halves. No file has weights beyond the largest half, unless it is broken or
+ * they are not quantised. */
 template <uint32_t TYPE> static DEVICE_INLINE uint2 halves_of(const chunk<TYPE> &from, unsigned q)
 {
     constexpr bool MAY_BE_LARGE = TYPE == WEIGHTS_F32 || TYPE == WEIGHTS_BF16;
@@ -153,8 +147,8 @@ template <uint32_t TYPE> static DEVICE_INLINE uint2 halves_of(const chunk<TYPE> 
         four = from.halves(q);
     } else {
         const float4 v = from.quad(q);
-        four.x = MAY_BE_LARGE ? to_halves(v.x, v.y) : weight_halves(v.x, v.y);
-        four.y = MAY_BE_LARGE ? to_halves(v.z, v.w) : weight_halves(v.z, v.w);
+        four.x = MAY_BE_LARGE ? to_halves(v.x, v.y) : pack_halves(v.x, v.y);
+        four.y = MAY_BE_LARGE ? to_halves(v.z, v.w) : pack_halves(v.z, v.w);
     }
     return four;
 }

@@ -21,14 +21,20 @@ static __device__ __forceinline__ size_t kv_index(const kv_view &kv, const uint3
            kv.head_width;
 }
 
-static __device__ __forceinline__ float4 kv_four(const kv_view &kv, size_t index)
+template <bool IS_HALF>
+static __device__ __forceinline__ float4 kv_four_of(const kv_view &kv, size_t index)
 {
-    if (!kv.is_half)
+    if (!IS_HALF)
         return *reinterpret_cast<const float4 *>(static_cast<const float *>(kv.pages) + index);
     const uint2 both =
         *reinterpret_cast<const uint2 *>(static_cast<const uint16_t *>(kv.pages) + index);
     return make_float4(half_value((uint16_t)both.x), half_value((uint16_t)(both.x >> 16)),
                        half_value((uint16_t)both.y), half_value((uint16_t)(both.y >> 16)));
+}
+
+static __device__ __forceinline__ float4 kv_four(const kv_view &kv, size_t index)
+{
+    return kv.is_half ? kv_four_of<true>(kv, index) : kv_four_of<false>(kv, index);
 }
 
 /* Query heads [begin, end) look at a KV head. */

@@ -15,16 +15,31 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/ops.h"
 
-/* To the nearest half; beyond the largest: the largest. */
-static __device__ __forceinline__ uint16_t to_half(float value)
-{
-    const float clamped = fminf(fmaxf(value, -65504.0f), 65504.0f);
-    return __half_as_ushort(__float2half_rn(clamped));
-}
-
+/* To the nearest halves; beyond the largest: the largest; what is no number stays none. */
 static __device__ __forceinline__ uint32_t to_halves(float a, float b)
 {
-    return to_half(a) | (uint32_t)to_half(b) << 16;
+#ifdef __CUDACC__
+    uint32_t both;
+    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(b), "f"(a));
+    return both;
+#else
+    const float left = a == a ? fminf(fmaxf(a, -65504.0f), 65504.0f) : a;
+    const float right = b == b ? fminf(fmaxf(b, -65504.0f), 65504.0f) : b;
+    return __half_as_ushort(__float2half_rn(left)) |
+           (uint32_t)__half_as_ushort(__float2half_rn(right)) << 16;
+#endif
+}
+
+static __device__ __forceinline__ uint16_t to_half(float value)
+{
+    return (uint16_t)to_halves(value, 0.0f);
+}
+
+/* The same of two numbers that are not beyond it, or else become infinite. */
+static __device__ __forceinline__ uint32_t pack_halves(float a, float b)
+{
+    return __half_as_ushort(__float2half_rn(a)) | (uint32_t)__half_as_ushort(__float2half_rn(b))
+                                                      << 16;
 }
 
 /* To the nearest bfloat16, ties to even; what is no number stays none. */

@@ -9,39 +9,54 @@
  *
  * A query is a column and one of the heads that share a KV head; a tile's are 64 of them, so that
  * keys and values are read once for all. The block goes through the positions 64 at a time (32 for
- * heads wider than 128): keys and values become halves in shared memory, values transposed; a warp
- * makes 16 x 64 scores by mma (mma.cuh), masks what lies behind the query, keeps maximum and
- * denominator going, and multiplies the weights, as they lie in its registers, with the values.
+ * heads wider than 128): keys and values become halves in shared memory, as they lie in the cache;
+ * a warp makes 16 x 64 scores by mma (mma.cuh) from fragments by ldmatrix, masks what lies behind
+ * the query, keeps maximum and denominator going, and multiplies the weights, as they lie in its
+ * registers, with the values, which ldmatrix turns. Scores are exponents of two: log2(e) is in the
+ * queries.
  *
  * Rounds begin at multiples of 64 from position 0, and a round that is all behind a query changes
  * nothing of it: so its result depends on its own position alone, in every bit, not on the tile it
  * is in nor on how a prompt was cut. It is not op_attend()'s: halves carry 11 bits.
  *
- * In shared memory four words are left out behind every row: fragments of eight rows then meet
- * different banks.
+ * In shared memory 16 bytes are left out behind every row: what ldmatrix takes at a time, eight
+ * rows' pieces of 16 bytes, then meets different banks.
+ *
+ * By the numbers, heads of 128 in float32: a round of a warp is 1,440 instructions, 650 to bring
+ * keys and values and 790 for 128 HMMA; 64 ldmatrix. 168 registers let three blocks run on a
+ * processor, 34 KiB of shared memory each, so that while one waits for memory two multiply; of what
+ * spills (20 bytes) nothing belongs to a round.
  *
  * Variants considered:
  *  1. op_attend() for prompts: every query reads all keys for itself, no reuse between columns.
  *  2. splits along positions for short prompts behind long prefixes: fills the device, costs a
  *     second launch. A piece of 64 columns and 8 KV heads has as many blocks as groups of 4 heads
  *     times 8; a device of 132 processors wants 256 columns, which is what a step has.
- *  3. keys and values by cp.async, twice buffered: only where the cache holds halves, and then
- *     values must be turned by ldmatrix.trans. The next step if gpu-check shows it to be worth it.
+ *  3. keys and values by cp.async, twice buffered: only where the cache holds halves, which no
+ * worker asks for yet. Floats would go through shared memory twice: 64 KiB a round for what 32 KiB
+ * of halves are, beside 128 KiB that the warps' fragments take.
  *  4. wgmma with 128 queries: needs keys in the layout of its descriptors, pages fit that as
  *     they are 16 positions; twice the rate on sm_90. After variant 3.
  *  5. tiles of one head: no reads are shared between heads; grouped heads read them 1 / group as
  *     often.
  *  6. weights (of softmax) as float32 split in two halves: twice the second products, for sums that
  *     the keys' rounding has spoilt already.
+ *  7. values turned on their way into shared memory and fragments by 32-bit loads: two loads for an
+ *     HMMA where ldmatrix is half of one, each value's four halves to four rows. What was here
+ *     before, with expf() and four rows in flight: 1,300 instructions for the products of a round
+ * and 850 for what they need.
+ *  8. more of the next round in flight, in registers: at 255 of them two blocks are left.
  */
 #include <errno.h>
 
 #include "kernels/cuda/kv.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/tile.cuh"
 
 #define THREADS 128u
 #define WARPS   (THREADS / WARP)
-#define SPARE   4u /* words behind a row */
+#define SPARE   8u /* numbers behind a row */
+#define LOG2_E  1.44269504f
 
 static_assert(OP_PREFILL_QUERIES == WARPS * 16, "a warp has 16 of them");
 
@@ -59,53 +74,72 @@ struct prefill_block {
     uint32_t end; /* positions that its last column sees */
 };
 
-/* Keys of the positions from `begin` on, zeros behind the end and behind the head. */
-template <unsigned WIDTH>
-static __device__ __forceinline__ void take_keys(const prefill_block &b, uint32_t begin,
-                                                 uint32_t (*to)[WIDTH / 2 + SPARE])
+/* Pieces of 16 bytes from one row in shared memory to the next. */
+static constexpr __host__ __device__ unsigned pieces_of(unsigned width)
 {
-    const unsigned quads = WIDTH / 4;
-    const unsigned used = (b.kv.head_width + 15u) / 16u * 16u;
-    for (unsigned i = threadIdx.x; i < round_of(WIDTH) * quads; i += THREADS) {
-        const unsigned row = i / quads;
-        const unsigned d = i % quads * 4;
-        if (d >= used)
-            continue;
-        float4 k = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (begin + row < b.end && d < b.kv.head_width)
-            k = kv_four(b.kv, kv_index(b.kv, b.table, begin + row, 0, b.kv_head) + d);
-        to[row][d / 2] = to_halves(k.x, k.y);
-        to[row][d / 2 + 1] = to_halves(k.z, k.w);
+    return (width + SPARE) / PIECE_COLS;
+}
+
+/* What a turn of the block's threads brings of keys or values: a row each of so many threads, four
+ * numbers a thread; the rows lie in one page of the cache. */
+template <unsigned WIDTH> struct turns {
+    static constexpr unsigned THREADS_A_ROW = WIDTH / 4;
+    static constexpr unsigned ROWS = THREADS / THREADS_A_ROW;
+    static constexpr unsigned OF_PAGE = OP_PAGE / ROWS;
+    static constexpr unsigned PAGES = WIDTH > 128 ? 1 : 2; /* in flight */
+};
+
+/* Keys or values of the positions from `begin` on as halves, zeros behind the end and the head. */
+template <unsigned WIDTH, bool IS_HALF>
+static __device__ __forceinline__ void take_rows(const prefill_block &b, uint32_t begin,
+                                                 uint32_t is_value, uint4 *to)
+{
+    using turn = turns<WIDTH>;
+    const unsigned d = threadIdx.x % turn::THREADS_A_ROW * 4;
+    const unsigned first = threadIdx.x / turn::THREADS_A_ROW;
+    uint4 *piece = to + first * pieces_of(WIDTH) + d / PIECE_COLS;
+    uint2 *half_piece = reinterpret_cast<uint2 *>(piece) + d / 4 % 2;
+    if (d >= (b.kv.head_width + 15u) / 16u * 16u)
+        return;
+    for (unsigned page = 0; page < round_of(WIDTH) / OP_PAGE; page += turn::PAGES) {
+        float4 loaded[turn::PAGES][turn::OF_PAGE];
+        UNROLL_ALL
+        for (unsigned p = 0; p < turn::PAGES; p++) {
+            const uint32_t at = begin + (page + p) * OP_PAGE;
+            const bool is_there = at < b.end && d < b.kv.head_width;
+            size_t index = 0;
+            if (is_there)
+                index =
+                    kv_index(b.kv, b.table, at, is_value, b.kv_head) + first * b.kv.head_width + d;
+            UNROLL_ALL
+            for (unsigned n = 0; n < turn::OF_PAGE; n++) {
+                loaded[p][n] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                if (is_there && at + n * turn::ROWS + first < b.end)
+                    loaded[p][n] =
+                        kv_four_of<IS_HALF>(b.kv, index + n * turn::ROWS * b.kv.head_width);
+            }
+        }
+        UNROLL_ALL
+        for (unsigned i = 0; i < turn::PAGES * turn::OF_PAGE; i++) {
+            const float4 &v = loaded[i / turn::OF_PAGE][i % turn::OF_PAGE];
+            uint2 four;
+            four.x = to_halves(v.x, v.y);
+            four.y = to_halves(v.z, v.w);
+            half_piece[(page * turn::OF_PAGE + i) * turn::ROWS * pieces_of(WIDTH) * 2] = four;
+        }
     }
 }
 
-static __device__ __forceinline__ float4 value_four(const prefill_block &b, uint32_t position,
-                                                    unsigned d)
+/* 2^x; what is below a float's normal numbers becomes 0. */
+static __device__ __forceinline__ float power_of_two(float x)
 {
-    if (position >= b.end)
-        return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    return kv_four(b.kv, kv_index(b.kv, b.table, position, 1, b.kv_head) + d);
-}
-
-/* Values of the same positions, two neighbouring positions a word: a warp takes eight such pairs
- * times 16 dimensions, so that it reads whole sectors and writes to most banks. */
-template <unsigned WIDTH>
-static __device__ __forceinline__ void take_values(const prefill_block &b, uint32_t begin,
-                                                   uint32_t (*to)[round_of(WIDTH) / 2 + SPARE])
-{
-    const unsigned eights = round_of(WIDTH) / 16; /* of pairs */
-    for (unsigned i = threadIdx.x; i < round_of(WIDTH) / 2 * WIDTH / 4; i += THREADS) {
-        const unsigned pair = i / WARP % eights * 8 + i % 8;
-        const unsigned d = (i / WARP / eights * 4 + i / 8 % 4) * 4;
-        if (d >= b.kv.head_width)
-            continue;
-        const float4 v = value_four(b, begin + pair * 2, d);
-        const float4 w = value_four(b, begin + pair * 2 + 1, d);
-        to[d][pair] = to_halves(v.x, w.x);
-        to[d + 1][pair] = to_halves(v.y, w.y);
-        to[d + 2][pair] = to_halves(v.z, w.z);
-        to[d + 3][pair] = to_halves(v.w, w.w);
-    }
+#ifdef __CUDACC__
+    float out;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+    return out;
+#else
+    return exp2f(x);
+#endif
 }
 
 /* A warp's 16 queries. A lane holds of rows g and g + 8 what mma.cuh says. */
@@ -114,7 +148,7 @@ template <unsigned WIDTH> struct query_rows {
     uint32_t q[WIDTH / 16][4];
     float out[WIDTH / 8][4];
     float most[2];
-    float sum[2];
+    float sum[2];      /* of this lane's positions */
     uint32_t limit[2]; /* the last position that the row sees */
     size_t at[2];      /* where the row's query is */
     size_t out_at[2];  /* and its result */
@@ -152,6 +186,7 @@ template <unsigned WIDTH> struct query_rows {
     __device__ __forceinline__ void take_queries(const prefill_args &op)
     {
         const unsigned t = threadIdx.x % 4;
+        const float scale = op.scale * LOG2_E; /* scores are exponents of two */
         UNROLL_ALL
         for (unsigned k = 0; k < WIDTH / 16; k++)
             UNROLL_ALL
@@ -160,48 +195,60 @@ template <unsigned WIDTH> struct query_rows {
             const unsigned d = k * 16 + i / 2 * 8 + t * 2;
             const bool is_value = is_there[r] && d < op.kv.head_width;
             const float *from = op.q + at[r] + d;
-            q[k][i] =
-                is_value ? to_halves(from[0] * op.scale, from[1] * op.scale) : to_halves(0, 0);
+            q[k][i] = is_value ? to_halves(from[0] * scale, from[1] * scale) : to_halves(0, 0);
         }
     }
 
     /* One round. All lanes of the warp come here. */
-    __device__ __forceinline__ void add(uint32_t (*keys)[WIDTH / 2 + SPARE],
-                                        uint32_t (*values)[ROUND / 2 + SPARE], uint32_t begin,
+    __device__ __forceinline__ void add(const uint4 *keys, const uint4 *values, uint32_t begin,
                                         uint32_t width)
     {
-        const unsigned g = threadIdx.x % WARP / 4;
-        const unsigned t = threadIdx.x % 4;
-        float scores[ROUND / 8][4];
+        const unsigned lane = threadIdx.x % WARP;
+        const uint4 *key = keys + (lane / 16 * 8 + lane % 8) * pieces_of(WIDTH) + lane / 8 % 2;
+        const uint4 *value = values + lane % 16 * pieces_of(WIDTH) + lane / 16;
+        float scores[ROUND / 8][4] = {};
         UNROLL_ALL
-        for (unsigned n = 0; n < ROUND / 8; n++) {
-            scores[n][0] = scores[n][1] = scores[n][2] = scores[n][3] = 0.0f;
+        for (unsigned k = 0; k < WIDTH / 16; k++) {
+            if (k * 16 >= width)
+                continue;
             UNROLL_ALL
-            for (unsigned k = 0; k < WIDTH / 16; k++) {
-                if (k * 16 >= width)
-                    continue;
-                const uint32_t *key = keys[n * 8 + g] + k * 8 + t;
-                const uint32_t b[2] = {key[0], key[4]};
-                mma_16x8x16(scores[n], q[k], b);
+            for (unsigned n = 0; n < ROUND / 8; n += 2) {
+                uint32_t b[4];
+                take_matrices(b, key + n * 8 * pieces_of(WIDTH) + k * 2);
+                multiply(scores[n], scores[n + 1], q[k], b);
             }
         }
         soften(scores, begin, 0);
         soften(scores, begin, 1);
+        uint32_t a[ROUND / 16][4];
         UNROLL_ALL
-        for (unsigned k = 0; k < ROUND / 16; k++) {
-            const float(&low)[4] = scores[2 * k];
-            const float(&high)[4] = scores[2 * k + 1];
-            const uint32_t a[4] = {to_halves(low[0], low[1]), to_halves(low[2], low[3]),
-                                   to_halves(high[0], high[1]), to_halves(high[2], high[3])};
+        for (unsigned k = 0; k < ROUND / 16; k++)
             UNROLL_ALL
-            for (unsigned n = 0; n < WIDTH / 8; n++) {
-                if (n * 8 >= width)
-                    continue;
-                const uint32_t *value = values[n * 8 + g] + k * 8 + t;
-                const uint32_t b[2] = {value[0], value[4]};
-                mma_16x8x16(out[n], a, b);
+        for (unsigned i = 0; i < 4; i++) {
+            const float *two = &scores[2 * k + i / 2][i % 2 * 2];
+            a[k][i] = pack_halves(two[0], two[1]);
+        }
+        UNROLL_ALL
+        for (unsigned n = 0; n < WIDTH / 8; n += 2) {
+            if (n * 8 >= width)
+                continue;
+            UNROLL_ALL
+            for (unsigned k = 0; k < ROUND / 16; k++) {
+                uint32_t b[4];
+                take_matrices_turned(b, value + k * 16 * pieces_of(WIDTH) + n);
+                multiply(out[n], out[n + 1], a[k], b);
             }
         }
+    }
+
+    /* 16 x 16 by two neighbours of 16 x 8. */
+    static __device__ __forceinline__ void multiply(float (&left)[4], float (&right)[4],
+                                                    const uint32_t (&a)[4], const uint32_t (&b)[4])
+    {
+        const uint32_t first[2] = {b[0], b[1]};
+        const uint32_t second[2] = {b[2], b[3]};
+        mma_16x8x16(left, a, first);
+        mma_16x8x16(right, a, second);
     }
 
     /* Scores of row g + 8 r to weights; maximum, denominator and sums go along. */
@@ -210,26 +257,26 @@ template <unsigned WIDTH> struct query_rows {
     {
         const uint32_t first = begin + threadIdx.x % 4 * 2;
         float best = most[r];
-        UNROLL_ALL
-        for (unsigned i = 0; i < ROUND / 4; i++) {
-            float &score = scores[i / 2][r * 2 + i % 2];
-            if (first + i / 2 * 8 + i % 2 > limit[r])
-                score = -INFINITY;
-            best = fmaxf(best, score);
+        if (begin + ROUND - 1 > limit[r]) {
+            UNROLL_ALL
+            for (unsigned i = 0; i < ROUND / 4; i++)
+                if (first + i / 2 * 8 + i % 2 > limit[r])
+                    scores[i / 2][r * 2 + i % 2] = -INFINITY;
         }
+        UNROLL_ALL
+        for (unsigned i = 0; i < ROUND / 4; i++)
+            best = fmaxf(best, scores[i / 2][r * 2 + i % 2]);
         best = fmaxf(best, __shfl_xor_sync(WARP_MASK, best, 1));
         best = fmaxf(best, __shfl_xor_sync(WARP_MASK, best, 2));
-        float total = 0.0f;
+        const float factor = power_of_two(most[r] - best);
+        float total = sum[r] * factor;
         UNROLL_ALL
         for (unsigned i = 0; i < ROUND / 4; i++) {
             float &score = scores[i / 2][r * 2 + i % 2];
-            score = expf(score - best);
+            score = power_of_two(score - best);
             total += score;
         }
-        total += __shfl_xor_sync(WARP_MASK, total, 1);
-        total += __shfl_xor_sync(WARP_MASK, total, 2);
-        const float factor = expf(most[r] - best);
-        sum[r] = fmaf(sum[r], factor, total);
+        sum[r] = total;
         most[r] = best;
         UNROLL_ALL
         for (unsigned n = 0; n < WIDTH / 8; n++) {
@@ -238,27 +285,34 @@ template <unsigned WIDTH> struct query_rows {
         }
     }
 
+    /* All lanes of the warp come here. */
     __device__ __forceinline__ void put(const prefill_args &op) const
     {
         const unsigned t = threadIdx.x % 4;
         UNROLL_ALL
-        for (unsigned n = 0; n < WIDTH / 8; n++)
-            UNROLL_ALL
         for (unsigned r = 0; r < 2; r++) {
-            const unsigned d = n * 8 + t * 2;
-            if (!is_there[r] || d >= op.kv.head_width)
-                continue;
-            put_number(op.out, out_at[r] + d, out[n][r * 2] / sum[r], op.number);
-            put_number(op.out, out_at[r] + d + 1, out[n][r * 2 + 1] / sum[r], op.number);
+            float whole = sum[r] + __shfl_xor_sync(WARP_MASK, sum[r], 1);
+            whole += __shfl_xor_sync(WARP_MASK, whole, 2);
+            const float share = 1.0f / whole;
+            UNROLL_ALL
+            for (unsigned n = 0; n < WIDTH / 8; n++) {
+                const unsigned d = n * 8 + t * 2;
+                if (!is_there[r] || d >= op.kv.head_width)
+                    continue;
+                put_number(op.out, out_at[r] + d, out[n][r * 2] * share, op.number);
+                put_number(op.out, out_at[r] + d + 1, out[n][r * 2 + 1] * share, op.number);
+            }
         }
     }
 };
 
-template <unsigned WIDTH>
-static __global__ void __launch_bounds__(THREADS) prefill_kernel(prefill_args op)
+template <unsigned WIDTH, bool IS_HALF>
+static __global__ void __launch_bounds__(THREADS, WIDTH > 128 ? 1 : 3)
+    prefill_kernel(prefill_args op)
 {
-    SHARED_ARRAY(uint32_t, keys, [round_of(WIDTH)][WIDTH / 2 + SPARE]);
-    SHARED_ARRAY(uint32_t, values, [WIDTH][round_of(WIDTH) / 2 + SPARE]);
+    constexpr unsigned PIECES = round_of(WIDTH) * pieces_of(WIDTH);
+    SHARED_DYNAMIC(uint4, keys);
+    uint4 *values = keys + PIECES;
     const uint32_t chunks = (op.kv.head_group + OP_PREFILL_HEADS - 1) / OP_PREFILL_HEADS;
     const uint32_t kv_head = blockIdx.x / chunks;
     const kv_sharers sharers = kv_heads_of(op.kv, kv_head, op.heads);
@@ -273,8 +327,8 @@ static __global__ void __launch_bounds__(THREADS) prefill_kernel(prefill_args op
     query_rows<WIDTH> rows;
     rows.init(op, tile, head, heads);
     for (uint32_t begin = 0; begin < block.end; begin += round_of(WIDTH)) {
-        take_keys<WIDTH>(block, begin, keys);
-        take_values<WIDTH>(block, begin, values);
+        take_rows<WIDTH, IS_HALF>(block, begin, 0, keys);
+        take_rows<WIDTH, IS_HALF>(block, begin, 1, values);
         __syncthreads();
         if (!rows.is_idle && begin <= rows.reach)
             rows.add(keys, values, begin, op.kv.head_width);
@@ -288,7 +342,9 @@ static int launch_width(const struct device *device, const struct prefill_args *
 {
     const unsigned chunks = divide_up(op->kv.head_group, OP_PREFILL_HEADS);
     const dim3 grid(op->kv.kv_heads * chunks, op->tile_count);
-    return LAUNCH(prefill_kernel<WIDTH>, grid, dim3(THREADS), 0, device->stream, *op) ? -EIO : 0;
+    const auto kernel = op->kv.is_half ? prefill_kernel<WIDTH, true> : prefill_kernel<WIDTH, false>;
+    const size_t shared = 2 * round_of(WIDTH) * pieces_of(WIDTH) * sizeof(uint4);
+    return LAUNCH(kernel, grid, dim3(THREADS), shared, device->stream, *op) ? -EIO : 0;
 }
 
 int op_prefill(const struct device *device, const struct prefill_args *op)

@@ -59,6 +59,15 @@ static __device__ __forceinline__ void take_matrices(uint32_t (&out)[4], const u
                  : "r"(at));
 }
 
+/* The same, turned: a lane gets of each matrix the numbers l / 4 of rows 2 (l % 4) and the next. */
+static __device__ __forceinline__ void take_matrices_turned(uint32_t (&out)[4], const uint4 *row)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(at));
+}
+
 #else
 
 #define ASYNC_COPIES_MAX 160u
@@ -117,6 +126,18 @@ static inline void take_matrices(uint32_t (&out)[4], const uint4 *row)
         const uint4 *from;
         memcpy(&from, all + (i * 8 + lane / 4) * sizeof(from), sizeof(from));
         out[i] = reinterpret_cast<const uint32_t *>(from)[lane % 4];
+    }
+}
+
+static inline void take_matrices_turned(uint32_t (&out)[4], const uint4 *row)
+{
+    const unsigned lane = threadIdx.x % WARP;
+    const uint8_t *all = emu_all_lanes(row);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint4 *from[2];
+        memcpy(from, all + (i * 8 + lane % 4 * 2) * sizeof(from[0]), sizeof(from));
+        out[i] = reinterpret_cast<const uint16_t *>(from[0])[lane / 4] |
+                 (uint32_t) reinterpret_cast<const uint16_t *>(from[1])[lane / 4] << 16;
     }
 }
 
