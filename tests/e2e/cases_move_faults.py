@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 
-from cases_move import MESH, READY_S, TALKS, begin, both_seen, drained, sees
+from cases_move import MESH, READY_S, begin_at, both_seen, drained, sees
 from harness import case, check, wait_until
 from http_client import gateway
 
@@ -51,18 +51,10 @@ def killed_meanwhile(mesh):
             timer.join()
 
 
-def begun(mesh, web):
-    """A talk of two turns at HOME, for the other node takes none meanwhile, and the text of the
-    second."""
-    with drained(mesh, TARGET):
-        talk, _, text = next(b for b in (begin(mesh, web) for _ in range(TALKS)) if b)
-    return talk, text
-
-
 def goes_on(mesh, web, trouble, waits_s):
     """The next turn of a talk whose node drains and is in trouble: right, `waits_s` later at most
     than computing all of it takes. Returns the pages that came, and a word about it."""
-    talk, expected = begun(mesh, web)
+    talk, expected = begin_at(mesh, web, HOME)
     before = mesh.status(TARGET)["moves"]
     with drained(mesh, HOME, back=False), trouble(mesh):
         began = time.monotonic()
