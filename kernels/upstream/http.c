@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http.c - see http.h: libcurl's part of it, and which calls are plain.h's. */
+/* http.c - see http.h. */
 #include "kernels/upstream/http.h"
 
 #include <curl/curl.h>
@@ -14,14 +14,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "kernels/upstream/http_impl.h"
-#include "kernels/upstream/plain.h"
 #include "kernels/upstream/where.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/tracestate.h"
 
-#define EVENTS_AT_ONCE 64
+#define EVENTS_AT_ONCE 32
 #define NEVER          UINT64_MAX
 #define HEADER_MAX     4096u
 #define TRACE_MAX      80u /* "traceparent: " and its 55 digits */
@@ -29,11 +27,13 @@
 #define IDLE_MAX       64u  /* handles kept for the next calls */
 #define CONNECTS_MAX   512L /* connections kept; left to itself libcurl goes by the calls of now */
 
-struct curl_call {
-    struct http_call base; /* first member */
-    TAILQ_ENTRY(curl_call) link;
+struct http_call {
+    TAILQ_ENTRY(http_call) link;
     struct http *http;
     CURL *easy;
+    struct http_events events;
+    void *user;
+    bool begun;                 /* head() was called */
     struct curl_slist trace;    /* in front of the peer's headers, and between them ... */
     struct curl_slist state;    /* ... this one, if it is one */
     char trace_line[TRACE_MAX]; /* "" = none */
@@ -42,21 +42,18 @@ struct curl_call {
 };
 
 struct http {
-    int epoll;           /* connections of `plain`, and `curl_epoll`, which has no pointer */
-    struct plain *plain; /* NULL: there is a proxy for all calls */
     CURLM *multi;
-    int curl_epoll;
+    int epoll;
     bool local_only;
     uint64_t due_ns; /* libcurl's timer */
     int left;        /* the socket that was let go of last: nothing more is expected there */
-    TAILQ_HEAD(curl_calls, curl_call) calls;
+    TAILQ_HEAD(http_calls, http_call) calls;
     CURL *idle[IDLE_MAX]; /* without any option: nothing of one call gets into another */
     size_t idle_count;
 };
 
 struct http_peer {
     struct curl_slist *headers;
-    char *lines; /* the same as they go out, for plain.h */
     char *ca_path;
 };
 
@@ -69,13 +66,13 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *k
     (void)easy;
     if (what == CURL_POLL_REMOVE) {
         http->left = fd;
-        (void)epoll_ctl(http->curl_epoll, EPOLL_CTL_DEL, fd, NULL);
+        (void)epoll_ctl(http->epoll, EPOLL_CTL_DEL, fd, NULL);
         return 0;
     }
     event.events = (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0) |
                    (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0);
-    if (epoll_ctl(http->curl_epoll, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) &&
-        epoll_ctl(http->curl_epoll, known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event))
+    if (epoll_ctl(http->epoll, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) &&
+        epoll_ctl(http->epoll, known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event))
         return -1;
     curl_multi_assign(http->multi, fd, http);
     return 0;
@@ -108,34 +105,6 @@ static curl_socket_t on_open(void *user, curlsocktype purpose, struct curl_socka
     return socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol);
 }
 
-/* libcurl's rules for http://; whom no_proxy lets through is left to libcurl as well. */
-static bool has_proxy(void)
-{
-    static const char *const names[] = {"http_proxy", "all_proxy", "ALL_PROXY"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        const char *proxy = getenv(names[i]);
-        if (proxy && proxy[0])
-            return true;
-    }
-    return false;
-}
-
-static int open_curl(struct http *http)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-    http->multi = curl_multi_init();
-    http->curl_epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (!http->multi || http->curl_epoll < 0 ||
-        epoll_ctl(http->epoll, EPOLL_CTL_ADD, http->curl_epoll, &event))
-        return -ENOMEM;
-    curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
-    curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
-    curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
-    curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, CONNECTS_MAX);
-    return 0;
-}
-
 int http_create(struct http **out, bool local_only)
 {
     *out = NULL;
@@ -145,16 +114,19 @@ int http_create(struct http **out, bool local_only)
     TAILQ_INIT(&http->calls);
     http->due_ns = NEVER;
     http->local_only = local_only;
-    http->curl_epoll = -1;
     http->epoll = epoll_create1(EPOLL_CLOEXEC);
-    int rc = http->epoll < 0 ? -errno : open_curl(http);
-    if (rc == 0 && (local_only || !has_proxy()))
-        rc = plain_create(&http->plain, http->epoll, local_only);
-    if (rc)
+    http->multi = curl_multi_init();
+    if (http->epoll < 0 || !http->multi) {
         http_destroy(http);
-    else
-        *out = http;
-    return rc;
+        return -ENOMEM;
+    }
+    curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
+    curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
+    curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, CONNECTS_MAX);
+    *out = http;
+    return 0;
 }
 
 /* A handle has its buffers; connections are the multi handle's. */
@@ -173,7 +145,7 @@ static void easy_give(struct http *http, CURL *easy)
     http->idle[http->idle_count++] = easy;
 }
 
-static void call_free(struct curl_call *call)
+static void call_free(struct http_call *call)
 {
     TAILQ_REMOVE(&call->http->calls, call, link);
     curl_multi_remove_handle(call->http->multi, call->easy);
@@ -191,9 +163,6 @@ void http_destroy(struct http *http)
         curl_easy_cleanup(http->idle[--http->idle_count]);
     if (http->multi)
         curl_multi_cleanup(http->multi);
-    plain_destroy(http->plain);
-    if (http->curl_epoll >= 0)
-        close(http->curl_epoll);
     if (http->epoll >= 0)
         close(http->epoll);
     free(http);
@@ -210,34 +179,21 @@ static int add_header(struct curl_slist **list, const char *line)
     return 0;
 }
 
-/* What goes to every server. "Expect:" has no value: libcurl must not wait for "100 Continue"
- * before a long prompt. */
-static int peer_fill(struct http_peer *peer, const char *key)
-{
-    char line[HEADER_MAX] = "";
-    int rc = add_header(&peer->headers, "Content-Type: application/json");
-    if (rc == 0)
-        rc = add_header(&peer->headers, "Expect:");
-    if (rc == 0 && key) {
-        const int len = snprintf(line, sizeof(line), "Authorization: Bearer %s", key);
-        rc = len < (int)sizeof(line) ? add_header(&peer->headers, line) : -E2BIG;
-    }
-    if (rc == 0 && asprintf(&peer->lines, "Content-Type: application/json\r\n%s%s", line,
-                            line[0] ? "\r\n" : "") < 0) {
-        peer->lines = NULL;
-        rc = -ENOMEM;
-    }
-    explicit_bzero(line, sizeof(line));
-    return rc;
-}
-
 int http_peer_create(struct http_peer **out, const char *key, const char *ca_path)
 {
+    char line[HEADER_MAX];
     *out = NULL;
     struct http_peer *peer = calloc(1, sizeof(*peer));
     if (!peer)
         return -ENOMEM;
-    int rc = peer_fill(peer, key);
+    int rc = add_header(&peer->headers, "Content-Type: application/json");
+    if (rc == 0) /* no waiting for "100 Continue" before a long prompt */
+        rc = add_header(&peer->headers, "Expect:");
+    if (rc == 0 && key) {
+        const int len = snprintf(line, sizeof(line), "Authorization: Bearer %s", key);
+        rc = len < (int)sizeof(line) ? add_header(&peer->headers, line) : -E2BIG;
+        explicit_bzero(line, sizeof(line));
+    }
     if (rc == 0 && ca_path && !(peer->ca_path = strdup(ca_path)))
         rc = -ENOMEM;
     if (rc)
@@ -253,10 +209,7 @@ void http_peer_destroy(struct http_peer *peer)
         return;
     for (struct curl_slist *at = peer->headers; at; at = at->next)
         explicit_bzero(at->data, strlen(at->data)); /* a key, maybe */
-    if (peer->lines)
-        explicit_bzero(peer->lines, strlen(peer->lines));
     curl_slist_free_all(peer->headers);
-    free(peer->lines);
     free(peer->ca_path);
     free(peer);
 }
@@ -265,20 +218,20 @@ void http_peer_destroy(struct http_peer *peer)
 
 static size_t on_data(char *data, size_t one, size_t len, void *user)
 {
-    struct curl_call *call = user;
+    struct http_call *call = user;
     (void)one; /* always 1 */
-    if (!call->base.begun) {
+    if (!call->begun) {
         long status = 0;
         char *type = NULL;
         curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
         curl_easy_getinfo(call->easy, CURLINFO_CONTENT_TYPE, &type);
-        call->base.begun = true;
-        call->base.events.head(call->base.user, (int)status, type);
+        call->begun = true;
+        call->events.head(call->user, (int)status, type);
     }
-    return call->base.events.data(call->base.user, data, len) ? CURL_WRITEFUNC_ERROR : len;
+    return call->events.data(call->user, data, len) ? CURL_WRITEFUNC_ERROR : len;
 }
 
-static void set_options(struct curl_call *call, const struct http_peer *peer, const char *url,
+static void set_options(struct http_call *call, const struct http_peer *peer, const char *url,
                         const char *body, long timeout_ms)
 {
     CURL *easy = call->easy;
@@ -308,7 +261,7 @@ static void set_options(struct curl_call *call, const struct http_peer *peer, co
     }
 }
 
-static void set_trace(struct curl_call *call, const struct http_peer *peer,
+static void set_trace(struct http_call *call, const struct http_peer *peer,
                       const struct http_trace *trace)
 {
     (void)snprintf(call->trace_line, sizeof(call->trace_line), "traceparent: %s", trace->parent);
@@ -321,15 +274,14 @@ static void set_trace(struct curl_call *call, const struct http_peer *peer,
     }
 }
 
-static struct http_call *curl_start(struct http *http, const struct http_peer *peer,
-                                    const char *url, const char *body,
-                                    const struct http_trace *trace, long timeout_ms,
-                                    const struct http_events *events, void *user)
+struct http_call *http_start(struct http *http, const struct http_peer *peer, const char *url,
+                             const char *body, const struct http_trace *trace, long timeout_ms,
+                             const struct http_events *events, void *user)
 {
-    struct curl_call *call = calloc(1, sizeof(*call));
+    struct http_call *call = calloc(1, sizeof(*call));
     if (!call)
         return NULL;
-    *call = (struct curl_call){.base = {.events = *events, .user = user}, .http = http};
+    *call = (struct http_call){.http = http, .events = *events, .user = user};
     call->easy = easy_take(http);
     if (!call->easy) {
         free(call);
@@ -343,28 +295,13 @@ static struct http_call *curl_start(struct http *http, const struct http_peer *p
         call_free(call);
         return NULL;
     }
-    return &call->base;
-}
-
-struct http_call *http_start(struct http *http, const struct http_peer *peer, const char *url,
-                             const char *body, const struct http_trace *trace, long timeout_ms,
-                             const struct http_events *events, void *user)
-{
-    struct plain_target target;
-    if (http->plain && plain_target_of(&target, url))
-        return plain_start(http->plain, &target, peer->lines, body, trace, timeout_ms, events,
-                           user);
-    return curl_start(http, peer, url, body, trace, timeout_ms, events, user);
+    return call;
 }
 
 void http_cancel(struct http_call *call)
 {
-    if (!call)
-        return;
-    if (call->is_plain)
-        plain_cancel(call);
-    else
-        call_free((struct curl_call *)call);
+    if (call)
+        call_free(call);
 }
 
 static bool was_unreachable(CURLcode code)
@@ -395,14 +332,14 @@ static uint64_t retry_after_ns(CURL *easy)
     return seconds > 0 && seconds < 1000000 ? (uint64_t)seconds * NS_PER_S : 0;
 }
 
-static void tell_end(struct curl_call *call, CURLcode code)
+static void tell_end(struct http_call *call, CURLcode code)
 {
     long status = 0;
     char *type = NULL;
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(call->easy, CURLINFO_CONTENT_TYPE, &type);
-    if (!call->base.begun && status)
-        call->base.events.head(call->base.user, (int)status, type);
+    if (!call->begun && status)
+        call->events.head(call->user, (int)status, type);
     const char *words = call->error[0] ? call->error : curl_easy_strerror(code);
     const struct http_end end = {
         .whole = code == CURLE_OK,
@@ -410,7 +347,7 @@ static void tell_end(struct curl_call *call, CURLcode code)
         .error = code == CURLE_OK ? "" : words,
         .retry_after_ns = retry_after_ns(call->easy),
     };
-    call->base.events.end(call->base.user, (int)status, &end);
+    call->events.end(call->user, (int)status, &end);
     call_free(call);
 }
 
@@ -421,11 +358,10 @@ int http_fd(const struct http *http)
 
 int http_timeout_ms(const struct http *http, uint64_t now_ns)
 {
-    const uint64_t plain_ns = http->plain ? plain_due_ns(http->plain) : NEVER;
-    const uint64_t due_ns = plain_ns < http->due_ns ? plain_ns : http->due_ns;
-    if (due_ns == NEVER)
+    if (http->due_ns == NEVER)
         return -1;
-    const uint64_t ms = due_ns > now_ns ? (due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
+    const uint64_t ms =
+        http->due_ns > now_ns ? (http->due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
     return ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
@@ -437,12 +373,11 @@ static void acknowledge(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on)); /* gone by now, maybe */
 }
 
-/* What has come for libcurl. */
-static void curl_ready(struct http *http)
+void http_process(struct http *http, uint64_t now_ns)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
     int running;
-    const int count = epoll_wait(http->curl_epoll, events, EVENTS_AT_ONCE, 0);
+    const int count = epoll_wait(http->epoll, events, EVENTS_AT_ONCE, 0);
     for (int i = 0; i < count; i++) {
         const int what = (events[i].events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) |
                          (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
@@ -452,38 +387,17 @@ static void curl_ready(struct http *http)
         if (http->left != events[i].data.fd)
             acknowledge(events[i].data.fd);
     }
-}
-
-/* What its timer asks for, and the calls that are over. */
-static void curl_tick(struct http *http, uint64_t now_ns)
-{
-    int count;
     if (http->due_ns <= now_ns) {
         http->due_ns = NEVER;
-        curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &count);
+        curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
     }
+    int left;
     const CURLMsg *message;
-    while ((message = curl_multi_info_read(http->multi, &count))) {
-        struct curl_call *call = NULL;
+    while ((message = curl_multi_info_read(http->multi, &left))) {
+        struct http_call *call = NULL;
         const CURLcode code = message->data.result;
         if (message->msg == CURLMSG_DONE &&
             curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call) == CURLE_OK && call)
             tell_end(call, code);
     }
-}
-
-void http_process(struct http *http, uint64_t now_ns)
-{
-    struct epoll_event events[EVENTS_AT_ONCE];
-    const int count = epoll_wait(http->epoll, events, EVENTS_AT_ONCE, 0);
-    for (int i = 0; i < count; i++) {
-        if (events[i].data.ptr)
-            plain_ready(http->plain, events[i].data.ptr, events[i].events);
-        else
-            curl_ready(http);
-    }
-    if (http->due_ns <= now_ns || !TAILQ_EMPTY(&http->calls))
-        curl_tick(http, now_ns);
-    if (http->plain)
-        plain_tick(http->plain, now_ns);
 }

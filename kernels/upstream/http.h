@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * http.h - many HTTP calls at a time over one epoll descriptor. Connections are kept and used
- * again. The caller waits on http_fd() and calls http_process(); nothing blocks (names are looked
- * up on libcurl's own thread). What is not encrypted and goes to an address, with no proxy in
- * between, is plain.h's; all else is libcurl's multi interface.
+ * http.h - many HTTP calls at a time over libcurl's multi interface and one epoll descriptor.
+ * Connections are kept and used again. The caller waits on http_fd() and calls http_process();
+ * nothing blocks (names are looked up on libcurl's own thread).
  *
  * Rules no caller can loosen: certificates are verified; redirects are not followed; http and https
  * only; keys appear in no log line, since no line is written here. With `local_only` every address
@@ -28,12 +27,12 @@ struct http_peer;
 struct http_end {
     bool whole;              /* the reply came whole */
     bool unreachable;        /* no connection, or no TLS: nothing was sent */
-    const char *error;       /* "" or the reason, in words */
+    const char *error;       /* "" or libcurl's words */
     uint64_t retry_after_ns; /* what the server asks for; 0 = nothing */
 };
 
 /* Called from http_process() only. end() may start calls and cancel others; head() and data() may
- * do neither: they come from inside a reply. */
+ * do neither: they come from inside libcurl. */
 struct http_events {
     /* The first bytes of the body come; not called if there is no body. */
     void (*head)(void *user, int status, const char *content_type);

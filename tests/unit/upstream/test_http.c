@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_http.c - http.h against a server in the same thread, by both of its ways: an address goes to
- * sockets of its own (plain.h), `localhost` to libcurl. What a caller sees is the same.
+ * test_http.c - http.h against a server in the same thread, which is called by its address and by
+ * its name.
  */
 #include <check.h>
 #include <curl/curl.h>
