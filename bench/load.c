@@ -2,6 +2,7 @@
 /* load.c - weft-bench load: many requests through a running mesh, and what can be said of their
  * latency. This file has the arguments and the order of things; load/ has the parts. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,7 @@ static void usage(FILE *out)
           "                      compatible with OpenAI's; or self: a server in this process\n"
           "  --requests N        how many; default 100, with --trace all of it\n"
           "  --seconds S         instead: as many as are due in that time\n"
+          "Ctrl-C sends no more and reports on what was sent; a second one ends at once\n"
           "closed loop, for finding the ceiling; its latencies leave out whoever would have come\n"
           "while it waited\n"
           "  --concurrency N     open at a time; default 16\n"
@@ -408,6 +410,29 @@ static int measure_floor(struct session *s)
     return rc;
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    interrupted = number;
+}
+
+/* Ctrl-C ends the run early, and what was measured is told; a second one ends it at once. */
+static int measure_until_interrupted(struct session *s)
+{
+    const struct sigaction once = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction before;
+    s->o.drive.stop = &interrupted;
+    sigaction(SIGINT, &once, &before);
+    const int rc = drive_run(&s->drive, &s->o.drive);
+    sigaction(SIGINT, &before, NULL);
+    if (interrupted != 0) {
+        fprintf(stderr, "weft-bench load: interrupted after %u of %u requests\n", s->drive.sent,
+                s->o.drive.requests);
+    }
+    return rc;
+}
+
 /* The whole file, ended by a zero. Heap; NULL after a sentence about why not. */
 static char *read_prompt(const char *path)
 {
@@ -444,7 +469,7 @@ static int measure(struct session *s)
     } else if (!o->no_floor) {
         rc = measure_floor(s);
     }
-    rc = rc == 0 ? drive_run(&s->drive, &o->drive) : rc;
+    rc = rc == 0 ? measure_until_interrupted(s) : rc;
     if (rc != 0) {
         fprintf(stderr, "weft-bench load: %s: %s\n", o->drive.node,
                 rc == -EINVAL ? "no such host, or not HOST[:PORT]" : weft_status_text(rc));

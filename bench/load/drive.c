@@ -235,6 +235,13 @@ static int send_one(struct driver *d, uint64_t due_ns)
     return rc;
 }
 
+/* How many requests the run has. */
+static uint32_t goal(const struct driver *d)
+{
+    const struct drive_plan *p = d->plan;
+    return p->stop != NULL && *p->stop != 0 ? d->drive->sent : p->requests;
+}
+
 /* Sends what is due, but not more than a batch. *next_ns: when to be here again, UINT64_MAX if only
  * an answer or nothing is waited for. */
 static int send_due(struct driver *d, uint64_t *next_ns)
@@ -242,7 +249,7 @@ static int send_due(struct driver *d, uint64_t *next_ns)
     const struct drive_plan *p = d->plan;
     struct drive *drive = d->drive;
     *next_ns = UINT64_MAX;
-    for (uint32_t i = 0; drive->sent < p->requests; i++) {
+    for (uint32_t i = 0; drive->sent < goal(d); i++) {
         uint64_t now_ns = since_start(d);
         if (p->due_ns == NULL && drive->sent - drive->ended >= p->concurrency) {
             return 0;
@@ -303,7 +310,7 @@ static double cpu_seconds(void)
 static int loop(struct driver *d)
 {
     int rc = 0;
-    while (rc >= 0 && d->drive->ended < d->plan->requests) {
+    while (rc >= 0 && d->drive->ended < goal(d)) {
         uint64_t next_ns;
         rc = send_due(d, &next_ns);
         if (rc == 0) {

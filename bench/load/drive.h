@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <weft/client.h>
@@ -29,7 +30,9 @@ struct drive_plan {
     double token_scale;        /* of the trace's lengths */
     uint64_t spin_ns;          /* so long before a request is due the thread no longer sleeps */
     bool progress;             /* lines on stderr */
-    const char *label;         /* of those lines */
+    /* Not 0: no more requests are sent, and the run ends with the last that was. NULL = never. */
+    const volatile sig_atomic_t *stop;
+    const char *label; /* of those lines */
 };
 
 /* All times in ns from the start of the run. */
@@ -47,7 +50,7 @@ struct drive_sample {
 
 struct drive {
     struct drive_sample *samples;
-    uint32_t sent, ended; /* samples are complete once both equal the plan's requests */
+    uint32_t sent, ended; /* samples are complete once both are equal: when the run is over */
     float *gaps_us;       /* between two pieces of text of one answer, in order of arrival */
     uint32_t gaps, gaps_capacity;
     char nodes[DRIVE_NODES_MAX][32];

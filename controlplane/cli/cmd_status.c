@@ -120,7 +120,7 @@ static void status_print(json_t *status)
         scalars_print(json_array_get(workers, i), "", true);
     }
     clients_print(json_object_get(status, "clients"));
-    printf("counters that are not zero:\n");
+    printf("counters (zeros are left out):\n");
     scalars_print(json_object_get(status, "counters"), "", false);
     for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
         json_object_del(status, shown[i]);

@@ -6,7 +6,9 @@
  * A closed loop of one sends one request into each stall and thousands between them.
  */
 #include <check.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/time.h>
 
 #include "bench/load/account.h"
 #include "bench/load/answerer.h"
@@ -19,6 +21,7 @@
 #define OPEN     1600u /* requests: four cycles */
 #define RATE     200.0
 #define CLOSED   12000u /* at most; the run is over a few stalls long */
+#define STOP_MS  300
 #define P95      2
 #define P99      3
 
@@ -38,6 +41,21 @@ static void measure(uint32_t requests, const uint64_t *due_ns, struct answerer *
     ck_assert_int_eq(account_make(&account, &drive, &account_plan), 0);
     ck_assert_uint_eq(account.answered, requests);
     ck_assert_uint_ge(drive.woken_ns.count, requests); /* the kernel's word for each that came */
+}
+
+static volatile sig_atomic_t *stopped;
+
+static void on_alarm(int number)
+{
+    *stopped = number;
+}
+
+static void stop_later(volatile sig_atomic_t *stop)
+{
+    const struct itimerval once = {.it_value.tv_usec = STOP_MS * 1000};
+    stopped = stop;
+    signal(SIGALRM, on_alarm);
+    ck_assert_int_eq(setitimer(ITIMER_REAL, &once, NULL), 0);
 }
 
 static double expected_ms(double q)
@@ -79,12 +97,48 @@ START_TEST(open_loop_sees_what_closed_loop_does_not)
 }
 END_TEST
 
+/* A run that is stopped sends no more, and all that it has sent is ended and counted. */
+START_TEST(stopped_runs_are_whole)
+{
+    static const volatile sig_atomic_t stop = 1;
+    static uint64_t due_ns[OPEN];
+    const struct pace_plan at_once = {.stall_ns = 0};
+    const struct account_plan account_plan = {.intervals = false};
+    struct answerer *answerer = NULL;
+    ck_assert_int_eq(answerer_start(&answerer, &at_once, 0), 0);
+    struct drive_plan plan = {.query = {.model = "m", .max_tokens = 2},
+                              .node = answerer_address(answerer),
+                              .prompt = "x",
+                              .requests = OPEN,
+                              .due_ns = due_ns,
+                              .stop = &stop};
+    ck_assert_int_eq(drive_run(&drive, &plan), 0);
+    ck_assert_uint_eq(drive.sent, 0);
+    drive_deinit(&drive);
+
+    static volatile sig_atomic_t later;
+    plan.stop = &later;
+    stop_later(&later);
+    schedule_draw(&(struct schedule_plan){.kind = SCHEDULE_FIXED, .rate = RATE}, due_ns, OPEN);
+    ck_assert_int_eq(drive_run(&drive, &plan), 0);
+    ck_assert_uint_gt(drive.sent, 0);
+    ck_assert_uint_lt(drive.sent, OPEN);
+    ck_assert_uint_eq(drive.ended, drive.sent);
+    ck_assert_int_eq(account_make(&account, &drive, &account_plan), 0);
+    ck_assert_uint_eq(account.answered, drive.sent);
+    account_deinit(&account);
+    drive_deinit(&drive);
+    answerer_stop(answerer);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("load_stall");
     TCase *t = tcase_create("stall");
     tcase_set_timeout(t, 120);
     tcase_add_test(t, open_loop_sees_what_closed_loop_does_not);
+    tcase_add_test(t, stopped_runs_are_whole);
     suite_add_tcase(s, t);
     return suite_main(s);
 }
