@@ -153,28 +153,28 @@ static bool land_allowed(const struct query *query, const json_t *member)
 
 /* ---- verdicts ---- */
 
-/* The packet path's choice among the nodes for which `with` says so; index UINT32_MAX: all. */
-static int choose_among(struct asked *a, uint32_t only, struct route_table **table,
-                        struct route_choice *choice)
+/* The packet path's choice among these nodes, asked at this one. Loads are the nodes' own at each
+ * call: none has been heard in between, and no table is like another. */
+static int choose_among(struct asked *a, const struct route_node *nodes, uint32_t count,
+                        struct route_table **table, struct route_choice *choice)
 {
-    struct route_node *nodes = lines_alloc(a->count, sizeof(*nodes));
-    if (nodes == NULL) {
-        return -1;
-    }
-    memcpy(nodes, a->nodes, a->count * sizeof(*nodes));
-    for (uint32_t i = 0; i < a->count; i++) {
-        nodes[i].model_count = only == UINT32_MAX || i == only ? nodes[i].model_count : 0;
-    }
-    int rc = route_table_create(table, nodes, a->count, a->nodes[a->self].id, 1, false);
-    free(nodes);
+    int rc = route_table_create(table, nodes, count, a->nodes[a->self].id, 1, false);
     if (rc == 0) {
-        memset(a->loads, 0, (WEFT_NODE_NONE + 1u) * sizeof(*a->loads));
         route_choose(*table, a->loads, a->scratch, &a->route, choice);
     }
     if (rc == 0 && a->known != NULL && choice->node != ROUTE_INDEX_NONE) {
         prefixes_steer(a->known, *table, a->loads, &a->route, a->query->prefix, LEARNED_NS, choice);
     }
     return rc;
+}
+
+/* Would it be chosen if nobody else had the model? */
+static int choose_alone(struct asked *a, uint32_t index, struct route_table **table,
+                        struct route_choice *choice)
+{
+    struct route_node nodes[2] = {a->nodes[index], a->nodes[a->self]};
+    nodes[1].model_count = 0;
+    return choose_among(a, nodes, index == a->self ? 1 : 2, table, choice);
 }
 
 static void verdict_text(const struct asked *a, uint32_t index, const struct route_choice *choice,
@@ -264,7 +264,23 @@ static void include_known(struct asked *a, json_t *candidate, const struct route
     json_object_set_new(candidate, "predicted_ms", json_real(us / 1e3));
 }
 
-/* Puts a candidate at its place by distance, then id. */
+/* Where a candidate belongs among those that there are: by distance, then id. */
+static size_t place_of(const struct asked *a, uint32_t cells, uint16_t id)
+{
+    size_t from = 0, to = json_array_size(a->candidates);
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        const json_t *other = json_array_get(a->candidates, middle);
+        double there = number_at(other, "distance_cells", 0);
+        if (there > cells || (there >= cells && number_at(other, "id", 0) > id)) {
+            to = middle;
+        } else {
+            from = middle + 1;
+        }
+    }
+    return from;
+}
+
 static void include(struct asked *a, uint32_t index, const struct route_table *table)
 {
     const struct route_node *node = &table->nodes[route_table_find(table, a->nodes[index].id)];
@@ -272,14 +288,6 @@ static void include(struct asked *a, uint32_t index, const struct route_table *t
     uint32_t cells = route_distance(table, &a->route, node);
     uint32_t us = route_predict_us(&a->route, node, node->queue_us);
     const struct route_pace *pace = route_pace_of(node, a->route.model);
-    size_t place = 0;
-    for (; place < json_array_size(a->candidates); place++) {
-        const json_t *other = json_array_get(a->candidates, place);
-        double there = number_at(other, "distance_cells", 0);
-        if (there > cells || (there >= cells && number_at(other, "id", 0) > node->id)) {
-            break;
-        }
-    }
     json_t *age = json_object_get(member, "heard_ms_ago");
     json_t *candidate =
         json_pack("{s:s, s:i, s:f, s:I, s:f, s:i, s:i, s:I, s:f, s:f, s:f, s:O?}", "name",
@@ -292,7 +300,7 @@ static void include(struct asked *a, uint32_t index, const struct route_table *t
     if (a->known != NULL) {
         include_known(a, candidate, table, node, us);
     }
-    json_array_insert_new(a->candidates, place, candidate);
+    json_array_insert_new(a->candidates, place_of(a, cells, node->id), candidate);
 }
 
 static int judge(struct asked *a, uint32_t index)
@@ -313,7 +321,7 @@ static int judge(struct asked *a, uint32_t index)
     a->oldest_ms = fmax(a->oldest_ms, number_at(member, "heard_ms_ago", 0));
     struct route_table *table = NULL;
     struct route_choice choice;
-    int rc = choose_among(a, index, &table, &choice);
+    int rc = choose_alone(a, index, &table, &choice);
     if (rc == 0 && json_is_true(json_object_get(member, "barred"))) {
         exclude(a, index, "policy", "is excluded by the policy");
     } else if (rc == 0 && !land_allowed(a->query, member)) {
@@ -373,7 +381,7 @@ static json_t *answer_make(struct asked *a, const char *node)
 {
     struct route_table *table = NULL;
     struct route_choice choice;
-    if (choose_among(a, UINT32_MAX, &table, &choice) != 0) {
+    if (choose_among(a, a->nodes, a->count, &table, &choice) != 0) {
         return NULL;
     }
     json_t *chosen = json_null();

@@ -4,6 +4,8 @@
 #include "controlplane/cli/query.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "schemas/base/geo.h"
@@ -12,6 +14,7 @@
 #include "tests/unit/controlplane/main_of.h"
 
 #define NODES 14u
+#define MANY  (1000 * NODES)
 
 struct machine {
     char name[16];
@@ -297,6 +300,33 @@ START_TEST(never_cut_silently)
 }
 END_TEST
 
+/* What is asked of one member does not cost more the more of them there are. */
+START_TEST(large_meshes)
+{
+    struct rng rng = {5};
+    struct machine *machines = calloc(MANY, sizeof(*machines));
+    for (uint32_t i = 0; i < MANY; i += NODES) {
+        machines_draw(&machines[i], &rng);
+    }
+    for (uint32_t i = 0; i < MANY; i++) {
+        machines[i].alive = machines[i].has_model = true;
+        snprintf(machines[i].name, sizeof(machines[i].name), "n%u", i);
+    }
+    struct query q;
+    char why[QUERY_WHY_MAX];
+    query_init(&q);
+    strcpy(q.model, "m");
+    json_t *status = status_of(machines, MANY);
+    json_t *answer = query_answer(&q, status, why);
+    ck_assert_ptr_nonnull(answer);
+    ck_assert_int_gt(json_integer_value(json_object_get(answer, "found")), MANY / 2);
+    ck_assert(json_is_string(json_object_get(answer, "would_choose")));
+    json_decref(answer);
+    json_decref(status);
+    free(machines);
+}
+END_TEST
+
 START_TEST(spellings)
 {
     static const char *const good[] = {
@@ -390,5 +420,5 @@ START_TEST(answers_that_cannot_be_used)
 }
 END_TEST
 
-MAIN_OF("query", like_a_plain_reading, who_has_the_beginning, never_cut_silently, spellings,
-        not_queries, answers_that_cannot_be_used)
+MAIN_OF("query", like_a_plain_reading, who_has_the_beginning, never_cut_silently, large_meshes,
+        spellings, not_queries, answers_that_cannot_be_used)
