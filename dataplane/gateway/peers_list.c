@@ -19,7 +19,8 @@ static void comma(struct buf *out, bool *first)
 static void value_add(struct buf *out, const char *name, const json_t *value)
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-    buf_add_format(out, ",\"%s\":%s", name, text != NULL ? text : "null");
+    buf_add_format(out, ",\"%s\":", name);
+    buf_add_text(out, text != NULL ? text : "null");
     free(text);
 }
 

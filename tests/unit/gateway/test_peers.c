@@ -273,6 +273,31 @@ START_TEST(kept_apart)
 }
 END_TEST
 
+/* A member may have as many models, with names as long, as a node can tell of. */
+START_TEST(many_models)
+{
+    struct peers p = {.nodes = NULL};
+    json_t *models = json_array();
+    for (int i = 0; i < 16; i++) {
+        json_array_append_new(models, json_sprintf("%02d-%060d", i, 0));
+    }
+    json_t *status = json_pack("{s:[{s:s, s:b, s:O, s:o}]}", "members", "name", "a", "alive", 1,
+                               "models", models, "speeds", models);
+    struct buf out = {.data = NULL};
+    peers_write_nodes(&p, status, &out);
+    json_t *list = listed(&out);
+    ck_assert(json_equal(
+        models, json_object_get(json_array_get(json_object_get(list, "data"), 0), "weights")));
+    json_decref(list);
+    peers_write_services(&p, status, 5, &out);
+    list = listed(&out);
+    ck_assert(json_equal(
+        models, json_object_get(json_array_get(json_object_get(list, "data"), 0), "models")));
+    json_decref(list);
+    json_decref(status);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("gateway_peers");
@@ -284,6 +309,7 @@ int main(void)
     tcase_add_test(tc, telling_the_node);
     tcase_add_test(tc, files);
     tcase_add_test(tc, kept_apart);
+    tcase_add_test(tc, many_models);
     suite_add_tcase(suite, tc);
     return suite_main(suite);
 }
