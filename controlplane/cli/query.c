@@ -162,9 +162,6 @@ static int choose_among(struct asked *a, const struct route_node *nodes, uint32_
     if (rc == 0) {
         route_choose(*table, a->loads, a->scratch, &a->route, choice);
     }
-    if (rc == 0 && a->known != NULL && choice->node != ROUTE_INDEX_NONE) {
-        prefixes_steer(a->known, *table, a->loads, &a->route, a->query->prefix, LEARNED_NS, choice);
-    }
     return rc;
 }
 
@@ -383,6 +380,9 @@ static json_t *answer_make(struct asked *a, const char *node)
     struct route_choice choice;
     if (choose_among(a, a->nodes, a->count, &table, &choice) != 0) {
         return NULL;
+    }
+    if (a->known != NULL && choice.node != ROUTE_INDEX_NONE) {
+        prefixes_steer(a->known, table, a->loads, &a->route, a->query->prefix, LEARNED_NS, &choice);
     }
     json_t *chosen = json_null();
     for (uint32_t i = 0; choice.node != ROUTE_INDEX_NONE && i < a->count; i++) {
