@@ -133,24 +133,41 @@ START_TEST(the_dead_are_passed_over)
 }
 END_TEST
 
-/* Whoever has begun ends before he is done: the asker takes it over. */
+/* Asks, and ends whoever has begun the search for it, before he is done. Returns who that was;
+ * NODES: nobody has begun. */
+static uint32_t ask_and_end_worker(uint32_t asker, void (*end)(uint32_t victim))
+{
+    uint32_t victim = NODES;
+    found = false;
+    world_ask(world, asker, &query, BUDGET_NS, 0);
+    while (!found) {
+        ck_assert(vnet_step(world->vnet));
+        if (victim == NODES && (victim = worker()) != NODES) {
+            end(victim);
+        }
+    }
+    ck_assert(result.complete);
+    return victim;
+}
+
+static void cut_off(uint32_t victim)
+{
+    vnet_crash(world->vnet, victim);
+}
+
+static void crash(uint32_t victim)
+{
+    world_crash(world, victim);
+}
+
+/* The asker takes it over. */
 START_TEST(an_end_in_the_middle_is_noticed)
 {
     uint32_t ended = 0;
     world_start(6);
     for (uint32_t i = 0; i < 100; i++) {
-        uint32_t asker = asker_draw();
-        uint32_t victim = NODES;
-        found = false;
-        world_ask(world, asker, &query, BUDGET_NS, 0);
-        while (!found) {
-            ck_assert(vnet_step(world->vnet));
-            if (victim == NODES && (victim = worker()) != NODES) {
-                vnet_crash(world->vnet, victim);
-                ended++;
-            }
-        }
-        ck_assert(result.complete);
+        uint32_t victim = ask_and_end_worker(asker_draw(), cut_off);
+        ended += victim != NODES;
         if (victim != NODES) { /* back again, as if he had only been cut off */
             vnet_restart(world->vnet, victim);
             for (uint32_t d = 0; d < ZONE_DUTIES; d++) {
@@ -172,18 +189,8 @@ START_TEST(slow_work_is_not_waited_for)
     world_start(8);
     for (uint32_t i = 0; i < 30; i++) {
         uint32_t asker = asker_draw();
-        uint32_t victim = NODES;
-        found = false;
         world->zones[asker].peers.work_us = 60000000;
-        world_ask(world, asker, &query, BUDGET_NS, 0);
-        while (!found) {
-            ck_assert(vnet_step(world->vnet));
-            if (victim == NODES && (victim = worker()) != NODES) {
-                world_crash(world, victim);
-                ended++;
-            }
-        }
-        ck_assert(result.complete);
+        ended += ask_and_end_worker(asker, crash) != NODES;
     }
     ck_assert_uint_gt(ended, 15);
     world_destroy(world);
