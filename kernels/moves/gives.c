@@ -27,35 +27,36 @@ struct gives {
     pthread_mutex_t lock;
     pthread_cond_t work;
     bool closing;
-    struct call waiting[GIVES_WAITING]; /* the longest first */
+    struct call waiting[GIVES_MAX + GIVES_WAITING]; /* the longest first */
     uint32_t waiting_count;
     uint16_t nodes[GIVES_MAX]; /* that are being served */
     uint32_t node_count;
 };
 
-/* With the lock held. */
-static bool may_serve(const struct gives *g, uint16_t node)
+/* With the lock held: how many of that node's calls are being served. */
+static uint32_t served_of(const struct gives *g, uint16_t node)
 {
     uint32_t own = 0;
     for (uint32_t i = 0; i < g->node_count; i++)
         own += g->nodes[i] == node;
-    return own < GIVES_OF_ONE;
+    return own;
 }
 
-/* With the lock held. */
-static bool may_wait(const struct gives *g, uint16_t node)
+/* With the lock held. Who is served and who waits is counted as one: whether a call is taken must
+ * not hang on whether a thread that is free has woken up yet. */
+static bool may_come(const struct gives *g, uint16_t node)
 {
-    uint32_t own = 0;
+    uint32_t own = served_of(g, node);
     for (uint32_t i = 0; i < g->waiting_count; i++)
         own += g->waiting[i].way.node == node;
-    return g->waiting_count < GIVES_WAITING && own < GIVES_OF_ONE;
+    return g->waiting_count + g->node_count < GIVES_MAX + GIVES_WAITING && own < 2 * GIVES_OF_ONE;
 }
 
 /* With the lock held. False: nobody may be served now. */
 static bool next_call(struct gives *g, struct call *call)
 {
     uint32_t i = 0;
-    while (i < g->waiting_count && !may_serve(g, g->waiting[i].way.node))
+    while (i < g->waiting_count && served_of(g, g->waiting[i].way.node) >= GIVES_OF_ONE)
         i++;
     if (i == g->waiting_count)
         return false;
@@ -157,7 +158,7 @@ void gives_destroy(struct gives *g)
 void gives_take(struct gives *g, const struct port_way *way, int fd)
 {
     pthread_mutex_lock(&g->lock);
-    const bool taken = may_wait(g, way->node);
+    const bool taken = may_come(g, way->node);
     if (taken) {
         g->waiting[g->waiting_count++] = (struct call){*way, fd};
         pthread_cond_signal(&g->work);

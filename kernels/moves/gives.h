@@ -14,7 +14,7 @@
 
 #define GIVES_MAX     4u /* at a time */
 #define GIVES_WAITING 8u /* further ones; who comes then is turned away, and computes */
-#define GIVES_OF_ONE  2u /* of either to one node */
+#define GIVES_OF_ONE  2u /* to one node; as many more of its calls may wait */
 
 struct gives;
 

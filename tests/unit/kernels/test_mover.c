@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -299,6 +300,38 @@ static bool hung_up(int fd)
     return recv(fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_PEEK) == 0;
 }
 
+static void given(const struct talk_account *account, void *user)
+{
+    (void)account;
+    (void)user;
+}
+
+/* How many of a node's calls are taken does not hang on how soon the threads that serve them wake:
+ * these come all at once. */
+START_TEST(test_calls_at_once)
+{
+    enum { CROWD = 2 * GIVES_OF_ONE + 2 };
+    const struct port_way way = {.node = 9};
+    struct gives *gives;
+    int ends[CROWD][2];
+    int stop_fd = eventfd(0, EFD_CLOEXEC);
+    const struct gives_options options = {
+        .runner = here.runner, .kind = here.kind, .stop_fd = stop_fd, .done = given};
+    ck_assert_int_eq(gives_create(&gives, &options), 0);
+    for (uint32_t i = 0; i < CROWD; i++)
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends[i]), 0);
+    for (uint32_t i = 0; i < CROWD; i++)
+        gives_take(gives, &way, ends[i][1]);
+    for (uint32_t i = 0; i < CROWD; i++)
+        ck_assert_int_eq(hung_up(ends[i][0]), i >= 2 * GIVES_OF_ONE);
+    ck_assert_int_eq(eventfd_write(stop_fd, 1), 0);
+    gives_destroy(gives);
+    for (uint32_t i = 0; i < CROWD; i++)
+        close(ends[i][0]);
+    close(stop_fd);
+}
+END_TEST
+
 /* Callers that say nothing, more than are served and may wait: the last is turned away, and another
  * node's is served while they still stand there. */
 START_TEST(test_silent_callers)
@@ -348,6 +381,7 @@ int main(void)
     tcase_add_test(movers, test_mover_gives);
     tcase_add_test(movers, test_silent_node);
     tcase_add_test(movers, test_silent_node_is_passed);
+    tcase_add_test(movers, test_calls_at_once);
     tcase_add_test(movers, test_silent_callers);
     suite_add_tcase(suite, movers);
     return suite_main(suite);
