@@ -15,6 +15,7 @@
 #include "dataplane/doors.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
+#include "schemas/base/socket_file.h"
 #include "schemas/metrics.def"
 
 #define PENDING_MAX      8u
@@ -154,7 +155,9 @@ static void attach_worker(struct attach *a, struct pending *p)
     int rc = port_open(&port, fd, &about);
     if (rc != 0) {
         LOG_WARN("worker refused: %s",
-                 rc == -EPROTO ? "not a Weft worker of this version" : strerror(-rc));
+                 rc == -EPROTO   ? "not a Weft worker of this version"
+                 : rc == -EINVAL ? "the model's name or the backend's is no printable word"
+                                 : strerror(-rc));
         pending_drop(a, p);
         return;
     }
@@ -551,27 +554,22 @@ void attach_status(const struct attach *a, json_t *status)
 
 /* ---- life ---- */
 
-/* A socket file of a weftd that is gone is replaced; one that still answers is not. */
 static int listen_on(const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path); /* length checked by config */
+    int rc = socket_file_clear(&addr, SOCK_SEQPACKET);
+    if (rc != 0) {
+        return rc;
+    }
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return -errno;
     }
-    int rc = 0;
-    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0) {
-        rc = -EADDRINUSE;
-    } else if (errno == ECONNREFUSED) {
-        unlink(path);
-    }
-    if (rc == 0 && (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
-                    chmod(path, S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP) != 0 ||
-                    listen(fd, (int)PENDING_MAX) != 0)) {
+    if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
+        chmod(path, S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP) != 0 ||
+        listen(fd, (int)PENDING_MAX) != 0) {
         rc = -errno;
-    }
-    if (rc != 0) {
         close(fd);
         return rc;
     }
@@ -595,7 +593,10 @@ int attach_create(struct attach **out, const struct config *config, struct core 
     a->listen_fd = listen_on(config->sockets.port);
     if (a->listen_fd < 0) {
         int rc = a->listen_fd;
-        LOG_ERROR("cannot open socket %s: %s", config->sockets.port, strerror(-rc));
+        LOG_ERROR("cannot open socket %s: %s", config->sockets.port,
+                  rc == -EADDRINUSE ? "another node listens there"
+                  : rc == -EEXIST   ? "something that is not a socket is there"
+                                    : strerror(-rc));
         attach_destroy(a);
         return rc;
     }

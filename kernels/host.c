@@ -20,6 +20,7 @@
 #include "schemas/base/clock.h"
 #include "schemas/base/crc32c.h"
 #include "schemas/base/log.h"
+#include "schemas/base/text.h"
 
 #define SLOTS_DEFAULT   4u
 #define CONTEXT_DEFAULT 4096u
@@ -241,7 +242,7 @@ void host_model_name(const char *path, char *name, size_t size)
     const char *slash = strrchr(path, '/');
     snprintf(name, size, "%s", slash ? slash + 1 : path);
     for (char *c = name; *c; c++)
-        *c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+        *c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : text_is_word(c, 1) ? *c : '-');
     char *dot = strrchr(name, '.');
     if (dot && strcmp(dot, ".gguf") == 0)
         *dot = 0;

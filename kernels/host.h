@@ -64,7 +64,8 @@ struct host {
 };
 
 /* The name a model file suggests: "dir/SmolLM2-135M-Instruct.Q4_1.gguf" gives
- * "smollm2-135m-instruct". Cut to `size`, zero included. */
+ * "smollm2-135m-instruct". Bytes that no name may have (text.h) become '-'. Cut to `size`, zero
+ * included. */
 void host_model_name(const char *path, char *name, size_t size);
 
 /* Opens and measures. `why` gets a sentence when it fails. host_close() in either case. */

@@ -18,6 +18,7 @@
 #include "kernels/shards/shards.h"
 #include "kernels/stay.h"
 #include "schemas/base/log.h"
+#include "schemas/base/text.h"
 
 #define NAME_MAX_BYTES 63u
 _Static_assert(SHELF_MODELS_MAX <= STAY_PORTS_MAX && SHELF_MODELS_MAX < STAY_FDS_MAX,
@@ -247,8 +248,10 @@ static int find_names(struct worker *w, uint32_t given)
             host_model_name(w->paths[i], w->own_names[i], sizeof(w->own_names[i]));
             w->names[i] = w->own_names[i];
         }
-        if (strlen(w->names[i]) > NAME_MAX_BYTES || w->names[i][0] == 0) {
-            fprintf(stderr, "weft-worker: the name must have 1 to %u bytes; use --name\n",
+        if (strlen(w->names[i]) > NAME_MAX_BYTES || w->names[i][0] == 0 ||
+            !text_is_word(w->names[i], strlen(w->names[i]))) {
+            fprintf(stderr,
+                    "weft-worker: a name has 1 to %u printable characters, no space; use --name\n",
                     NAME_MAX_BYTES);
             return -EINVAL;
         }

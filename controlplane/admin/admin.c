@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "schemas/base/log.h"
+#include "schemas/base/socket_file.h"
 
 #define BACKLOG 16
 
@@ -344,37 +345,10 @@ static void admin_accept(int fd, void *user)
 
 /* ---- the socket ---- */
 
-/* Removes a socket file that nobody listens on. Returns 0 if the way is free. */
-static int stale_remove(const struct sockaddr_un *address)
-{
-    struct stat st;
-    if (lstat(address->sun_path, &st) < 0) {
-        return errno == ENOENT ? 0 : -errno;
-    }
-    if (!S_ISSOCK(st.st_mode)) {
-        return -EEXIST;
-    }
-    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (probe < 0) {
-        return -errno;
-    }
-    int rc = 0;
-    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-        errno == EAGAIN) {
-        rc = -EADDRINUSE;
-    } else if (errno != ECONNREFUSED) {
-        rc = -errno;
-    } else if (unlink(address->sun_path) < 0) {
-        rc = -errno;
-    }
-    close(probe);
-    return rc;
-}
-
 static int admin_listen(struct admin *admin)
 {
     struct stat st;
-    int rc = stale_remove(&admin->address);
+    int rc = socket_file_clear(&admin->address, SOCK_STREAM);
     if (rc < 0) {
         return rc;
     }

@@ -9,6 +9,7 @@
 #include "controlplane/maps/members_impl.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/crc32c.h"
+#include "schemas/base/text.h"
 
 #define SRTT_NOTABLE_NS   (50 * NS_PER_US)
 #define SRTT_NOTABLE_PART 8u
@@ -63,11 +64,11 @@ void members_destroy(struct members *members)
 static bool text_valid(const char *text, size_t room, bool may_be_empty)
 {
     size_t len = strnlen(text, room);
-    if (len == room || (len == 0 && !may_be_empty)) {
+    if (len == room || (len == 0 && !may_be_empty) || !text_is_word(text, len)) {
         return false;
     }
-    for (size_t i = 0; i < room; i++) {
-        if (i < len ? text[i] <= ' ' || text[i] > '~' : text[i] != '\0') {
+    for (size_t i = len; i < room; i++) {
+        if (text[i] != '\0') {
             return false;
         }
     }

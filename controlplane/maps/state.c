@@ -6,6 +6,7 @@
 
 #include "controlplane/maps/resource.h"
 #include "schemas/base/cursor.h"
+#include "schemas/base/text.h"
 
 WEFT_ASSERT(MEMBERS_MODELS_MAX <= RESOURCE_MODELS_MAX, "a message names them all");
 
@@ -26,9 +27,7 @@ static void text_read(struct cursor *c, char *text, size_t room)
         return;
     }
     cursor_read(c, text, len);
-    for (size_t i = 0; i < len; i++) {
-        c->failed |= text[i] <= ' ' || text[i] > '~';
-    }
+    c->failed = c->failed || !text_is_word(text, len);
 }
 
 /* How many of the models have room with their names, everything else at its longest, and *speeds

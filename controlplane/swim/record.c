@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "schemas/base/cursor.h"
+#include "schemas/base/text.h"
 
 #define FIXED_BYTES     112u
 #define LATITUDE_UDEG   90000000
@@ -55,16 +56,6 @@ size_t swim_record_write(const struct swim_record *record, const uint8_t *secret
     return size + SWIM_SIGNATURE_BYTES;
 }
 
-static bool text_clean(const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] <= ' ' || text[i] > '~') {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool values_valid(const struct swim_record *record)
 {
     return record->incarnation != 0 && record->session != 0 && record->port != 0 &&
@@ -74,7 +65,7 @@ static bool values_valid(const struct swim_record *record)
            record->speaks_min != 0 && record->speaks_min <= record->speaks_max &&
            !IN6_IS_ADDR_UNSPECIFIED(&record->address) &&
            (record->jurisdiction[0] == '\0' ? record->jurisdiction[1] == '\0'
-                                            : text_clean(record->jurisdiction, 2));
+                                            : text_is_word(record->jurisdiction, 2));
 }
 
 bool swim_record_read(struct swim_record *record, const uint8_t *data, size_t size)
@@ -110,7 +101,7 @@ bool swim_record_read(struct swim_record *record, const uint8_t *data, size_t si
     }
     cursor_read(&c, record->name, name_len);
     return !c.failed && format == SWIM_RECORD_FORMAT &&
-           signed_bytes + SWIM_SIGNATURE_BYTES == size && text_clean(record->name, name_len) &&
+           signed_bytes + SWIM_SIGNATURE_BYTES == size && text_is_word(record->name, name_len) &&
            values_valid(record);
 }
 

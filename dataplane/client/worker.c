@@ -11,6 +11,7 @@
 
 #include "dataplane/client/worker_impl.h"
 #include "schemas/base/clock.h"
+#include "schemas/base/text.h"
 
 WEFT_ASSERT(PORT_PREFIXES == SERVE_PREFIXES, "told as they are kept");
 
@@ -91,7 +92,9 @@ static int worker_hello(const weft_worker_facts_t *facts, const weft_load_t *loa
     };
     if (facts->model == NULL || facts->backend == NULL || facts->model[0] == '\0' ||
         strlen(facts->model) >= sizeof(hello->model) ||
-        strlen(facts->backend) >= sizeof(hello->backend)) {
+        strlen(facts->backend) >= sizeof(hello->backend) ||
+        !text_is_word(facts->model, strlen(facts->model)) ||
+        !text_is_word(facts->backend, strlen(facts->backend))) {
         return -EINVAL;
     }
     memcpy(hello->model, facts->model, strlen(facts->model));

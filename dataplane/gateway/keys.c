@@ -8,18 +8,15 @@
 #include <string.h>
 #include <strings.h>
 
+#include "schemas/base/text.h"
+
 #define SCHEME  "Bearer "
 #define KEY_MAX 1024u
 
 static bool name_good(const char *name)
 {
     size_t len = strlen(name);
-    for (size_t i = 0; i < len; i++) {
-        if (name[i] <= ' ' || name[i] > '~') {
-            return false;
-        }
-    }
-    return len > 0 && len < KEYS_NAME_MAX;
+    return len > 0 && len < KEYS_NAME_MAX && text_is_word(name, len);
 }
 
 /* "register", or a list with commas; NULL: none. */

@@ -10,6 +10,7 @@
 #include <weft/wire.h>
 
 #include "schemas/base/addr.h"
+#include "schemas/base/text.h"
 
 void gateway_peers_deinit(struct peers *p)
 {
@@ -26,16 +27,6 @@ static void id_of(const char *text, char id[PEERS_ID_MAX])
     sodium_bin2hex(id, PEERS_ID_MAX, sum, (PEERS_ID_MAX - 1) / 2);
 }
 
-static bool printable(const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if (*text <= ' ' || *text > '~') {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* A text of a body into `out`. False: it is there and does not fit. */
 static bool text_read(const json_t *body, const char *name, char *out, size_t size)
 {
@@ -46,7 +37,7 @@ static bool text_read(const json_t *body, const char *name, char *out, size_t si
         return true;
     }
     if (text == NULL || json_string_length(value) != strlen(text) || strlen(text) >= size ||
-        !printable(text)) {
+        !text_is_word(text, strlen(text))) {
         return false;
     }
     strcpy(out, text);
@@ -230,7 +221,7 @@ static bool models_read(const json_t *body, struct peer_service *s)
         const json_t *value = json_array_get(list, i);
         const char *name = json_string_value(value);
         if (name == NULL || name[0] == '\0' || strlen(name) != json_string_length(value) ||
-            strlen(name) >= PEERS_MODEL_NAME_MAX || !printable(name)) {
+            strlen(name) >= PEERS_MODEL_NAME_MAX || !text_is_word(name, strlen(name))) {
             return false;
         }
         strcpy(s->models[s->model_count++], name);

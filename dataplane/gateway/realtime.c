@@ -9,6 +9,7 @@
 #include <weft/wire.h>
 
 #include "dataplane/gateway/ws.h"
+#include "schemas/base/text.h"
 
 /* ---- events out ---- */
 
@@ -196,12 +197,7 @@ static void session_update(struct realtime *r, const json_t *event)
 static bool id_good(const char *id)
 {
     size_t len = strlen(id);
-    for (size_t i = 0; i < len; i++) {
-        if (id[i] <= ' ' || id[i] > '~') {
-            return false;
-        }
-    }
-    return len > 0 && len < 64;
+    return len > 0 && len < 64 && text_is_word(id, len);
 }
 
 static size_t item_at(const struct realtime *r, const char *id)

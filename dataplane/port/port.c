@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "schemas/base/text.h"
+
 static int shm_create(struct port *port)
 {
     void *map;
@@ -36,7 +38,11 @@ static int hello_receive(int socket_fd, struct port_hello *hello)
         memchr(hello->backend, '\0', sizeof(hello->backend)) == NULL) {
         return -EPROTO;
     }
-    return 0;
+    /* They go to other nodes, which take no others, into logs and on people's screens. */
+    return text_is_word(hello->model, strlen(hello->model)) &&
+                   text_is_word(hello->backend, strlen(hello->backend))
+               ? 0
+               : -EINVAL;
 }
 
 int port_open(struct port **out, int socket_fd, const struct port_self *self)

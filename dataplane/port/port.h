@@ -45,7 +45,7 @@ struct port {
 
 /* Reads a worker's hello from a connected, non-blocking socket and answers it with memory, rings
  * and wake descriptors. On success the port owns `socket_fd`. Returns 0, -EAGAIN (no hello yet),
- * -EPROTO, -EPIPE (closed), or another -errno. */
+ * -EPROTO, -EINVAL (names that no mesh takes), -EPIPE (closed), or another -errno. */
 int port_open(struct port **port, int socket_fd, const struct port_self *self);
 
 /* Unmaps, closes, frees. NULL is fine. */

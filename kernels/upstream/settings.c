@@ -13,6 +13,7 @@
 
 #include "kernels/upstream/relay.h"
 #include "schemas/base/log.h"
+#include "schemas/base/text.h"
 
 #define MODEL_MAX     63u /* bytes of a name on the wire */
 #define CONTEXT_FIRST 32768u
@@ -391,8 +392,12 @@ static int check_models(struct settings *settings, const struct options *options
     if (!settings->all_models && !settings->model_count)
         return wrong(why, why_size, "the model needs a name%s: --model", "");
     for (size_t i = 0; i < settings->model_count; i++)
-        if (!settings->models[i][0] || strlen(settings->models[i]) > MODEL_MAX)
-            return wrong(why, why_size, "the model needs a name of 1 to 63 bytes%s: --model", "");
+        if (!settings->models[i][0] || strlen(settings->models[i]) > MODEL_MAX ||
+            !text_is_word(settings->models[i], strlen(settings->models[i])))
+            return wrong(why, why_size,
+                         "the model needs a name of 1 to 63 printable characters, no space%s: "
+                         "--model",
+                         "");
     return 0;
 }
 

@@ -27,8 +27,9 @@ typedef struct weft_job weft_job_t; /* one request being served; valid until wef
 
 /* What a worker can do; sent when it attaches. Strings are copied. Zero-fill it first. */
 typedef struct weft_worker_facts {
-    const char *model;           /* the name clients ask for */
-    const char *backend;         /* "cpu", "cuda", "upstream", ... */
+    const char *model;           /* the name clients ask for: 1 to 63 printable characters of
+                                  * ASCII, none of them a space */
+    const char *backend;         /* "cpu", "cuda", "upstream", ...: 15 such characters at most */
     uint32_t context_tokens;     /* prompt and answer together */
     uint32_t prefill_per_second; /* tokens per second, measured */
     uint32_t decode_per_second;  /* tokens per second of one stream, measured */

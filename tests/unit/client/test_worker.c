@@ -324,6 +324,10 @@ START_TEST(attach_without_a_node)
     weft_worker_facts_t facts = {.model = NULL, .backend = "cpu"};
     weft_load_t load = {0};
     ck_assert_int_eq(weft_worker_attach(&p.worker, p.path, &facts, &load, &callbacks), -EINVAL);
+    facts.model = "two words"; /* no mesh would take it: said here, not found out by silence */
+    ck_assert_int_eq(weft_worker_attach(&p.worker, p.path, &facts, &load, &callbacks), -EINVAL);
+    facts = (weft_worker_facts_t){.model = "tiny", .backend = "c\npu"};
+    ck_assert_int_eq(weft_worker_attach(&p.worker, p.path, &facts, &load, &callbacks), -EINVAL);
     weft_worker_destroy(NULL);
 }
 END_TEST

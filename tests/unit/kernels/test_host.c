@@ -221,6 +221,8 @@ START_TEST(test_names)
         {"v1.5.gguf", "v1.5"},
         {"a/b/.gguf", ""},
         {"quick-queen.gguf", "quick-queen"},
+        {"My Model (2).Q4_0.gguf", "my-model-(2)"},
+        {"m\303\266we.gguf", "m--we"},
     };
     char name[64];
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

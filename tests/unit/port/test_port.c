@@ -168,6 +168,25 @@ START_TEST(sleeping_worker_is_woken_once)
 }
 END_TEST
 
+/* Names that no other node takes: refused here, or nobody would ever find the worker. */
+START_TEST(names_are_words)
+{
+    static const char *const names[] = {"two words", "new\nline", "m\xc3\xb6we", "\x7f"};
+    for (size_t i = 0; i < 2 * sizeof(names) / sizeof(names[0]); i++) {
+        int pair[2];
+        struct port *port;
+        struct port_hello hello = good_hello();
+        const char *name = names[i / 2];
+        memcpy(i % 2 == 0 ? hello.model : hello.backend, name, strlen(name) + 1);
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+        ck_assert_int_eq(send(pair[1], &hello, sizeof(hello), 0), sizeof(hello));
+        ck_assert_int_eq(port_open(&port, pair[0], &self), -EINVAL);
+        close(pair[0]);
+        close(pair[1]);
+    }
+}
+END_TEST
+
 /* Workers of an older Weft end their hello earlier, and tell no figures. */
 START_TEST(an_older_worker_attaches)
 {
@@ -381,6 +400,7 @@ int main(void)
     tcase_add_test(tc, memory_cannot_be_shrunk);
     tcase_add_test(tc, ring_fills_and_empties);
     tcase_add_test(tc, sleeping_worker_is_woken_once);
+    tcase_add_test(tc, names_are_words);
     tcase_add_test(tc, an_older_worker_attaches);
     tcase_add_test(tc, figures_come_as_they_were_told);
     tcase_add_test(tc, bad_hellos_are_refused);
