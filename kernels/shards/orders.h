@@ -58,29 +58,59 @@ struct order {
     uint32_t used;
 };
 
-/* All of it, or a negative errno; -EPIPE when the other end has gone. */
-static inline int orders_send(int fd, const void *data, size_t size)
+/* For those who have nothing else to do. */
+#define ORDERS_FOREVER 0u
+#define ORDERS_LOOK_MS 20
+
+/* Until the other end takes or gives something. Silence is counted in looks: while the whole
+ * machine stands still nobody is silent. */
+static inline int orders_wait(int fd, short events, uint32_t silence_ms)
 {
+    for (uint32_t waited_ms = 0; waited_ms < silence_ms; waited_ms += ORDERS_LOOK_MS) {
+        struct pollfd pfd = {.fd = fd, .events = events};
+        if (poll(&pfd, 1, ORDERS_LOOK_MS) == 1)
+            return 0;
+    }
+    return -ETIMEDOUT;
+}
+
+/* How a send or receive went on; 1 = once more. */
+static inline int orders_went(int fd, ssize_t n, short events, uint32_t silence_ms)
+{
+    if (n > 0 || (n < 0 && errno == EINTR))
+        return 1;
+    if (n == 0)
+        return -EPIPE;
+    if (errno != EAGAIN)
+        return -errno;
+    const int rc = orders_wait(fd, events, silence_ms);
+    return rc ? rc : 1;
+}
+
+/* All of it, or a negative errno: -EPIPE when the other end has gone, -ETIMEDOUT when it has taken
+ * or given nothing for so long. */
+static inline int orders_send(int fd, const void *data, size_t size, uint32_t silence_ms)
+{
+    const int flags = MSG_NOSIGNAL | (silence_ms == ORDERS_FOREVER ? 0 : MSG_DONTWAIT);
     for (size_t done = 0; done < size;) {
-        const ssize_t n = send(fd, (const char *)data + done, size - done, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EPIPE;
-        done += (size_t)n;
+        const ssize_t n = send(fd, (const char *)data + done, size - done, flags);
+        const int rc = orders_went(fd, n, POLLOUT, silence_ms);
+        if (rc < 0)
+            return rc;
+        done += n > 0 ? (size_t)n : 0;
     }
     return 0;
 }
 
-static inline int orders_receive(int fd, void *data, size_t size)
+static inline int orders_receive(int fd, void *data, size_t size, uint32_t silence_ms)
 {
+    const int flags = silence_ms == ORDERS_FOREVER ? 0 : MSG_DONTWAIT;
     for (size_t done = 0; done < size;) {
-        const ssize_t n = recv(fd, (char *)data + done, size - done, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EPIPE;
-        done += (size_t)n;
+        const ssize_t n = recv(fd, (char *)data + done, size - done, flags);
+        const int rc = orders_went(fd, n, POLLIN, silence_ms);
+        if (rc < 0)
+            return rc;
+        done += n > 0 ? (size_t)n : 0;
     }
     return 0;
 }

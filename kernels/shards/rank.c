@@ -56,9 +56,9 @@ static int join_groups(struct rank *r)
     const uint8_t ready = 1;
     const int line = ORDERS_FD;
     uint8_t id[COLLECTIVE_NCCL_ID_BYTES];
-    int rc = orders_send(ORDERS_FD, &ready, sizeof(ready));
+    int rc = orders_send(ORDERS_FD, &ready, sizeof(ready), ORDERS_FOREVER);
     if (!rc && place->shards > 1 && kind_uses_nccl(&r->hello))
-        rc = orders_receive(ORDERS_FD, id, sizeof(id));
+        rc = orders_receive(ORDERS_FD, id, sizeof(id), ORDERS_FOREVER);
     if (!rc && place->shards > 1)
         rc = kind_join(&r->shard, &r->hello, r->exec, TEAM_FD, id, &line, 1);
     if (!rc && place->stages > 1)
@@ -72,7 +72,7 @@ static int do_forward(struct rank *r, const struct order *order)
     const struct exec_out nowhere = {0};
     if (order->count > r->hello.batch_max)
         return -EPROTO;
-    int rc = orders_receive(ORDERS_FD, r->rows, order->count * sizeof(*r->rows));
+    int rc = orders_receive(ORDERS_FD, r->rows, order->count * sizeof(*r->rows), ORDERS_FOREVER);
     if (rc)
         return rc;
     rc = exec_forward_to(r->exec, r->rows, order->count, &nowhere, NULL);
@@ -84,7 +84,8 @@ static int do_place(struct rank *r, const struct order *order)
 {
     if (order->count > r->pages_max)
         return -EPROTO;
-    const int rc = orders_receive(ORDERS_FD, r->pages, order->count * sizeof(*r->pages));
+    const int rc =
+        orders_receive(ORDERS_FD, r->pages, order->count * sizeof(*r->pages), ORDERS_FOREVER);
     return rc ? rc : exec_place(r->exec, order->slot, r->pages, order->count, order->used);
 }
 
@@ -98,11 +99,11 @@ static int do_page(struct rank *r, const struct order *order)
         return -ENOMEM;
     int rc = 0;
     if (order->kind == ORDER_PAGE_IN) {
-        rc = orders_receive(ORDERS_FD, r->page, info.page_bytes);
+        rc = orders_receive(ORDERS_FD, r->page, info.page_bytes, ORDERS_FOREVER);
         return rc ? rc : exec_page_in(r->exec, order->slot, r->page);
     }
     rc = exec_page_out(r->exec, order->slot, r->page);
-    return rc ? rc : orders_send(ORDERS_FD, r->page, info.page_bytes);
+    return rc ? rc : orders_send(ORDERS_FD, r->page, info.page_bytes, ORDERS_FOREVER);
 }
 
 static int do_order(struct rank *r, const struct order *order)
@@ -124,7 +125,7 @@ static int obey(struct rank *r)
 {
     for (;;) {
         struct order order;
-        int rc = orders_receive(ORDERS_FD, &order, sizeof(order));
+        int rc = orders_receive(ORDERS_FD, &order, sizeof(order), ORDERS_FOREVER);
         if (rc)
             return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
         rc = do_order(r, &order);
@@ -150,7 +151,7 @@ int shards_rank_main(void)
     static struct rank r;
     char why[256] = "";
     log_init(LOG_LEVEL_INFO, "weft-rank");
-    int rc = orders_receive(ORDERS_FD, &r.hello, sizeof(r.hello));
+    int rc = orders_receive(ORDERS_FD, &r.hello, sizeof(r.hello), ORDERS_FOREVER);
     if (rc || r.hello.magic != ORDERS_MAGIC) {
         LOG_ERROR("a rank is started by weft-worker --shards, not by hand");
         return 2;

@@ -24,6 +24,7 @@
 #define RETRY_NS           NS_PER_S         /* between two starts of a group */
 #define GRACE_MS           2000             /* for a rank to end by itself */
 #define LOOK_MS            20               /* at whether it shall go on waiting */
+#define PAGE_SILENCE_PART  10u              /* of the time for a forward; for a page */
 #define PART_BYTES         ((size_t)256 << 10)
 #define DETAIL_BYTES       176u
 #define FD_ABOVE           16 /* out of the way of those that a rank gets */
@@ -143,7 +144,6 @@ static int start_rank(struct shards *s, uint32_t rank, int team_fd)
 {
     int pair[2];
     struct hello hello = s->hello;
-    const struct timeval limit = {.tv_sec = s->hello.timeout_ms / 1000 + 1};
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         return -errno;
     s->processes[rank].fd = pair[0];
@@ -153,13 +153,9 @@ static int start_rank(struct shards *s, uint32_t rank, int team_fd)
     if (!rc)
         rc = spawn(s, rank, theirs, team_fd);
     close_fd(&theirs);
-    /* One that stands still must not hold this rank up. */
-    if (!rc && (setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
-                setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit))))
-        rc = -errno;
     hello.place.stage = rank / hello.place.shards;
     hello.place.shard = rank % hello.place.shards;
-    return rc ? rc : orders_send(pair[0], &hello, sizeof(hello));
+    return rc ? rc : orders_send(pair[0], &hello, sizeof(hello), s->hello.timeout_ms);
 }
 
 static int start_stage(struct shards *s, uint32_t stage)
@@ -229,7 +225,7 @@ static int tell_id(const struct shards *s, uint8_t id[COLLECTIVE_NCCL_ID_BYTES])
 {
     int rc = kind_make_id(id);
     for (uint32_t i = 1; !rc && i < s->ranks; i++)
-        rc = orders_send(s->processes[i].fd, id, COLLECTIVE_NCCL_ID_BYTES);
+        rc = orders_send(s->processes[i].fd, id, COLLECTIVE_NCCL_ID_BYTES, s->hello.timeout_ms);
     return rc;
 }
 
@@ -272,9 +268,9 @@ static int tell(struct shards *s, const struct order *order, const void *data, s
 {
     int rc = 0;
     for (uint32_t i = 1; !rc && i < s->ranks; i++) {
-        rc = orders_send(s->processes[i].fd, order, sizeof(*order));
+        rc = orders_send(s->processes[i].fd, order, sizeof(*order), s->hello.timeout_ms);
         if (!rc)
-            rc = orders_send(s->processes[i].fd, data, size);
+            rc = orders_send(s->processes[i].fd, data, size, s->hello.timeout_ms);
     }
     return rc;
 }
@@ -334,14 +330,23 @@ static int share_of(const struct shards *s, uint32_t rank, struct model_share *o
     return model_share(s->whole, &place, out);
 }
 
+/* Whoever moves a page holds up all that is asked of the engine, and a rank does nothing but copy:
+ * it is given a part of the time that it may compute in silence. */
+static uint32_t page_silence_ms(const struct shards *s)
+{
+    return s->hello.timeout_ms / PAGE_SILENCE_PART + 1;
+}
+
 /* Of a rank but the first. */
 static int fetch_part(struct shards *s, uint32_t rank, const struct model_share *share)
 {
     struct process *p = &s->processes[rank];
     uint8_t ready;
-    int rc = p->read ? 0 : orders_receive(p->fd, &ready, sizeof(ready));
+    int rc = p->read ? 0 : orders_receive(p->fd, &ready, sizeof(ready), page_silence_ms(s));
     p->read = p->read || rc == 0;
-    return rc ? rc : orders_receive(p->fd, s->page, shards_part_bytes(s->whole, share));
+    return rc ? rc
+              : orders_receive(p->fd, s->page, shards_part_bytes(s->whole, share),
+                               page_silence_ms(s));
 }
 
 /* What has failed half-way is the next forward's to deal with, and what slots held is lost then. */
@@ -365,7 +370,7 @@ static int shards_page_out(exec_t *self, uint32_t page, void *out)
         rc = share_of(s, i, &share);
         order.count = (uint32_t)shards_part_bytes(s->whole, &share);
         if (!rc)
-            rc = orders_send(s->processes[i].fd, &order, sizeof(order));
+            rc = orders_send(s->processes[i].fd, &order, sizeof(order), page_silence_ms(s));
     }
     for (uint32_t i = 0; !rc && i < s->ranks; i++) {
         rc = share_of(s, i, &share);
@@ -396,9 +401,9 @@ static int shards_page_in(exec_t *self, uint32_t page, const void *in)
         order.count = (uint32_t)shards_part_bytes(s->whole, &share);
         shards_part_take(s->whole, &share, in, s->page);
         if (!rc)
-            rc = orders_send(s->processes[i].fd, &order, sizeof(order));
+            rc = orders_send(s->processes[i].fd, &order, sizeof(order), page_silence_ms(s));
         if (!rc)
-            rc = orders_send(s->processes[i].fd, s->page, order.count);
+            rc = orders_send(s->processes[i].fd, s->page, order.count, page_silence_ms(s));
     }
     return broken(s, rc);
 }

@@ -14,6 +14,7 @@
 #include "kernels/engine/engine.h"
 #include "kernels/shards/shards.h"
 #include "ranks.h"
+#include "schemas/base/clock.h"
 #include "tests/unit/sanitized.h"
 #include "tests/unit/suite.h"
 
@@ -559,6 +560,54 @@ START_TEST(test_held_pages_of_a_dead_rank)
 }
 END_TEST
 
+/* A rank that stands still is waited for much shorter with pages than with a forward: nothing can
+ * be asked of the engine meanwhile. From then on pages are refused at once. */
+START_TEST(test_pages_of_a_frozen_rank)
+{
+    enum { PAGES = TURN / EXEC_PAGE_TOKENS, MOST = 64 }; /* more than lie in a socket */
+    uint32_t talk[CONTEXT];
+    uint32_t held[PAGES];
+    uint32_t got[ANSWER];
+    uint32_t cached;
+    pid_t pids[8];
+    int rc = 0;
+    uint64_t rng = 79;
+    ranks_open(&uneven);
+    for (uint32_t i = 0; i < CONTEXT; i++)
+        talk[i] = (uint32_t)(tiny_random(&rng) % 256);
+    exec_t *exec = cut_for(1, 2, true, 10 * FROZEN_MS);
+    engine_t *engine = engine_on(exec);
+    uint8_t *page = malloc(engine_page_bytes(engine));
+    (void)answer(engine, talk, TURN);
+    ck_assert_uint_eq(engine_chain_hold(engine, talk, TURN, held), PAGES);
+    ck_assert_int_eq(engine_chain_read(engine, held[0], page), 0);
+    engine_chain_drop(engine, held, PAGES);
+    ck_assert_uint_eq(ranks_children(pids, 8), 1);
+    kill(pids[0], SIGSTOP);
+    const uint64_t begin_ns = clock_now_ns();
+    for (uint32_t i = 0; rc == 0 && i < MOST; i++) {
+        for (uint32_t j = 0; j < EXEC_PAGE_TOKENS; j++)
+            talk[j] = (uint32_t)(tiny_random(&rng) % 256);
+        if (_i)
+            rc = engine_chain_put(engine, talk, 0, held, page);
+        else
+            rc = engine_chain_read(engine, held[0], page);
+        if (_i && rc == 0)
+            engine_chain_drop(engine, held, 1);
+    }
+    ck_assert_int_eq(rc, -ETIMEDOUT);
+    ck_assert_int_eq(engine_chain_put(engine, talk, 0, held, page), -EAGAIN);
+    ck_assert_uint_lt(clock_now_ns() - begin_ns, 3 * FROZEN_MS * NS_PER_MS);
+    ck_assert_int_eq(try_answer(engine, talk, TURN, got, &cached), ENGINE_ERROR);
+    ck_assert_int_eq(try_answer(engine, talk, TURN, got, &cached), ENGINE_LENGTH);
+    ck_assert_uint_eq(cached, 0);
+    free(page);
+    engine_destroy(engine);
+    exec_destroy(exec);
+    ranks_close();
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     if (shards_is_rank(argc, argv))
@@ -584,6 +633,7 @@ int main(int argc, char **argv)
     tcase_add_test(tcase, test_ranks_have_names);
     tcase_add_test(tcase, test_pages_of_a_dead_rank);
     tcase_add_test(tcase, test_held_pages_of_a_dead_rank);
+    tcase_add_loop_test(tcase, test_pages_of_a_frozen_rank, 0, 2);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
 }
