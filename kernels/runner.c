@@ -39,6 +39,7 @@ struct runner {
     size_t queue_max;
     size_t head;
     size_t tail;
+    int coming; /* of those in `fresh`, for which there has been no room in the queue yet */
 };
 
 /* With the lock held. Who was told that nothing is left must be woken, but without the lock, or
@@ -46,6 +47,7 @@ struct runner {
 static void publish(struct runner *r, int count)
 {
     bool wake = false;
+    r->coming = count;
     for (int i = 0; i < count; i++) {
         while (r->head - r->tail == r->queue_max && !r->closing) {
             (void)eventfd_write(r->fd, 1);
@@ -55,6 +57,7 @@ static void publish(struct runner *r, int count)
             return;
         wake = wake || r->head == r->tail;
         r->queue[r->head++ % r->queue_max] = r->fresh[i];
+        r->coming--;
     }
     if (wake) {
         pthread_mutex_unlock(&r->lock);
@@ -237,7 +240,8 @@ void runner_wake(runner_t *runner)
 bool runner_is_idle(runner_t *runner)
 {
     pthread_mutex_lock(&runner->lock);
-    const bool idle = !engine_busy(runner->engine) && runner->head == runner->tail;
+    const bool idle =
+        !engine_busy(runner->engine) && runner->coming <= 0 && runner->head == runner->tail;
     pthread_mutex_unlock(&runner->lock);
     return idle;
 }

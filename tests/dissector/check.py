@@ -89,8 +89,7 @@ def tshark(lua, capture, *arguments):
     """Returns the lines of standard output; ends the test if tshark fails or complains."""
     command = ["tshark", "-n", "-r", capture, "-X", "lua_script:" + lua, *arguments]
     # Two passes, as Wireshark makes them: what the first one learnt must be right in the second.
-    done = subprocess.run([*command, "-2"], capture_output=True, text=True, check=False,
-                          timeout=60)
+    done = subprocess.run([*command, "-2"], capture_output=True, text=True, check=False)
     noise = [line for line in done.stderr.splitlines() if "Running as user" not in line]
     if done.returncode != 0 or noise:
         sys.exit(f"tshark ended with {done.returncode}: " + "\n".join(noise))
