@@ -307,6 +307,11 @@ void control_unwatch(struct control *control, int fd)
     loop_unwatch(control->loop, fd);
 }
 
+int control_accept(struct control *control, int listen_fd)
+{
+    return loop_accept(control->loop, listen_fd);
+}
+
 int control_offer(struct control *control, const struct admin_session *session)
 {
     return admin_offer(control->admin, session);

@@ -102,6 +102,9 @@ void control_destroy(struct control *control);
 int control_watch(struct control *control, int fd, void (*fn)(int fd, void *user), void *user);
 void control_unwatch(struct control *control, int fd);
 
+/* As loop_accept(), from a watched socket. */
+int control_accept(struct control *control, int listen_fd);
+
 /* Offers a session on the admin socket (admin.h): a command whose answer comes with a descriptor.
  * Before control_run(). Returns 0 or -ENOSPC. */
 struct admin_session;

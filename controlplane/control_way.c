@@ -288,7 +288,7 @@ static void on_connection(int listen_fd, void *user)
 {
     struct control *control = user;
     int on = 1;
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = loop_accept(control->loop, listen_fd);
     if (fd < 0) {
         return;
     }

@@ -313,7 +313,7 @@ static void on_hello(int fd, void *user)
 static void on_connect(int listen_fd, void *user)
 {
     struct attach *a = user;
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = control_accept(a->control, listen_fd);
     if (fd < 0) {
         return;
     }

@@ -327,7 +327,7 @@ static void admin_accept(int fd, void *user)
 {
     struct admin *admin = user;
     uint64_t now_ns = clock_now_ns();
-    int client_fd = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int client_fd = loop_accept(admin->loop, fd);
     if (client_fd < 0) {
         return;
     }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "schemas/base/clock.h"
@@ -24,7 +25,7 @@
 
 enum watch_state {
     WATCH_FREE,
-    WATCH_IDLE,  /* wanted, no poll in flight */
+    WATCH_IDLE,  /* wanted, no poll in flight: in its callback, or at rest */
     WATCH_ARMED, /* a poll is in flight */
     WATCH_DYING, /* not wanted; its poll's completion is still to come */
 };
@@ -35,6 +36,8 @@ struct watch {
     unsigned events;
     loop_fd_fn fn;
     void *user;
+    uint64_t rest_ns; /* not armed until then; 0 = not at rest */
+    bool starved;     /* its last accept found no descriptor */
 };
 
 struct timer {
@@ -48,6 +51,7 @@ struct loop {
     struct io_uring ring;
     struct watch watches[LOOP_WATCHES_MAX];
     struct timer timers[LOOP_TIMERS_MAX];
+    uint64_t rest_ns; /* when the next watch has rested; 0 = none rests */
     _Atomic bool stop;
     int stop_fd;
 };
@@ -173,6 +177,56 @@ void loop_unwatch(struct loop *loop, int fd)
     (void)io_uring_submit(&loop->ring);
 }
 
+/* ---- accepting ---- */
+
+/* In place of the poll that would follow its callback. */
+static void watch_rest(struct loop *loop, struct watch *watch)
+{
+    watch->rest_ns = clock_now_ns() + LOOP_REST_NS;
+    if (loop->rest_ns == 0 || watch->rest_ns < loop->rest_ns) {
+        loop->rest_ns = watch->rest_ns;
+    }
+}
+
+static void rests_run(struct loop *loop, uint64_t now_ns)
+{
+    if (loop->rest_ns == 0 || now_ns < loop->rest_ns) {
+        return;
+    }
+    loop->rest_ns = 0;
+    for (unsigned i = 0; i < LOOP_WATCHES_MAX; i++) {
+        struct watch *watch = &loop->watches[i];
+        if (watch->rest_ns > now_ns) {
+            bool first = loop->rest_ns == 0 || watch->rest_ns < loop->rest_ns;
+            loop->rest_ns = first ? watch->rest_ns : loop->rest_ns;
+        } else if (watch->rest_ns != 0) {
+            watch->rest_ns = 0;
+            if (watch->state == WATCH_IDLE) {
+                watch_arm(loop, watch);
+            }
+        }
+    }
+}
+
+int loop_accept(struct loop *loop, int listen_fd)
+{
+    struct watch *watch = watch_find(loop, listen_fd);
+    int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int rc = fd >= 0 ? fd : -errno;
+    bool starved = rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
+    if (watch == NULL) {
+        return rc;
+    }
+    if (starved && !watch->starved) {
+        LOG_WARN("who connects has to wait: %s", strerror(-rc));
+    }
+    if (starved) {
+        watch_rest(loop, watch);
+    }
+    watch->starved = starved || (watch->starved && rc < 0);
+    return rc;
+}
+
 /* ---- timers ---- */
 
 int loop_timer_add(struct loop *loop, loop_timer_fn fn, void *user)
@@ -224,6 +278,9 @@ static void timers_run(struct loop *loop, uint64_t now_ns)
 static uint64_t timers_wait_ns(const struct loop *loop, uint64_t now_ns)
 {
     uint64_t wait_ns = WAIT_MAX_NS;
+    if (loop->rest_ns != 0) {
+        wait_ns = loop->rest_ns > now_ns ? loop->rest_ns - now_ns : 0;
+    }
     for (unsigned i = 0; i < LOOP_TIMERS_MAX; i++) {
         uint64_t at_ns = loop->timers[i].at_ns;
         if (at_ns != 0) {
@@ -255,7 +312,7 @@ static void event_handle(struct loop *loop, uint64_t data, int result)
     watch->fn(watch->fd, watch->user);
     /* The callback may have unwatched it, and the place may even have been taken by another watch,
      * which is then armed already. */
-    if (watch->state == WATCH_IDLE) {
+    if (watch->state == WATCH_IDLE && watch->rest_ns == 0) {
         watch_arm(loop, watch);
     }
 }
@@ -292,6 +349,7 @@ int loop_run(struct loop *loop)
             return rc;
         }
         events_run(loop);
+        rests_run(loop, clock_now_ns());
         timers_run(loop, clock_now_ns());
     }
     return 0;

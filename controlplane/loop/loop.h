@@ -16,8 +16,11 @@
 #include <poll.h>
 #include <stdint.h>
 
+#include "schemas/base/clock.h"
+
 #define LOOP_WATCHES_MAX 256u
 #define LOOP_TIMERS_MAX  16u
+#define LOOP_REST_NS     (100 * NS_PER_MS) /* without a descriptor for who connects */
 
 struct loop;
 
@@ -38,6 +41,11 @@ int loop_watch(struct loop *loop, int fd, unsigned events, loop_fd_fn fn, void *
 
 /* After it returns `fn` is not called any more and `fd` may be closed. Not watched: nothing. */
 void loop_unwatch(struct loop *loop, int fd);
+
+/* Accepts from a listening socket that is watched. Returns a descriptor that does not block and is
+ * closed on exec, or -errno. With no descriptor or memory left who connects stays in the backlog
+ * and the socket readable: its watch rests for LOOP_REST_NS then, logged when that begins. */
+int loop_accept(struct loop *loop, int listen_fd);
 
 /* Makes a timer, not armed yet. Returns its number, or -ENOSPC beyond LOOP_TIMERS_MAX. */
 int loop_timer_add(struct loop *loop, loop_timer_fn fn, void *user);

@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -359,6 +360,94 @@ START_TEST(idle_costs_nothing)
 }
 END_TEST
 
+struct accepting {
+    unsigned calls;
+    unsigned accepted;
+};
+
+/* A listening socket that somebody has connected to. */
+static int listen_to_one(int *client)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX}; /* the kernel finds a name */
+    socklen_t len = sizeof(sa_family_t);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    *client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, len), 0);
+    len = sizeof(address);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(connect(*client, (struct sockaddr *)&address, len), 0);
+    return listener;
+}
+
+static void accept_one(int fd, void *user)
+{
+    struct accepting *a = user;
+    int got = loop_accept(loop, fd);
+    a->calls++;
+    ck_assert(got >= 0 || got == -EMFILE);
+    if (got >= 0) {
+        a->accepted++;
+        close(got);
+        loop_stop(loop);
+    }
+}
+
+/* Who connects while no descriptor is left is asked for now and then, not all the time, and comes
+ * in when there is one. Others are served meanwhile. */
+START_TEST(accepting_rests_without_descriptors)
+{
+    struct accepting accepting = {.calls = 0};
+    struct counted counted = {.read = true, .other = -1};
+    int ends[2];
+    int client;
+    int listener = listen_to_one(&client);
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(loop_watch(loop, listener, POLLIN, accept_one, &accepting), 0);
+    ck_assert_int_eq(loop_watch(loop, ends[0], POLLIN, count, &counted), 0);
+    struct rlimit limit = fds_gone();
+    ck_assert_int_eq(write(ends[1], "abc", 3), 3);
+    uint64_t begin_ns = clock_now_ns();
+    run_for(3 * LOOP_REST_NS);
+    uint64_t rests = (clock_now_ns() - begin_ns) / LOOP_REST_NS;
+    ck_assert_uint_ge(accepting.calls, 1);
+    ck_assert_uint_le(accepting.calls, rests + 1);
+    ck_assert_uint_eq(accepting.accepted, 0);
+    ck_assert_uint_eq(counted.calls, 3);
+    fds_back(&limit);
+    ck_assert_int_eq(loop_run(loop), 0);
+    ck_assert_uint_eq(accepting.accepted, 1);
+    loop_unwatch(loop, listener);
+    loop_unwatch(loop, ends[0]);
+    int fds[] = {listener, client, ends[0], ends[1]};
+    for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        close(fds[i]);
+    }
+}
+END_TEST
+
+/* A watch that rests may be let go of, and its place be taken. */
+START_TEST(unwatched_at_rest)
+{
+    struct accepting accepting = {.calls = 0};
+    int client;
+    int listener = listen_to_one(&client);
+    ck_assert_int_eq(loop_watch(loop, listener, POLLIN, accept_one, &accepting), 0);
+    struct rlimit limit = fds_gone();
+    run_for(LOOP_REST_NS / 4);
+    fds_back(&limit);
+    ck_assert_uint_ge(accepting.calls, 1);
+    loop_unwatch(loop, listener);
+    ck_assert_int_eq(loop_watch(loop, listener, POLLIN, accept_one, &accepting), 0);
+    ck_assert_int_eq(loop_run(loop), 0);
+    ck_assert_uint_eq(accepting.accepted, 1);
+    run_for(2 * LOOP_REST_NS);
+    loop_unwatch(loop, listener);
+    close(listener);
+    close(client);
+}
+END_TEST
+
 #define FLOOD 100u
 
 struct flood {
@@ -524,6 +613,8 @@ int main(void)
     tcase_add_test(tcase, stop_from_a_thread);
     tcase_add_test(tcase, stop_from_a_signal);
     tcase_add_test(tcase, idle_costs_nothing);
+    tcase_add_test(tcase, accepting_rests_without_descriptors);
+    tcase_add_test(tcase, unwatched_at_rest);
     tcase_add_loop_test(tcase, datagrams, 0, 2);
     tcase_add_test(tcase, send_passes_over_refusals);
     tcase_add_loop_test(tcase, a_port_that_comes_free_late, 0, 2);
