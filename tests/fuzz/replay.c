@@ -64,6 +64,11 @@ static int run_file(const char *folder, const char *name, uint64_t *rng)
     }
     size_t size = fread(data, 1, FILE_MAX_BYTES, file);
     fclose(file);
+    if (size == 0) { /* was something else when it was made */
+        fprintf(stderr, "replay: %s is empty\n", path);
+        free(data);
+        return -1;
+    }
     run_copy(data, size);
     run_damaged(data, size, rng);
     free(data);

@@ -20,7 +20,7 @@ static void check_texts(const weft_job_part_t *list, size_t count, const uint8_t
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    uint8_t *body = malloc(size + 1); /* aligned as reassembled requests are */
+    uint8_t *body = malloc(size + (size == 0)); /* aligned as reassembled requests are */
     if (body == NULL) {
         return 0;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzzes a WebSocket and the realtime session over it: the first byte says in how long pieces the
  * others come. Every question must be one that the chat API takes; it is answered with the last
- * message's own bytes. What goes out must be whole frames with JSON in them. */
+ * message's own bytes, once one more event has come. What goes out must be whole frames with JSON
+ * in them. */
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -46,31 +47,76 @@ static void frames_check(struct buf *out)
     }
 }
 
-static void ask(struct realtime *r, const struct buf *message)
+/* An answer under way: what it was asked for, and the message whose bytes it gives. */
+struct answer {
+    bool open;
+    bool good;
+    bool cancelled;
+    struct api_error error;
+    struct buf text;
+};
+
+static void ask(struct realtime *r, struct answer *answer, const struct buf *message)
 {
     struct api_request request;
-    struct api_error error = {.http_status = 0};
-    const weft_result_t result = {.status = buf_len(message) % 3 == 0 ? WEFT_E_STALLED : 0,
-                                  .finish = WEFT_FINISH_STOP};
     size_t len;
     char *text = realtime_question(r, &len);
-    need(text != NULL);
+    need(text != NULL && !answer->open);
+    answer->error = (struct api_error){.http_status = 0};
     memset(&request, 0, sizeof(request));
-    bool good = api_read(&request, API_CHAT, text, len, &error);
-    need(good == (error.http_status == 0));
+    answer->good = api_read(&request, API_CHAT, text, len, &answer->error);
+    need(answer->good == (answer->error.http_status == 0));
     api_deinit(&request);
     free(text);
-    for (size_t at = 0; at < buf_len(message); at += 5) {
-        size_t left = buf_len(message) - at;
-        realtime_text(r, message->data + at, left < 5 ? left : 5);
+    answer->open = true;
+    answer->cancelled = false;
+    answer->text.at = answer->text.end = 0;
+    buf_add(&answer->text, message->data + message->at, buf_len(message));
+}
+
+/* The answer comes to its end: it is after the next event, so that one comes in between. */
+static void finish(struct realtime *r, struct answer *answer)
+{
+    const size_t len = buf_len(&answer->text);
+    const weft_result_t result = {.status = answer->cancelled ? WEFT_E_CANCELLED
+                                            : len % 3 == 0    ? WEFT_E_STALLED
+                                                              : 0,
+                                  .finish = len % 2 == 0 ? WEFT_FINISH_STOP : WEFT_FINISH_LENGTH};
+    if (!answer->open) {
+        return;
     }
-    realtime_done(r, good ? &result : NULL, good ? NULL : &error);
+    for (size_t at = 0; at < len; at += 5) {
+        realtime_text(r, answer->text.data + at, len - at < 5 ? len - at : 5);
+    }
+    realtime_done(r, answer->good ? &result : NULL, answer->good ? NULL : &answer->error);
+    answer->open = false;
+}
+
+static void event_take(struct realtime *r, struct answer *answer, const struct buf *message)
+{
+    const char *text = message->data != NULL ? message->data : "";
+    const bool was_open = answer->open;
+    switch (realtime_event(r, text, buf_len(message))) {
+    case REALTIME_ASK:
+        ask(r, answer, message);
+        break;
+    case REALTIME_CANCEL:
+        need(answer->open);
+        answer->cancelled = true;
+        break;
+    default:
+        break;
+    }
+    if (was_open) {
+        finish(r, answer);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct ws ws = {.message_max = 4096};
     struct realtime r;
+    struct answer answer = {.open = false};
     struct buf out = {.data = NULL};
     if (size < 2) {
         return 0;
@@ -88,20 +134,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 ws_frame(&out, WS_OP_PONG, ws.control, ws.control_len);
             } else if (event == WS_TEXT) {
                 need(buf_len(&ws.message) <= ws.message_max);
-                const char *text = ws.message.data != NULL ? ws.message.data : "";
-                if (realtime_event(&r, text, buf_len(&ws.message)) == REALTIME_ASK) {
-                    ask(&r, &ws.message);
-                }
+                event_take(&r, &answer, &ws.message);
             } else if (event == WS_CLOSE || event == WS_FAIL) {
                 ws_frame_close(&out, ws.code, "");
             }
         }
         frames_check(&out);
     }
+    finish(&r, &answer);
     need(!out.failed);
     frames_check(&out);
     ws_deinit(&ws);
     realtime_deinit(&r);
+    buf_deinit(&answer.text);
     buf_deinit(&out);
     return 0;
 }

@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct kernel whole, parts;
     uint8_t sum_whole = 0, sum_parts = 0;
-    uint8_t *copy = malloc(size + 1); /* aligned, and ends where the input does */
+    uint8_t *copy = malloc(size + (size == 0)); /* aligned, and ends where the input does */
     if (copy == NULL) {
         return 0;
     }
