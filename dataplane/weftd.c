@@ -24,6 +24,7 @@
 #include "dataplane/nic/numa.h"
 #include "schemas/base/addr.h"
 #include "schemas/base/log.h"
+#include "schemas/base/slice.h"
 #include "schemas/config.h"
 
 struct weftd {
@@ -382,6 +383,7 @@ static void catch_signals(void)
 
 static int lcore_main(void *core)
 {
+    slice_short();
     core_run(core);
     return 0;
 }
@@ -399,7 +401,7 @@ static void run_lcores(struct weftd *d)
             stop_all(d);
         }
     }
-    core_run(d->cores[0]);
+    (void)lcore_main(d->cores[0]);
     nic_join(d->nic);
     atomic_store(&running, NULL);
 }

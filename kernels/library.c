@@ -12,6 +12,7 @@
 #include "kernels/keep.h"
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
+#include "schemas/base/slice.h"
 
 #define RETRY_NS   (5 * NS_PER_S) /* after a load that has failed */
 #define LOOK_MS    20             /* while somebody waits */
@@ -65,6 +66,7 @@ static void run_task(struct library_task *t)
 static void *loader_main(void *arg)
 {
     struct library *l = arg;
+    slice_usual();
     run_task(&l->task);
     (void)eventfd_write(l->done_fd, 1);
     return NULL;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "schemas/base/clock.h"
+#include "schemas/base/slice.h"
 
 /* Steps whose events fit before the engine has to wait. */
 #define QUEUE_STEPS 4u
@@ -82,6 +83,7 @@ static void receive_visits(struct runner *r)
 static void *runner_main(void *arg)
 {
     struct runner *r = arg;
+    slice_usual();
     pthread_mutex_lock(&r->lock);
     for (;;) {
         while (!r->closing && !r->visits && !engine_busy(r->engine))

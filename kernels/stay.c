@@ -8,6 +8,7 @@
 
 #include "schemas/base/clock.h"
 #include "schemas/base/log.h"
+#include "schemas/base/slice.h"
 
 #define RETRY_FIRST_MS   100u
 #define RETRY_LAST_MS    5000u
@@ -182,6 +183,7 @@ static bool is_over(const struct stay *s)
 
 void stay_run(struct stay *s)
 {
+    slice_short(); /* what has come goes on, whoever computes */
     for (uint32_t i = 0; i < s->count; i++)
         s->ports[i].retry_ms = RETRY_FIRST_MS;
     for (;;) {

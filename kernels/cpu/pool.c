@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "schemas/base/slice.h"
+
 /* Pauses before sleeping: some microseconds, about what waking a thread costs. */
 #define POOL_SPINS 400u
 
@@ -76,6 +78,7 @@ static void *thread_main(void *arg)
     struct pool_thread *self = arg;
     struct pool *pool = self->pool;
     uint32_t seen = 0;
+    slice_usual();
     for (;;) {
         seen = next_generation(pool, seen);
         if (pool->stop)

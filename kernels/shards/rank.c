@@ -9,6 +9,7 @@
 #include "kernels/shards/orders.h"
 #include "kernels/shards/shards.h"
 #include "schemas/base/log.h"
+#include "schemas/base/slice.h"
 
 struct rank {
     struct hello hello;
@@ -151,6 +152,7 @@ int shards_rank_main(void)
     static struct rank r;
     char why[256] = "";
     log_init(LOG_LEVEL_INFO, "weft-rank");
+    slice_usual(); /* who started it may hand over */
     int rc = orders_receive(ORDERS_FD, &r.hello, sizeof(r.hello), ORDERS_FOREVER);
     if (rc || r.hello.magic != ORDERS_MAGIC) {
         LOG_ERROR("a rank is started by weft-worker --shards, not by hand");
