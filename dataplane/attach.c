@@ -18,14 +18,14 @@
 #include "schemas/base/socket_file.h"
 #include "schemas/metrics.def"
 
-#define PENDING_MAX      8u
+#define PENDING_MAX      64u /* all that may attach, and their ways, at once */
 #define HELLO_TIMEOUT_NS (2 * NS_PER_S)
 
 /* A connection that has not said hello yet. */
 struct pending {
     int fd; /* -1 = free */
     uint64_t since_ns;
-    bool next; /* a worker that waits for its predecessor to be let go of */
+    bool next; /* it waits for its predecessor to be let go of */
 };
 
 struct attach {
@@ -89,6 +89,20 @@ static struct port_self self_of(const struct attach *a)
     };
 }
 
+/* Its predecessor has ended, but the lcore has not let go of it yet. */
+static void wait_its_turn(struct attach *a, struct pending *p)
+{
+    control_unwatch(a->control, p->fd);
+    p->next = true;
+}
+
+/* Whether that was told already or not. */
+static bool has_closed(int fd)
+{
+    uint8_t byte;
+    return recv(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* ---- workers ---- */
 
 static bool port_serves(const struct port *port)
@@ -124,9 +138,7 @@ static uint32_t worker_slot(struct attach *a, bool *leaving)
     *leaving = false;
     for (uint32_t i = PORT_WORKERS_MAX; i-- > 0;) {
         struct port *port = a->workers[i];
-        uint8_t byte;
-        if (port_serves(port) &&
-            recv(port->socket_fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) == 0) {
+        if (port_serves(port) && has_closed(port->socket_fd)) {
             worker_ends(a, port);
         }
         slot = port == NULL ? i : slot;
@@ -143,8 +155,7 @@ static void attach_worker(struct attach *a, struct pending *p)
     uint32_t slot = worker_slot(a, &leaving);
     int fd = p->fd;
     if (slot == PORT_WORKERS_MAX && leaving) {
-        control_unwatch(a->control, fd);
-        p->next = true;
+        wait_its_turn(a, p);
         return;
     }
     if (slot == PORT_WORKERS_MAX) {
@@ -186,19 +197,12 @@ static void attach_worker(struct attach *a, struct pending *p)
 
 static void reap_workers(struct attach *a)
 {
-    bool room = false;
     for (uint32_t i = 0; i < PORT_WORKERS_MAX; i++) {
         struct port *port = a->workers[i];
         if (port != NULL && atomic_load_explicit(&port->released, memory_order_acquire)) {
             core_detach(a->core, port);
             port_destroy(port);
             a->workers[i] = NULL;
-        }
-        room = room || a->workers[i] == NULL;
-    }
-    for (uint32_t i = 0; i < PENDING_MAX && room; i++) {
-        if (a->pending[i].fd >= 0 && a->pending[i].next) {
-            attach_worker(a, &a->pending[i]);
         }
     }
 }
@@ -217,26 +221,42 @@ static uint32_t serving(const struct attach *a, struct port *ports[PORT_WORKERS_
 
 /* ---- clients ---- */
 
+static void client_ends(struct attach *a, struct client_port *port)
+{
+    control_unwatch(a->control, port->socket_fd);
+    LOG_DEBUG("client gone program=%s pid=%d", port->program, (int)port->pid);
+    atomic_store_explicit(&port->lost, true, memory_order_release);
+    core_wake(a->core);
+}
+
+static bool client_is_there(const struct client_port *port)
+{
+    return port != NULL && !atomic_load(&port->lost);
+}
+
 /* A client never writes to its socket after the hello: readable means closed. */
 static void on_client_readable(int fd, void *user)
 {
     struct attach *a = user;
-    control_unwatch(a->control, fd);
     for (uint32_t i = 0; i < PORT_CLIENTS_MAX; i++) {
-        struct client_port *port = a->clients[i];
-        if (port != NULL && port->socket_fd == fd) {
-            LOG_DEBUG("client gone program=%s pid=%d", port->program, (int)port->pid);
-            atomic_store_explicit(&port->lost, true, memory_order_release);
-            core_wake(a->core);
+        if (client_is_there(a->clients[i]) && a->clients[i]->socket_fd == fd) {
+            client_ends(a, a->clients[i]);
         }
     }
 }
 
-static uint32_t free_slot(const struct attach *a)
+/* As worker_slot(). */
+static uint32_t client_slot(struct attach *a, bool *leaving)
 {
-    uint32_t slot = 0;
-    while (slot < PORT_CLIENTS_MAX && a->clients[slot] != NULL) {
-        slot++;
+    uint32_t slot = PORT_CLIENTS_MAX;
+    *leaving = false;
+    for (uint32_t i = PORT_CLIENTS_MAX; i-- > 0;) {
+        struct client_port *port = a->clients[i];
+        if (client_is_there(port) && has_closed(port->socket_fd)) {
+            client_ends(a, port);
+        }
+        slot = port == NULL ? i : slot;
+        *leaving = *leaving || (port != NULL && !client_is_there(port));
     }
     return slot;
 }
@@ -245,8 +265,13 @@ static void attach_client(struct attach *a, struct pending *p)
 {
     struct port_self about = self_of(a);
     struct client_port *port;
-    uint32_t slot = free_slot(a);
+    bool leaving;
+    uint32_t slot = client_slot(a, &leaving);
     int fd = p->fd;
+    if (slot == PORT_CLIENTS_MAX && leaving) {
+        wait_its_turn(a, p);
+        return;
+    }
     if (slot == PORT_CLIENTS_MAX) {
         LOG_WARN("client refused: %u are attached already", PORT_CLIENTS_MAX);
         refuse(a, p, -EBUSY);
@@ -290,15 +315,13 @@ static void reap_clients(struct attach *a)
 
 /* ---- what the control thread calls ---- */
 
-static void on_hello(int fd, void *user)
+static void hello_take(struct attach *a, struct pending *p)
 {
-    struct attach *a = user;
-    struct pending *p = pending_find(a, fd);
-    int kind = p != NULL ? port_kind(fd) : -EAGAIN;
+    int fd = p->fd;
+    int kind = port_kind(fd);
     if (kind == PORT_KIND_WORKER) {
         attach_worker(a, p);
     } else if (kind == PORT_KIND_CLIENT) {
-        reap_clients(a); /* one that has just gone leaves its place */
         attach_client(a, p);
     } else if (kind == PORT_KIND_WAY) {
         pending_end(a, p);
@@ -307,6 +330,28 @@ static void on_hello(int fd, void *user)
         LOG_WARN("not attached: %s",
                  kind == -EPROTO ? "neither a Weft worker nor a client" : strerror(-kind));
         pending_drop(a, p);
+    }
+}
+
+/* Who has ended leaves a place to who waits for it. */
+static void reap(struct attach *a)
+{
+    reap_workers(a);
+    reap_clients(a);
+    for (uint32_t i = 0; i < PENDING_MAX; i++) {
+        if (a->pending[i].fd >= 0 && a->pending[i].next) {
+            hello_take(a, &a->pending[i]);
+        }
+    }
+}
+
+static void on_hello(int fd, void *user)
+{
+    struct attach *a = user;
+    reap(a);
+    struct pending *p = pending_find(a, fd);
+    if (p != NULL) {
+        hello_take(a, p);
     }
 }
 
@@ -340,8 +385,7 @@ static uint64_t load_words(const struct attach *a)
 
 void attach_tick(struct attach *a, uint64_t now_ns)
 {
-    reap_workers(a);
-    reap_clients(a);
+    reap(a);
     for (uint32_t i = 0; i < PENDING_MAX; i++) {
         if (a->pending[i].fd >= 0 && now_ns - a->pending[i].since_ns > HELLO_TIMEOUT_NS) {
             pending_drop(a, &a->pending[i]);

@@ -40,8 +40,9 @@ static int attach_connect(const char *path)
 int attach_hello(const char *path, const void *hello, size_t len)
 {
     int fd = attach_connect(path);
-    if (fd >= 0 && send(fd, hello, len, MSG_NOSIGNAL) != (ssize_t)len) {
-        int rc = errno == EPIPE || errno == ECONNRESET ? -EPROTO : -errno;
+    /* A node may refuse before it has heard anything: what it said is there to be read. */
+    if (fd >= 0 && send(fd, hello, len, MSG_NOSIGNAL) != (ssize_t)len && errno != EPIPE) {
+        int rc = -errno;
         close(fd);
         return rc;
     }
@@ -90,6 +91,9 @@ static int welcome_receive(int socket_fd, uint32_t wanted, struct attachment *a)
                          .msg_control = control.space,
                          .msg_controllen = sizeof(control.space)};
     ssize_t got = recvmsg(socket_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (got < 0 && errno == ECONNRESET) { /* told once, ahead of what was said before */
+        got = recvmsg(socket_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    }
     if (got < 0) {
         return errno == ECONNRESET ? -EPROTO : -errno;
     }

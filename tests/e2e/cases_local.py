@@ -37,13 +37,19 @@ def counter(mesh, name, key):
     return mesh.status(name)["counters"][key]
 
 
+def connect(path):
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(GONE_S)
+    connection.connect(path)
+    return connection
+
+
 class Attached:
     """A client, or a worker, by hand: the socket, the welcome's status and the memory."""
 
-    def __init__(self, path, hello=HELLO.pack(CLIENT_MAGIC, 1, HELLO.size, b"by hand")):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(GONE_S)
-        self.socket.connect(path)
+    def __init__(self, path, hello=HELLO.pack(CLIENT_MAGIC, 1, HELLO.size, b"by hand"),
+                 connection=None):
+        self.socket = connection or connect(path)
         self.socket.send(hello)
         fds = array.array("i")
         data, control, _, _ = self.socket.recvmsg(WELCOME.size, socket.CMSG_SPACE(3 * 4))
@@ -240,3 +246,20 @@ def worker_follows_worker(mesh, _quick):
     many[3].close()
     check(Attached(path, hello).status == 0, "the one behind it was not attached")
     expect_served(mesh.ask(), "frankfurt")
+
+
+@case("local/client_follows_client", ONE)
+def client_follows_client(mesh, _quick):
+    """All come at once, and who comes right behind one that has just ended gets its place."""
+    path = mesh.node("tokyo")["port"]
+    early = [connect(path) for _ in range(CLIENTS_MAX)]
+    many = [Attached(path, connection=connection) for connection in early]
+    check(all(c.status == 0 for c in many), "not attached:", [c.status for c in many])
+    for number in range(40):
+        many.pop(0).close()
+        many.append(Attached(path))
+        check(many[-1].status == 0, "number", number, "was refused:", many[-1].status)
+    check(Attached(path).status == BUSY, "one too many was attached")
+    for client in many:
+        client.close()
+    wait_until(lambda: not clients(mesh, "tokyo"), GONE_S, "all are gone")

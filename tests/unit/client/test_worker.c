@@ -332,6 +332,23 @@ START_TEST(attach_without_a_node)
 }
 END_TEST
 
+/* A node that refuses does so when it likes: before the hello is sent, while it is under way,
+ * behind it. Its word arrives all the same. */
+START_TEST(refusals_arrive_whenever_they_come)
+{
+    struct pair p;
+    pair_listen(&p);
+    for (uint32_t i = 0; i < 300; i++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, attach_main, &p);
+        port_refuse(accept(p.listener, NULL, NULL), -EBUSY);
+        pthread_join(thread, NULL);
+        ck_assert_int_eq(p.attach_rc, -EBUSY);
+    }
+    pair_close(&p);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("client/worker");
@@ -342,6 +359,7 @@ int main(void)
     tcase_add_test(t, hostile_node);
     tcase_add_test(t, node_that_goes_is_noticed);
     tcase_add_test(t, lies_are_refused_and_nothing_leaks);
+    tcase_add_test(t, refusals_arrive_whenever_they_come);
     tcase_add_test(t, attach_without_a_node);
     suite_add_tcase(s, t);
     return suite_main(s);
