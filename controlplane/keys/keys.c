@@ -110,11 +110,12 @@ static int file_make(const char *path, const char *comment, char why[KEYS_WHY_MA
         return -error;
     }
     line_make(line);
+    errno = 0;
     bool good = fchmod(fd, 0600) == 0 &&
                 write(fd, comment, strlen(comment)) == (ssize_t)strlen(comment) &&
                 write(fd, line, sizeof(line)) == (ssize_t)sizeof(line) && fsync(fd) == 0 &&
                 link(temporary, path) == 0; /* not rename: that would replace another's */
-    int rc = good ? 0 : -errno;
+    int rc = good ? 0 : errno != 0 ? -errno : -ENOSPC; /* a short write is no error */
     if (rc < 0) {
         SAY(why, "%s cannot be made: %s%s", path, strerror(-rc),
             rc == -EEXIST ? "; a key is never overwritten" : "");

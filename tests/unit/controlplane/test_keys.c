@@ -5,9 +5,11 @@
 
 #include <check.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -155,5 +157,25 @@ START_TEST(a_mesh_key_replaces_nothing)
 }
 END_TEST
 
+/* The disk is full in the middle of the line: the write is a short one, and no error. */
+START_TEST(half_a_key_is_none)
+{
+    struct rlimit all;
+    begin();
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &all), 0);
+    struct rlimit little = {.rlim_cur = 100, .rlim_max = all.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &little), 0);
+    errno = 0;
+    int rc = keys_mesh_make(path, why);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &all), 0);
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert_ptr_nonnull(strstr(why, "cannot be made"));
+    ck_assert_int_ne(access(path, F_OK), 0);
+    end();
+}
+END_TEST
+
 MAIN_OF("keys", identity_is_made_once, identity_makes_its_folder, open_files_are_refused,
-        mesh_keys_are_read_in_order, anything_else_is_refused, a_mesh_key_replaces_nothing)
+        mesh_keys_are_read_in_order, anything_else_is_refused, a_mesh_key_replaces_nothing,
+        half_a_key_is_none)
