@@ -16,8 +16,11 @@
 #define SEEDS 200u
 #define NOW   UINT64_C(1000)
 
+#define EU 1u /* a tag */
+
 struct fate {
     bool alive, suspect, leaving;
+    uint32_t tags;
 };
 
 static struct route_core *core;
@@ -26,6 +29,8 @@ static struct route_frame frame, reply_frame;
 static struct route_packet packet, reply;
 static struct fate fates[NODES + 1];
 static uint16_t epoch;
+static uint32_t need_tags; /* of requests */
+static uint64_t now_ns;
 
 /* A table in which all are as `fates` says. */
 static void publish(void)
@@ -36,6 +41,7 @@ static void publish(void)
         nodes[id - 1].alive = fates[id].alive;
         nodes[id - 1].suspect = fates[id].suspect;
         nodes[id - 1].leaving = fates[id].leaving;
+        nodes[id - 1].tags = fates[id].tags;
         nodes[id - 1].queue_us = fates[id].suspect ? 1000000 : 0;
         nodes[id - 1].room = 60000;
     }
@@ -49,6 +55,8 @@ static void setup(void)
     core = fixture_core(1);
     table = NULL;
     epoch = 0;
+    need_tags = 0;
+    now_ns = NOW;
     for (uint32_t id = 1; id <= NODES; id++) {
         fates[id] = (struct fate){.alive = true};
     }
@@ -70,8 +78,9 @@ static uint16_t send_named(uint32_t seq, uint8_t type, uint8_t flags, uint16_t t
     packet_set_u8(&frame, &h->type, type);
     packet_set_u8(&frame, &h->flags, (uint8_t)(h->flags | flags));
     packet_set(&frame, &h->target, &target, sizeof(target));
+    packet_set(&frame, &h->req_tags, &need_tags, sizeof(need_tags));
     fixture_cookie(core, &packet);
-    run_stages(core, table, &packet, NOW);
+    run_stages(core, table, &packet, now_ns);
     bool on = packet.action == ROUTE_SEND && !packet.own;
     return on ? frame.weft.req.h.target : 0;
 }
@@ -181,6 +190,44 @@ START_TEST(who_leaves_keeps_what_it_has)
     publish();
     ck_assert_uint_eq(send_on(3, WEFT_T_REQ, 0), 0);
     ck_assert_uint_eq(rejected()->status, -WEFT_E_UNKNOWN_MODEL);
+}
+END_TEST
+
+/* A filter holds for every datagram: what a node may have had it may not have any more. */
+START_TEST(who_may_not_have_it_any_more_loses_it)
+{
+    need_tags = EU;
+    for (uint16_t id = 2; id <= NODES; id++) {
+        fates[id].tags = EU;
+    }
+    publish();
+    ck_assert_uint_eq(send_on(1, WEFT_T_REQ, 0), 2);
+    answer(2, WEFT_T_GRANT, 0);
+    fates[2].tags = 0;
+    publish();
+    ck_assert_uint_eq(send_on(1, WEFT_T_CANCEL, 0), 2); /* that it has to hear of */
+    ck_assert_uint_eq(send_named(1, WEFT_T_REQ, 0, 2), 0);
+    ck_assert_uint_eq(rejected()->status, -WEFT_E_NO_CAPABLE_NODE);
+    ck_assert_uint_eq(send_on(1, WEFT_T_REQ, 0), 3);
+    fates[2].tags = EU;
+    publish();
+    ck_assert_uint_eq(send_on(1, WEFT_T_REQ, 0), 3);
+}
+END_TEST
+
+START_TEST(pins_do_not_live_for_ever)
+{
+    ck_assert_uint_eq(send_on(1, WEFT_T_REQ, 0), 2);
+    answer(2, WEFT_T_GRANT, 0);
+    now_ns = NOW + ROUTE_PIN_LIFE_NS;
+    ck_assert_uint_eq(send_on(1, WEFT_T_CANCEL, 0), 2);
+    ck_assert_uint_eq(send_on(1, WEFT_T_REQ, WEFT_F_RETX), 2);
+    ck_assert_uint_eq(atomic_load(&core->counters.chosen), 1);
+    now_ns++;
+    ck_assert_uint_eq(send_on(1, WEFT_T_CANCEL, 0), 0); /* nobody knows where it went */
+    ck_assert_uint_eq(frame.weft.rsp.h.type, WEFT_T_UNKNOWN);
+    ck_assert_uint_eq(send_on(1, WEFT_T_REQ, WEFT_F_RETX), 2);
+    ck_assert_uint_eq(atomic_load(&core->counters.chosen), 2);
 }
 END_TEST
 
@@ -309,6 +356,8 @@ int main(void)
     tcase_add_test(tc, who_has_answered_keeps_the_request);
     tcase_add_test(tc, a_suspect_is_better_than_nobody);
     tcase_add_test(tc, who_leaves_keeps_what_it_has);
+    tcase_add_test(tc, who_may_not_have_it_any_more_loses_it);
+    tcase_add_test(tc, pins_do_not_live_for_ever);
     tcase_add_loop_test(tc, requests_follow_the_model, 0, SEEDS);
     tcase_add_test(tc, who_drains_takes_nothing_new);
     tcase_add_test(tc, workers_that_drain_are_not_full);
