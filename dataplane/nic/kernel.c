@@ -227,18 +227,11 @@ static uint32_t take_message(struct kernel *kernel, const struct nlmsghdr *messa
 uint32_t kernel_take(struct kernel *kernel, const void *messages, size_t size)
 {
     const uint8_t *at = messages;
+    const struct nlmsghdr *message;
     struct kernel before = *kernel;
     uint32_t news = 0;
-    /* Not mnl_nlmsg_ok(): to it a length above 2^31 is a small one, and padding may be missing. */
-    while (size >= sizeof(struct nlmsghdr)) {
-        const struct nlmsghdr *message = (const struct nlmsghdr *)(const void *)at;
-        size_t len = ((size_t)message->nlmsg_len + MNL_ALIGNTO - 1) / MNL_ALIGNTO * MNL_ALIGNTO;
-        if (message->nlmsg_len < sizeof(*message) || len > size) {
-            break;
-        }
+    while ((message = kernel_message_next(&at, &size)) != NULL) {
         news |= take_message(kernel, message);
-        at += len;
-        size -= len;
     }
     return news | kernel_compare(&before, kernel);
 }

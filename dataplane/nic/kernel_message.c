@@ -67,3 +67,50 @@ bool kernel_message_neighbour(const struct nlmsghdr *message, struct kernel_mess
     memcpy(out->mac, words.mac, sizeof(out->mac));
     return true;
 }
+
+const struct nlmsghdr *kernel_message_next(const uint8_t **at, size_t *size)
+{
+    const struct nlmsghdr *message = (const struct nlmsghdr *)(const void *)*at;
+    if (*size < sizeof(*message) || message->nlmsg_len < sizeof(*message)) {
+        return NULL;
+    }
+    size_t len = ((size_t)message->nlmsg_len + MNL_ALIGNTO - 1) / MNL_ALIGNTO * MNL_ALIGNTO;
+    if (len > *size) {
+        return NULL;
+    }
+    *at += len;
+    *size -= len;
+    return message;
+}
+
+/* The number that ends a list or an answer: 0, or the kernel's -errno. */
+static int end_of(const struct nlmsghdr *message)
+{
+    int32_t error = 0;
+    if (mnl_nlmsg_get_payload_len(message) >= sizeof(error)) {
+        memcpy(&error, mnl_nlmsg_get_payload(message), sizeof(error));
+    }
+    return error < 0 ? error : 0;
+}
+
+int kernel_message_answer(struct kernel_answer *answer, const void *messages, size_t size)
+{
+    const uint8_t *at = messages;
+    const struct nlmsghdr *message;
+    while ((message = kernel_message_next(&at, &size)) != NULL) {
+        if (message->nlmsg_seq != answer->sequence || message->nlmsg_type == NLMSG_NOOP) {
+            continue;
+        }
+        answer->torn = answer->torn || (message->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
+        if (message->nlmsg_type == NLMSG_DONE || message->nlmsg_type == NLMSG_ERROR) {
+            return end_of(message);
+        }
+        if (answer->fn != NULL) {
+            answer->fn(message, answer->user);
+        }
+        if ((message->nlmsg_flags & NLM_F_MULTI) == 0) {
+            return 0; /* the answer to a plain question has no end of its own */
+        }
+    }
+    return 1;
+}

@@ -11,10 +11,12 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include "dataplane/nic/kernel_message.h"
 #include "schemas/base/log.h"
 
 #define READ_BYTES    32768u
 #define ASK_TIMEOUT_S 2
+#define ASK_TRIES     8u
 
 struct kernel_watch {
     struct mnl_socket *news;
@@ -40,35 +42,44 @@ static int open_socket(struct mnl_socket **out, int flags, unsigned groups)
     return 0;
 }
 
-/* Feeds one dump to the state. */
-static int ask_for(struct kernel_watch *w, uint16_t type)
+/* Feeds one list of the kernel's to the state. */
+static int ask_once(struct kernel_watch *w, uint16_t type, bool *torn)
 {
     char request[256];
     struct nlmsghdr *head = mnl_nlmsg_put_header(request);
+    struct kernel_answer answer = {.sequence = ++w->sequence};
     head->nlmsg_type = type;
     head->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    head->nlmsg_seq = ++w->sequence;
+    head->nlmsg_seq = answer.sequence;
     /* Links are asked for with an ifinfomsg, addresses with an ifaddrmsg: all zero, any family. */
     mnl_nlmsg_put_extra_header(head, type == RTM_GETLINK ? sizeof(struct ifinfomsg)
                                                          : sizeof(struct ifaddrmsg));
     if (mnl_socket_sendto(w->ask, head, head->nlmsg_len) < 0) {
         return -errno;
     }
-    for (;;) {
+    int more = 1;
+    while (more > 0) {
         ssize_t got = mnl_socket_recvfrom(w->ask, w->buffer, sizeof(w->buffer));
         if (got < 0) {
             return -errno;
         }
-        int more = mnl_cb_run(w->buffer, (size_t)got, w->sequence, mnl_socket_get_portid(w->ask),
-                              NULL, NULL);
-        if (more < 0 && errno != EINTR) { /* EINTR: it changed meanwhile; news of that will come */
-            return -errno;
-        }
         (void)kernel_take(&w->state, w->buffer, (size_t)got);
-        if (more <= MNL_CB_STOP) {
-            return 0;
-        }
+        more = kernel_message_answer(&answer, w->buffer, (size_t)got);
     }
+    *torn = answer.torn;
+    return more;
+}
+
+/* Again if it changed meanwhile, or an interface that did not could be missing. What did change
+ * comes as news. */
+static int ask_for(struct kernel_watch *w, uint16_t type)
+{
+    bool torn = true;
+    int rc = 0;
+    for (uint32_t tries = 0; rc == 0 && torn && tries < ASK_TRIES; tries++) {
+        rc = ask_once(w, type, &torn);
+    }
+    return rc;
 }
 
 /* Everything anew. What could not be had stays as it was. */

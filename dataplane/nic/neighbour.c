@@ -69,28 +69,24 @@ void neighbours_destroy(struct neighbours *n)
 }
 
 /* Sends a request and runs `fn` over what comes back. */
-static int ask(struct neighbours *n, struct nlmsghdr *request, mnl_cb_t fn, void *user)
+static int ask(struct neighbours *n, struct nlmsghdr *request,
+               void (*fn)(const struct nlmsghdr *message, void *user), void *user)
 {
-    char answer[16384];
-    uint32_t sequence = ++n->sequence;
-    request->nlmsg_seq = sequence;
+    _Alignas(8) uint8_t answer[16384];
+    struct kernel_answer all = {.sequence = ++n->sequence, .fn = fn, .user = user};
+    request->nlmsg_seq = all.sequence;
     if (mnl_socket_sendto(n->socket, request, request->nlmsg_len) < 0) {
         return -errno;
     }
-    int more = MNL_CB_OK;
-    while (more > MNL_CB_STOP) {
+    int more = 1;
+    while (more > 0) {
         ssize_t got = mnl_socket_recvfrom(n->socket, answer, sizeof(answer));
         if (got < 0) {
             return -errno;
         }
-        more =
-            mnl_cb_run(answer, (size_t)got, sequence, mnl_socket_get_portid(n->socket), fn, user);
-        /* The answer to a plain request has no end marker. */
-        if (more == MNL_CB_OK && (request->nlmsg_flags & NLM_F_DUMP) == 0) {
-            return 0;
-        }
+        more = kernel_message_answer(&all, answer, (size_t)got);
     }
-    return more < 0 ? -errno : 0;
+    return more;
 }
 
 /* ---- the VLAN device ---- */
@@ -142,7 +138,7 @@ static int take_link_attribute(const struct nlattr *attr, void *user)
     return MNL_CB_OK;
 }
 
-static int take_link(const struct nlmsghdr *message, void *user)
+static void take_link(const struct nlmsghdr *message, void *user)
 {
     struct vlan_search *search = user;
     const struct ifinfomsg *info = mnl_nlmsg_get_payload(message);
@@ -151,7 +147,6 @@ static int take_link(const struct nlmsghdr *message, void *user)
     if (a.is_vlan && a.id == search->id && a.lower == search->lower) {
         search->found = (unsigned)info->ifi_index;
     }
-    return MNL_CB_OK;
 }
 
 /* From here on the neighbours are those of the VLAN device. */
@@ -176,7 +171,7 @@ struct attributes {
     const uint8_t *gateway;
 };
 
-static int take_neighbour(const struct nlmsghdr *message, void *user)
+static void take_neighbour(const struct nlmsghdr *message, void *user)
 {
     struct neighbours *n = user;
     struct kernel_message_neighbour heard;
@@ -186,7 +181,6 @@ static int take_neighbour(const struct nlmsghdr *message, void *user)
         entry->address = heard.address;
         memcpy(entry->mac, heard.mac, sizeof(entry->mac));
     }
-    return MNL_CB_OK;
 }
 
 static int take_route_attribute(const struct nlattr *attr, void *user)
@@ -199,7 +193,7 @@ static int take_route_attribute(const struct nlattr *attr, void *user)
     return MNL_CB_OK;
 }
 
-static int take_gateway(const struct nlmsghdr *message, void *user)
+static void take_gateway(const struct nlmsghdr *message, void *user)
 {
     const struct rtmsg *rt = mnl_nlmsg_get_payload(message);
     struct in6_addr *hop = user;
@@ -208,7 +202,6 @@ static int take_gateway(const struct nlmsghdr *message, void *user)
     if (a.gateway != NULL) {
         *hop = kernel_address(a.gateway, a.address_len);
     }
-    return MNL_CB_OK;
 }
 
 /* The address to whose link address packets for `address` go: itself, or a gateway. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "dataplane/nic/kernel.h"
+#include "dataplane/nic/kernel_message.h"
 #include "schemas/base/addr.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -66,6 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         }
     }
+    struct kernel_answer answer = {.sequence = 0}; /* what the kernel says unasked */
+    (void)kernel_message_answer(&answer, copy, size);
     parts.user = whole.user;
     if (sum_whole != sum_parts || memcmp(&whole, &parts, sizeof(whole)) != 0) {
         abort();

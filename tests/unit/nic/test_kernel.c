@@ -7,21 +7,32 @@
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_addr.h>
+#include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "dataplane/nic/kernel.h"
+#include "dataplane/nic/kernel_message.h"
 #include "dataplane/nic/kernel_watch.h"
 #include "schemas/base/addr.h"
 #include "tests/unit/suite.h"
 
 #define RECORDED_MAX 16384u
 #define WAIT_MS      5000
+#define INTERFACES   "60"
+#define LISTS        400
 
 static struct in6_addr own[2];
 
@@ -231,6 +242,55 @@ START_TEST(an_address_may_be_anywhere)
 }
 END_TEST
 
+static size_t put_part(size_t at, uint32_t sequence, uint16_t type, uint16_t flags, int32_t error)
+{
+    struct {
+        struct nlmsghdr head;
+        int32_t error;
+    } m = {
+        .head = {.nlmsg_len = sizeof(m),
+                 .nlmsg_type = type,
+                 .nlmsg_flags = flags,
+                 .nlmsg_seq = sequence},
+        .error = error,
+    };
+    memcpy(bytes + at, &m, sizeof(m));
+    return at + sizeof(m);
+}
+
+static void count_one(const struct nlmsghdr *message, void *user)
+{
+    ck_assert_uint_eq(message->nlmsg_type, RTM_NEWLINK);
+    ++*(uint32_t *)user;
+}
+
+START_TEST(answers_have_an_end)
+{
+    const uint16_t torn = NLM_F_MULTI | NLM_F_DUMP_INTR;
+    uint32_t count = 0;
+    struct kernel_answer answer = {.sequence = 7, .fn = count_one, .user = &count};
+    size_t size = put_part(0, 6, NLMSG_DONE, NLM_F_MULTI, 0); /* of an earlier question */
+    size = put_part(size, 6, NLMSG_ERROR, 0, -EPERM);
+    size = put_part(size, 7, RTM_NEWLINK, NLM_F_MULTI, 0);
+    size = put_part(size, 7, NLMSG_NOOP, NLM_F_MULTI, 0);
+    ck_assert_int_eq(kernel_message_answer(&answer, bytes, size), 1);
+    ck_assert(count == 1 && !answer.torn);
+    size = put_part(0, 7, RTM_NEWLINK, torn, 0);
+    ck_assert_int_eq(kernel_message_answer(&answer, bytes, size), 1); /* torn, and not over */
+    ck_assert(count == 2 && answer.torn);
+    size = put_part(0, 7, RTM_NEWLINK, NLM_F_MULTI, 0);
+    size = put_part(size, 7, NLMSG_DONE, torn, 0);
+    size = put_part(size, 7, RTM_NEWADDR, NLM_F_MULTI, 0);
+    ck_assert_int_eq(kernel_message_answer(&answer, bytes, size), 0);
+    ck_assert_uint_eq(count, 3);
+    ck_assert_int_eq(kernel_message_answer(&answer, bytes, put_part(0, 7, RTM_NEWLINK, 0, 0)), 0);
+    ck_assert_uint_eq(count, 4);
+    size = put_part(0, 7, NLMSG_ERROR, 0, -ENETUNREACH);
+    ck_assert_int_eq(kernel_message_answer(&answer, bytes, size), -ENETUNREACH);
+    ck_assert_int_eq(kernel_message_answer(&answer, bytes, size - 1), 1); /* cut: nothing there */
+}
+END_TEST
+
 /* ---- this machine's kernel ---- */
 
 static struct kernel_watch *watch;
@@ -310,6 +370,37 @@ START_TEST(lost_messages_are_made_good)
 }
 END_TEST
 
+/* Interfaces come and go while the kernel lists more of them than one message holds: it marks such
+ * a list, which is to be read to its end all the same. */
+START_TEST(lists_that_change_are_read_to_their_end)
+{
+    if (unshare(CLONE_NEWNET) != 0 || system("ip tuntap add weft0 mode tap 2>/dev/null") != 0) {
+        return;
+    }
+    sh("ip addr add 10.77.0.2/24 dev weft0");
+    sh("i=0; while [ $i -lt " INTERFACES " ]; do echo \"tuntap add before$i mode tap\"; "
+       "i=$((i + 1)); done | ip -batch -");
+    pid_t changes = fork();
+    if (changes == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;) { /* an interface that goes with its descriptor */
+            struct ifreq other = {.ifr_name = "other", .ifr_flags = IFF_TAP | IFF_NO_PI};
+            int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+            (void)!ioctl(fd, TUNSETIFF, &other);
+            close(fd);
+        }
+    }
+    for (int i = 0; i < LISTS; i++) {
+        ck_assert_int_eq(kernel_watch_create(&watch, "weft0", own, 2, NULL, NULL), 0);
+        ck_assert(kernel_watch_state(watch)->link.there);
+        ck_assert(kernel_has(kernel_watch_state(watch), false));
+        kernel_watch_destroy(watch);
+    }
+    kill(changes, SIGKILL);
+    waitpid(changes, NULL, 0);
+}
+END_TEST
+
 int main(void)
 {
     if (!addr_parse("10.77.0.2", &own[0]) || !addr_parse("fd77::2", &own[1])) {
@@ -322,8 +413,10 @@ int main(void)
     tcase_add_test(tc, what_is_cut_is_passed_over);
     tcase_add_test(tc, an_address_must_be_ready);
     tcase_add_test(tc, an_address_may_be_anywhere);
+    tcase_add_test(tc, answers_have_an_end);
     tcase_add_test(tc, the_kernel_is_heard);
     tcase_add_test(tc, lost_messages_are_made_good);
+    tcase_add_test(tc, lists_that_change_are_read_to_their_end);
     suite_add_tcase(suite, tc);
     return suite_main(suite);
 }
