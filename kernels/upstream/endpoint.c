@@ -73,6 +73,19 @@ bool endpoint_has_room(const struct endpoint *endpoint, uint64_t now_ns)
     return endpoint_places(endpoint) && breaker_allows(&endpoint->breaker, now_ns);
 }
 
+void endpoint_release(struct endpoint *endpoint, uint64_t now_ns)
+{
+    endpoint->open--;
+    endpoint->used_ns = now_ns;
+}
+
+double endpoint_silence_s(const struct endpoint *endpoint, uint64_t now_ns)
+{
+    if (endpoint->open || now_ns <= endpoint->used_ns)
+        return 0;
+    return (double)(now_ns - endpoint->used_ns) / NS_PER_S;
+}
+
 /* ---- the breaker, with a line in the log when it changes ---- */
 
 static void note(const struct endpoint *endpoint, enum breaker_state before, const char *why,
@@ -238,7 +251,8 @@ void endpoint_judge(struct endpoint *endpoint, enum answer_verdict verdict,
 
 uint32_t endpoint_wait_us(const struct endpoint *endpoint, uint64_t now_ns)
 {
-    uint64_t wait_us = (uint64_t)(pace_wait_s(&endpoint->pace) * 1e6);
+    const double silence_s = endpoint_silence_s(endpoint, now_ns);
+    uint64_t wait_us = (uint64_t)(pace_wait_s(&endpoint->pace, silence_s) * 1e6);
     if (!breaker_allows(&endpoint->breaker, now_ns)) {
         const uint64_t due_ns = breaker_due_ns(&endpoint->breaker, now_ns);
         wait_us = due_ns == UINT64_MAX || due_ns <= now_ns
@@ -261,6 +275,6 @@ void endpoint_log_account(const struct endpoint *endpoint)
              endpoint_name(endpoint), (unsigned long long)endpoint->answers,
              (unsigned long long)endpoint->failures, (unsigned long long)endpoint->tokens_in,
              (unsigned long long)endpoint->tokens_out, cost, endpoint->pace.first_s * 1e3,
-             pace_wait_s(&endpoint->pace) * 1e3, pace_prefill(&endpoint->pace),
-             pace_decode(&endpoint->pace));
+             pace_wait_s(&endpoint->pace, 0) * 1e3, pace_prefill(&endpoint->pace, 0),
+             pace_decode(&endpoint->pace, 0));
 }

@@ -71,6 +71,7 @@ struct endpoint {
     struct breaker breaker;
     struct pace pace;
     uint32_t open;     /* requests under way */
+    uint64_t used_ns;  /* when the last one ended */
     uint64_t heard_ns; /* last sign of life */
     struct http *http; /* the relay's */
     struct http_call *probe;
@@ -99,6 +100,9 @@ uint32_t endpoint_places(const struct endpoint *endpoint);
 /* Would a request go there now? */
 bool endpoint_has_room(const struct endpoint *endpoint, uint64_t now_ns);
 
+/* A request that was under way there is no more. */
+void endpoint_release(struct endpoint *endpoint, uint64_t now_ns);
+
 /* Begins a probe if one is due. */
 void endpoint_tick(struct endpoint *endpoint, uint64_t now_ns);
 uint64_t endpoint_due_ns(const struct endpoint *endpoint, uint64_t now_ns);
@@ -111,6 +115,9 @@ void endpoint_judge(struct endpoint *endpoint, enum answer_verdict verdict,
 /* Microseconds until somebody could be served, if nobody can now; what a request waits otherwise.
  */
 uint32_t endpoint_wait_us(const struct endpoint *endpoint, uint64_t now_ns);
+
+/* How long it has had nothing to do, for pace.h. */
+double endpoint_silence_s(const struct endpoint *endpoint, uint64_t now_ns);
 
 /* A line in the log: answers, failures, tokens, speeds, cost. */
 void endpoint_log_account(const struct endpoint *endpoint);

@@ -2,6 +2,7 @@
 /* pace.c - see pace.h. */
 #include "kernels/upstream/pace.h"
 
+#include <math.h>
 #include <stdbool.h>
 
 #define KEEP        (1.0 - 1.0 / PACE_MEMORY)
@@ -51,29 +52,41 @@ static bool slope(const struct pace *pace, double *out)
     return *out > 1.0 / PREFILL_MAX;
 }
 
-double pace_prefill(const struct pace *pace)
+/* What is left of learned seconds, where `granted` would be taken for granted. */
+static double faded(const struct pace *pace, double learned, double granted, double silence_s)
+{
+    if (!(silence_s > 0) || !(learned > granted) || pace->n <= 0)
+        return learned;
+    return granted + (learned - granted) * exp2(-silence_s / (PACE_HALF_S * pace->n));
+}
+
+double pace_prefill(const struct pace *pace, double silence_s)
 {
     double per_token;
     if (pace->answers == 0)
         return PACE_PREFILL_FIRST;
-    return slope(pace, &per_token) ? bounded(1.0 / per_token, PREFILL_MAX) : PREFILL_MAX;
+    if (!slope(pace, &per_token))
+        return PREFILL_MAX;
+    return bounded(1.0 / faded(pace, per_token, 1.0 / PACE_PREFILL_FIRST, silence_s), PREFILL_MAX);
 }
 
-double pace_wait_s(const struct pace *pace)
+double pace_wait_s(const struct pace *pace, double silence_s)
 {
     double per_token;
     if (pace->answers == 0)
         return 0;
-    const double mean_s = pace->y / pace->n;
-    if (!slope(pace, &per_token))
-        return mean_s;
-    const double wait_s = mean_s - per_token * pace->x / pace->n;
-    return wait_s > 0 ? wait_s : 0;
+    double wait_s = pace->y / pace->n;
+    if (slope(pace, &per_token))
+        wait_s -= per_token * pace->x / pace->n;
+    return wait_s > 0 ? faded(pace, wait_s, 0, silence_s) : 0;
 }
 
-double pace_decode(const struct pace *pace)
+double pace_decode(const struct pace *pace, double silence_s)
 {
     if (pace->decode_n <= 0)
         return PACE_DECODE_FIRST;
-    return pace->decode_s > 0 ? bounded(pace->decode_n / pace->decode_s, DECODE_MAX) : DECODE_MAX;
+    if (pace->decode_s <= 0)
+        return DECODE_MAX;
+    const double per_token = pace->decode_s / pace->decode_n;
+    return bounded(1.0 / faded(pace, per_token, 1.0 / PACE_DECODE_FIRST, silence_s), DECODE_MAX);
 }

@@ -9,6 +9,11 @@
  * forgetting). Where the prompts seen are all of about one length, the slope cannot be told and
  * everything counts as wait.
  *
+ * Whoever is not asked is not learned of either: after one slow answer, the first of a server that
+ * still warms up or one of a busy moment, the router would pass it by for good. So in silence what
+ * is slower than would be taken for granted fades towards that, the sooner the fewer answers it
+ * stands on, and the server is tried again.
+ *
  * Sans-I/O. Threads: none.
  */
 #pragma once
@@ -18,6 +23,7 @@
 #define PACE_MEMORY        16.0   /* answers */
 #define PACE_PREFILL_FIRST 2000.0 /* tokens per second, until there is an answer */
 #define PACE_DECODE_FIRST  30.0
+#define PACE_HALF_S        2.0 /* of silence for each answer: half of what they told is left */
 
 struct pace {
     double n, x, y, xx, xy; /* fading sums; x = prompt tokens, y = seconds to the first token */
@@ -33,8 +39,9 @@ void pace_first(struct pace *pace, uint32_t prompt_tokens, double first_s);
 /* `tokens` behind the first came within `seconds`. */
 void pace_decoded(struct pace *pace, uint32_t tokens, double seconds);
 
+/* `silence_s`: how long the server has had nothing to do. */
 /* What a request waits before its prompt is looked at. */
-double pace_wait_s(const struct pace *pace);
+double pace_wait_s(const struct pace *pace, double silence_s);
 /* Tokens per second, at least 1. */
-double pace_prefill(const struct pace *pace);
-double pace_decode(const struct pace *pace);
+double pace_prefill(const struct pace *pace, double silence_s);
+double pace_decode(const struct pace *pace, double silence_s);

@@ -169,7 +169,7 @@ static void call_over(struct slot *slot, enum answer_verdict verdict, const stru
     slot->call = NULL;
     free(slot->body);
     slot->body = NULL;
-    endpoint->open--;
+    endpoint_release(endpoint, clock_now_ns());
     endpoint_judge(endpoint, verdict, end, clock_now_ns());
     if (verdict != ANSWER_COMPLETE)
         LOG_INFO("answer of %s %s http=%d given=%u: %s", endpoint_name(endpoint),
@@ -360,7 +360,7 @@ int relay_take(struct relay *relay, weft_job_t *job, const weft_job_view_t *view
 static void stop_call(struct slot *slot)
 {
     if (slot->call)
-        slot->endpoint->open--;
+        endpoint_release(slot->endpoint, clock_now_ns());
     http_cancel(slot->call);
     slot->call = NULL;
 }
@@ -575,12 +575,13 @@ void relay_load(const struct relay *relay, weft_load_t *load)
         any = true;
     }
     const uint32_t free_slots = relay->options.slots - relay->open;
-    const struct pace *pace = next ? &next->pace : &relay->endpoints[0].pace;
+    const struct endpoint *whose = next ? next : &relay->endpoints[0];
+    const double silence_s = endpoint_silence_s(whose, now_ns);
     *load = (weft_load_t){
         .room = places < free_slots ? (uint32_t)places : free_slots,
         .queue_us = next ? endpoint_wait_us(next, now_ns) : wait_us,
-        .prefill_per_second = (uint32_t)pace_prefill(pace),
-        .decode_per_second = (uint32_t)pace_decode(pace),
+        .prefill_per_second = (uint32_t)pace_prefill(&whose->pace, silence_s),
+        .decode_per_second = (uint32_t)pace_decode(&whose->pace, silence_s),
     };
 }
 

@@ -16,6 +16,7 @@ last message is what a call gave. With a certificate it speaks TLS. The file say
   error 5          an error event behind so many words
   garble 5         an event that is no JSON behind so many words
   pause_ms 20      between two words                     whole 1         do not stream
+  first_ms 200     before the first word
   redirect URL     307 to there                          models_status 500  of GET /models
 Each request is told on stdout as one line of JSON, with its end: `closed` if the client went away;
 before them, that it listens.
@@ -223,6 +224,7 @@ class Handler(BaseHTTPRequestHandler):
         calls = self.calls_of(request)
         if calls:
             return self.call_tools(request, calls)
+        time.sleep(int(state.get("first_ms", 0)) / 1000)
         for at, word in enumerate(words):
             kind = self.go_wrong(state, at)
             if kind:
