@@ -50,10 +50,14 @@ class Toys:
             return self.mesh.room(name)
         wait_until(attached, READY_S, f"the toy of {name} attached")
 
+    def end(self, name):
+        toy = self.running.pop(name)
+        toy.kill()
+        toy.wait()
+
     def close(self):
-        for toy in self.running.values():
-            toy.kill()
-            toy.wait()
+        for name in list(self.running):
+            self.end(name)
 
 
 @contextlib.contextmanager

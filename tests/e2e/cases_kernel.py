@@ -134,7 +134,7 @@ def whole_mtu_and_mac(mesh, _quick):
     wait_nic(mesh, "frankfurt", lambda n: n["interface"]["mtu"] == 1400, "the new MTU is seen")
     check(nic(mesh, "frankfurt")["mtu"] == 1500, "Weft's datagrams need the port's:",
           nic(mesh, "frankfurt"))
-    expect_served(mesh.ask("A loom weaves. " * 400, max_tokens=2), "frankfurt")
+    expect_served(mesh.ask("A loom weaves. " * 160, max_tokens=2), "frankfurt")
     ip(mesh, "frankfurt", "link", "set", "weft0", "mtu", 60000)
     wait_until(lambda: shown(mesh, "frankfurt")["mtu"] == 1400, FOLLOWS_S, "too much is taken back")
     ip(mesh, "frankfurt", "link", "set", "weft0", "address", "02:00:00:00:77:77")

@@ -39,11 +39,15 @@ def children(pid):
 
 
 def serve(mesh, *options):
-    """Root without any capability: what matters is that none is needed."""
+    """Root without any capability: what matters is that none is needed. Its folders are where no
+    other `weft serve` of this machine looks for leftovers."""
     model = model_file()
+    runtime = Path(mesh.folder) / "serve"
+    runtime.mkdir(mode=0o700, exist_ok=True)
     return Server(mesh, "tokyo", "weft", lambda program: [
-        "setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", program, "serve",
-        "--model", model, "--listen", str(PORT), "--threads", "1", *options])
+        "env", f"XDG_RUNTIME_DIR={runtime}", "setpriv", "--bounding-set=-all", "--inh-caps=-all",
+        "--no-new-privs", program, "serve", "--model", model, "--listen", str(PORT), "--threads",
+        "1", *options])
 
 
 def answered(server):
