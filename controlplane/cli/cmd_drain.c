@@ -96,5 +96,5 @@ int cmd_drain(int argc, char **argv)
         return cli_usage_error("drain", "%s is too much", argv[optind]);
     }
     socket = node_socket(socket, "drain");
-    return socket != NULL ? drain_ask(socket, undo) : CLI_USAGE;
+    return socket != NULL ? drain_ask(socket, undo) : CLI_ERROR;
 }

@@ -142,7 +142,7 @@ static int options_read(struct pcap_options *o, int argc, char **argv)
         return cli_usage_error("pcap", "stdout is a terminal; give -w FILE");
     }
     o->socket = node_socket(o->socket, "pcap");
-    return o->socket != NULL ? CLI_OK : CLI_USAGE;
+    return o->socket != NULL ? CLI_OK : CLI_ERROR;
 }
 
 static int filter_compile(struct recorder *r)

@@ -378,7 +378,7 @@ static int options_read(struct run *run, int argc, char **argv)
         return cli_usage_error("run", "--e2e needs --budget-ms");
     }
     run->opts.node = node_to_ask(run->opts.node, "run");
-    return run->opts.node != NULL ? CLI_OK : CLI_USAGE;
+    return run->opts.node != NULL ? CLI_OK : CLI_ERROR;
 }
 
 /* ---- the prompt ---- */

@@ -203,7 +203,7 @@ static int options_read(struct top_options *o, int argc, char **argv)
     }
     if (o->socket_count == 0 &&
         (o->sockets[o->socket_count++] = node_socket(NULL, "top")) == NULL) {
-        return CLI_USAGE;
+        return CLI_ERROR;
     }
     return CLI_OK;
 }

@@ -31,15 +31,14 @@ static bool socket_find(const char *usual, const char *name, const char *command
         return true;
     }
     if (count == 0) {
-        cli_usage_error(command,
-                        "no node is known: neither %s is there nor does `weft serve` run; "
-                        "give %s",
-                        usual, hint);
+        fprintf(stderr,
+                "weft %s: no node is known: neither %s is there nor does `weft serve` run; "
+                "give %s\n",
+                command, usual, hint);
     } else {
-        cli_usage_error(command,
-                        "%u `weft serve` run here, with sockets in %s/weft-serve-*; give "
-                        "%s",
-                        count, base, hint);
+        fprintf(stderr,
+                "weft %s: %u `weft serve` run here, with sockets in %s/weft-serve-*; give %s\n",
+                command, count, base, hint);
     }
     return false;
 }
@@ -95,7 +94,7 @@ int node_request_read(struct node_request *request, const char *command, int arg
         return cli_usage_error(command, "%s: takes options only", argv[optind]);
     }
     request->socket = node_socket(request->socket, command);
-    return request->socket != NULL ? 0 : CLI_USAGE;
+    return request->socket != NULL ? 0 : CLI_ERROR;
 }
 
 int node_status(json_t **status, const struct node_request *request, const char *command)

@@ -158,7 +158,7 @@ int query_line_read(struct query_line *line, enum query_line_kind kind, int argc
     }
     if (rc == 0) {
         line->socket = node_socket(line->socket, command);
-        rc = line->socket != NULL ? 0 : CLI_USAGE;
+        rc = line->socket != NULL ? 0 : CLI_ERROR;
     }
     json_decref(conditions);
     return rc;

@@ -62,7 +62,7 @@ static bool number_take(struct api_request *r, const struct number *f, const jso
     bool whole = json_is_integer(value) || (number == trunc(number) && fabs(number) < 0x1p63);
     if (!json_is_number(value) || (f->type != FLOAT && !whole) || number < f->min ||
         number > f->max) {
-        return error_bad(error, f->name, "`%s` must be %s from %g to %g.", f->name,
+        return error_bad(error, f->name, "`%s` must be %s from %.10g to %.10g.", f->name,
                          f->type != FLOAT ? "a whole number" : "a number", f->min, f->max);
     }
     if (f->type == FLOAT) {
@@ -196,6 +196,7 @@ static bool unsupported_refuse(const struct api_request *r, struct api_error *er
         {"background", NULL},
         {"conversation", NULL},
         {"prompt", NULL},
+        {"best_of", NULL}, /* of as many as are answered is no choice */
     };
     const json_t *choice = given(r->root, "tool_choice");
     bool has_tools = r->kind == API_CHAT || r->kind == API_RESPONSE;
@@ -205,7 +206,8 @@ static bool unsupported_refuse(const struct api_request *r, struct api_error *er
         const json_t *value = given(r->root, name);
         bool fits = (strcmp(name, "prompt") == 0 && r->kind != API_RESPONSE) ||
                     (strcmp(name, "tools") == 0 && (tools_off || has_tools)) ||
-                    (strcmp(name, "tool_choice") == 0 && (has_tools || harmless(value, "auto")));
+                    (strcmp(name, "tool_choice") == 0 && (has_tools || harmless(value, "auto"))) ||
+                    (strcmp(name, "best_of") == 0 && json_number_value(value) <= r->n);
         if (value != NULL && !fits && !harmless(value, fields[i].harmless)) {
             error_bad(error, name, "`%s` is not supported by the models of this mesh.", name);
             error->code = "unsupported_parameter";
@@ -255,6 +257,7 @@ static bool content_take(struct api_request *r, const json_t *content, const cha
     for (size_t i = 0; i < json_array_size(content); i++) {
         const json_t *part = json_array_get(content, i);
         const json_t *text = json_is_string(part) ? part : given(part, "text");
+        text = text != NULL ? text : given(part, "refusal"); /* what a model said, too */
         if (!json_is_string(text)) {
             buf_deinit(&joined);
             return error_bad(error, param, "The models of this mesh take text only: part %zu.", i);
@@ -310,7 +313,9 @@ static bool message_take(struct api_request *r, const json_t *message, const cha
         return error_bad(error, param, "`%s[%zu].tool_calls` is not supported.", param,
                          r->message_count);
     }
-    if (!content_take(r, json_object_get(message, "content"), param, &text, error)) {
+    const json_t *said = given(message, "content");
+    said = said != NULL ? said : given(message, "refusal");
+    if (!content_take(r, said, param, &text, error)) {
         return false;
     }
     if (calls) {
@@ -416,8 +421,9 @@ static bool prompts_take(struct api_request *r, const char *param, uint32_t max,
     }
     for (size_t i = 0; i < count; i++) {
         const json_t *text = json_is_array(prompt) ? json_array_get(prompt, i) : prompt;
-        if (!json_is_string(text)) {
-            return error_bad(error, param, "`%s` must be a text, or a list of texts.", param);
+        if (!json_is_string(text) || json_string_length(text) == 0) {
+            return error_bad(error, param, "`%s` must be a text, or a list of texts, none empty.",
+                             param);
         }
         r->prompts[i] = text_of(text);
     }
@@ -427,8 +433,16 @@ static bool prompts_take(struct api_request *r, const char *param, uint32_t max,
 
 static bool completion_take(struct api_request *r, struct api_error *error)
 {
-    return prompts_take(r, "prompt", API_CHOICES_MAX, error) &&
-           flag_take(r, "echo", &r->echo, error);
+    if (!prompts_take(r, "prompt", API_CHOICES_MAX, error) ||
+        !flag_take(r, "echo", &r->echo, error)) {
+        return false;
+    }
+    if (r->echo && r->logprobs) { /* those of the prompt would be missing */
+        error_bad(error, "echo", "`echo` with `logprobs` is not supported.");
+        error->code = "unsupported_parameter";
+        return false;
+    }
+    return true;
 }
 
 /* One of two words; absent is the first. */
@@ -481,6 +495,15 @@ static bool root_take(struct api_request *r, const char *body, size_t len, struc
     return true;
 }
 
+bool api_model_is_word(const char *name)
+{
+    const char *c = name;
+    while ((unsigned char)*c > ' ' && *c != 0x7f) {
+        c++;
+    }
+    return c != name && *c == '\0';
+}
+
 static bool model_take(struct api_request *r, struct api_error *error)
 {
     const json_t *model = given(r->root, "model");
@@ -490,12 +513,8 @@ static bool model_take(struct api_request *r, struct api_error *error)
                          WEFT_MODEL_NAME_MAX - 1);
     }
     r->query.model = json_string_value(model);
-    for (const char *c = r->query.model; *c != '\0'; c++) {
-        if ((unsigned char)*c <= ' ' || *c == 0x7f) { /* it goes into figures, too */
-            return error_bad(error, "model", "`model` must be a word.");
-        }
-    }
-    return true;
+    return api_model_is_word(r->query.model) ||
+           error_bad(error, "model", "`model` must be a word.");
 }
 
 static bool usage_take(struct api_request *r, struct api_error *error)
@@ -543,8 +562,17 @@ bool api_read(struct api_request *r, enum api_kind kind, const char *body, size_
                                     : response_take(r, error);
 }
 
+bool api_no_downgrade(const struct api_request *r, struct api_error *error)
+{
+    return r->downgrade_count == 0 ||
+           error_bad(error, "weft", "`downgrade` is for chats, completions and responses.");
+}
+
 bool api_check(const struct api_request *r, struct api_error *error)
 {
+    if (r->kind == API_EMBEDDING && !api_no_downgrade(r, error)) {
+        return false; /* vectors of another model mean something else */
+    }
     if (r->kind != API_EMBEDDING && r->n * r->prompt_count > API_CHOICES_MAX) {
         return error_bad(error, "n", "At most %u answers at a time.", API_CHOICES_MAX);
     }

@@ -20,6 +20,8 @@
 #define API_CHOICES_MAX 16u   /* n times the number of prompts */
 #define API_INPUTS_MAX  2048u /* of embeddings */
 
+#define API_DOWNGRADES_MAX 4u /* models that may answer in place of the one asked for */
+
 enum api_kind { API_CHAT, API_COMPLETION, API_RESPONSE, API_EMBEDDING };
 #define API_KINDS 4u
 
@@ -50,6 +52,9 @@ struct api_request {
     bool logprobs;    /* as query.logprobs says, which counts the token's own */
     char tags[256];
     char jurisdiction[3];
+    char downgrade[256]; /* the names below, one behind the other */
+    const char *downgrades[API_DOWNGRADES_MAX];
+    uint32_t downgrade_count;
     weft_query_more_t more;
     const char *stops[WEFT_STOPS_MAX];
     weft_query_t query; /* all but the prompt; max_tokens 0 = not given */
@@ -67,6 +72,11 @@ bool api_header(struct api_request *r, const char *name, const char *value,
                 struct api_error *error);
 /* After all headers: what must hold between fields. */
 bool api_check(const struct api_request *r, struct api_error *error);
+
+/* Of requests that only the model asked for can answer. */
+bool api_no_downgrade(const struct api_request *r, struct api_error *error);
+/* May a name be a model's? It goes into figures and headers, too. */
+bool api_model_is_word(const char *name);
 
 /* The query of answer `choice`, 0..n*prompt_count-1; valid as long as `r`. */
 weft_query_t api_query(const struct api_request *r, uint32_t choice);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schemas/base/json_write.h"
+
 #define MARK     "<tool_call>"
 #define MARK_END "</tool_call>"
 #define SPACES   " \t\r\n"
@@ -46,7 +48,7 @@ static bool call_take(struct calls *c, const struct api_request *request, const 
     const json_t *id = api_call_id(json_object_get(root, "id"));
     const json_t *value = json_object_get(root, "arguments");
     value = value != NULL ? value : json_object_get(root, "parameters");
-    char *arguments = json_is_object(value) ? json_dumps(value, JSON_COMPACT) : NULL;
+    char *arguments = json_is_object(value) ? json_write(value) : NULL;
     bool good = name != NULL && arguments != NULL && api_has_tool(request, name);
     if (good && (!request->one_call || calls_count(c) == 0)) {
         c->list = c->list != NULL ? c->list : json_array();

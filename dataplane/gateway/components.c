@@ -6,6 +6,8 @@
 #include <string.h>
 #include <weft/wire.h>
 
+#include "schemas/base/json_write.h"
+
 void components_deinit(struct components *c)
 {
     for (uint32_t i = 0; i < c->texts; i++) {
@@ -32,13 +34,14 @@ static bool is_component(const json_t *value, const char *name)
 static bool stage_read(struct api_request *r, enum api_kind kind, json_t *body,
                        struct api_error *error)
 {
-    char *text = json_dumps(body, JSON_COMPACT);
+    char *text = json_write(body);
     json_decref(body);
     if (text == NULL) {
         error_of_status(error, WEFT_E_MESH_FULL);
         return false;
     }
-    bool good = api_read(r, kind, text, strlen(text), error) && api_check(r, error);
+    bool good = api_read(r, kind, text, strlen(text), error) && api_check(r, error) &&
+                api_no_downgrade(r, error);
     free(text);
     return good;
 }

@@ -65,7 +65,7 @@ static void on_text(weft_request_t *req, const char *text, size_t len, void *use
         x->gateway->figures.waiting--;
         x->gateway->figures.running++;
     }
-    if (x->connection != NULL) {
+    if (x->connection != NULL && !x->turning) {
         size_t count;
         const weft_logprob_t *logprobs = weft_text_logprobs(req, &count);
         reply_text(&x->reply, call->index, text, len, logprobs, count);
@@ -104,6 +104,30 @@ static struct figures_slo slo_of(const struct api_request *r)
 
 static void calls_submit(struct exchange *x);
 
+/* ---- other models, where the client allows them ---- */
+
+/* Refused as a whole, before anything of an answer has come: another model may be asked. */
+static bool may_turn(const struct exchange *x, const weft_result_t *result)
+{
+    bool refused =
+        result->finish == WEFT_FINISH_REFUSED &&
+        (result->status == WEFT_E_UNKNOWN_MODEL || result->status == WEFT_E_NO_CAPABLE_NODE ||
+         result->status == WEFT_E_BUDGET_INFEASIBLE || result->status == WEFT_E_MESH_FULL);
+    return refused && !x->reply.head && !x->reply.ended && x->connection != NULL &&
+           x->downgraded < x->request.downgrade_count;
+}
+
+/* All that was asked is over. */
+static void turn(struct exchange *x)
+{
+    x->turning = false;
+    x->request.query.model = x->request.downgrades[x->downgraded++];
+    x->next = 0;
+    x->first_ns = 0;
+    reply_restart(&x->reply);
+    calls_submit(x);
+}
+
 static void on_done(weft_request_t *req, const weft_result_t *result, void *user)
 {
     struct call *call = user;
@@ -117,10 +141,19 @@ static void on_done(weft_request_t *req, const weft_result_t *result, void *user
     figures_slo(&x->gateway->figures, x->request.query.model, slo_of(&x->request), result);
     live_io_answer(x->gateway, x->request.query.model, result);
     trace_io_answer(call, trace_io_operation(x), x->request.query.model, result);
-    reply_done(&x->reply, call->index, result);
-    calls_submit(x);
+    if (!x->turning && may_turn(x, result)) {
+        x->turning = true;
+        calls_cancel(x);
+    }
+    if (!x->turning) {
+        reply_done(&x->reply, call->index, result);
+        calls_submit(x);
+    }
     if (x->live == 0) {
         figures_leave(x);
+    }
+    if (x->turning && x->live == 0 && x->connection != NULL) {
+        turn(x);
     }
     reply_look(x);
     if (x->connection == NULL && x->live == 0) {
@@ -175,6 +208,12 @@ static void calls_submit(struct exchange *x)
         x->live++;
     }
     x->gateway->figures.waiting += first && x->live > 0;
+    if (x->live == 0 && !x->reply.ended) { /* its end was told before, and is not told again */
+        struct api_error error;
+        error_set(&error, MHD_HTTP_BAD_REQUEST, "invalid_request_error", "client_gone", false,
+                  "The client closed its side of the connection before there was an answer.");
+        reply_fail(&x->reply, &error);
+    }
 }
 
 static bool format_is_fine(struct exchange *x)
@@ -215,6 +254,7 @@ void exchange_ask(struct exchange *x, enum api_kind kind)
         return;
     }
     x->state = EXCHANGE_ASKING;
+    x->asked_model = x->request.query.model;
     x->asked_ns = clock_now_ns();
     calls_submit(x);
     reply_look(x);

@@ -97,10 +97,13 @@ struct exchange {
     struct reply reply; /* of inference */
     bool inference;     /* `request` and `reply` are in use */
     bool held;
-    struct call *calls; /* heap, `reply.count`; NULL before they are made */
-    uint32_t next;      /* of them to be submitted */
-    uint32_t live;      /* calls not over */
-    int status;         /* HTTP, once decided */
+    bool turning;            /* what was asked is given up: the next model comes */
+    uint32_t downgraded;     /* models that were refused */
+    const char *asked_model; /* by the client */
+    struct call *calls;      /* heap, `reply.count`; NULL before they are made */
+    uint32_t next;           /* of them to be submitted */
+    uint32_t live;           /* calls not over */
+    int status;              /* HTTP, once decided */
     const char *content_type;
     struct buf answer; /* of everything but inference */
     struct api_error error;

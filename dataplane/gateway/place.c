@@ -17,7 +17,7 @@
 #define SLO_PREFIX    "x-slo-"
 #define VALUE_MAX     256u
 
-enum place_type { TAGS, COUNTRY, TIERS, POSITION, TEXT, U32, FLAG };
+enum place_type { TAGS, COUNTRY, TIERS, POSITION, TEXT, U32, FLAG, MODELS };
 
 enum place_id {
 #define PLACE_ID_(name, header, type, min, max, text) PLACE_##name,
@@ -129,6 +129,22 @@ static bool session_read(struct api_request *r, const char *text)
     return text[0] != '\0';
 }
 
+static bool models_read(struct api_request *r, const char *text)
+{
+    char *rest = NULL;
+    r->downgrade_count = 0;
+    memcpy(r->downgrade, text, strlen(text) + 1);
+    for (char *name = strtok_r(r->downgrade, ", ", &rest); name != NULL;
+         name = strtok_r(NULL, ", ", &rest)) {
+        if (r->downgrade_count == API_DOWNGRADES_MAX || strlen(name) >= WEFT_MODEL_NAME_MAX ||
+            !api_model_is_word(name)) {
+            return false;
+        }
+        r->downgrades[r->downgrade_count++] = name;
+    }
+    return r->downgrade_count != 0;
+}
+
 static bool flag_read(const char *text, bool *out)
 {
     *out = strcmp(text, "1") == 0 || strcasecmp(text, "true") == 0;
@@ -199,6 +215,8 @@ static bool place_set(struct api_request *r, enum place_id id, const char *text)
                u32_set(r, id, (uint32_t)number);
     case FLAG:
         return flag_read(text, &flag) && flag_set(r, id, flag);
+    case MODELS:
+        return models_read(r, text);
     default:
         return false;
     }
@@ -264,7 +282,8 @@ bool api_places(struct api_request *r, const json_t *weft, struct api_error *err
         if (id == PLACES) {
             return error_bad(error, "weft", "`weft.%.64s` is no constraint that Weft knows.", key);
         }
-        if (!value_text(value, places[id].type == TIERS ? '-' : ',', text) ||
+        bool fits = places[id].type != MODELS || json_is_string(value) || json_is_array(value);
+        if (!fits || !value_text(value, places[id].type == TIERS ? '-' : ',', text) ||
             !place_set(r, (enum place_id)id, text)) {
             return error_bad(error, "weft", "`weft.%s` cannot have that value.", key);
         }

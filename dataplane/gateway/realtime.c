@@ -9,6 +9,7 @@
 #include <weft/wire.h>
 
 #include "dataplane/gateway/ws.h"
+#include "schemas/base/json_write.h"
 #include "schemas/base/text.h"
 
 /* ---- events out ---- */
@@ -63,7 +64,7 @@ static void refuse(struct realtime *r, const json_t *about, const char *param, c
 
 static void text_or_null(struct buf *out, const char *name, const json_t *value)
 {
-    char *text = value != NULL ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *text = value != NULL ? json_write(value) : NULL;
     buf_add_format(out, ",\"%s\":", name);
     buf_add_text(out, text != NULL ? text : "null");
     free(text);
@@ -432,7 +433,7 @@ char *realtime_question(const struct realtime *r, size_t *len)
     if (json_is_number(heat)) {
         json_object_set(body, "temperature", heat);
     }
-    char *text = json_dumps(body, JSON_COMPACT);
+    char *text = json_write(body);
     json_decref(body);
     *len = text != NULL ? strlen(text) : 0;
     return text;

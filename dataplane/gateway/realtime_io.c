@@ -199,7 +199,8 @@ static void ask(struct realtime_io *rt)
     size_t len;
     char *body = realtime_question(&rt->session, &len);
     memset(&x->error, 0, sizeof(x->error));
-    bool good = body != NULL && exchange_read(x, API_CHAT, body, len);
+    bool good = body != NULL && exchange_read(x, API_CHAT, body, len) &&
+                api_no_downgrade(&x->request, &x->error);
     if (body == NULL) {
         error_of_status(&x->error, -ENOMEM);
     }

@@ -48,14 +48,27 @@ bool reply_init(struct reply *r, const struct api_request *request, const char *
     return true;
 }
 
-void reply_deinit(struct reply *r)
+static void choices_deinit(struct reply *r)
 {
-    buf_deinit(&r->out);
     for (uint32_t i = 0; i < r->count; i++) {
         buf_deinit(&r->choices[i].text);
         reply_logprobs_deinit(&r->choices[i].logprobs);
         calls_deinit(&r->choices[i].calls);
     }
+}
+
+void reply_restart(struct reply *r)
+{
+    choices_deinit(r);
+    memset(r->choices, 0, r->count * sizeof(*r->choices));
+    r->done = 0;
+    prefix_make(r);
+}
+
+void reply_deinit(struct reply *r)
+{
+    buf_deinit(&r->out);
+    choices_deinit(r);
     free(r->choices);
     r->choices = NULL;
     r->count = 0;

@@ -82,6 +82,8 @@ struct reply {
 bool reply_init(struct reply *r, const struct api_request *request, const char *id,
                 uint64_t created_s);
 void reply_deinit(struct reply *r);
+/* Forgets what has come, before any of it was told; the request may name another model now. */
+void reply_restart(struct reply *r);
 
 /* A piece of an answer, and the log probabilities of its token if there are any (`count` of them,
  * its own first); nothing once the reply has failed. */

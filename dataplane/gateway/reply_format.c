@@ -204,11 +204,14 @@ static void chat_whole(struct reply *r)
 {
     whole_begin(r);
     for (uint32_t i = 0; i < r->count; i++) {
+        const struct reply_choice *c = &r->choices[i];
+        bool silent = calls_count(&c->calls) != 0 && buf_len(&c->text) == 0; /* calls alone */
         buf_add_format(&r->out,
-                       "%s{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":\"",
-                       i != 0 ? "," : "", i);
+                       "%s{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":%s",
+                       i != 0 ? "," : "", i, silent ? "null" : "\"");
         content_add(r, i);
-        buf_add_text(&r->out, "\",\"refusal\":null");
+        buf_add_text(&r->out, silent ? "" : "\"");
+        buf_add_text(&r->out, ",\"refusal\":null");
         calls_add(r, i);
         buf_add_text(&r->out, "},");
         finish_add(r, i);

@@ -5,6 +5,12 @@
 #include <string.h>
 
 #include "dataplane/gateway/reply.h"
+#include "schemas/base/json_write.h"
+
+static bool cut(const struct reply *r)
+{
+    return strcmp(r->choices[0].finish, "length") == 0;
+}
 
 /* ---- parts that the events share ---- */
 
@@ -49,7 +55,10 @@ static void item_add(struct reply *r, bool all)
         &r->out,
         "{\"id\":\"msg_%s\",\"type\":\"message\",\"role\":\"assistant\",\"status\":\"%s\","
         "\"content\":[",
-        r->id, all ? "completed" : "in_progress");
+        r->id,
+        !all     ? "in_progress"
+        : cut(r) ? "incomplete"
+                 : "completed");
     if (all) {
         part_add(r, true);
     }
@@ -127,11 +136,6 @@ static void usage_add(struct reply *r)
                    (unsigned long long)(usage.prompt_tokens + usage.new_tokens));
 }
 
-static bool cut(const struct reply *r)
-{
-    return strcmp(r->choices[0].finish, "length") == 0;
-}
-
 static void asked_add(struct reply *r)
 {
     const weft_query_t *q = &r->request->query;
@@ -152,7 +156,7 @@ static void asked_add(struct reply *r)
 static void value_add(struct reply *r, const json_t *value, const char *lack)
 {
     bool given = value != NULL && !json_is_null(value);
-    char *dumped = given ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    char *dumped = given ? json_write(value) : NULL;
     buf_add_text(&r->out, dumped != NULL ? dumped : lack);
     free(dumped);
 }
@@ -191,8 +195,9 @@ static void response_add(struct reply *r, bool all)
         buf_add_text(&r->out, "null");
     }
     tools_add(r);
-    buf_add_text(&r->out, ",\"metadata\":{},\"previous_response_id\":null,\"store\":false,"
-                          "\"text\":{\"format\":");
+    buf_add_text(&r->out, ",\"metadata\":");
+    value_add(r, json_object_get(r->request->root, "metadata"), "{}");
+    buf_add_text(&r->out, ",\"previous_response_id\":null,\"store\":false,\"text\":{\"format\":");
     value_add(r, json_object_get(json_object_get(r->request->root, "text"), "format"),
               "{\"type\":\"text\"}");
     buf_add_text(&r->out, "},\"truncation\":\"disabled\"}");

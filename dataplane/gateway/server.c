@@ -127,6 +127,14 @@ static void account_headers(struct MHD_Response *response, const struct exchange
     header_add(response, "openai-processing-ms", "%" PRIu64, r->total_us / 1000);
 }
 
+/* Another model than the one that was asked for answers. */
+static void downgrade_header(struct MHD_Response *response, const struct exchange *x)
+{
+    if (x->inference && x->downgraded != 0 && !x->reply.failed) {
+        MHD_add_response_header(response, "x-weft-downgraded-from", x->asked_model);
+    }
+}
+
 static void cors_headers(struct MHD_Response *response, const struct exchange *x)
 {
     if (x->gateway->options.cors == NULL) {
@@ -222,8 +230,12 @@ static enum MHD_Result exchange_send(struct exchange *x)
     if (x->allow[0] != '\0') {
         MHD_add_response_header(response, "allow", x->allow);
     }
+    if (x->peer->gone) { /* the library may have missed it, and would wait for another request */
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    }
     error_headers(response, x->inference ? &x->reply.error : &x->error);
     account_headers(response, x);
+    downgrade_header(response, x);
     enum MHD_Result rc = MHD_queue_response(x->connection, (unsigned)x->status, response);
     MHD_destroy_response(response);
     return rc;
@@ -278,6 +290,29 @@ static bool key_check(struct exchange *x)
     return x->key != NULL;
 }
 
+static void header_count(void *user, const char *value, size_t len)
+{
+    unsigned *count = user;
+    (void)value, (void)len;
+    ++*count;
+}
+
+/* Two lengths of a body, or one besides its chunks: somebody before us may see another end of it,
+ * and so another request behind it. */
+static bool body_is_unclear(const struct exchange *x)
+{
+    unsigned lengths = 0;
+    server_headers(x, MHD_HTTP_HEADER_CONTENT_LENGTH, header_count, &lengths);
+    return lengths + (server_header(x, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL) > 1;
+}
+
+/* Bodies come as they are; what is packed would look like bad JSON. */
+static bool body_is_packed(const struct exchange *x)
+{
+    const char *encoding = server_header(x, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    return encoding != NULL && encoding[0] != '\0' && strcasecmp(encoding, "identity") != 0;
+}
+
 /* The head of the request is known. */
 static void head_look(struct exchange *x, const char *method, const char *path)
 {
@@ -287,8 +322,14 @@ static void head_look(struct exchange *x, const char *method, const char *path)
     } else if (x->gateway->stopping) {
         error_set(&x->error, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "stopping", true,
                   "The gateway is stopping.");
-    } else if (route_find(x, method, path) && key_check(x) && length != NULL &&
-               strtoull(length, NULL, 10) > GATEWAY_BODY_MAX) {
+    } else if (body_is_unclear(x)) {
+        error_bad(&x->error, NULL, "The request says more than once how long its body is.");
+    } else if (!route_find(x, method, path) || !key_check(x)) {
+        return; /* the error is set */
+    } else if (body_is_packed(x)) {
+        error_set(&x->error, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "invalid_request_error",
+                  "unsupported_content_encoding", false, "Bodies must come without an encoding.");
+    } else if (length != NULL && strtoull(length, NULL, 10) > GATEWAY_BODY_MAX) {
         too_large(x);
     }
 }
@@ -298,7 +339,7 @@ static void head_look(struct exchange *x, const char *method, const char *path)
 static bool refused_at_once(const struct exchange *x)
 {
     const char *length = server_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    return server_header(x, MHD_HTTP_HEADER_EXPECT) != NULL ||
+    return server_header(x, MHD_HTTP_HEADER_EXPECT) != NULL || body_is_unclear(x) ||
            (length != NULL && strtoull(length, NULL, 10) > DRAIN_MAX);
 }
 

@@ -7,6 +7,7 @@
 #include <weft/wire.h>
 
 #include "dataplane/gateway/api.h"
+#include "schemas/base/json_write.h"
 
 #define TOOLS_MAX 128u
 
@@ -24,7 +25,7 @@ static bool is_word(const json_t *value, const char *word)
 
 bool api_keep_json(struct api_request *r, const json_t *value, struct api_text *out)
 {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_write(value);
     json_t *kept = text != NULL ? json_string_nocheck(text) : NULL;
     free(text);
     if (kept == NULL || json_array_append_new(r->kept, kept) != 0) {

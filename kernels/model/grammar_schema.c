@@ -10,6 +10,7 @@
 
 #include "kernels/model/grammar_disjoint.h"
 #include "kernels/model/grammar_impl.h"
+#include "schemas/base/json_write.h"
 
 #define SCHEMA_DEPTH_MAX 96u      /* schemas within schemas, references followed */
 #define ENTRIES_MAX      65536u   /* keys, alternatives, literals */
@@ -100,7 +101,7 @@ static void entries_begin(struct compiler *c, uint16_t node)
 static bool entry_add_json(struct compiler *c, uint16_t node, const char *before,
                            const json_t *value, const char *after, uint16_t child, bool required)
 {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_write(value);
     const size_t size = text ? strlen(before) + strlen(text) + strlen(after) + 1 : 0;
     char *all = text ? malloc(size) : NULL;
     if (all)

@@ -12,6 +12,7 @@
 #include <weft/wire.h>
 
 #include "schemas/base/json.h"
+#include "schemas/base/json_write.h"
 
 #define PIECE_BYTES 16384u /* of a text, at a time */
 #define ROOM_FIRST  1024u  /* a short question needs no more */
@@ -54,7 +55,7 @@ static json_t *call_of(const json_t *call, struct calls *calls)
 {
     const json_t *arguments = json_object_get(call, "arguments");
     json_t *result = json_object_get(call, "result");
-    char *text = arguments ? json_dumps(arguments, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    char *text = arguments ? json_write(arguments) : NULL;
     json_t *id = call_id(json_object_get(call, "id"), calls->count++);
     json_t *made = NULL;
     if (json_is_false(result) || wait_for(calls, id, result) == 0)
@@ -192,7 +193,7 @@ static void out_quoted(struct out *out, const char *text, size_t len)
 
 static void out_object(struct out *out, json_t *object)
 {
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = object ? json_write(object) : NULL;
     if (text)
         out_word(out, text);
     else
@@ -341,7 +342,7 @@ static void put_rest(struct out *out, const weft_job_view_t *view)
     json_t *root = json_object();
     if (!root || put_stops(root, view) || put_format(root, view) || put_tools(root, view))
         out->status = WEFT_E_BAD_REQUEST;
-    char *text = json_object_size(root) ? json_dumps(root, JSON_COMPACT) : NULL;
+    char *text = json_object_size(root) ? json_write(root) : NULL;
     if (text) {
         text[0] = ',';
         out_add(out, text, strlen(text) - 1);

@@ -5,9 +5,11 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+import zlib
 
 from harness import MODEL, ROOT, MeshSpec, Skip, case, check, wait_until
 from http_client import Stream, chat, content, gateway, sent_whole
@@ -272,6 +274,78 @@ def client_gone(mesh, quick):
         wait_until(lambda: mesh.room("frankfurt") == room, READY_S, "all places are free")
     took = sorted(t * 1e3 for t in took)
     return f"cancel after {took[len(took) // 2]:.1f} ms, at most {took[-1]:.1f} ms"
+
+
+def raw_post(body, *headers):
+    head = [f"POST {CHAT} HTTP/1.1", "host: x", *headers]
+    return ("\r\n".join(head) + "\r\n\r\n").encode() + body
+
+
+def all_of(sock):
+    parts = []
+    with contextlib.suppress(ConnectionResetError):
+        while part := sock.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+@case("gateway/odd_ends", NONE)
+def odd_ends(mesh, _quick):
+    """Clients whose end comes along with their request, bodies with two lengths or packed: nobody
+    waits, nothing stays, and no end of a body is taken for another request."""
+    def open_requests(g):
+        lines = g.ask("GET", "/metrics").body.decode().splitlines()
+        return next(line for line in lines if line.startswith("weft_gateway_open_requests "))
+
+    with toy_worker(mesh, "frankfurt"), gateway(mesh) as g:
+        body = json.dumps(chat(TOY, "x", max_tokens=20, stream=True)).encode()
+        length = f"content-length: {len(body)}"
+        for n in range(20):
+            sock = g.socket()
+            sock.sendall(raw_post(body, length))
+            if n % 2:
+                sock.close()
+                continue
+            sock.shutdown(socket.SHUT_WR)
+            answer = all_of(sock)
+            check(b"client_gone" in answer or b"cancelled" in answer or not answer,
+                  "half a connection is answered:", answer)
+            sock.close()
+        wait_until(lambda: open_requests(g).endswith(" 1"), CANCELLED_S, "all requests are over")
+        for headers in ((length, "content-length: 5"),
+                        ("content-length: 5", "transfer-encoding: chunked")):
+            sock = g.socket()
+            sock.sendall(raw_post(body, *headers))
+            answer = all_of(sock)  # and its end
+            check(answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1, answer)
+        reply = g.ask("POST", CHAT, zlib.compress(body), {"content-encoding": "deflate"})
+        expect_error(reply, 415, "unsupported_content_encoding", False)
+
+
+@case("gateway/downgrade", NONE)
+def downgrade(mesh, _quick):
+    """Another model answers where the client allows it and the one asked for is refused, and the
+    answer says so."""
+    with toy_worker(mesh, "frankfurt"), gateway(mesh) as g:
+        body = chat("nobody-has-it", "x", max_tokens=5) | {"weft": {"downgrade": ["nor-this", TOY]}}
+        for more in ({}, {"n": 3}):
+            reply = g.ask("POST", CHAT, body | more)
+            check(reply.status == 200 and reply.json["model"] == TOY, reply)
+            check(len(reply.json["choices"]) == more.get("n", 1), reply)
+            check(reply.headers["x-weft-downgraded-from"] == "nobody-has-it", reply)
+        stream = Stream(g, CHAT, body)
+        events = list(stream)
+        check(stream.done and all(event["model"] == TOY for event in events), events)
+        check(stream.response.headers["x-weft-downgraded-from"] == "nobody-has-it", events)
+        reply = g.ask("POST", CHAT, chat(TOY, "x", max_tokens=5), {"x-weft-downgrade": "other"})
+        check(reply.json["model"] == TOY and "x-weft-downgraded-from" not in reply.headers, reply)
+        reply = g.ask("POST", CHAT, chat("nobody-has-it", "x"), {"x-weft-downgrade": "nor-this"})
+        expect_error(reply, 404, "model_not_found", False)
+        reply = g.ask("POST", "/v1/embeddings", {"model": TOY, "input": "x"},
+                      {"x-weft-downgrade": "other"})
+        expect_error(reply, 400, "invalid_value", False)
+        usage = {one["model"]: one for one in g.ask("GET", "/v1/usage").json["models"]}
+        check(usage[TOY]["whole"] == 6, usage)
 
 
 @case("gateway/many_streams", NONE)

@@ -89,12 +89,17 @@ START_TEST(parts_and_roles)
                       "{\"role\":\"developer\",\"content\":\"be\"},"
                       "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u0000\"},"
                       "{\"type\":\"text\",\"text\":\"b\"}]},"
-                      "{\"role\":\"assistant\",\"content\":null}]}"));
-    ck_assert_uint_eq(r.message_count, 3);
+                      "{\"role\":\"assistant\",\"content\":null},"
+                      "{\"role\":\"assistant\",\"content\":null,\"refusal\":\"no\"},"
+                      "{\"role\":\"assistant\",\"content\":[{\"type\":\"refusal\","
+                      "\"refusal\":\"not that\"}]}]}"));
+    ck_assert_uint_eq(r.message_count, 5);
     ck_assert_str_eq(r.messages[0].role, "system");
     ck_assert_uint_eq(r.messages[1].len, 3);
     ck_assert_mem_eq(r.messages[1].text, "a\0b", 3);
     ck_assert_uint_eq(r.messages[2].len, 0);
+    ck_assert_uint_eq(r.messages[3].len, 2);
+    ck_assert_mem_eq(r.messages[4].text, "not that", 8);
     finish();
 }
 END_TEST
@@ -109,6 +114,35 @@ START_TEST(completions)
     ck_assert_uint_eq(api_query(&r, 3).seed, r.query.seed);
     ck_assert(read_as(API_COMPLETION, "{\"model\":\"m\",\"prompt\":[\"x\",\"yy\"],\"n\":9}"));
     ck_assert(!api_check(&r, &error));
+    ck_assert(read_as(API_COMPLETION, "{\"model\":\"m\",\"prompt\":\"x\",\"n\":2,\"best_of\":2}"));
+    finish();
+}
+END_TEST
+
+/* What would be answered in another way than was asked for. */
+START_TEST(completions_refused)
+{
+    static const struct {
+        const char *more;
+        const char *param;
+    } asked[] = {
+        {"\"prompt\":\"\"", "prompt"},
+        {"\"prompt\":[\"a\",\"\"]", "prompt"},
+        {"\"prompt\":[1,2]", "prompt"},
+        {"\"prompt\":\"x\",\"best_of\":3", "best_of"},
+        {"\"prompt\":\"x\",\"best_of\":3,\"n\":2", "best_of"},
+        {"\"prompt\":\"x\",\"echo\":true,\"logprobs\":1", "echo"},
+        {"\"prompt\":\"x\",\"suffix\":\"y\"", "suffix"},
+    };
+    for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+        char body[256];
+        snprintf(body, sizeof(body), "{\"model\":\"m\",%s}", asked[i].more);
+        ck_assert_msg(!read_as(API_COMPLETION, body), "taken: %s", body);
+        ck_assert_str_eq(error.param, asked[i].param);
+        finish();
+    }
+    ck_assert(!read_as(API_EMBEDDING, "{\"model\":\"m\",\"input\":\"\"}"));
+    ck_assert_str_eq(error.param, "input");
     finish();
 }
 END_TEST
@@ -404,6 +438,25 @@ START_TEST(places_of_headers)
 }
 END_TEST
 
+START_TEST(downgrades)
+{
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"weft\":{\"downgrade\":[\"a\",\"b/c\"]}}"));
+    ck_assert_uint_eq(r.downgrade_count, 2);
+    ck_assert_str_eq(r.downgrades[1], "b/c");
+    ck_assert(api_header(&r, "X-Weft-Downgrade", "x, y ,z", &error));
+    ck_assert_uint_eq(r.downgrade_count, 3);
+    ck_assert_str_eq(r.downgrades[2], "z");
+    ck_assert(!api_header(&r, "x-weft-downgrade", "1,2,3,4,5", &error));
+    ck_assert(!api_header(&r, "x-weft-downgrade", " , ", &error));
+    ck_assert(!api_header(&r, "x-weft-downgrade", "a\tb", &error));
+    ck_assert(!read_as(API_CHAT, CHAT_HEAD ",\"weft\":{\"downgrade\":true}}"));
+    ck_assert(
+        read_as(API_EMBEDDING, "{\"model\":\"m\",\"input\":\"x\",\"weft\":{\"downgrade\":\"a\"}}"));
+    ck_assert(!api_check(&r, &error));
+    finish();
+}
+END_TEST
+
 START_TEST(e2e_needs_a_budget)
 {
     ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"weft\":{\"e2e\":true}}"));
@@ -423,6 +476,7 @@ int main(void)
     tcase_add_test(tc, defaults);
     tcase_add_test(tc, parts_and_roles);
     tcase_add_test(tc, completions);
+    tcase_add_test(tc, completions_refused);
     tcase_add_test(tc, embeddings);
     tcase_add_test(tc, responses);
     tcase_add_loop_test(tc, refused, 0, (int)(sizeof(wrong) / sizeof(wrong[0])));
@@ -431,6 +485,7 @@ int main(void)
     tcase_add_test(tc, tools_of_responses);
     tcase_add_test(tc, places_of_the_body);
     tcase_add_test(tc, places_of_headers);
+    tcase_add_test(tc, downgrades);
     tcase_add_test(tc, e2e_needs_a_budget);
     suite_add_tcase(suite, tc);
     return suite_main(suite);

@@ -342,7 +342,8 @@ END_TEST
 
 START_TEST(responses_as_events)
 {
-    begin(API_RESPONSE, "{\"model\":\"m\",\"input\":\"q\",\"stream\":true}");
+    begin(API_RESPONSE,
+          "{\"model\":\"m\",\"input\":\"q\",\"stream\":true,\"metadata\":{\"a\":\"b\"}}");
     text(0, "a\n");
     text(0, "b");
     done(0, 0, WEFT_FINISH_LENGTH);
@@ -361,6 +362,9 @@ START_TEST(responses_as_events)
     ck_assert_str_eq(string_at(events[6], "text"), "a\nb");
     const json_t *response = json_object_get(events[9], "response");
     ck_assert_str_eq(string_at(response, "status"), "incomplete");
+    ck_assert_str_eq(string_at(json_object_get(response, "metadata"), "a"), "b");
+    const json_t *item = json_array_get(json_object_get(response, "output"), 0);
+    ck_assert_str_eq(string_at(item, "status"), "incomplete");
     finish();
 }
 END_TEST
@@ -411,6 +415,7 @@ static const struct {
      ""},
     {"", {"<tool_call>", "{\"name\":\"f\",\"arguments\":{}}\n"}, "", "f{} "},
     {"", {" {\"name\":", "\"f\",\"parameters\":{\"x\":1}}"}, "", "f{\"x\":1} "},
+    {"", {"{\"name\":\"f\",\"arguments\":{\"x\":48.85}}"}, "", "f{\"x\":48.85} "},
     {"", {"{\"name\":", "\"Bob\"}"}, "{\"name\":\"Bob\"}", ""},
     {",\"tool_choice\":\"required\"", {"{\"name\": \"g\", ", "\"arguments\": {}}"}, "", "g{} "},
 };
@@ -473,6 +478,8 @@ START_TEST(calls_of_tools)
             const json_t *message = json_object_get(choice, "message");
             const json_t *list = json_object_get(message, "tool_calls");
             strcat(said, string_at(message, "content"));
+            ck_assert(json_is_null(json_object_get(message, "content")) ==
+                      (list != NULL && said[0] == '\0'));
             for (size_t i = 0; i < json_array_size(list); i++) {
                 add_call(got, json_array_get(list, i));
                 add_id(got, string_at(json_array_get(list, i), "id"));

@@ -141,6 +141,24 @@ def check_help(args):
     return f"{count} programs and commands"
 
 
+def check_alone(args):
+    """Where no node is, commands that ask one say so: there is no answer, the usage is right."""
+    if Path("/run/weft").is_dir() and any(Path("/run/weft").glob("*.sock")):
+        return "a node is here: nothing to see"
+    commands = (["status"], ["peers"], ["routes"], ["drain"], ["top", "--once"],
+                ["pcap", "-w", "x"], ["query", "--model", "m"], ["run", "hi"], ["policy", "show"])
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {name: value for name, value in os.environ.items()
+                       if name not in ("WEFT_ADMIN", "WEFT_NODE")} | {"XDG_RUNTIME_DIR": folder}
+        for command in commands:
+            done = subprocess.run([bin_dir(args) / "weft", *command], stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, timeout=END_S, check=False,
+                                  env=environment, cwd=folder)
+            check(done.returncode == 1 and "no node is known" in done.stderr,
+                  *command, f"without a node: exit {done.returncode}", done.stderr)
+    return f"{len(commands)} commands"
+
+
 def check_full(args):
     """What cannot be written is an error: no figures on a full disk and exit status 0."""
     commands = (["weft", "help"], ["weft", "version"], ["weft", "conf-check", "--keys"],
@@ -395,7 +413,7 @@ def check_start(args):
     return f"{len(cases)} cases"
 
 
-CHECKS = {"full": check_full, "help": check_help, "readmes": check_readmes,
+CHECKS = {"alone": check_alone, "full": check_full, "help": check_help, "readmes": check_readmes,
           "scripts": check_scripts, "start": check_start, "units": check_units}
 
 
