@@ -8,6 +8,7 @@
 #include <weft/wire.h>
 
 #include "schemas/base/json_read.h"
+#include "schemas/base/text.h"
 
 #define MESSAGES_MAX 4096u
 #define N_MAX        API_CHOICES_MAX
@@ -495,26 +496,17 @@ static bool root_take(struct api_request *r, const char *body, size_t len, struc
     return true;
 }
 
-bool api_model_is_word(const char *name)
-{
-    const char *c = name;
-    while ((unsigned char)*c > ' ' && *c != 0x7f) {
-        c++;
-    }
-    return c != name && *c == '\0';
-}
-
 static bool model_take(struct api_request *r, struct api_error *error)
 {
     const json_t *model = given(r->root, "model");
     size_t len = json_string_length(model);
-    if (len == 0 || len >= WEFT_MODEL_NAME_MAX || strlen(json_string_value(model)) != len) {
+    if (len == 0 || len >= WEFT_MODEL_NAME_MAX) {
         return error_bad(error, "model", "`model` must be a name of 1 to %u bytes.",
                          WEFT_MODEL_NAME_MAX - 1);
     }
     r->query.model = json_string_value(model);
-    return api_model_is_word(r->query.model) ||
-           error_bad(error, "model", "`model` must be a word.");
+    return text_is_word(r->query.model, len) || /* it goes into figures and headers, too */
+           error_bad(error, "model", "`model` must be a word of printable ASCII.");
 }
 
 static bool usage_take(struct api_request *r, struct api_error *error)

@@ -75,8 +75,6 @@ bool api_check(const struct api_request *r, struct api_error *error);
 
 /* Of requests that only the model asked for can answer. */
 bool api_no_downgrade(const struct api_request *r, struct api_error *error);
-/* May a name be a model's? It goes into figures and headers, too. */
-bool api_model_is_word(const char *name);
 
 /* The query of answer `choice`, 0..n*prompt_count-1; valid as long as `r`. */
 weft_query_t api_query(const struct api_request *r, uint32_t choice);

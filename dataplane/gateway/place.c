@@ -12,6 +12,7 @@
 
 #include "dataplane/gateway/api.h"
 #include "dataplane/gateway/place.def"
+#include "schemas/base/text.h"
 
 #define HEADER_PREFIX "x-weft-"
 #define SLO_PREFIX    "x-slo-"
@@ -137,7 +138,7 @@ static bool models_read(struct api_request *r, const char *text)
     for (char *name = strtok_r(r->downgrade, ", ", &rest); name != NULL;
          name = strtok_r(NULL, ", ", &rest)) {
         if (r->downgrade_count == API_DOWNGRADES_MAX || strlen(name) >= WEFT_MODEL_NAME_MAX ||
-            !api_model_is_word(name)) {
+            !text_is_word(name, strlen(name))) {
             return false;
         }
         r->downgrades[r->downgrade_count++] = name;
