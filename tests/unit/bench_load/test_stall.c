@@ -90,10 +90,10 @@ START_TEST(open_loop_sees_what_closed_loop_does_not)
            open_p95, expected_ms(0.95), closed_p95, open_p99, expected_ms(0.99), closed_s,
            closed_max);
     /* Four cycles of chance: the share that meets a stall varies by a tenth. A slow machine only
-     * adds to it. */
+     * adds to it, and to what the closed loop sees as well. */
     ck_assert_double_gt(open_p95, expected_ms(0.95) - 60);
     ck_assert_double_gt(open_p99, expected_ms(0.99) - 40);
-    ck_assert_double_lt(closed_p95, expected_ms(0.95) / 3);
+    ck_assert_double_lt(closed_p95, open_p95 - expected_ms(0.95) / 2);
 }
 END_TEST
 

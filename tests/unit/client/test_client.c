@@ -155,8 +155,7 @@ END_TEST
 START_TEST(thousands_at_once)
 {
     struct tiny_node *n = tiny_node_start(true);
-    atomic_store(&n->room, TINY_JOBS_MAX);
-    usleep(50000);
+    tiny_node_room(n, TINY_JOBS_MAX);
     weft_client_t *c = connect_to(n, _i);
     struct gather *all = calloc(FLOOD, sizeof(*all));
     char(*text)[48] = calloc(FLOOD, sizeof(*text));
@@ -363,14 +362,12 @@ END_TEST
 START_TEST(closed_port_is_unreachable_at_once)
 {
     struct tiny_node *n = tiny_node_start(false);
-    weft_client_t *c = connect_to(n, _i);
+    weft_client_t *c = connect_with(n, _i, (weft_client_opts_t){.connect_tries = 1000000});
     tiny_node_stop(n);
     weft_query_t q = text_query("anybody?");
     weft_result_t r;
-    uint64_t start_ns = clock_now_ns();
+    /* Not by the tries, which need days. */
     ck_assert_int_eq(weft_ask(c, &q, NULL, NULL, &r), WEFT_E_UNREACHABLE);
-    ck_assert_uint_lt(clock_now_ns() - start_ns,
-                      5 * NS_PER_S); /* not by the tries, which need 5 s */
     weft_client_destroy(c);
 }
 END_TEST
@@ -411,6 +408,8 @@ START_TEST(loss_of_worker_and_silence_are_told)
     free(g.text);
 
     atomic_store(&n->mute, false);
+    weft_client_destroy(c);
+    c = connect_to(n, _i); /* one that bears a node which is slow to say so */
     struct gather h = {0};
     ck_assert_int_eq(weft_submit(c, &q, on_text, on_done, &h, NULL), 0);
     while (h.len == 0) {

@@ -280,6 +280,7 @@ static void *runtime_main(void *arg)
         uint32_t room = atomic_load(&n->room);
         weft_load_t load = {.room = room > n->job_count ? room - n->job_count : 0};
         weft_worker_set_load(n->worker, &load);
+        atomic_store(&n->room_told, room);
         if (n->job_count != 0) {
             usleep(atomic_load(&n->step_us));
             continue;
@@ -333,6 +334,14 @@ void tiny_node_stop(struct tiny_node *n)
     close(n->listener);
     unlink(n->socket_path);
     free(n);
+}
+
+void tiny_node_room(struct tiny_node *n, uint32_t room)
+{
+    atomic_store(&n->room, room);
+    while (atomic_load(&n->room_told) != room) {
+        usleep(1000);
+    }
 }
 
 void tiny_node_address(const struct tiny_node *n, bool local, char out[TINY_ADDRESS_MAX])

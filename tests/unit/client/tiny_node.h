@@ -47,7 +47,8 @@ struct tiny_node {
     /* The runtime. */
     weft_worker_t *worker;
     atomic_uint room;
-    atomic_uint step_us; /* pause between two steps */
+    atomic_uint room_told; /* that the worker goes by */
+    atomic_uint step_us;   /* pause between two steps */
     atomic_uint started;
     atomic_uint cancelled;
     atomic_int process_rc; /* what weft_worker_process() last said */
@@ -60,5 +61,7 @@ struct tiny_node {
 /* Starts the node's thread; with `runtime` also attaches and runs the worker. */
 struct tiny_node *tiny_node_start(bool runtime);
 void tiny_node_stop(struct tiny_node *n);
+/* Returns once the worker has as much room. */
+void tiny_node_room(struct tiny_node *n, uint32_t room);
 /* "127.0.0.1:PORT", or "unix:PATH" for a local client. */
 void tiny_node_address(const struct tiny_node *n, bool local, char out[TINY_ADDRESS_MAX]);

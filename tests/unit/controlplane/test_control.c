@@ -97,10 +97,16 @@ static void *control_thread(void *user)
     return NULL;
 }
 
+/* Loopback has addresses for each process: nobody else's ports are in the way. */
+static uint32_t host_of(uint32_t i)
+{
+    return INADDR_LOOPBACK + (((uint32_t)getpid() & 0xffff) << 8) + i;
+}
+
 /* A port whose successor is free too, or as good as: the kernel's choice for an odd one out. */
 static uint32_t free_port(void)
 {
-    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(host_of(0))};
     socklen_t len = sizeof(own);
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&own, sizeof(own)), 0);
@@ -120,7 +126,7 @@ static void setup(void)
         struct config *config = &nodes[i].config;
         members[i].id = 1 + i;
         snprintf(members[i].name, sizeof(members[i].name), "node%u", i);
-        members[i].address = addr_of_v4(htonl(INADDR_LOOPBACK + i));
+        members[i].address = addr_of_v4(htonl(host_of(i)));
         members[i].tier = i;
         strcpy(config->node, members[i].name);
         config->data_port = port;
@@ -196,13 +202,16 @@ START_TEST(two_nodes)
     WAIT_UNTIL(nodes[0].peer_room == 6 && nodes[1].peer_room == 5);
     WAIT_UNTIL(nodes[0].peer_rtt_ns > 0 && nodes[1].peer_rtt_ns > 0);
     WAIT_UNTIL(nodes[0].ticks > 2);
+    struct in_addr host = {htonl(host_of(1))};
+    char address[INET_ADDRSTRLEN];
+    inet_ntop(AF_INET, &host, address, sizeof(address));
     json_t *status = status_of(0);
     ck_assert_ptr_nonnull(status);
     ck_assert_str_eq(json_string_value(json_object_get(status, "node")), "node0");
     ck_assert_int_eq(json_integer_value(json_object_get(status, "mbufs_in_use")), 7);
     json_t *peer = json_array_get(json_object_get(status, "members"), 1);
     ck_assert_str_eq(json_string_value(json_object_get(peer, "name")), "node1");
-    ck_assert_str_eq(json_string_value(json_object_get(peer, "address")), "127.0.0.2");
+    ck_assert_str_eq(json_string_value(json_object_get(peer, "address")), address);
     ck_assert(json_is_true(json_object_get(peer, "alive")));
     ck_assert_int_eq(json_integer_value(json_object_get(peer, "room")), 6);
     ck_assert(json_real_value(json_object_get(peer, "rtt_us")) > 0);
@@ -423,7 +432,7 @@ static int stranger_of(uint32_t i)
 {
     struct sockaddr_in to = {.sin_family = AF_INET,
                              .sin_port = htons(config_control_port(&nodes[i].config)),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK + i)};
+                             .sin_addr.s_addr = htonl(host_of(i))};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
     return fd;
