@@ -105,6 +105,7 @@ static void client_answer(struct client *client, json_t *answer)
         client_close(client);
         return;
     }
+    client->until_ns = clock_now_ns() + ADMIN_TIME_NS; /* what it took to answer is not its time */
     loop_unwatch(loop, client->fd);
     if (loop_watch(loop, client->fd, POLLOUT, client_write, client) < 0) {
         client_close(client);

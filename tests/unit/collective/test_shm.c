@@ -16,6 +16,7 @@
 #define COUNT_MAX  3000u
 #define PART_BYTES 1024u /* so that long data takes several meetings */
 #define ROUNDS     60u
+#define STILL_MS   3000u /* they have to find each other in it as well */
 #define LIMIT_MS   20000u
 
 /* What a rank does; its return value is the process's status. */
@@ -198,7 +199,10 @@ END_TEST
 START_TEST(a_rank_that_stands_still_is_noticed)
 {
     pid_t pids[3];
-    start(3, 300, add_then_stop, pids);
+    int status;
+    start(3, STILL_MS, add_then_stop, pids);
+    ck_assert_int_eq(waitpid(pids[1], &status, WUNTRACED), pids[1]);
+    ck_assert(WIFSTOPPED(status));
     expect(pids[0], ETIMEDOUT);
     expect(pids[2], ETIMEDOUT);
     kill(pids[1], SIGCONT); /* too late */

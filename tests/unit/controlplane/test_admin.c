@@ -22,6 +22,7 @@ static struct loop *loop;
 static struct admin *admin;
 static pthread_t thread;
 static _Atomic size_t answer_bytes; /* extra text of an answer */
+static _Atomic uint64_t answer_ns;  /* how long one takes */
 
 /* Runs in the loop's thread. */
 static json_t *answer(const char *command, void *user)
@@ -34,6 +35,9 @@ static json_t *answer(const char *command, void *user)
     char *text = malloc(len + 1);
     memset(text, 'x', len);
     text[len] = '\0';
+    for (uint64_t end_ns = clock_now_ns() + answer_ns; clock_now_ns() < end_ns;) {
+        usleep(1000);
+    }
     json_t *json = json_pack("{s:s, s:s}", "node", "a", "text", text);
     free(text);
     return json;
@@ -52,6 +56,7 @@ static void setup(void)
     ck_assert_ptr_nonnull(mkdtemp(folder));
     snprintf(path, sizeof(path), "%s/admin.sock", folder);
     answer_bytes = 0;
+    answer_ns = 0;
     ck_assert_int_eq(loop_create(&loop), 0);
 }
 
@@ -273,6 +278,16 @@ START_TEST(slow_reader)
 }
 END_TEST
 
+/* A client has its time to ask and to read in; what the node takes to answer is the node's. */
+START_TEST(slow_answer)
+{
+    answer_ns = ADMIN_TIME_NS + ADMIN_TIME_NS / 10;
+    start();
+    assert_answered(ask("status\n"));
+    stop();
+}
+END_TEST
+
 START_TEST(gone_before_the_answer)
 {
     answer_bytes = 2u << 20;
@@ -392,6 +407,7 @@ int main(void)
     tcase_add_test(tcase, request_in_pieces);
     tcase_add_test(tcase, oversized_request);
     tcase_add_test(tcase, slow_reader);
+    tcase_add_test(tcase, slow_answer);
     tcase_add_test(tcase, gone_before_the_answer);
     tcase_add_test(tcase, silent_clients);
     tcase_add_test(tcase, socket_file);
