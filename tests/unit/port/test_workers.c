@@ -27,6 +27,8 @@ static struct route_table *table;
 static struct hand_worker hands[WORKERS];
 static struct route_packet packet;
 static struct route_frame frame;
+static uint32_t budget_us; /* of requests */
+static uint16_t alternate;
 
 static void set_load(struct hand_worker *h, uint16_t room, uint32_t queue_us)
 {
@@ -57,6 +59,8 @@ static struct hand_worker come(uint32_t slot, uint32_t model, uint16_t room)
 static void setup(void)
 {
     workers = calloc(1, sizeof(*workers));
+    budget_us = WEFT_BUDGET_NONE;
+    alternate = WEFT_NODE_NONE;
     core = fixture_core(SELF);
     table = fixture_table(SELF);
     hands[0] = come(0, MODEL_A, 2);
@@ -83,6 +87,9 @@ static void give(uint32_t model, uint32_t seq, uint8_t type)
     frame.weft.req.h.model = model;
     frame.weft.req.h.req_seq = seq;
     frame.weft.req.h.type = type;
+    frame.weft.req.h.budget_us = budget_us;
+    frame.weft.req.h.alt1 = alternate;
+    frame.weft.req.h.hops_left = WEFT_HOPS_MAX;
     packet.action = ROUTE_DELIVER;
     packet.sums = ROUTE_SUMS_UDP_GOOD;
     workers_give(workers, core, table, &packet, NOW);
@@ -190,6 +197,44 @@ START_TEST(who_drains_is_not_full)
     set_load(&hands[0], 0, 0);
     give(MODEL_A, 4, WEFT_T_REQ);
     ck_assert_int_eq(refused(), WEFT_E_MESH_FULL);
+}
+END_TEST
+
+/* Its time would run out in the queue, which the ingress did not know. */
+START_TEST(a_queue_longer_than_the_budget_is_no_place)
+{
+    set_load(&hands[2], 8, 5000);
+    budget_us = 4999;
+    give(MODEL_B, 1, WEFT_T_REQ);
+    ck_assert_uint_eq(given(1), WORKERS);
+    ck_assert_int_eq(refused(), WEFT_E_BUDGET_INFEASIBLE);
+    budget_us = 5000;
+    give(MODEL_B, 2, WEFT_T_REQ);
+    ck_assert_uint_eq(given(2), 2);
+    set_load(&hands[2], 8, 6000);
+    give(MODEL_B, 2, WEFT_T_REQ); /* the rest of one that it has */
+    ck_assert_uint_eq(given(2), 2);
+}
+END_TEST
+
+/* What has gone to an alternate stays there, and no worker here speaks for it. */
+START_TEST(who_was_passed_by_is_out)
+{
+    set_load(&hands[0], 0, 0);
+    set_load(&hands[1], 0, 0);
+    alternate = 3;
+    give(MODEL_A, 1, WEFT_T_REQ);
+    ck_assert(packet.action == ROUTE_SEND && frame.weft.req.h.target == 3);
+    set_load(&hands[1], 4, 0);
+    alternate = WEFT_NODE_NONE;
+    give(MODEL_A, 1, WEFT_T_REQ);
+    ck_assert_uint_eq(given(1), WORKERS);
+    ck_assert(packet.action == ROUTE_SEND && frame.weft.req.h.target == 3);
+    for (uint32_t i = 0; i < 2; i++) {
+        answer(&hands[i], 1);
+        ck_assert(next());
+        ck_assert_uint_eq(packet.weft_len, 1);
+    }
 }
 END_TEST
 
@@ -322,6 +367,8 @@ int main(void)
     tcase_add_test(t, a_request_stays_where_it_is);
     tcase_add_test(t, full_and_lost_ones_are_passed_by);
     tcase_add_test(t, who_drains_is_not_full);
+    tcase_add_test(t, a_queue_longer_than_the_budget_is_no_place);
+    tcase_add_test(t, who_was_passed_by_is_out);
     tcase_add_test(t, a_node_that_drains_has_no_room);
     tcase_add_test(t, load_is_that_of_all);
     tcase_add_test(t, all_take_turns_in_answering);

@@ -205,6 +205,29 @@ START_TEST(reply_returns_through_the_ingress)
 }
 END_TEST
 
+/* Unless what the table has is newer still. */
+START_TEST(the_newest_load_counts)
+{
+    struct route_node nodes[2] = {fixture_node(1, 35.68, 139.69, 1),
+                                  fixture_node(2, 50.11, 8.68, 3)};
+    struct route_table *later = NULL;
+    nodes[1].load_ns = 41;
+    nodes[1].room = 9;
+    ck_assert_int_eq(route_table_create(&later, nodes, 2, 1, 8, false), 0);
+    relay_to_frankfurt();
+    struct weft_req request = frame_b.weft.req;
+    for (uint64_t now_ns = 40; now_ns <= 41; now_ns++) {
+        fixture_reply(&a, &frame_a, &request, 2, WEFT_T_GRANT);
+        run_stages(frankfurt, at_frankfurt, &a, 30);
+        arrive(&b, &a, &frame_b);
+        run_stages(tokyo, later, &b, now_ns);
+        uint16_t index = route_table_find(later, 2);
+        ck_assert_uint_eq(route_load_now(later, index, tokyo->loads)->room, now_ns < 41 ? 9 : 3);
+    }
+    route_table_destroy(later);
+}
+END_TEST
+
 /* A node's own UNKNOWN has no load word: it must not make the node look full. */
 START_TEST(only_workers_tell_their_load)
 {
@@ -297,6 +320,26 @@ START_TEST(fragments_stay_together)
 }
 END_TEST
 
+/* Also if they come at once, when no pin is there yet and the node has room for one. */
+START_TEST(fragments_of_a_burst_stay_together)
+{
+    struct route_packet both[2];
+    struct route_frame frames[2];
+    tokyo->loads[2] = (struct route_load){.heard_ns = 11, .room = 1, .free_vram_64mib = 128};
+    for (uint32_t i = 0; i < 2; i++) {
+        fixture_request(&both[i], &frames[i], 1, 100);
+        fixture_cookie(tokyo, &both[i]);
+    }
+    stage_parse(tokyo, both, 2);
+    stage_classify(tokyo, at_tokyo, both, 2, 12);
+    stage_select(tokyo, at_tokyo, both, 2, 12);
+    ck_assert_uint_eq(frames[0].weft.req.h.target, 2);
+    ck_assert_uint_eq(frames[1].weft.req.h.target, 2);
+    ck_assert_uint_eq(atomic_load(&tokyo->counters.chosen), 1);
+    ck_assert_uint_eq(tokyo->loads[2].assigned, 1);
+}
+END_TEST
+
 START_TEST(naming_a_node_does_not_relax_a_filter)
 {
     uint16_t target = 2;
@@ -368,6 +411,29 @@ START_TEST(second_chance_goes_to_the_alternate)
     ck_assert(goes_to(&b, client_addr()));
     route_core_destroy(newyork);
     route_table_destroy(at_newyork);
+}
+END_TEST
+
+/* Nor is an alternate that is leaving one, or that may not have the request. */
+START_TEST(second_chance_minds_the_filters)
+{
+    struct route_table *at = NULL;
+    struct route_node nodes[3] = {fixture_node(1, 35.68, 139.69, 1),
+                                  fixture_node(2, 50.11, 8.68, 3),
+                                  fixture_node(3, 40.71, -74.01, 5)};
+    for (uint32_t what = 0; what < 3; what++) {
+        nodes[2].leaving = what == 1;
+        nodes[2].model_count = what == 2 ? 0 : 1;
+        ck_assert_int_eq(route_table_create(&at, nodes, 3, 2, 8, false), 0);
+        relay_to_frankfurt();
+        stage_second_chance(frankfurt, at, &b, ROUTE_DROP_refused, WEFT_E_MESH_FULL);
+        if (what == 0) {
+            ck_assert_uint_eq(frame_b.weft.req.h.target, 3);
+        } else {
+            ck_assert_uint_eq(reject_of(&b)->status, -WEFT_E_MESH_FULL);
+        }
+        route_table_destroy(at);
+    }
 }
 END_TEST
 
@@ -467,6 +533,11 @@ static void spoil_tiers(struct route_packet *p, struct route_frame *f)
     (void)p;
     f->weft.req.h.tiers = 0x53;
 }
+static void spoil_connection(struct route_packet *p, struct route_frame *f)
+{
+    (void)p;
+    f->weft.common.conn_id = 0;
+}
 static void spoil_offset(struct route_packet *p, struct route_frame *f)
 {
     (void)p;
@@ -502,18 +573,19 @@ START_TEST(malformed_frames_are_counted_by_reason)
         void (*spoil)(struct route_packet *p, struct route_frame *f);
         enum route_drop why;
     } cases[] = {
-        {spoil_short_frame, ROUTE_DROP_not_ours}, {spoil_ip_len, ROUTE_DROP_truncated},
-        {spoil_udp_len, ROUTE_DROP_truncated},    {spoil_udp_len_long, ROUTE_DROP_truncated},
-        {spoil_fragment, ROUTE_DROP_fragmented},  {spoil_port, ROUTE_DROP_not_ours},
-        {spoil_source, ROUTE_DROP_bad_header},    {spoil_version, ROUTE_DROP_bad_version},
-        {spoil_type, ROUTE_DROP_bad_type},        {spoil_down_type, ROUTE_DROP_bad_type},
-        {spoil_words, ROUTE_DROP_truncated},      {spoil_words_low, ROUTE_DROP_truncated},
-        {spoil_tiers, ROUTE_DROP_bad_header},     {spoil_offset, ROUTE_DROP_bad_length},
-        {spoil_message, ROUTE_DROP_bad_length},   {spoil_ack, ROUTE_DROP_bad_length},
-        {spoil_tiny, ROUTE_DROP_truncated},       {spoil_range, ROUTE_DROP_bad_length},
+        {spoil_short_frame, ROUTE_DROP_not_ours},  {spoil_ip_len, ROUTE_DROP_truncated},
+        {spoil_udp_len, ROUTE_DROP_truncated},     {spoil_udp_len_long, ROUTE_DROP_truncated},
+        {spoil_fragment, ROUTE_DROP_fragmented},   {spoil_port, ROUTE_DROP_not_ours},
+        {spoil_source, ROUTE_DROP_bad_header},     {spoil_version, ROUTE_DROP_bad_version},
+        {spoil_type, ROUTE_DROP_bad_type},         {spoil_down_type, ROUTE_DROP_bad_type},
+        {spoil_words, ROUTE_DROP_truncated},       {spoil_words_low, ROUTE_DROP_truncated},
+        {spoil_tiers, ROUTE_DROP_bad_header},      {spoil_offset, ROUTE_DROP_bad_length},
+        {spoil_message, ROUTE_DROP_bad_length},    {spoil_ack, ROUTE_DROP_bad_length},
+        {spoil_tiny, ROUTE_DROP_truncated},        {spoil_range, ROUTE_DROP_bad_length},
+        {spoil_connection, ROUTE_DROP_bad_header},
     };
     uint64_t before = dropped(tokyo, cases[_i].why);
-    ck_assert_uint_eq(sizeof(cases) / sizeof(cases[0]), 18);
+    ck_assert_uint_eq(sizeof(cases) / sizeof(cases[0]), 19);
     fixture_request(&a, &frame_a, 1, 100);
     fixture_cookie(tokyo, &a);
     cases[_i].spoil(&a, &frame_a);
@@ -574,15 +646,18 @@ static TCase *pair_case(const char *name, void (*begin)(void))
     tcase_add_test(tc, request_is_stamped_and_relayed);
     tcase_add_test(tc, damage_on_the_way_stays_visible);
     tcase_add_test(tc, reply_returns_through_the_ingress);
+    tcase_add_test(tc, the_newest_load_counts);
     tcase_add_test(tc, only_workers_tell_their_load);
     tcase_add_test(tc, forged_return_block_goes_nowhere);
     tcase_add_test(tc, forged_origin_goes_nowhere);
     tcase_add_test(tc, strangers_cannot_pose_as_nodes);
     tcase_add_test(tc, fragments_stay_together);
+    tcase_add_test(tc, fragments_of_a_burst_stay_together);
     tcase_add_test(tc, naming_a_node_does_not_relax_a_filter);
     tcase_add_test(tc, refusals_reach_the_client);
     tcase_add_test(tc, budget_shrinks_by_the_way);
     tcase_add_test(tc, second_chance_goes_to_the_alternate);
+    tcase_add_test(tc, second_chance_minds_the_filters);
     tcase_add_test(tc, second_chance_minds_the_budget);
     tcase_add_test(tc, hops_run_out);
     tcase_add_test(tc, worker_garbage_is_counted);
@@ -596,7 +671,7 @@ int main(void)
     Suite *suite = suite_create("stages");
     TCase *plain = pair_case("IPv4", setup_44);
     tcase_add_test(plain, absent_checksum_stays_absent);
-    tcase_add_loop_test(plain, malformed_frames_are_counted_by_reason, 0, 18);
+    tcase_add_loop_test(plain, malformed_frames_are_counted_by_reason, 0, 19);
     suite_add_tcase(suite, plain);
     suite_add_tcase(suite, pair_case("IPv4, clients IPv6", setup_46));
     suite_add_tcase(suite, pair_case("IPv6, clients IPv4", setup_64));
