@@ -114,6 +114,16 @@ LANES_FN vec vec_halves(const uint8_t *p)
     return (vec){_mm256_cvtph_ps(load_16(p)), _mm256_cvtph_ps(load_16(p + 16))};
 }
 
+LANES_FN __m256 upper_8(const uint8_t *p)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(p)), 16));
+}
+
+LANES_FN vec vec_upper(const uint8_t *p)
+{
+    return (vec){upper_8(p), upper_8(p + 16)};
+}
+
 LANES_FN vec vec_of_ints(ints v)
 {
     return (vec){_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)};

@@ -93,6 +93,12 @@ LANES_FN vec vec_halves(const uint8_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
 
+LANES_FN vec vec_upper(const uint8_t *p)
+{
+    const __m256i words = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
+}
+
 LANES_FN vec vec_bytes(const uint8_t *p)
 {
     const __m128i packed = _mm_loadu_si128((const __m128i *)(const void *)p);

@@ -12,9 +12,11 @@
  *   vec_load, vec_store, vec_load_part, vec_store_part (the first n; others read as 0), vec_set
  *   vec_add, vec_sub, vec_mul, vec_div, vec_sum (tree: l and l + 8, l + 4, l + 2, l + 1)
  *   vec_max(a, b) (b if either is NaN), vec_select(vec mask source, a, b): a where it is >= 0
- *   vec_halves, vec_bytes (unsigned), ints_bytes (signed), vec_of_ints, ints_set, ints_add,
- * ints_mul vec_round_bytes (nearest, to 16 signed bytes), vec_bits_max (largest bits but for the
- * sign) vec_power(p, n): p * 2^n for a whole n bytes_load, bytes_low, bytes_high (nibbles)
+ *   vec_halves, vec_upper (halves of another kind: the upper ones of floats), vec_bytes (unsigned)
+ *   ints_bytes (signed), vec_of_ints, ints_set, ints_add, ints_mul
+ *   vec_round_bytes (nearest, to 16 signed bytes), vec_bits_max (largest bits but for the sign)
+ *   vec_power(p, n): p * 2^n for a whole n
+ *   bytes_load, bytes_low, bytes_high (nibbles)
  *   ints_dot(start, weights, quads, inputs, largest): adds, for each lane, quads * 4 products
  */
 #pragma once
@@ -263,6 +265,21 @@ LANES_FN void plain_rows(size_t nr, const float *w, size_t w_stride, const float
                    y_stride);
 }
 
+/* As expand_row(). What large matrices may be of goes many at a time. */
+LANES_OUTER static void fast_expand(uint32_t type, const uint8_t *row, size_t cols, float *out)
+{
+    size_t i = 0;
+    if (type == GGUF_TENSOR_F16 || type == GGUF_TENSOR_BF16) {
+        for (; i + LANES <= cols; i += LANES) {
+            const uint8_t *at = row + 2 * i;
+            __builtin_prefetch(at + AHEAD_BYTES, 0, 2); /* a hint: may lie past the end */
+            vec_store(out + i, type == GGUF_TENSOR_F16 ? vec_halves(at) : vec_upper(at));
+        }
+    }
+    if (i < cols)
+        expand_row(type, row + 2 * i, cols - i, out + i);
+}
+
 LANES_OUTER static void fast_matmul(const struct model_tensor *w, uint32_t row_begin,
                                     uint32_t row_end, const float *x, size_t x_stride, size_t count,
                                     float *y, size_t y_stride, float *scratch)
@@ -273,8 +290,8 @@ LANES_OUTER static void fast_matmul(const struct model_tensor *w, uint32_t row_b
         size_t stride = w->row_bytes / sizeof(*weights); /* a part of a matrix has gaps */
         if (w->type != GGUF_TENSOR_F32) {
             for (uint32_t j = 0; j < rows; j++)
-                expand_row(w->type, w->data + (r + j) * w->row_bytes, w->cols,
-                           scratch + (size_t)j * w->cols);
+                fast_expand(w->type, w->data + (r + j) * w->row_bytes, w->cols,
+                            scratch + (size_t)j * w->cols);
             weights = scratch;
             stride = w->cols;
         }
@@ -414,7 +431,7 @@ LANES_OUTER static void fast_attend(const float *q, const struct cpu_rows *keys,
 /* The whole table of an instruction set. */
 #define FAST_KERNELS(isa)                                                                          \
     {                                                                                              \
-        .name = isa, .expand = expand_row, .matmul = fast_matmul, .rms_norm = fast_rms_norm,       \
+        .name = isa, .expand = fast_expand, .matmul = fast_matmul, .rms_norm = fast_rms_norm,      \
         .swiglu = fast_swiglu, .attend = fast_attend, .quantise = fast_quantise,                   \
         .packed = fast_packed,                                                                     \
     }

@@ -113,6 +113,19 @@ LANES_FN vec vec_halves(const uint8_t *p)
     return v;
 }
 
+LANES_FN vec vec_upper(const uint8_t *p)
+{
+    vec v;
+    EACH_LANE
+    {
+        uint16_t upper;
+        memcpy(&upper, p + 2 * l, sizeof(upper));
+        const uint32_t bits = (uint32_t)upper << 16;
+        memcpy(&v.l[l], &bits, sizeof(bits));
+    }
+    return v;
+}
+
 LANES_FN vec vec_bytes(const uint8_t *p)
 {
     vec v;

@@ -403,6 +403,32 @@ START_TEST(test_other_models)
 }
 END_TEST
 
+/* Every number of 16 bits, in all tables; the last ones do not fill a vector. */
+START_TEST(test_expand)
+{
+    static const uint32_t kinds[] = {GGUF_TENSOR_F16, GGUF_TENSOR_BF16};
+    enum { COUNT = 0x10000 + 7 };
+    const struct cpu_kernels *const tables[] = {&cpu_fast_portable, cpu_fast_avx2(),
+                                                cpu_fast_avx512()};
+    uint16_t *halves = malloc(COUNT * sizeof(*halves));
+    float *wanted = malloc(COUNT * sizeof(*wanted));
+    float *got = malloc(COUNT * sizeof(*got));
+    for (uint32_t i = 0; i < COUNT; i++)
+        halves[i] = (uint16_t)i;
+    reference_expand(kinds[_i], (const uint8_t *)halves, COUNT, wanted);
+    for (size_t t = 0; t < 3 && tables[t]; t++) {
+        tables[t]->expand(kinds[_i], (const uint8_t *)halves, COUNT, got);
+        for (uint32_t i = 0; i < COUNT; i++)
+            ck_assert_msg(isnan(wanted[i]) ? isnan(got[i]) != 0
+                                           : memcmp(&got[i], &wanted[i], sizeof(*got)) == 0,
+                          "%s: %04x", tables[t]->name, halves[i]);
+    }
+    free(halves);
+    free(wanted);
+    free(got);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fast");
@@ -410,6 +436,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_products, 0, TYPES);
     tcase_add_loop_test(tcase, test_extremes, 0, TYPES);
     tcase_add_test(tcase, test_quantise);
+    tcase_add_loop_test(tcase, test_expand, 0, 2);
     tcase_add_loop_test(tcase, test_same_bits, 0, 2);
     tcase_add_loop_test(tcase, test_models, 0, TYPES);
     tcase_add_loop_test(tcase, test_other_models, 0, 5);
