@@ -380,6 +380,12 @@ def start_worker_without_model(args, folder):
     check(done.returncode == 1 and done.stderr.count("cannot serve") == 1, done.stderr)
 
 
+def catches(pid, number):
+    """Whether a process has a handler for that signal."""
+    caught = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text("ascii"), re.M)
+    return bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
 def start_serve_without_reader(args, folder):
     """Whoever read the log of `weft serve` may go: it goes on, until it is told to end."""
     model = Path(folder) / "no.gguf"
@@ -390,6 +396,10 @@ def start_serve_without_reader(args, folder):
     os.close(reader)
     os.close(writer)
     time.sleep(1)
+    until = time.monotonic() + END_S
+    while serve.poll() is None and not catches(serve.pid, signal.SIGTERM) and \
+            time.monotonic() < until:
+        time.sleep(0.01)
     serve.send_signal(signal.SIGTERM)
     try:
         status = serve.wait(END_S)
