@@ -118,7 +118,7 @@ static ssize_t answer_take(int socket_fd, char *line, size_t size, int *fd)
         .msg_iov = &part,
         .msg_iovlen = 1,
         .msg_control = control.room,
-        .msg_controllen = sizeof(control.room),
+        .msg_controllen = CMSG_LEN(sizeof(int)), /* no padding for another */
     };
     struct pollfd wait = {.fd = socket_fd, .events = POLLIN};
     *fd = -1;

@@ -78,7 +78,8 @@ static void close_fds(struct attachment *a)
     }
 }
 
-/* The welcome and its descriptors; those beyond PORT_FDS are closed by the kernel (MSG_CTRUNC). */
+/* The welcome and its descriptors; those beyond PORT_FDS are closed by the kernel (MSG_CTRUNC). The
+ * length leaves no padding behind them: one more would fit into it, and stay open. */
 static int welcome_receive(int socket_fd, uint32_t wanted, struct attachment *a)
 {
     union {
@@ -89,7 +90,7 @@ static int welcome_receive(int socket_fd, uint32_t wanted, struct attachment *a)
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
                          .msg_control = control.space,
-                         .msg_controllen = sizeof(control.space)};
+                         .msg_controllen = CMSG_LEN(sizeof(int) * PORT_FDS)};
     ssize_t got = recvmsg(socket_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (got < 0 && errno == ECONNRESET) { /* told once, ahead of what was said before */
         got = recvmsg(socket_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);

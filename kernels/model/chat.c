@@ -14,6 +14,7 @@
 #define MARK_BEGIN  "<|im_start|>"
 #define MARK_END    "<|im_end|>"
 #define MARK_SYSTEM MARK_BEGIN "system"
+#define SYSTEM_MAX  16384u /* bytes of a default system prompt: marks alone cost no more each */
 
 #define LLAMA_BEGIN    "<|begin_of_text|>"
 #define LLAMA_HEADER   "<|start_header_id|>"
@@ -55,6 +56,7 @@ static bool literal_system(struct gguf_str rest, struct gguf_str *out)
         rest = (struct gguf_str){rest.data + 2, rest.len - 2};
     else
         return false;
+    rest.len = rest.len < SYSTEM_MAX ? rest.len : SYSTEM_MAX;
     const char *end = find(rest, MARK_END);
     if (!end)
         return false;

@@ -50,14 +50,15 @@ int door_take(int socket_fd, struct port_way *way, int *fd)
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
                          .msg_control = control.space,
-                         .msg_controllen = sizeof(control.space)};
+                         .msg_controllen = CMSG_LEN(sizeof(int))}; /* no padding for another */
     *fd = -1;
     const ssize_t got = recvmsg(socket_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (got <= 0)
         return got == 0 || errno == ECONNRESET ? -EPIPE : -errno;
     *fd = fd_of(&msg);
     if ((size_t)got < sizeof(*way) || way->magic != PORT_WAY_MAGIC ||
-        way->version != PORT_WAY_VERSION || way->status > 0 || (way->status == 0) != (*fd >= 0)) {
+        way->version != PORT_WAY_VERSION || way->status > 0 || (way->status == 0) != (*fd >= 0) ||
+        (msg.msg_flags & MSG_CTRUNC) != 0) {
         if (*fd >= 0)
             close(*fd);
         *fd = -1;

@@ -74,7 +74,7 @@ static const char *take_apart(CURLU *url, const char *text, struct where *where)
         return "no host in the URL";
     if (!part(url, CURLUPART_PATH, path, sizeof(path)))
         return "too long";
-    if (strcmp(path, "/") == 0 && curl_url_set(url, CURLUPART_PATH, "/v1", 0))
+    if (path[strspn(path, "/")] == 0 && curl_url_set(url, CURLUPART_PATH, "/v1", 0))
         return "too long";
     where->tls = scheme[4] == 's';
     return part(url, CURLUPART_URL, where->base, sizeof(where->base)) ? NULL : "too long";

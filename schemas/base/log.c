@@ -50,11 +50,16 @@ void log_write(enum log_level level, const char *format, ...)
                          now.tv_nsec / 1000000, level_names[level], who, who[0] != '\0' ? " " : "");
     va_list args;
     va_start(args, format);
+    const size_t text = used;
     int wanted = vsnprintf(line + used, sizeof(line) - used - 1, format, args);
     va_end(args);
     if (wanted > 0) {
         size_t room = sizeof(line) - used - 2;
         used += (size_t)wanted < room ? (size_t)wanted : room;
+    }
+    /* Names and reasons come from outside: none of them begins a line or speaks to a terminal. */
+    for (size_t i = text; i < used; i++) {
+        line[i] = (unsigned char)line[i] < ' ' || line[i] == 0x7f ? '?' : line[i];
     }
     line[used++] = '\n';
     /* Nowhere to report that the log itself cannot be written. */

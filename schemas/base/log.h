@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * log.h - one line per event on stderr: time, level, who, then a text with key=value pairs.
- * Not for the packet path. Any thread; a line is written with one write(2).
+ * Not for the packet path. Any thread; a line is written with one write(2). A control character in
+ * the text becomes a question mark: an event is one line whatever a peer is called.
  *
  *     LOG_INFO("worker attached model=%s pid=%u", name, pid);
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzzes bodies and headers of HTTP requests: the first byte chooses the API, up to a zero byte
- * follow header lines, then the body. What is taken is answered with the body's own bytes as the
- * model's text, cut anywhere; what comes out must be valid JSON, whole or event by event. */
+ * follow header lines, then the body. What is taken is answered with what follows another zero byte
+ * as the model's text, or with the body's own bytes, cut anywhere; what comes out must be valid
+ * JSON, whole or event by event. */
 #include <jansson.h>
 #include <math.h>
 #include <stdint.h>
@@ -70,7 +71,7 @@ static void answer(const struct api_request *r, const uint8_t *text, size_t len)
         size_t step = 1 + at % 7 < len - at ? 1 + at % 7 : len - at;
         const weft_logprob_t logprobs[2] = {
             {1, -0.5f, (const char *)text + at, step},
-            {2, -INFINITY, (const char *)text, at},
+            {2, -INFINITY, (const char *)text, strnlen((const char *)text, at)}, /* a key there */
         };
         reply_text(reply, (uint32_t)at % reply->count, (const char *)text + at, step, logprobs,
                    r->query.logprobs < 2 ? r->query.logprobs : 2);
@@ -108,7 +109,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     const uint8_t *body = zero + 1;
-    size_t len = (size_t)(data + size - body);
+    const size_t left = (size_t)(data + size - body);
+    const uint8_t *end = left != 0 ? memchr(body, 0, left) : NULL;
+    const size_t len = end != NULL ? (size_t)(end - body) : left;
     memset(&r, 0, sizeof(r));
     char *lines = strdup((const char *)data + 1);
     need(lines != NULL);
@@ -124,7 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 weft_query_t query = api_query(&r, i);
                 need(query.text != NULL || query.message_count > 0);
             }
-            answer(&r, body, len);
+            answer(&r, end != NULL ? end + 1 : body, end != NULL ? left - len - 1 : len);
         }
         api_deinit(&r);
     }

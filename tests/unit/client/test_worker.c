@@ -232,7 +232,17 @@ START_TEST(node_that_goes_is_noticed)
 END_TEST
 
 /* What a liar may answer instead of a proper welcome. */
-enum lie { LIE_MUTE, LIE_CLOSE, LIE_MAGIC, LIE_REFUSE, LIE_NO_FDS, LIE_UNSEALED, LIE_SMALL, LIES };
+enum lie {
+    LIE_MUTE,
+    LIE_CLOSE,
+    LIE_MAGIC,
+    LIE_REFUSE,
+    LIE_NO_FDS,
+    LIE_MORE_FDS,
+    LIE_UNSEALED,
+    LIE_SMALL,
+    LIES
+};
 
 static void lie_send(int fd, enum lie lie)
 {
@@ -242,7 +252,9 @@ static void lie_send(int fd, enum lie lie)
                              .shm_bytes = PORT_SHM_LEAST};
     w.magic += lie == LIE_MAGIC;
     w.status = lie == LIE_REFUSE ? WEFT_E_DRAINING : 0;
-    int fds[PORT_FDS] = {memfd_create("lie", MFD_ALLOW_SEALING), eventfd(0, 0), eventfd(0, 0)};
+    int fds[PORT_FDS + 1] = {memfd_create("lie", MFD_ALLOW_SEALING), eventfd(0, 0), eventfd(0, 0),
+                             eventfd(0, 0)};
+    const size_t told = (lie == LIE_MORE_FDS ? PORT_FDS + 1 : PORT_FDS) * sizeof(int);
     off_t size = lie == LIE_SMALL ? 4096 : (off_t)sizeof(struct port_shm);
     ck_assert_int_eq(ftruncate(fds[0], size), 0);
     if (lie != LIE_UNSEALED) {
@@ -256,15 +268,15 @@ static void lie_send(int fd, enum lie lie)
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     if (lie != LIE_NO_FDS) {
         msg.msg_control = control.space;
-        msg.msg_controllen = sizeof(control.space);
+        msg.msg_controllen = CMSG_SPACE(told);
         struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(fds));
-        memcpy(CMSG_DATA(c), fds, sizeof(fds));
+        c->cmsg_len = CMSG_LEN(told);
+        memcpy(CMSG_DATA(c), fds, told);
     }
     ck_assert_int_eq(sendmsg(fd, &msg, 0), sizeof(w));
-    for (size_t i = 0; i < PORT_FDS; i++) {
+    for (size_t i = 0; i < PORT_FDS + 1; i++) {
         close(fds[i]);
     }
 }
@@ -281,7 +293,7 @@ static int open_fds(void)
 START_TEST(lies_are_refused_and_nothing_leaks)
 {
     const int want[LIES] = {-ETIMEDOUT, -EPROTO, -EPROTO, WEFT_E_DRAINING,
-                            -EPROTO,    -EPROTO, -EPROTO};
+                            -EPROTO,    -EPROTO, -EPROTO, -EPROTO};
     for (int lie = 0; lie < LIES; lie++) {
         struct pair p;
         pair_listen(&p);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kernels/model/chat.h"
 #include "kernels/model/chat_tools.h"
@@ -198,6 +199,51 @@ START_TEST(test_unknown_template)
 }
 END_TEST
 
+/* A file with nothing but a chat template in it; malloc()ed. */
+static uint8_t *template_file(const char *template, size_t len, size_t *size)
+{
+    static const char key[] = "tokenizer.chat_template";
+    const uint32_t head[] = {0x46554747, 3, 0, 0, 1, 0}; /* "GGUF", no tensors, one key */
+    const uint64_t key_len = sizeof(key) - 1;
+    const uint64_t value_len = len;
+    const uint32_t type = GGUF_STRING;
+    uint8_t *bytes = malloc(sizeof(head) + sizeof(key) + 32 + len);
+    uint8_t *at = mempcpy(bytes, head, sizeof(head));
+    at = mempcpy(at, &key_len, sizeof(key_len));
+    at = mempcpy(at, key, key_len);
+    at = mempcpy(at, &type, sizeof(type));
+    at = mempcpy(at, &value_len, sizeof(value_len));
+    at = mempcpy(at, template, len);
+    *size = (size_t)(at - bytes);
+    return bytes;
+}
+
+/* Each mark might begin the default system prompt, and none ends it: 40 s of computing, were each
+ * end to be looked for up to the file's. */
+START_TEST(test_template_of_marks)
+{
+    enum { LEN = 4 << 20 };
+    static const char before[] = "add_generation_prompt<|im_end|>";
+    static const char mark[] = "<|im_start|>system\n";
+    struct chat chat;
+    gguf_t *marks;
+    size_t size;
+    char *template = malloc(LEN);
+    memcpy(template, before, sizeof(before) - 1);
+    for (size_t at = sizeof(before) - 1; at < LEN; at++)
+        template[at] = mark[(at - sizeof(before) + 1) % (sizeof(mark) - 1)];
+    uint8_t *bytes = template_file(template, LEN, &size);
+    ck_assert_int_eq(gguf_open_memory(&marks, bytes, size, NULL, 0), 0);
+    const clock_t begin = clock();
+    ck_assert_int_eq(chat_init(&chat, marks, tokenizer, NULL, 0), 0);
+    ck_assert_double_lt((double)(clock() - begin) / CLOCKS_PER_SEC, 5.0);
+    ck_assert_uint_eq(chat.system.len, 0);
+    gguf_close(marks);
+    free(bytes);
+    free(template);
+}
+END_TEST
+
 /* Another kind of vocabulary and template. */
 static void open_kind(enum tiny_chat kind, struct chat *chat)
 {
@@ -345,5 +391,10 @@ int main(void)
     tcase_add_test(tcase, test_llama3);
     tcase_add_test(tcase, test_thinking);
     suite_add_tcase(suite, tcase);
+    TCase *hostile = tcase_create("hostile files");
+    tcase_add_checked_fixture(hostile, setup, teardown);
+    tcase_set_timeout(hostile, 120);
+    tcase_add_test(hostile, test_template_of_marks);
+    suite_add_tcase(suite, hostile);
     return suite_main(suite);
 }

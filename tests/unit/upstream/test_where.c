@@ -24,6 +24,7 @@ START_TEST(urls)
     } cases[] = {
         {"http://127.0.0.1:8000", "http://127.0.0.1:8000/v1", "127.0.0.1", false, true},
         {"http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1", "127.0.0.1", false, true},
+        {"http://127.0.0.1:8000//", "http://127.0.0.1:8000/v1", "127.0.0.1", false, true},
         {"http://localhost:1/v1/", "http://localhost:1/v1", "localhost", false, true},
         {"https://api.openai.com/v1", "https://api.openai.com/v1", "api.openai.com", true, false},
         {"https://host/a/b", "https://host/a/b", "host", true, false},
