@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ HUGEPAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
 LOCAL_NODE = """
 node: alone
 address: 127.0.0.1
+data_port: {port}
 latitude: 0
 longitude: 0
 seeds: []
@@ -304,13 +306,27 @@ def check_units(args):
 
 
 # ---- how a node starts ----
+def free_port():
+    """One of this machine's that nobody has, nor the next one: other nodes may run here."""
+    while True:
+        with socket.socket(type=socket.SOCK_DGRAM) as one, \
+                socket.socket(type=socket.SOCK_DGRAM) as next_one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            try:
+                next_one.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
 class Node:
     """weftd without a network (no privilege needed), in a folder of its own."""
 
     def __init__(self, args, folder, sockets="run", hugepages="off"):
         self.sockets = Path(folder) / sockets
         config = Path(folder) / "node.yaml"
-        config.write_text(LOCAL_NODE.format(folder=folder, sockets=self.sockets,
+        config.write_text(LOCAL_NODE.format(folder=folder, sockets=self.sockets, port=free_port(),
                                             hugepages=hugepages), encoding="utf-8")
         self.process = subprocess.Popen(
             [bin_dir(args) / "weftd", "--config", config, "--insecure"],
