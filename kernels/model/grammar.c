@@ -241,9 +241,39 @@ static enum outcome number_digit(struct grammar_frame *f, uint8_t byte)
     }
 }
 
+/* A frame of a number between bounds: `keys` are its digits, `at` the rest of what is known. */
+#define DIGITS_NEGATIVE 0x100u
+#define DIGITS_POINT    0x200u
+
+static struct grammar_digits digits_of(const struct grammar_frame *f)
+{
+    return (struct grammar_digits){f->keys, (uint8_t)f->count, (uint8_t)f->at,
+                                   (f->at & DIGITS_NEGATIVE) != 0, (f->at & DIGITS_POINT) != 0};
+}
+
+static enum outcome ranged_step(const struct node *n, struct grammar_frame *f, uint8_t byte)
+{
+    struct grammar_digits at = digits_of(f);
+    if (!range_step(&n->range, &at, byte))
+        return range_rest(&n->range, &at) == 0 ? ENDED : DEAD;
+    f->keys = at.value;
+    f->count = at.whole;
+    f->at =
+        (uint16_t)(at.behind | (at.negative ? DIGITS_NEGATIVE : 0) | (at.point ? DIGITS_POINT : 0));
+    return STAYS;
+}
+
+static uint32_t number_rest(const struct node *n, const struct grammar_frame *f)
+{
+    const struct grammar_digits at = digits_of(f);
+    return n->ranged ? range_rest(&n->range, &at) : !number_may_end(f);
+}
+
 static enum outcome number_step(const struct node *n, struct grammar_frame *f, uint8_t byte)
 {
     const bool real = !n->integer;
+    if (n->ranged)
+        return ranged_step(n, f, byte);
     if (is_digit(byte))
         return number_digit(f, byte);
     if (real && byte == '.' && (f->phase == ZERO || f->phase == INT))
@@ -482,6 +512,8 @@ static enum outcome frame_begin(const struct grammar *g, uint16_t node, struct g
         return byte == '"' ? STAYS : DEAD;
     case NODE_NUMBER:
         f->phase = SIGN;
+        if (n->ranged)
+            return ranged_step(n, f, byte);
         return byte == '-' ? STAYS : is_digit(byte) ? number_digit(f, byte) : DEAD;
     case NODE_ARRAY:
         return byte == '[' ? STAYS : DEAD;
@@ -554,9 +586,9 @@ static bool thread_may_end(const struct grammar *g, const struct grammar_thread 
     const struct grammar_frame *f = &t->frames[t->depth - 1];
     if (t->depth != 2)
         return thread_is_over(t);
-    const uint8_t kind = g->nodes[f->node].kind;
-    return (kind == NODE_NUMBER && number_may_end(f)) ||
-           (kind == NODE_LITERALS && literal_has_ended(g, f));
+    const struct node *n = &g->nodes[f->node];
+    return (n->kind == NODE_NUMBER && number_rest(n, f) == 0) ||
+           (n->kind == NODE_LITERALS && literal_has_ended(g, f));
 }
 
 /* ---- how far the end is ---- */
@@ -630,7 +662,7 @@ static uint32_t frame_rest(const struct grammar *g, const struct grammar_frame *
     case NODE_STRING:
         return string_rest(n, f);
     case NODE_NUMBER:
-        return !number_may_end(f);
+        return number_rest(n, f);
     case NODE_LITERALS:
     case NODE_CALL:
         return literal_rest(g, f, n->kind == NODE_CALL);

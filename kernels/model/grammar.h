@@ -14,9 +14,11 @@
  * GRAMMAR_THREADS_MAX are followed.
  *
  * Keywords (JSON Schema 2020-12; others are refused by name): type, enum, const, properties,
- * required, additionalProperties, items, minItems, maxItems, minLength, maxLength, anyOf, oneOf (of
- * alternatives that visibly exclude each other), allOf (of one), $ref (within the document), and
- * annotations, of which `format` is one.
+ * required, additionalProperties, items, minItems, maxItems, minLength, maxLength, minimum,
+ * maximum, exclusiveMinimum, exclusiveMaximum (such numbers have no exponent, see grammar_range.h),
+ * anyOf, oneOf (of alternatives that visibly exclude each other), allOf (of one), $ref (within the
+ * document), and annotations, of which `format` is one. Of a tool that does not say "strict": true
+ * other keywords are passed over: its arguments need not meet them.
  *
  * From every state that can be reached there is a way to the end: schemas without one are refused,
  * and grammar_rest() says how long the shortest is.

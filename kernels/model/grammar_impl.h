@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/model/grammar.h"
+#include "kernels/model/grammar_range.h"
 
 #define NODE_NONE  UINT16_MAX
 #define NEED_NEVER UINT16_MAX /* no value of bounded depth */
@@ -13,7 +14,7 @@
 enum node_kind {
     NODE_CHOICE,   /* entries: alternatives, none of them a choice */
     NODE_STRING,   /* min, max: characters */
-    NODE_NUMBER,   /* integer */
+    NODE_NUMBER,   /* integer; ranged: range */
     NODE_ARRAY,    /* child; min, max: items */
     NODE_OBJECT,   /* entries: keys with their quotes, in order, and values */
     NODE_MAP,      /* child: of any key */
@@ -24,6 +25,7 @@ enum node_kind {
 struct node {
     uint8_t kind;
     bool integer;
+    bool ranged;
     uint16_t min;
     uint16_t max;
     uint16_t child;
@@ -31,6 +33,7 @@ struct node {
     uint32_t cost; /* bytes of the shortest of the flattest values */
     uint32_t first;
     uint32_t count; /* entries */
+    struct grammar_range range;
 };
 
 struct entry {

@@ -22,6 +22,7 @@ struct compiler {
     const json_t **schemas; /* of each node; NULL: made for another reason */
     uint16_t any;           /* NODE_NONE until it is needed */
     unsigned depth;
+    bool lenient; /* what is not supported is passed over */
     int rc;
     char *why;
     size_t why_size;
@@ -216,7 +217,7 @@ static bool only(struct compiler *c, const json_t *schema, const char *beside,
         bool known = is_annotation(key);
         for (size_t i = 0; !known && allowed[i]; i++)
             known = strcmp(key, allowed[i]) == 0;
-        if (!known) {
+        if (!known && !c->lenient) {
             fail(c, -EINVAL, "The schema keyword `%.64s` is not supported%s%s%s.", key,
                  beside ? " beside `" : "", beside ? beside : "", beside ? "`" : "");
             return false;
@@ -252,8 +253,13 @@ static uint16_t compile_string(struct compiler *c, const json_t *schema)
 static uint16_t compile_number(struct compiler *c, const json_t *schema, bool integer)
 {
     const uint16_t node = node_add(c, NODE_NUMBER, schema);
-    if (node != NODE_NONE)
-        c->g->nodes[node].integer = integer;
+    if (node == NODE_NONE)
+        return node;
+    struct node *n = &c->g->nodes[node];
+    n->integer = integer;
+    n->ranged = range_is_asked(schema);
+    if (n->ranged && !range_of(schema, integer, &n->range))
+        return fail(c, -EINVAL, "Bounds of numbers must be numbers.");
     return node;
 }
 
@@ -385,7 +391,7 @@ static uint16_t compile_choice(struct compiler *c, const json_t *schema, const j
 
 static uint16_t compile_one_of(struct compiler *c, const json_t *schema, const json_t *list)
 {
-    for (size_t i = 0; i < json_array_size(list); i++)
+    for (size_t i = 0; i < json_array_size(list) && !c->lenient; i++)
         for (size_t j = 0; j < i; j++)
             if (!disjoint_schemas(c->document, json_array_get(list, i), json_array_get(list, j)))
                 return fail(c, -EINVAL,
@@ -398,11 +404,13 @@ static uint16_t compile_one_of(struct compiler *c, const json_t *schema, const j
 static uint16_t compile_typed(struct compiler *c, const json_t *schema)
 {
     static const char *const keys[] = {
-        "type",     "properties", "required",  "additionalProperties", "items", "minItems",
-        "maxItems", "minLength",  "maxLength", "uniqueItems",          NULL};
+        "type",      "properties",       "required", "additionalProperties",
+        "items",     "minItems",         "maxItems", "minLength",
+        "maxLength", "uniqueItems",      "minimum",  "exclusiveMinimum",
+        "maximum",   "exclusiveMaximum", NULL};
     const json_t *type = json_object_get(schema, "type");
     const json_t *unique = json_object_get(schema, "uniqueItems");
-    if (unique && json_is_true(unique))
+    if (unique && json_is_true(unique) && !c->lenient)
         return fail(c, -EINVAL, "The schema keyword `uniqueItems` is not supported.");
     if (!only(c, schema, NULL, keys))
         return NODE_NONE;
@@ -415,7 +423,7 @@ static uint16_t compile_typed(struct compiler *c, const json_t *schema)
     for (size_t i = 1; i < 9; i++)
         if (json_object_get(schema, keys[i]))
             return compile_type(c, schema, i < 4 ? "object" : i < 7 ? "array" : "string");
-    return any_value(c);
+    return range_is_asked(schema) ? compile_type(c, schema, "number") : any_value(c);
 }
 
 static uint16_t compile_object_schema(struct compiler *c, const json_t *schema)
@@ -493,6 +501,7 @@ static uint16_t compile_tools(struct compiler *c, const struct grammar_spec *spe
         if (!json_is_string(json_object_get(function, "name")))
             fail(c, -EINVAL, "A tool must be a function with a name.");
         c->document = schema;
+        c->lenient = !json_is_true(json_object_get(function, "strict"));
         values[i] = schema && !json_is_null(schema) ? compile(c, schema) : empty;
     }
     if (values && node != NODE_NONE)
@@ -506,6 +515,7 @@ static uint16_t compile_tools(struct compiler *c, const struct grammar_spec *spe
         found++;
     }
     c->document = tools;
+    c->lenient = false;
     free(values);
     if (!c->rc && found == 0)
         return fail(c, -EINVAL, "There is no such tool.");
@@ -598,6 +608,8 @@ static uint16_t need_of(const struct grammar *g, const struct node *n)
         return n->count ? 1 : NEED_NEVER;
     case NODE_STRING:
         return n->min > n->max ? NEED_NEVER : 1;
+    case NODE_NUMBER:
+        return n->ranged && n->range.rest == RANGE_NEVER ? NEED_NEVER : 1;
     default:
         return 1;
     }
@@ -647,6 +659,8 @@ static uint32_t cost_of(struct grammar *g, const struct node *n)
         return n->min + 2u;
     case NODE_MAP:
         return 2;
+    case NODE_NUMBER:
+        return n->ranged && n->need != NEED_NEVER ? n->range.rest : 1;
     default:
         return 1;
     }

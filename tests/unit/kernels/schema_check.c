@@ -122,6 +122,20 @@ static bool check_string(const json_t *schema, const json_t *value)
     return in_range(schema, "minLength", "maxLength", characters);
 }
 
+/* Whole numbers are at most of 15 digits here: doubles have them all. */
+static bool check_number(const json_t *schema, const json_t *value)
+{
+    const json_t *least = json_object_get(schema, "minimum");
+    const json_t *above = json_object_get(schema, "exclusiveMinimum");
+    const json_t *most = json_object_get(schema, "maximum");
+    const json_t *below = json_object_get(schema, "exclusiveMaximum");
+    const double number = json_number_value(value);
+    return (!least || number >= json_number_value(least)) &&
+           (!above || number > json_number_value(above)) &&
+           (!most || number <= json_number_value(most)) &&
+           (!below || number < json_number_value(below));
+}
+
 bool schema_check(const json_t *document, const json_t *schema, const json_t *value)
 {
     const char *reference = json_string_value(json_object_get(schema, "$ref"));
@@ -142,6 +156,8 @@ bool schema_check(const json_t *document, const json_t *schema, const json_t *va
         return check_object(document, schema, value);
     if (json_is_array(value))
         return check_array(document, schema, value);
+    if (json_is_number(value))
+        return check_number(schema, value);
     return !json_is_string(value) || check_string(schema, value);
 }
 

@@ -4,6 +4,7 @@
  * each token gives, what is not supported is refused by name. */
 #include <check.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,17 @@ static const struct {
     {"{\"type\":\"object\",\"properties\":{\"a\\\"b/~\":{\"type\":\"integer\"},\"p\":{\"$ref\":"
      "\"#/properties/a\\\"b~1~0\"}},\"required\":[\"p\"]}",
      "{\"a\\\"b/~\": 1, \"p\": 2}", "{\"p\": null}"},
+    {"{\"type\":\"integer\",\"minimum\":-7,\"maximum\":1234}", "-7", "1235"},
+    {"{\"type\":\"array\",\"items\":{\"exclusiveMinimum\":0,\"exclusiveMaximum\":1},\"minItems\":"
+     "3}",
+     "[0.1, 0.00001,0.99999]", "[0.5, 1, 0.5]"},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"number\",\"minimum\":98.6,\"maximum\":"
+     "98.6},\"b\":{\"type\":[\"integer\",\"null\"],\"exclusiveMaximum\":-99.5}},\"required\":["
+     "\"a\",\"b\"]}",
+     "{\"a\": 98.60, \"b\": -100}", "{\"a\": 98.6, \"b\": -99}"},
+    {"{\"anyOf\":[{\"type\":\"integer\",\"minimum\":100,\"maximum\":199},{\"type\":\"number\","
+     "\"maximum\":-5e9}]}",
+     "-6000000000.5", "99"},
     {"true", "[{\"a\": \"b\"}, 1.5, null]", "[1"},
     {"{}", "{\"a\": {\"b\": [[]]}}", "{\"a\"}"},
 };
@@ -180,7 +192,11 @@ START_TEST(what_is_not_supported_is_named)
         const char *word;
     } bad[] = {
         {"{\"type\":\"string\",\"pattern\":\"a\"}", "`pattern`"},
-        {"{\"type\":\"integer\",\"minimum\":1}", "`minimum`"},
+        {"{\"type\":\"integer\",\"multipleOf\":5}", "`multipleOf`"},
+        {"{\"type\":\"integer\",\"minimum\":true}", "Bounds"},
+        {"{\"type\":\"integer\",\"minimum\":1,\"exclusiveMaximum\":1}", "No value"},
+        {"{\"type\":\"number\",\"minimum\":1e30}", "No value"},
+        {"{\"minimum\":0,\"maximum\":-0.0000004}", "No value"},
         {"{\"not\":{}}", "`not`"},
         {"{\"if\":{}}", "`if`"},
         {"{\"allOf\":[{},{}]}", "`allOf`"},
@@ -252,6 +268,65 @@ START_TEST(calls_of_tools)
     ck_assert_int_eq(grammar_compile(&g, &spec, NULL, 0), 0);
     ck_assert(accepts(g, "{\"a\": [1, {}]}") && !accepts(g, "[1]"));
     grammar_destroy(g);
+}
+END_TEST
+
+/* What a schema says that is not supported holds for tools that are strict alone; the others' calls
+ * are made as well as it goes. */
+START_TEST(tools_that_are_not_strict)
+{
+    static const char text[] =
+        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",%s\"parameters\":{\"type\":"
+        "\"object\",\"properties\":{\"n\":{\"type\":\"integer\",\"multipleOf\":5,\"maximum\":9},"
+        "\"s\":{\"type\":\"string\",\"pattern\":\"^a\"}},\"required\":[\"n\",\"s\"]}}}]";
+    static const char *const strict[] = {"", "\"strict\":false,", "\"strict\":true,"};
+    for (size_t i = 0; i < 3; i++) {
+        char list[512];
+        char why[256];
+        struct grammar *g;
+        const int len = snprintf(list, sizeof(list), text, strict[i]);
+        const struct grammar_spec spec = {
+            .kind = GRAMMAR_CALL, .text = list, .len = (size_t)len, .arguments = "arguments"};
+        ck_assert_int_eq(grammar_compile(&g, &spec, why, sizeof(why)), i == 2 ? -EINVAL : 0);
+        ck_assert(i != 2 || strstr(why, "`multipleOf`") != NULL);
+        ck_assert(i == 2 ||
+                  accepts(g, "{\"name\": \"f\", \"arguments\": {\"n\": 3, \"s\": \"b\"}}"));
+        ck_assert(i == 2 ||
+                  !accepts(g, "{\"name\": \"f\", \"arguments\": {\"n\": 10, \"s\": \"b\"}}"));
+        grammar_destroy(g);
+    }
+}
+END_TEST
+
+/* All whole numbers and hundredths of some size, against what a comparison says. */
+START_TEST(numbers_between_bounds)
+{
+    static const struct {
+        double low;
+        double high;
+    } bounds[] = {{0, 0},     {-1, 1},   {7, 13},     {95, 105},    {-1000, -100},
+                  {-12, 1},   {1, 1100}, {0.5, 0.75}, {-0.5, 0.01}, {9.99, 10.1},
+                  {-3, -2.5}, {-9, -9},  {0.1, 0.3},  {1.005, 1.1}};
+    for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++) {
+        const double low = bounds[i].low;
+        const double high = bounds[i].high;
+        for (int integer = 0; integer < 2; integer++) {
+            char text[256];
+            if (integer && ceil(low) > floor(high))
+                continue;
+            snprintf(text, sizeof(text), "{\"type\":\"%s\",\"minimum\":%.17g,\"maximum\":%.17g}",
+                     integer ? "integer" : "number", low, high);
+            struct grammar *g = made(text);
+            for (int n = -1200; n <= 1200; n++) {
+                const double number = integer ? n : n / 100.0;
+                snprintf(text, sizeof(text), "%.*f", integer ? 0 : 2, number);
+                if (n != 0 && strcmp(text, "-0.00") != 0)
+                    ck_assert_msg(accepts(g, text) == (number >= low && number <= high),
+                                  "%s from %g to %g", text, low, high);
+            }
+            grammar_destroy(g);
+        }
+    }
 }
 END_TEST
 
@@ -381,6 +456,8 @@ int main(void)
     tcase_add_test(tcase, unsound_json_is_not_allowed);
     tcase_add_test(tcase, what_is_not_supported_is_named);
     tcase_add_test(tcase, calls_of_tools);
+    tcase_add_test(tcase, tools_that_are_not_strict);
+    tcase_add_test(tcase, numbers_between_bounds);
     tcase_add_loop_test(tcase, masks_are_what_trying_gives, 0, (int)SCHEMAS);
     tcase_add_test(tcase, masks_of_a_real_vocabulary);
     suite_add_tcase(suite, tcase);
