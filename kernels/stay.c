@@ -173,11 +173,20 @@ static int next_ms(const struct stay *s)
 
 /* ---- staying ---- */
 
+/* An answer is not over when its last token is there, but when the client has it. */
+static bool is_done(const struct stay *s)
+{
+    size_t open = 0;
+    for (uint32_t i = 0; i < s->count; i++)
+        open += s->ports[i].port ? weft_worker_open(s->ports[i].port) : 0;
+    return open == 0 && s->ops->is_idle(s->ops->user);
+}
+
 static bool is_over(const struct stay *s)
 {
     if (!s->draining)
         return false;
-    return signals_seen > 1 || !is_attached(s) || s->ops->is_idle(s->ops->user) ||
+    return signals_seen > 1 || !is_attached(s) || is_done(s) ||
            clock_now_ns() - s->drain_begin_ns > DRAIN_TIMEOUT_NS;
 }
 

@@ -2,8 +2,8 @@
 /*
  * stay.h - what the programs that serve a node have in common (worker.c, upstream.c): they attach
  * to its port socket, once for each model, attach again when the node has gone, and stay until a
- * signal tells them to stop. The first SIGTERM or SIGINT lets what is open end, for 30
- * seconds at most; the second ends at once.
+ * signal tells them to stop. The first SIGTERM or SIGINT lets what is open end, until the clients
+ * have all of it, for 30 seconds at most; the second ends at once.
  *
  * Threads: all of it belongs to the main thread. stay_catch_signals() comes before any other thread
  * is made: the signals are blocked everywhere but where stay_wait() sleeps.

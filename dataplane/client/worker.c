@@ -168,6 +168,11 @@ int weft_worker_fd(const weft_worker_t *w)
     return w->epoll;
 }
 
+size_t weft_worker_open(const weft_worker_t *w)
+{
+    return serve_open_jobs(w->serve);
+}
+
 int weft_worker_timeout_ms(const weft_worker_t *w)
 {
     if (w->more || w->lost) {

@@ -185,6 +185,12 @@ static inline bool serve_pending(const struct serve *s)
     return s->controls_tail != s->controls_head || !TAILQ_EMPTY(&s->ready);
 }
 
+/* Jobs that were begun and are not over: running, or finished and not acknowledged. */
+static inline size_t serve_open_jobs(const struct serve *s)
+{
+    return s->table.count - s->receiving;
+}
+
 void serve_set_load(struct serve *s, const weft_load_t *load);
 /* Requests it would still take, those on their way subtracted. */
 uint16_t serve_room(const struct serve *s);

@@ -192,6 +192,11 @@ WEFT_API int weft_worker_timeout_ms(const weft_worker_t *worker);
  * 0, or -EPIPE when weftd has gone (destroy the worker and attach again). */
 WEFT_API int weft_worker_process(weft_worker_t *worker);
 
+/* Requests that a worker which stops had better see to their ends first: jobs, and finished ones
+ * whose clients have not said yet that all of the answer has come. Who says nothing is given up
+ * after 5 s. */
+WEFT_API size_t weft_worker_open(const weft_worker_t *worker);
+
 /* Publishes the load; goes out with every reply from now on. */
 WEFT_API void weft_worker_set_load(weft_worker_t *worker, const weft_load_t *load);
 
