@@ -98,7 +98,8 @@ static void ports_follow(struct upstream *u, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < u->stay.count; i++) {
         struct served_model *model = &u->served.models[i];
-        if (served_is_over(model, now_ns)) {
+        const weft_worker_t *port = u->stay.ports[i].port;
+        if (served_is_over(model, now_ns) && (!port || weft_worker_open(port) == 0)) {
             stay_close(&u->stay, i);
             served_remove(model);
         }
