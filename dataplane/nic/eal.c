@@ -22,7 +22,7 @@
 #include "schemas/base/log.h"
 
 #define ARGS_MAX      16
-#define ARG_BYTES     1024
+#define ARG_BYTES     (EAL_LCORES_BYTES + 16)
 #define HUGEPAGE_MIB  2u
 #define HUGEPAGE_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define HUGEPAGE_DIR  "/dev/hugepages"
@@ -46,40 +46,35 @@ static void args_add(struct args *args, const char *format, ...)
     args->count++;
 }
 
-/* "(0-3,6)": the CPUs that this process may use. */
-static void cpu_list(char *out, size_t size)
+void eal_lcores(char *out, size_t size, uint32_t lcores, const cpu_set_t *cpus)
 {
-    cpu_set_t set;
-    size_t used = (size_t)snprintf(out, size, "(");
+    size_t used = (size_t)snprintf(out, size, "(0-%u)@(", lcores - 1);
     const char *comma = "";
-    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
-        CPU_ZERO(&set);
-        CPU_SET(0, &set);
-    }
-    for (size_t cpu = 0; cpu < CPU_SETSIZE && used + 16 < size; cpu++) {
-        if (!CPU_ISSET(cpu, &set)) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && used + EAL_RANGE_BYTES < size; cpu++) {
+        if (!CPU_ISSET(cpu, cpus)) {
             continue;
         }
         size_t last = cpu;
-        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &set)) {
+        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, cpus)) {
             last++;
         }
-        used += (size_t)snprintf(out + used, size - used, "%s%zu-%zu", comma, cpu, last);
+        used += (size_t)snprintf(out + used, size - used, last > cpu ? "%s%zu-%zu" : "%s%zu", comma,
+                                 cpu, last);
         comma = ",";
         cpu = last;
     }
     snprintf(out + used, size - used, ")");
 }
 
-/* "0@(0-3),1@(0-3)": lcores 0.. that float over those CPUs. */
-static void lcore_list(char *out, size_t size, uint32_t lcores)
+/* The CPUs that this process may use. */
+static cpu_set_t own_cpus(void)
 {
-    char cpus[ARG_BYTES / 4];
-    size_t used = 0;
-    cpu_list(cpus, sizeof(cpus));
-    for (uint32_t i = 0; i < lcores && used < size; i++) {
-        used += (size_t)snprintf(out + used, size - used, "%s%u@%s", i != 0 ? "," : "", i, cpus);
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
+        CPU_ZERO(&set);
+        CPU_SET(0, &set);
     }
+    return set;
 }
 
 static bool hugepages_free(uint32_t memory_mib)
@@ -129,8 +124,9 @@ int eal_start(const struct nic_options *options, const char *device, bool pci)
 {
     setenv("RUNTIME_DIRECTORY", options->runtime_dir, 0); /* systemd's own setting comes first */
     struct args args = {.count = 0};
-    char lcores[ARG_BYTES - 16];
-    lcore_list(lcores, sizeof(lcores), options->lcores);
+    char lcores[EAL_LCORES_BYTES];
+    const cpu_set_t cpus = own_cpus();
+    eal_lcores(lcores, sizeof(lcores), options->lcores, &cpus);
     bool huge = options->hugepages == NIC_HUGEPAGES_ON ||
                 (options->hugepages == NIC_HUGEPAGES_AUTO && hugepages_free(options->memory_mib));
     args_add(&args, "weftd");
