@@ -524,7 +524,7 @@ int main(void)
 {
     Suite *s = suite_create("client/ask");
     TCase *t = tcase_create("ask");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, 150);
     tcase_add_loop_test(t, ask_streams, 0, TRANSPORTS);
     tcase_add_loop_test(t, chat_and_long_prompt_with_loss, 0, TRANSPORTS);
     tcase_add_loop_test(t, thousands_at_once, 0, TRANSPORTS);

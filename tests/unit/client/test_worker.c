@@ -365,7 +365,7 @@ int main(void)
 {
     Suite *s = suite_create("client/worker");
     TCase *t = tcase_create("worker");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, 150);
     tcase_add_test(t, handshake_and_one_job);
     tcase_add_test(t, full_ring_loses_nothing);
     tcase_add_test(t, hostile_node);

@@ -290,7 +290,7 @@ END_TEST
 
 START_TEST(gone_before_the_answer)
 {
-    answer_bytes = 2u << 20;
+    answer_bytes = 512u << 10; /* more than the socket holds */
     start();
     for (unsigned i = 0; i < 50; i++) {
         int fd = client_open();

@@ -429,7 +429,7 @@ int main(void)
 {
     Suite *suite = suite_create("upstream_http");
     TCase *tests = tcase_create("http");
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, 150);
     tcase_add_loop_test(tests, asks_and_reads, 0, HOSTS);
     tcase_add_loop_test(tests, keeps_connections, 0, HOSTS);
     tcase_add_loop_test(tests, closed_while_idle, 0, HOSTS);
