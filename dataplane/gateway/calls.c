@@ -11,6 +11,9 @@
 #define MARK_END "</tool_call>"
 #define SPACES   " \t\r\n"
 
+/* Space that is held back because a call may follow; with more of it, it is text like any other. */
+#define SPACES_HELD 256u
+
 void calls_deinit(struct calls *c)
 {
     buf_deinit(&c->held);
@@ -21,6 +24,8 @@ void calls_deinit(struct calls *c)
 void calls_drop(struct calls *c, size_t len)
 {
     c->held.at += len;
+    c->begin_at -= c->begin_at < len ? c->begin_at : len;
+    c->end_at -= c->end_at < len ? c->end_at : len;
 }
 
 static const char *held(const struct calls *c)
@@ -63,11 +68,11 @@ static bool call_take(struct calls *c, const struct api_request *request, const 
     return good;
 }
 
-/* Where `mark` begins in the text, or where it may begin at its end, or `len`. */
-static size_t find_mark(const char *text, size_t len, const char *mark)
+/* Where `mark` begins in the text behind `from`, or where it may begin at its end, or `len`. */
+static size_t find_mark(const char *text, size_t len, size_t from, const char *mark)
 {
     size_t mark_len = strlen(mark);
-    for (size_t at = 0; at < len; at++) {
+    for (size_t at = from; at < len; at++) {
         size_t left = len - at < mark_len ? len - at : mark_len;
         if (memcmp(text + at, mark, left) == 0) {
             return at;
@@ -90,27 +95,29 @@ static bool is_object(const struct calls *c)
 {
     const char *text = held(c);
     size_t len = buf_len(&c->held);
-    size_t skip = spaces(text, len);
-    return !c->text_seen && (skip == len || text[skip] == '{');
+    size_t skip = spaces(text, len < SPACES_HELD + 1 ? len : SPACES_HELD + 1);
+    return !c->text_seen && skip <= SPACES_HELD && (skip == len || text[skip] == '{');
 }
 
 /* The text up to what may be a call; takes those that are complete. Space before a mark is none of
- * the text. */
+ * the text. Looks at each byte once, however small the pieces are that it comes in. */
 static size_t settle(struct calls *c, const struct api_request *request)
 {
     for (;;) {
         const char *text = held(c);
         size_t len = buf_len(&c->held);
-        size_t at = find_mark(text, len, MARK);
+        size_t at = find_mark(text, len, c->begin_at, MARK);
         size_t lead = at;
-        while (lead > 0 && spaces(text + lead - 1, 1) == 1) {
+        c->begin_at = at;
+        while (lead > 0 && at - lead < SPACES_HELD && spaces(text + lead - 1, 1) == 1) {
             lead--;
         }
         if (lead != 0 || len - at < strlen(MARK)) {
             return lead;
         }
         size_t body = at + strlen(MARK);
-        size_t end = body + find_mark(text + body, len - body, MARK_END);
+        size_t end = find_mark(text, len, c->end_at > body ? c->end_at : body, MARK_END);
+        c->end_at = end;
         if (len - end < strlen(MARK_END)) {
             return 0;
         }

@@ -171,7 +171,13 @@ void reply_text(struct reply *r, uint32_t choice, const char *text, size_t len,
         text_take(r, choice, text, len);
         return;
     }
-    calls_move(r, choice, calls_feed(&c->calls, r->request, text, len));
+    /* What is behind that text may be a call, and no further piece need come. */
+    size_t ready = calls_feed(&c->calls, r->request, text, len);
+    calls_move(r, choice, ready);
+    while (ready != 0) {
+        ready = calls_feed(&c->calls, r->request, "", 0);
+        calls_move(r, choice, ready);
+    }
 }
 
 static void stream_finish(struct reply *r, uint32_t choice)

@@ -2,7 +2,7 @@
 /* Fuzzes bodies and headers of HTTP requests: the first byte chooses the API, up to a zero byte
  * follow header lines, then the body. What is taken is answered with what follows another zero byte
  * as the model's text, or with the body's own bytes, cut anywhere; what comes out must be valid
- * JSON, whole or event by event. */
+ * JSON, whole or event by event, and the whole must not tell where the text was cut. */
 #include <jansson.h>
 #include <math.h>
 #include <stdint.h>
@@ -59,7 +59,9 @@ static void events_check(const struct buf *out)
     }
 }
 
-static void answer(const struct api_request *r, const uint8_t *text, size_t len)
+/* The whole answer; `piece`: bytes of each piece of text, 0: some at a time. */
+static struct reply *answered(const struct api_request *r, const uint8_t *text, size_t len,
+                              size_t piece)
 {
     struct reply *reply = calloc(1, sizeof(*reply));
     const weft_result_t result = {
@@ -67,14 +69,17 @@ static void answer(const struct api_request *r, const uint8_t *text, size_t len)
     need(reply != NULL);
     need(reply_init(reply, r, "0123456789", 1));
     need(reply->count >= 1 && reply->count <= API_INPUTS_MAX);
-    for (size_t at = 0; at < len && r->kind != API_EMBEDDING; at += 1 + at % 7) {
-        size_t step = 1 + at % 7 < len - at ? 1 + at % 7 : len - at;
+    for (size_t at = 0, step; at < len && r->kind != API_EMBEDDING; at += step) {
+        step = piece != 0 ? piece : 1 + at % 7;
+        step = step < len - at ? step : len - at;
         const weft_logprob_t logprobs[2] = {
             {1, -0.5f, (const char *)text + at, step},
             {2, -INFINITY, (const char *)text, strnlen((const char *)text, at)}, /* a key there */
         };
-        reply_text(reply, (uint32_t)at % reply->count, (const char *)text + at, step, logprobs,
-                   r->query.logprobs < 2 ? r->query.logprobs : 2);
+        for (uint32_t i = 0; i < reply->count; i++) {
+            reply_text(reply, i, (const char *)text + at, step, logprobs,
+                       r->query.logprobs < 2 ? r->query.logprobs : 2);
+        }
     }
     for (uint32_t i = 0; i < reply->count; i++) {
         const float vector[2] = {0.5f, -1e-9f};
@@ -84,6 +89,24 @@ static void answer(const struct api_request *r, const uint8_t *text, size_t len)
         reply_done(reply, i, &result);
     }
     need(reply->head && reply->ended && !reply->out.failed);
+    return reply;
+}
+
+/* However a text is cut, the whole answer is the same, and its calls. */
+static void same_at_once(const struct api_request *r, const struct reply *reply,
+                         const uint8_t *text, size_t len)
+{
+    struct reply *once = answered(r, text, len, len);
+    need(buf_len(&once->out) == buf_len(&reply->out) &&
+         memcmp(once->out.data + once->out.at, reply->out.data + reply->out.at,
+                buf_len(&once->out)) == 0);
+    reply_deinit(once);
+    free(once);
+}
+
+static void answer(const struct api_request *r, const uint8_t *text, size_t len)
+{
+    struct reply *reply = answered(r, text, len, 0);
     bool begun = false; /* what may be a call is held back, and may fail before anything is told */
     for (uint32_t i = 0; i < reply->count; i++) {
         begun = begun || reply->choices[i].begun;
@@ -94,6 +117,9 @@ static void answer(const struct api_request *r, const uint8_t *text, size_t len)
         json_t *json = json_loadb(reply->out.data, buf_len(&reply->out), JSON_ALLOW_NUL, NULL);
         need(json_is_object(json));
         json_decref(json);
+        if (!r->stream && r->query.logprobs == 0 && len != 0) {
+            same_at_once(r, reply, text, len);
+        }
     }
     reply_deinit(reply);
     free(reply);

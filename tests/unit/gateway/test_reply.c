@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <weft/wire.h>
 
 #include "dataplane/gateway/reply.h"
@@ -414,6 +415,11 @@ static const struct {
      "<tool_call>{\"name\":\"f\",\"arguments\":",
      ""},
     {"", {"<tool_call>", "{\"name\":\"f\",\"arguments\":{}}\n"}, "", "f{} "},
+    {"", {"I ask. <tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>"}, "I ask.", "f{} "},
+    {"",
+     {"<tool_call>?</tool_call><tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>"},
+     "<tool_call>?</tool_call>",
+     "f{} "},
     {"", {" {\"name\":", "\"f\",\"parameters\":{\"x\":1}}"}, "", "f{\"x\":1} "},
     {"", {"{\"name\":\"f\",\"arguments\":{\"x\":48.85}}"}, "", "f{\"x\":48.85} "},
     {"", {"{\"name\":", "\"Bob\"}"}, "{\"name\":\"Bob\"}", ""},
@@ -492,6 +498,25 @@ START_TEST(calls_of_tools)
                          got[0] != '\0' ? "tool_calls" : "stop");
         finish();
     }
+}
+END_TEST
+
+/* A call that never ends, and space that never does, token by token: each byte is looked at once.
+ * Looked at anew with each token, they would take 50 s of computing. */
+START_TEST(endless_calls)
+{
+    static const char *const beginnings[] = {"<tool_call>", ""};
+    const clock_t start = clock();
+    for (size_t i = 0; i < 2; i++) {
+        begin(API_CHAT, CHAT TOOLS "}");
+        text(0, beginnings[i]);
+        for (size_t at = 0; at < 384 << 10; at += 4) {
+            text(0, i == 0 ? "\"a\"," : "    ");
+        }
+        done(0, 0, WEFT_FINISH_LENGTH);
+        finish();
+    }
+    ck_assert_double_lt((double)(clock() - start) / CLOCKS_PER_SEC, 8.0);
 }
 END_TEST
 
@@ -616,5 +641,9 @@ int main(void)
     tcase_add_test(tc, embeddings);
     tcase_add_test(tc, responses_as_events);
     suite_add_tcase(suite, tc);
+    TCase *hostile = tcase_create("hostile models");
+    tcase_set_timeout(hostile, 120);
+    tcase_add_test(hostile, endless_calls);
+    suite_add_tcase(suite, hostile);
     return suite_main(suite);
 }
