@@ -11,6 +11,7 @@
 #include <weft/wire.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/pool.h"
 #include "kernels/shards/shards.h"
 #ifdef WEFT_WITH_CUDA
 #include "kernels/cuda/cuda.h"
@@ -70,8 +71,9 @@ static int find_context(const struct host *host, const struct host_options *opti
     return 0;
 }
 
-/* Slots and pages that fit the memory, or a sentence about what would. The cache holds at least one
- * whole context; slots beyond that share what there is, and requests wait for it. */
+/* Slots and pages that fit the memory, or a sentence about what would; -EINVAL where it is the
+ * memory that was asked for, which does not change. The cache holds at least one whole context;
+ * slots beyond that share what there is, and requests wait for it. */
 static int find_sizes(const struct host_options *options, uint32_t context, size_t slot_bytes,
                       size_t free_bytes, struct sizes *out, char *why, size_t why_size)
 {
@@ -85,7 +87,7 @@ static int find_sizes(const struct host_options *options, uint32_t context, size
                        "a context of %u tokens takes %zu MiB of KV cache and %zu MiB may be used. "
                        "Use a shorter context or more memory",
                        context, (slot_bytes >> 20) + 1, memory >> 20);
-        return -ENOMEM;
+        return options->memory_mib ? -EINVAL : -ENOMEM;
     }
     const uint64_t slot_pages = (context + EXEC_PAGE_TOKENS - 1) / EXEC_PAGE_TOKENS;
     const uint64_t most = (fit < slots ? fit : slots) * slot_pages;
@@ -114,6 +116,10 @@ static int open_cpu(struct host *host, const struct host_options *options, uint3
         .batch_max = sizes.batch_max,
         .pages = sizes.pages,
     };
+    if (cpu.threads > POOL_THREADS_MAX) {
+        (void)snprintf(why, why_size, "%u threads; %u at most", cpu.threads, POOL_THREADS_MAX);
+        return -EINVAL;
+    }
     if (shards == 1 && stages == 1)
         return cpu_create(&host->exec, host->model, &cpu);
     const struct shards_options ranks = {
@@ -276,6 +282,11 @@ int host_open(struct host *host, const struct host_options *options, char *why, 
             return rc;
     }
     const uint32_t queue = options->queue ? options->queue : QUEUE_PER_SLOT * host->info.slots;
+    if (queue > ENGINE_QUEUE_MAX) {
+        (void)snprintf(why, why_size, "a queue of %u requests; %u at most", queue,
+                       ENGINE_QUEUE_MAX);
+        return -EINVAL;
+    }
     const struct engine_options engine = {.queue_max = queue,
                                           .reserve = queue / HOST_RESERVE_PART,
                                           .clock = host_clock,

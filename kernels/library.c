@@ -187,6 +187,7 @@ static int load_first(struct library *l, uint32_t index)
 /* The models named first stay loaded, as far as they fit. */
 static int load_all(struct library *l, uint64_t budget_bytes)
 {
+    const bool is_given = budget_bytes != 0; /* another start would have no more */
     for (uint32_t i = l->count; i-- > 0;) {
         int rc = load_first(l, i);
         if (rc)
@@ -205,7 +206,7 @@ static int load_all(struct library *l, uint64_t budget_bytes)
                     " MiB, and all models together may take %" PRIu64
                     " MiB. Use --models-mib, or fewer slots, or a shorter context\n",
                     l->servings[i].options.model_path, m->bytes >> 20, budget_bytes >> 20);
-            return -ENOMEM;
+            return is_given ? -EINVAL : -ENOMEM;
         }
         for (uint32_t j = l->count; j-- > i + 1 && loaded_bytes(l) > budget_bytes;)
             if (l->servings[j].runner)

@@ -10,7 +10,6 @@
 #include "kernels/engine/engine_impl.h"
 
 #define QUEUE_PER_SLOT 4u
-#define QUEUE_MAX      65536u
 #define STEP_TARGET_US 50000u
 #define AGING_US       2000000u
 
@@ -38,7 +37,7 @@ int engine_create(engine_t **out, exec_t *exec, const tokenizer_t *tokenizer,
     if (e->options.aging_us == 0)
         e->options.aging_us = AGING_US;
     e->used_fraction = 1.0;
-    if (e->info.batch_max <= e->info.slots || e->options.queue_max > QUEUE_MAX ||
+    if (e->info.batch_max <= e->info.slots || e->options.queue_max > ENGINE_QUEUE_MAX ||
         (tokenizer && tokenizer_vocab(tokenizer) != e->info.vocab)) {
         engine_destroy(e);
         return -EINVAL;

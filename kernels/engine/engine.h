@@ -38,7 +38,8 @@
 
 #define ENGINE_PRIORITY_MAX 15u
 #define ENGINE_LOGPROBS_MAX 21u /* of a token: its own and 20 of the likeliest */
-#define ENGINE_BATCHES      4u  /* batch sizes whose speed is known: 1, 2, 4 and 8 streams */
+#define ENGINE_QUEUE_MAX    65536u
+#define ENGINE_BATCHES      4u /* batch sizes whose speed is known: 1, 2, 4 and 8 streams */
 
 typedef struct engine engine_t;
 

@@ -360,11 +360,15 @@ int gguf_open(gguf_t **out, const char *path, char *why, size_t why_size)
     int rc = 0;
     void *data = MAP_FAILED;
     *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const char *said = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO is not waited for */
     if (fd < 0 || fstat(fd, &st) < 0)
         rc = -errno;
-    else if (!S_ISREG(st.st_mode) || st.st_size <= 0)
-        rc = -EINVAL;
+    else if (!S_ISREG(st.st_mode))
+        said = "it is no regular file";
+    else if (st.st_size <= 0)
+        said = "it is empty";
+    rc = said ? -EINVAL : rc;
     if (rc == 0) {
         data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
         if (data == MAP_FAILED)
@@ -374,7 +378,7 @@ int gguf_open(gguf_t **out, const char *path, char *why, size_t why_size)
         close(fd);
     if (rc) {
         if (why && why_size)
-            (void)snprintf(why, why_size, "%s", strerror(-rc));
+            (void)snprintf(why, why_size, "%s", said ? said : strerror(-rc));
         return rc;
     }
     rc = open_bytes(out, data, (size_t)st.st_size, true, why, why_size);

@@ -2,8 +2,11 @@
 /* Tests of kernels/model/gguf.c and model.c: lookups, and files that lie. */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "kernels/model/model.h"
 #include "kernels/model/tokenizer.h"
@@ -165,12 +168,32 @@ START_TEST(test_wrong_kind)
     data[0] = 'X';
     ck_assert_int_eq(gguf_open_memory(&file, data, size, why, sizeof(why)), -EINVAL);
     ck_assert_int_eq(gguf_open(&file, "/nonexistent/m.gguf", why, sizeof(why)), -ENOENT);
+    ck_assert_int_eq(gguf_open(&file, "/dev/null", why, sizeof(why)), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(why, "no regular file"));
     ck_assert_ptr_null(file);
     free(data);
 }
 END_TEST
 
 /* A tensor that nobody would read must not go unnoticed. */
+/* Nobody may ever write to it. */
+START_TEST(test_fifo)
+{
+    char path[] = "/tmp/weft-test-gguf-XXXXXX";
+    char name[sizeof(path) + 2];
+    char why[128];
+    gguf_t *file;
+    ck_assert_ptr_nonnull(mkdtemp(path));
+    (void)snprintf(name, sizeof(name), "%s/f", path);
+    ck_assert_int_eq(mkfifo(name, 0600), 0);
+    const int rc = gguf_open(&file, name, why, sizeof(why));
+    unlink(name);
+    rmdir(path);
+    ck_assert_int_eq(rc, -EINVAL);
+    ck_assert_ptr_null(file);
+}
+END_TEST
+
 START_TEST(test_unknown_tensor)
 {
     size_t size;
@@ -206,6 +229,7 @@ int main(void)
     tcase_add_test(tcase, test_huge_numbers);
     tcase_add_test(tcase, test_wrong_kind);
     tcase_add_test(tcase, test_unknown_tensor);
+    tcase_add_test(tcase, test_fifo);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
 }

@@ -484,6 +484,34 @@ START_TEST(test_lost_rank)
 }
 END_TEST
 
+static int status_with(const char *option, const char *value, const char *name)
+{
+    int status;
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        execl(WEFT_WORKER, "weft-worker", "--port", "/nowhere", "--model", model_path, "--name",
+              "one", "--context", "4096", option, value, name ? "--name" : NULL, name, "--model",
+              model_path, (char *)NULL);
+        _exit(127);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* What was asked for cannot be: nobody need start it again. */
+START_TEST(test_asked_for_too_much)
+{
+    write_model(2);
+    ck_assert_int_eq(status_with("--memory-mib", "1", NULL), 2);
+    ck_assert_int_eq(status_with("--models-mib", "1", "other"), 2);
+    ck_assert_int_eq(status_with("--queue", "100000", NULL), 2);
+    ck_assert_int_eq(status_with("--threads", "257", NULL), 2);
+    unlink(model_path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("worker_program");
@@ -498,6 +526,10 @@ int main(void)
     tcase_set_timeout(tcase, 200);
     tcase_add_checked_fixture(tcase, setup_two, teardown_two);
     tcase_add_test(tcase, test_loaded_once);
+    suite_add_tcase(suite, tcase);
+    tcase = tcase_create("memory");
+    tcase_set_timeout(tcase, 200);
+    tcase_add_test(tcase, test_asked_for_too_much);
     suite_add_tcase(suite, tcase);
     tcase = tcase_create("shards");
     tcase_set_timeout(tcase, 200);
