@@ -369,6 +369,14 @@ static size_t item_take(struct api_request *r, const json_t *input, size_t at,
         r->messages[r->message_count++] = (weft_message_t){"tool", text.text, text.len};
         return 1;
     }
+    if (type != NULL && strcmp(type, "reasoning") == 0) {
+        return 1; /* templates leave out what was thought before earlier answers */
+    }
+    if (type != NULL && strcmp(type, "message") != 0) {
+        error_bad(error, "input", "`input[%zu]` is of a type that is not supported: %.64s.", at,
+                  type);
+        return 0;
+    }
     return message_take(r, item, "input", error);
 }
 
@@ -400,13 +408,15 @@ static bool response_take(struct api_request *r, struct api_error *error)
         struct api_text text = text_of(input);
         r->messages[r->message_count++] = (weft_message_t){"user", text.text, text.len};
     }
+    size_t before = r->message_count;
     for (size_t i = 0, taken; list && i < count; i += taken) {
         taken = item_take(r, input, i, error);
         if (taken == 0) {
             return false;
         }
     }
-    return true;
+    return !list || r->message_count > before ||
+           error_bad(error, "input", "`input` has nothing that could be answered.");
 }
 
 /* A text, or a list of texts: each is a prompt of its own. */

@@ -109,11 +109,13 @@ static void piece_end(struct reply *r, uint32_t choice, const char *after)
 
 static void chat_begin(struct reply *r, uint32_t choice)
 {
+    bool silent =
+        calls_count(&r->choices[choice].calls) != 0; /* text before it has its turn first */
     event_begin(r);
     buf_add_format(&r->out,
                    ",\"choices\":[{\"index\":%u,\"delta\":{\"role\":\"assistant\",\"content\":"
-                   "\"\"},\"logprobs\":null,\"finish_reason\":null}]",
-                   choice);
+                   "%s},\"logprobs\":null,\"finish_reason\":null}]",
+                   choice, silent ? "null" : "\"\"");
     event_end(r);
 }
 

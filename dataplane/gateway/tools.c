@@ -213,6 +213,7 @@ static json_t *call_of(const json_t *function, const json_t *holder, const char 
 {
     const char *name = json_string_value(given(function, "name"));
     const char *arguments = json_string_value(given(function, "arguments"));
+    arguments = arguments != NULL && arguments[0] == '\0' ? "{}" : arguments; /* of none */
     json_t *parsed = arguments != NULL ? json_loads(arguments, JSON_ALLOW_NUL, NULL) : NULL;
     json_t *call = name != NULL && parsed != NULL
                        ? json_pack("{s:s, s:O}", "name", name, "arguments", parsed)

@@ -303,6 +303,31 @@ START_TEST(formats_and_tools)
     ck_assert_str_eq(r.messages[3].role, "tool");
     ck_assert(r.tools && api_has_tool(&r, "f") && !api_has_tool(&r, "g"));
     finish();
+    /* Models write nothing where a function takes nothing, and clients send it back. */
+    ck_assert(read_as(API_CHAT,
+                      "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"tool_calls\":["
+                      "{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
+                      "\"\"}}]}]}"));
+    ck_assert_str_eq(r.messages[0].text,
+                     "{\"content\":\"\",\"calls\":[{\"name\":\"f\",\"arguments\":{},"
+                     "\"result\":false}]}");
+    finish();
+}
+END_TEST
+
+/* What a model thought may come along with what it said; other items may not. */
+START_TEST(items_of_responses)
+{
+    ck_assert(read_as(API_RESPONSE,
+                      "{\"model\":\"m\",\"input\":[{\"type\":\"reasoning\",\"id\":\"rs_1\","
+                      "\"summary\":[]},{\"role\":\"user\",\"content\":\"q\"}]}"));
+    ck_assert_uint_eq(r.message_count, 1);
+    finish();
+    ck_assert(!read_as(API_RESPONSE,
+                       "{\"model\":\"m\",\"input\":[{\"role\":\"user\",\"content\":\"q\"},"
+                       "{\"type\":\"item_reference\",\"id\":\"msg_1\"}]}"));
+    ck_assert_ptr_nonnull(strstr(error.message, "item_reference"));
+    finish();
 }
 END_TEST
 
@@ -482,6 +507,7 @@ int main(void)
     tcase_add_loop_test(tc, refused, 0, (int)(sizeof(wrong) / sizeof(wrong[0])));
     tcase_add_test(tc, of_no_effect);
     tcase_add_test(tc, formats_and_tools);
+    tcase_add_test(tc, items_of_responses);
     tcase_add_test(tc, tools_of_responses);
     tcase_add_test(tc, places_of_the_body);
     tcase_add_test(tc, places_of_headers);

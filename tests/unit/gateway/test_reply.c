@@ -459,6 +459,9 @@ START_TEST(calls_of_tools)
         const json_t *choice = NULL;
         if (stream) {
             take_events();
+            const json_t *first = json_object_get(choice_of(0), "delta");
+            ck_assert(json_is_null(json_object_get(first, "content")) ==
+                      (talks[_i].text[0] == '\0'));
             for (size_t i = 0; i + 1 < event_count; i++) {
                 choice = choice_of(i);
                 const json_t *delta = json_object_get(choice, "delta");
