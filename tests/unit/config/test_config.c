@@ -182,6 +182,8 @@ static const struct edit edits[] = {
     {"data_port: 7400", "data_prot: 7400", 4, "key data_prot is not known here; known are node"},
     {"driver: af_packet", "driver: dpdk", 5, "driver dpdk needs a device"},
     {"driver: af_packet", "driver: af_xdp, device: net_null0", 5, "device is for driver dpdk only"},
+    {"driver: af_packet", "driver: af_packet, device: -w", 5,
+     "device is -w; must be a device as DPDK"},
     {"driver: af_packet", "driver: af_packet, device: a b", 5,
      "device is a b; must be a device as DPDK"},
     {"driver: af_packet", "driver: mlx5", 5, "driver is mlx5; must be af_packet"},

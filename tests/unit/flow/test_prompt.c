@@ -383,6 +383,12 @@ START_TEST(older_header_means_nothing_of_what_it_lacks)
     ck_assert_uint_eq(view.stop_count + view.logprobs, 0);
     ck_assert_float_eq(view.repetition_penalty, 1.0f);
     free(list);
+    /* A header of whole words only: tokens and parts behind it are read as such. */
+    memmove(body + WEFT_PROMPT_LEAST + 2, body + WEFT_PROMPT_LEAST, len - WEFT_PROMPT_LEAST);
+    hdr_len += 2;
+    memcpy(body + offsetof(struct weft_prompt, hdr_len), &hdr_len, sizeof(hdr_len));
+    prompt_seal(body, len + 2);
+    ck_assert_int_eq(prompt_parse(body, len + 2, &view, &list), WEFT_E_BAD_REQUEST);
 }
 END_TEST
 

@@ -97,6 +97,7 @@ START_TEST(memory_follows_what_came)
     ck_assert_ptr_null(r.data); /* a claim allocates nothing */
     uint8_t byte = 7;
     ck_assert_int_eq(reasm_insert(&r, (16u << 20) - 1, &byte, 1, 32768), -ERANGE);
+    ck_assert_int_eq(reasm_insert(&r, 32768, &byte, 1, 32768), -ERANGE);
     ck_assert_ptr_null(r.data);
     ck_assert_int_eq(reasm_insert(&r, 32767, &byte, 1, 32768), 1);
     ck_assert_uint_eq(r.capacity, 32768);

@@ -185,6 +185,8 @@ START_TEST(refusals_are_final)
     put_req(&f, 1, T0);
     ck_assert_int_eq(next(&f, T0)->h.type, WEFT_T_REJECT);
     ck_assert_int_eq(reject_status(&f), WEFT_E_MESH_FULL);
+    put(&f, WEFT_T_CANCEL, 1, NULL, 0, T0); /* whoever gives up does not ask why */
+    ck_assert_int_eq(next(&f, T0)->h.type, WEFT_T_UNKNOWN);
     weft_load_t load = {.room = 1};
     serve_set_load(f.s, &load);
     put_req(&f, 1, T0); /* room now, but the client was told no */
@@ -290,6 +292,41 @@ START_TEST(replies_are_bounded)
     }
     ck_assert_uint_le(sent, FLOW_CREDIT_FIRST_BYTES / WEFT_RSP_PAYLOAD_SAFE + 3);
     free(big);
+    serve_tick(f.s, T0 + SERVE_GIVE_UP_NS);
+    ck_assert_uint_eq(f.s->reply_bytes, 0);
+    serve_destroy(f.s);
+}
+END_TEST
+
+/* Of all requests together, that is. */
+START_TEST(replies_share_their_bound)
+{
+    struct fixture f;
+    fixture_open(&f, 10);
+    const uint32_t max = f.s->config.reply_bytes_max = 64u << 10;
+    static const char text[1000];
+    struct weft_job *jobs[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        put_req(&f, i + 1, T0);
+        jobs[i] = f.job;
+        ck_assert_ptr_nonnull(jobs[i]);
+    }
+    bool full = false;
+    for (uint32_t i = 0; i < 4 * 64; i++) {
+        int rc = serve_job_emit(jobs[i % 4], 1, text, sizeof(text));
+        ck_assert(rc == 0 || rc == -ENOBUFS);
+        ck_assert_uint_le(f.s->reply_bytes, max);
+        full = full || rc != 0;
+    }
+    ck_assert(full);
+    uint32_t started = f.jobs;
+    f.s->config.reply_bytes_max = (uint32_t)f.s->reply_bytes;
+    put_req(&f, 5, T0); /* not even its end would have a place */
+    ck_assert_uint_eq(f.jobs, started);
+    weft_job_report_t report = {.finish = WEFT_FINISH_STOP};
+    for (uint32_t i = 0; i < 4; i++) {
+        serve_job_finish(jobs[i], &report);
+    }
     serve_tick(f.s, T0 + SERVE_GIVE_UP_NS);
     ck_assert_uint_eq(f.s->reply_bytes, 0);
     serve_destroy(f.s);
@@ -439,6 +476,7 @@ int main(void)
     tcase_add_test(t, partial_requests_are_bounded_and_forgotten);
     tcase_add_test(t, requests_are_bounded);
     tcase_add_test(t, replies_are_bounded);
+    tcase_add_test(t, replies_share_their_bound);
     tcase_add_test(t, credit_and_resend);
     tcase_add_test(t, ack_overtakes_resend);
     tcase_add_test(t, finished_reply_is_asked_for_and_given_up);
