@@ -5,11 +5,14 @@ import array
 import mmap
 import os
 import random
+import resource
 import socket
 import stat
 import struct
 import subprocess
+import time
 
+from cases_system import cpu_seconds
 from harness import (LONG_PROMPT, MeshSpec, Skip, case, check, expect_refusal, expect_served,
                      wait_until)
 
@@ -263,3 +266,28 @@ def client_follows_client(mesh, _quick):
     for client in many:
         client.close()
     wait_until(lambda: not clients(mesh, "tokyo"), GONE_S, "all are gone")
+
+
+@case("local/no_descriptors", ONE)
+def no_descriptors(mesh, _quick):
+    """With no descriptor left a node serves those it has; who comes waits, and costs no time."""
+    pid, path = mesh.pid("tokyo"), mesh.node("tokyo")["port"]
+    client = Attached(path)
+    check(client.status == 0, "not attached:", client.status)
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    try:
+        numbers = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+        free = min(set(range(len(numbers) + 1)) - numbers)  # none can be had from there on
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+        late = connect(path)
+        before = cpu_seconds(pid)
+        time.sleep(1.0)
+        took = cpu_seconds(pid) - before
+        check(took < 0.4, f"{took:.2f} s of processor time in a second")
+        expect_served(mesh.ask(), "frankfurt")
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    check(Attached(path, connection=late).status == 0, "who has waited was not attached")
+    late.close()
+    client.close()
+    return f"{took:.2f} s of processor time in a second"
