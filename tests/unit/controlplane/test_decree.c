@@ -143,6 +143,13 @@ START_TEST(only_what_is_signed_and_newer)
     ck_assert_uint_eq(a.policy->version, 5);
     talk(&good, &a, 9, START_NS + 6 * NS_PER_S, 0, &rng);
     ck_assert_uint_eq(a.policy->version, 6);
+    /* Nor is it unheard for good: it may have been the network. */
+    const uint64_t banned_ns = START_NS + 6 * NS_PER_S;
+    ck_assert_int_eq(take(&good, 7, 2, secret), 0);
+    talk(&good, &a, 8, banned_ns + DECREE_BAN_NS - 1, 0, &rng);
+    ck_assert_uint_eq(a.policy->version, 6);
+    talk(&good, &a, 8, banned_ns + DECREE_BAN_NS, 0, &rng);
+    ck_assert_uint_eq(a.policy->version, 7);
     decree_deinit(&a);
     decree_deinit(&liar);
     decree_deinit(&good);
