@@ -201,7 +201,7 @@ struct route {
     void (*handle)(struct exchange *x);
 };
 /* Sets route and tail, or returns false with the error set. */
-bool route_find(struct exchange *x, const char *method, const char *path);
+bool route_find(struct exchange *x, const char *method, const char *target);
 /* All but inference goes through these. */
 void exchange_answer(struct exchange *x, int status, const char *content_type);
 void exchange_refuse(struct exchange *x, const struct api_error *error);

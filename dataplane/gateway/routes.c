@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "dataplane/gateway/gateway.h"
 #include "dataplane/gateway/models.h"
@@ -208,8 +209,19 @@ static bool path_fits(const struct route *route, const char *path, bool named)
                        : strcmp(path, route->path) == 0;
 }
 
-bool route_find(struct exchange *x, const char *method, const char *path)
+/* The path of a target in absolute form, which servers have to take (RFC 9112, 3.2.2). */
+static const char *path_of(const char *target)
 {
+    size_t scheme = strncasecmp(target, "http://", 7) == 0    ? 7
+                    : strncasecmp(target, "https://", 8) == 0 ? 8
+                                                              : 0;
+    const char *path = scheme != 0 ? strchr(target + scheme, '/') : target;
+    return path != NULL ? path : "/";
+}
+
+bool route_find(struct exchange *x, const char *method, const char *target)
+{
+    const char *path = path_of(target);
     bool path_known = false;
     bool named = path_is_named(path);
     x->head = strcmp(method, "HEAD") == 0;

@@ -318,6 +318,8 @@ def odd_ends(mesh, _quick):
             sock.sendall(raw_post(body, *headers))
             answer = all_of(sock)  # and its end
             check(answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1, answer)
+        reply = g.ask("GET", "http://some.host/v1/models")  # as proxies ask
+        check(reply.status == 200 and reply.json["object"] == "list", reply)
         reply = g.ask("POST", CHAT, zlib.compress(body), {"content-encoding": "deflate"})
         expect_error(reply, 415, "unsupported_content_encoding", False)
 
