@@ -9,7 +9,8 @@
 #include <string.h>
 
 #define RANDOM_INPUTS  2000u
-#define DAMAGED_COPIES 64u
+#define DAMAGED_COPIES 64u   /* of a file ... */
+#define DAMAGED_TOTAL  1536u /* ... and of all, or a larger corpus would take longer and longer */
 #define FILE_MAX_BYTES (16u << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -37,9 +38,9 @@ static void run_copy(const uint8_t *data, size_t size)
     free(copy);
 }
 
-static void run_damaged(uint8_t *data, size_t size, uint64_t *rng)
+static void run_damaged(uint8_t *data, size_t size, unsigned copies, uint64_t *rng)
 {
-    for (unsigned i = 0; size && i < DAMAGED_COPIES; i++) {
+    for (unsigned i = 0; size && i < copies; i++) {
         size_t at = (size_t)(rng_next(rng) % size);
         uint8_t kept = data[at];
         data[at] ^= (uint8_t)(1u << (rng_next(rng) & 7));
@@ -49,7 +50,7 @@ static void run_damaged(uint8_t *data, size_t size, uint64_t *rng)
     }
 }
 
-static int run_file(const char *folder, const char *name, uint64_t *rng)
+static int run_file(const char *folder, const char *name, unsigned copies, uint64_t *rng)
 {
     char path[4096];
     if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int)sizeof(path))
@@ -70,7 +71,7 @@ static int run_file(const char *folder, const char *name, uint64_t *rng)
         return -1;
     }
     run_copy(data, size);
-    run_damaged(data, size, rng);
+    run_damaged(data, size, copies, rng);
     free(data);
     return 0;
 }
@@ -80,11 +81,13 @@ static int run_corpus(const char *folder, uint64_t *rng)
 {
     struct dirent **entries = NULL;
     int count = scandir(folder, &entries, NULL, alphasort);
+    const unsigned share = count > 0 ? DAMAGED_TOTAL / (unsigned)count : 0;
+    const unsigned copies = share == 0 ? 1 : share < DAMAGED_COPIES ? share : DAMAGED_COPIES;
     int failed = count < 0;
     int files = 0;
     for (int i = 0; i < count; i++) {
         if (entries[i]->d_name[0] != '.') {
-            failed |= run_file(folder, entries[i]->d_name, rng) < 0;
+            failed |= run_file(folder, entries[i]->d_name, copies, rng) < 0;
             files++;
         }
         free(entries[i]);
