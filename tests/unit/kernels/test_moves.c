@@ -66,6 +66,9 @@ struct outcome {
     struct talk_account given;
 };
 
+/* Tokens a second that the caller computes. */
+static double speed = 1.0;
+
 static struct outcome pull(const uint32_t *tokens, uint32_t count, struct between *between,
                            const struct pull_kind *giver_kind, const uint8_t *giver_key)
 {
@@ -75,7 +78,8 @@ static struct outcome pull(const uint32_t *tokens, uint32_t count, struct betwee
     int caller[2];
     int called[2];
     _Atomic uint32_t progress = 0;
-    const struct talk_wish wish = wish_of(tokens, count, &progress);
+    struct talk_wish wish = wish_of(tokens, count, &progress);
+    wish.prefill_per_second = speed;
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, caller), 0);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, called), 0);
     between->a = caller[1];
@@ -163,6 +167,28 @@ START_TEST(test_nothing_there)
     ck_assert_int_eq(out.take, -ENODATA);
     ck_assert_int_eq(out.give, 0);
     ck_assert_uint_eq(runner_known(here.runner, tokens, PROMPT), 0);
+}
+END_TEST
+
+/* All of it is there, but it is computed sooner than fetched: both ends go on. */
+START_TEST(test_not_worth_it)
+{
+    uint32_t tokens[CONTEXT];
+    uint32_t got[ANSWER];
+    struct between between = honest();
+    random_prompt(7, tokens, PROMPT);
+    (void)answer(&there, tokens, PROMPT, got);
+    speed = 1e15;
+    struct outcome out = pull(tokens, PROMPT, &between, &there.kind, line_key);
+    ck_assert_int_eq(out.take, -ENODATA);
+    ck_assert_int_eq(out.give, 0);
+    ck_assert_uint_eq(out.account.pages + out.given.pages, 0);
+    ck_assert_uint_eq(runner_known(here.runner, tokens, PROMPT), 0);
+    speed = 1.0;
+    between = honest();
+    out = pull(tokens, PROMPT, &between, &there.kind, line_key);
+    ck_assert_int_eq(out.take, 0);
+    ck_assert_uint_eq(out.account.pages, (PROMPT - 1) / EXEC_PAGE_TOKENS);
 }
 END_TEST
 
@@ -611,6 +637,7 @@ int main(void)
     tcase_add_loop_test(moves, test_moves_and_goes_on, 0, 4);
     tcase_add_test(moves, test_only_what_is_missing);
     tcase_add_test(moves, test_nothing_there);
+    tcase_add_test(moves, test_not_worth_it);
     tcase_add_loop_test(moves, test_refused, 0, 5);
     tcase_add_loop_test(moves, test_damaged_and_cut, 0, 12);
     tcase_add_test(moves, test_no_room);
