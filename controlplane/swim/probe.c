@@ -6,9 +6,9 @@
  * A probe of ours: ping; after one RTO ping again and ask three helpers; after another RTO ping
  * once more; after the helpers' time has passed too, or when all of them have said no, it has
  * failed. A helper pings twice and answers ACK or NACK. In case this node is not known there, its
- * record goes with the last ping, and with the second one to a member that has never answered: who
- * has is more often late than forgetful, and on a busy machine records would be most of the
- * traffic.
+ * record goes with the last ping of its own, and with the second one to a member that has never
+ * answered: who has is more often late than forgetful, and on a busy machine records would be most
+ * of the traffic.
  */
 #include <errno.h>
 #include <string.h>
@@ -340,7 +340,7 @@ static bool probe_advance(struct swim *swim, struct probe *probe, uint64_t now_n
         return true;
     }
     if (probe->kind == PROBE_HELP && probe->tries == 1) {
-        ping_again(swim, probe, member, true, now_ns, out);
+        ping_again(swim, probe, member, member->pub.srtt_ns == 0, now_ns, out);
         probe->next_ns = now_ns + rto;
         return true;
     }

@@ -131,11 +131,16 @@ bool draft_begin(struct swim *swim, struct draft *draft, uint32_t slot, bool int
 
 /* ---- news ---- */
 
-static uint32_t limit_of(const struct swim *swim, enum ring_class class)
+/* How often an item is told: a vote less often than a record of life, without which the healthy may
+ * be held dead. */
+static uint32_t limit_of(const struct swim *swim, enum ring_class class, enum news_kind kind)
 {
     uint32_t doublings = 1;
     for (uint32_t n = swim->live_count + 1; n > 1; n /= 2) {
         doublings++;
+    }
+    if (kind == NEWS_VOTE) {
+        return FANOUT + doublings;
     }
     return class == RING_LIVENESS ? FANOUT * (1 + (doublings + 1) / 2) : FANOUT + doublings / 2;
 }
@@ -242,9 +247,9 @@ static bool news_put(struct swim *swim, struct news news, struct cursor *body)
 static void ring_fill(struct swim *swim, enum ring_class class, struct cursor *body)
 {
     struct ring *ring = &swim->rings[class];
-    uint32_t limit = limit_of(swim, class);
     for (uint32_t left = ring->count; left > 0; left--) {
         struct news news = ring->all[ring->first];
+        uint32_t limit = limit_of(swim, class, news.kind);
         bool *queued;
         uint16_t *sent = news_sent(swim, news, &queued, class);
         if (sent != NULL && *sent < limit && !news_put(swim, news, body)) {

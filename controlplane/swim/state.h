@@ -71,6 +71,7 @@ struct suspicion {
     uint64_t started_ns;
     uint64_t deadline_ns; /* UINT64_MAX: settled, kept for the votes */
     bool asked;           /* once more, as the verdict came near */
+    uint8_t compares;     /* with members, since votes were still lacking when others had enough */
     struct {
         uint64_t observer;
         uint8_t signature[SWIM_SIGNATURE_BYTES];
@@ -272,6 +273,8 @@ void suspicions_delay(struct swim *swim, uint64_t late_ns, uint64_t not_before_n
 
 /* ---- sync.c ---- */
 void sync_begin(struct swim *swim, uint64_t now_ns, struct swim_out *out);
+/* The same out of turn; when the next regular one is due stays. */
+void sync_now(struct swim *swim, struct swim_out *out);
 void sync_put(struct swim *swim, struct cursor *body);
 /* A member was learned: there may be more to learn. */
 void sync_soon(struct swim *swim, uint64_t now_ns);

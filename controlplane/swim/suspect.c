@@ -13,9 +13,12 @@
 
 #define TELLS_MAX         8u
 #define LAST_ASK_NS       (500 * NS_PER_MS) /* before a verdict */
-#define LAST_ASKERS       64u               /* expected number of nodes that ask, if enough agree */
-#define HEARD_ROUND_TRIPS 4u                /* until all have heard a suspect, at least */
-#define OBSERVERS_DRAWN   4u /* expected number of nodes that look for themselves at once */
+#define COMPARE_NS        (100 * NS_PER_MS) /* after others may have had theirs; then doubled */
+#define COMPARES          4u
+#define HEARD_COUNTS      3u  /* a vote that others send: as so many sent */
+#define LAST_ASKERS       64u /* expected number of nodes that ask, if enough agree */
+#define HEARD_ROUND_TRIPS 4u  /* until all have heard a suspect, at least */
+#define OBSERVERS_DRAWN   4u  /* expected number of nodes that look for themselves at once */
 
 /* Lifeguard's curve: max - (max - min) ln(votes) / ln(needed); all of it longer where the way to
  * the suspect takes so long that it could not be heard in time. */
@@ -42,6 +45,22 @@ static uint64_t ask_at_ns(const struct swim *swim, const struct suspicion *suspi
     return suspicion->asked ? suspicion->deadline_ns : suspicion->deadline_ns - ahead_ns;
 }
 
+/* When votes are still lacking though whoever has enough has come to its verdict: gossip may have
+ * missed this node, and what others know is a question away. UINT64_MAX: never (again). */
+static uint64_t compare_at_ns(const struct swim *swim, const struct suspicion *suspicion)
+{
+    bool done = suspicion->compares == COMPARES || suspicion->vote_count == SWIM_OBSERVERS;
+    uint64_t after_ns = swim->suspect_min_ns + (COMPARE_NS << suspicion->compares);
+    return done ? UINT64_MAX : suspicion->started_ns + after_ns;
+}
+
+static uint64_t due_at_ns(const struct swim *swim, const struct suspicion *suspicion)
+{
+    uint64_t ask_ns = ask_at_ns(swim, suspicion);
+    uint64_t compare_ns = compare_at_ns(swim, suspicion);
+    return compare_ns < ask_ns ? compare_ns : ask_ns;
+}
+
 void suspicions_rate(struct swim *swim)
 {
     swim->suspect_ns = UINT64_MAX;
@@ -51,7 +70,7 @@ void suspicions_rate(struct swim *swim)
             continue;
         }
         suspicion->deadline_ns = suspicion->started_ns + timeout_ns(swim, suspicion);
-        uint64_t due_ns = ask_at_ns(swim, suspicion);
+        uint64_t due_ns = due_at_ns(swim, suspicion);
         swim->suspect_ns = due_ns < swim->suspect_ns ? due_ns : swim->suspect_ns;
     }
 }
@@ -113,8 +132,9 @@ static void vote_heard_again(struct swim *swim, const struct member *member, uin
     if (member->suspicion != SWIM_SLOT_NONE) {
         struct suspicion *suspicion = &swim->suspicions[member->suspicion];
         for (uint32_t i = 0; i < suspicion->vote_count; i++) {
-            if (suspicion->votes[i].observer == observer && suspicion->votes[i].sent < UINT16_MAX) {
-                suspicion->votes[i].sent++;
+            uint16_t *sent = &suspicion->votes[i].sent;
+            if (suspicion->votes[i].observer == observer && *sent <= UINT16_MAX - HEARD_COUNTS) {
+                *sent = (uint16_t)(*sent + HEARD_COUNTS);
             }
         }
     }
@@ -139,6 +159,7 @@ static bool vote_add(struct swim *swim, struct member *member, const struct swim
         fresh->deadline_ns = 0;
         fresh->vote_count = 0;
         fresh->asked = false;
+        fresh->compares = 0;
         fresh->tells_left = TELLS_MAX;
     }
     struct suspicion *suspicion = &swim->suspicions[member->suspicion];
@@ -286,10 +307,13 @@ void suspicions_settle(struct swim *swim, uint64_t now_ns, struct swim_out *out)
             break; /* the rest at once, in the next call */
         }
         if (suspicion->slot == SWIM_SLOT_NONE || suspicion->deadline_ns == UINT64_MAX ||
-            ask_at_ns(swim, suspicion) > now_ns) {
+            due_at_ns(swim, suspicion) > now_ns) {
             continue;
         }
-        if (ask_at_ns(swim, suspicion) < suspicion->deadline_ns) {
+        if (compare_at_ns(swim, suspicion) <= now_ns) {
+            suspicion->compares++;
+            sync_now(swim, out);
+        } else if (ask_at_ns(swim, suspicion) < suspicion->deadline_ns) {
             suspect_ask(swim, suspicion, now_ns, out);
         } else {
             suspicion->deadline_ns = UINT64_MAX;

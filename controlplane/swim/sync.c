@@ -19,10 +19,15 @@ void sync_put(struct swim *swim, struct cursor *body)
 
 void sync_begin(struct swim *swim, uint64_t now_ns, struct swim_out *out)
 {
-    struct draft draft;
-    uint32_t slot = live_pick(swim, SWIM_SLOT_NONE);
     swim->sync_ns = jittered(swim, now_ns, swim->sync_gap_ns);
     swim->sync_gap_ns = 2 * swim->sync_gap_ns < SYNC_NS ? 2 * swim->sync_gap_ns : SYNC_NS;
+    sync_now(swim, out);
+}
+
+void sync_now(struct swim *swim, struct swim_out *out)
+{
+    struct draft draft;
+    uint32_t slot = live_pick(swim, SWIM_SLOT_NONE);
     if (slot != SWIM_SLOT_NONE && draft_begin(swim, &draft, slot, false, out)) {
         sync_put(swim, &draft.body);
         draft_end(swim, &draft);
@@ -175,8 +180,11 @@ static bool entry_compare(struct swim *swim, const struct swim_digest_entry *ent
     bool live_there = entry->status == SWIM_ALIVE;
     bool live_here = member_is_live(member);
     if (live_there && member->pub.status == SWIM_DEAD) {
-        if (draft_ensure(swim, reply, from, SWIM_ITEM_HEAD + 2 * sizeof(uint64_t), out)) {
+        /* With the votes: whoever lacks one of them comes to the same verdict. */
+        size_t votes = SWIM_OBSERVERS * (SWIM_ITEM_HEAD + sizeof(struct swim_vote));
+        if (draft_ensure(swim, reply, from, SWIM_ITEM_HEAD + 2 * sizeof(uint64_t) + votes, out)) {
             swim_put_two(&reply->body, SWIM_ITEM_DEAD, entry->uid, entry->incarnation);
+            put_votes_on(swim, member, &reply->body);
         }
         return false;
     }

@@ -6,6 +6,7 @@
 #include "schemas/base/addr.h"
 #include "schemas/base/rng.h"
 
+#define PARTED      4u /* more dead than the live divided by this: it may have been a partition */
 #define ASKED_AMONG 8u /* next ones of a round, of whom the one silent for longest is asked */
 
 struct member *member_find(struct swim *swim, uint64_t uid)
@@ -309,7 +310,8 @@ static void record_apply(struct swim *swim, uint32_t slot, bool fresh, bool high
         member_notify(swim, member, false);
         status = left ? SWIM_LEFT : fresh && as_dead ? SWIM_DEAD : SWIM_ALIVE;
     }
-    if (fresh || !member_is_live(member)) {
+    bool back = !fresh && !member_is_live(member);
+    if (fresh || (back && swim->dead_count > swim->live_count / PARTED)) {
         sync_soon(swim, now_ns); /* where it comes from there may be more */
     }
     if (fresh || status != member->pub.status) {

@@ -9,6 +9,7 @@
 #include "tests/unit/suite.h"
 
 #define WAKING_BYTES_MAX 20000u /* of 32 nodes: it answers each of them, and its record is news */
+#define SLOW_BYTES_S_MAX 1250u  /* of 32 nodes, one of them standing still for 3 of 5 s */
 
 struct tally {
     uint32_t dead;
@@ -150,6 +151,80 @@ START_TEST(who_is_back_does_not_answer_each_vote)
 }
 END_TEST
 
+/* Who comes to stand still again and again costs all the others votes and refutations. */
+START_TEST(a_member_that_stands_still_costs_little)
+{
+    struct tally tally;
+    struct cluster_options options = {.nodes = 32, .seed = 12, .delay = &near};
+    struct cluster *cluster = begin(&options, &tally);
+    uint64_t bytes = cluster_bytes(cluster);
+    for (uint32_t i = 0; i < 20; i++) {
+        vnet_freeze(cluster->vnet, i, 3 * NS_PER_S);
+        vnet_run(cluster->vnet, vnet_now_ns(cluster->vnet) + 5 * NS_PER_S);
+    }
+    bytes = (cluster_bytes(cluster) - bytes) / options.nodes / 100;
+    ck_assert_msg(bytes < SLOW_BYTES_S_MAX, "%llu bytes/s a node", (unsigned long long)bytes);
+    cluster_destroy(cluster);
+}
+END_TEST
+
+#define LOST 7u /* in deafness(): dead, */
+#define DEAF 3u /* and who hears nothing as soon as it suspects that */
+
+struct deafness {
+    uint64_t suspected_ns, dead_ns;
+};
+
+static void deaf_set(struct cluster *cluster, bool on)
+{
+    for (uint32_t i = 0; i < cluster->options.nodes; i++) {
+        if (i != DEAF) {
+            vnet_block(cluster->vnet, i, DEAF, on);
+        }
+    }
+}
+
+static void deafness(struct cluster *cluster, uint32_t node, const struct swim_event *event,
+                     void *user)
+{
+    struct deafness *deafness = user;
+    if (node != DEAF || event->uid != cluster->uids[LOST]) {
+        return;
+    }
+    if (event->type == SWIM_EVENT_SUSPECT && deafness->suspected_ns == 0) {
+        deafness->suspected_ns = vnet_now_ns(cluster->vnet);
+        deaf_set(cluster, true);
+    } else if (event->type == SWIM_EVENT_DEAD && deafness->dead_ns == 0) {
+        deafness->dead_ns = vnet_now_ns(cluster->vnet);
+    }
+}
+
+/* Gossip can miss a node: it asks for the votes that it lacks when others must have come to their
+ * verdict, and does not wait as long as one that is alone with its observation. */
+START_TEST(who_missed_votes_gets_them)
+{
+    struct deafness seen = {0};
+    struct cluster_hooks hooks = {.event = deafness, .user = &seen};
+    struct cluster_options options = {.nodes = 32, .seed = 20 + (uint64_t)_i, .delay = &near};
+    struct cluster *cluster;
+    ck_assert_int_eq(cluster_create(&cluster, &options, &hooks), 0);
+    for (uint32_t i = 0; i < options.nodes; i++) {
+        cluster_start(cluster, i);
+    }
+    vnet_run(cluster->vnet, 60 * NS_PER_S);
+    ck_assert(cluster_agrees(cluster));
+    cluster_crash(cluster, LOST);
+    while (seen.suspected_ns == 0) {
+        vnet_run(cluster->vnet, vnet_now_ns(cluster->vnet) + NS_PER_MS);
+    }
+    vnet_run(cluster->vnet, seen.suspected_ns + SWIM_SUSPECT_MIN_NS);
+    deaf_set(cluster, false);
+    vnet_run(cluster->vnet, seen.suspected_ns + 2 * SWIM_SUSPECT_MIN_NS);
+    ck_assert_uint_ne(seen.dead_ns, 0);
+    cluster_destroy(cluster);
+}
+END_TEST
+
 START_TEST(a_seed_is_a_run)
 {
     ck_assert_uint_eq(run_of(1), run_of(1));
@@ -167,6 +242,8 @@ int main(void)
     tcase_add_test(cases, a_slow_way_is_learned);
     tcase_add_test(cases, quiet_costs_the_same_at_any_size);
     tcase_add_test(cases, who_is_back_does_not_answer_each_vote);
+    tcase_add_test(cases, a_member_that_stands_still_costs_little);
+    tcase_add_loop_test(cases, who_missed_votes_gets_them, 0, 5);
     tcase_add_test(cases, a_seed_is_a_run);
     suite_add_tcase(suite, cases);
     return suite_main(suite);
