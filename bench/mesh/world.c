@@ -15,12 +15,18 @@ struct sender {
     uint32_t node;
 };
 
-static void send_datagram(void *user, const struct zone_contact *to, const void *data, size_t size)
+static bool send_datagram(void *user, const struct zone_contact *to, const void *data, size_t size)
 {
     const struct sender *s = user;
-    if (to->node < s->world->options.nodes) {
-        vnet_send(s->world->vnet, s->node, to->node, data, size);
+    const struct world *w = s->world;
+    if (to->node >= w->options.nodes) {
+        return true;
     }
+    if (w->options.deaths_known && !vnet_is_up(w->vnet, to->node)) {
+        return false;
+    }
+    vnet_send(w->vnet, s->node, to->node, data, size);
+    return true;
 }
 
 /* Ends the searches of a node that are done, and sets its next wake. */

@@ -26,7 +26,8 @@ struct world_options {
     double loss, jitter;
     uint32_t member_max; /* room for members of a node; 0: ZONE_MEMBERS_MAX */
     uint16_t split_above, merge_below;
-    bool upkeep; /* false: nodes keep still but for searches */
+    bool upkeep;       /* false: nodes keep still but for searches */
+    bool deaths_known; /* a membership tells each node at once who is gone */
 };
 
 struct world_search {

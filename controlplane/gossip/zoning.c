@@ -174,14 +174,17 @@ static const struct member *other_draw(struct zoning *z, bool *lowest)
 
 /* ---- datagrams ---- */
 
-static void zone_sends(void *user, const struct zone_contact *to, const void *data, size_t size)
+static bool zone_sends(void *user, const struct zone_contact *to, const void *data, size_t size)
 {
     struct zoning *z = user;
     uint8_t sealed[SWIM_DATAGRAM_MAX];
     const struct member *m =
         to->node <= UINT16_MAX ? members_find(z->options.members, (uint16_t)to->node) : NULL;
-    if (m == NULL || !m->alive || m->id == z->zone.self.node) {
-        return;
+    if (m == NULL || m->id == z->zone.self.node) {
+        return true; /* not known (yet): as if it were lost */
+    }
+    if (!m->alive) {
+        return false;
     }
     const struct swim_member *peer = swim_at(z->options.swim, m->owner);
     size_t len = peer != NULL && peer->record.id == m->id
@@ -190,6 +193,7 @@ static void zone_sends(void *user, const struct zone_contact *to, const void *da
     if (len != 0) {
         z->options.send(&peer->record.address, peer->record.port, sealed, len, z->options.user);
     }
+    return true;
 }
 
 static struct zone_io io_of(struct zoning *z)

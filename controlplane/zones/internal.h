@@ -4,7 +4,8 @@
 
 #include "controlplane/zones/zone.h"
 
-void zone_send(struct zone *zone, const struct zone_io *io, const struct zone_contact *to,
+/* False: to one who is known to be gone. */
+bool zone_send(struct zone *zone, const struct zone_io *io, const struct zone_contact *to,
                struct zone_msg *msg);
 /* To every live member of the claim. */
 void zone_broadcast(struct zone *zone, const struct zone_io *io, struct zone_msg *msg,

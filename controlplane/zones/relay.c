@@ -58,6 +58,20 @@ bool zone_relay_poll(struct zone_relay *r, struct zone_peers *peers, uint64_t no
     return true;
 }
 
+void zone_relay_gone(struct zone_relay *r, const struct zone_peers *peers, uint64_t now_ns)
+{
+    uint32_t at = --r->asked;
+    r->count--;
+    for (uint32_t i = at; i < r->count; i++) {
+        r->to[i] = r->to[i + 1];
+    }
+    r->due_ns = now_ns;
+    if (at > 0 && at == r->count) {
+        uint64_t rto_us = zone_peers_rto_us(peers, &r->to[at - 1]);
+        r->due_ns = r->sent_ns[at - 1] + rto_us * NS_PER_US;
+    }
+}
+
 bool zone_relay_heard(struct zone_relay *r, struct zone_peers *peers, uint32_t from, uint32_t stage,
                       uint64_t now_ns)
 {

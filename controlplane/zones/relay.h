@@ -56,6 +56,9 @@ void zone_relay_offer(struct zone_relay *relay, uint64_t cost_us[ZONE_RELAYS_MAX
 /* Who is to be asked now; false: nobody. Ends the waiting if it has been long enough. */
 bool zone_relay_poll(struct zone_relay *relay, struct zone_peers *peers, uint64_t now_ns,
                      struct zone_contact *to);
+/* Whoever was to be asked just now is known to be gone: the next one has its turn, or the one
+ * before is waited for. */
+void zone_relay_gone(struct zone_relay *relay, const struct zone_peers *peers, uint64_t now_ns);
 /* An answer of one that was asked; false: he was not. */
 bool zone_relay_heard(struct zone_relay *relay, struct zone_peers *peers, uint32_t from,
                       uint32_t stage, uint64_t now_ns);

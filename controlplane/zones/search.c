@@ -345,6 +345,19 @@ bool zone_search_poll(struct zone_search *s, struct zone_peers *peers, uint64_t 
     return true;
 }
 
+void zone_search_gone(struct zone_search *s, const struct zone_peers *peers,
+                      const struct zone_ask *ask, uint64_t now_ns)
+{
+    uint32_t index = s->region_of[ask->id & ASK_MASK];
+    if (index == ZONE_REGION_RELAY) {
+        zone_relay_gone(&s->relay, peers, now_ns);
+        return;
+    }
+    struct zone_region *r = &s->regions[index];
+    r->blamed[r->last] = true; /* nothing was lost on the way */
+    r->due_ns = now_ns;
+}
+
 /* ---- answers ---- */
 
 /* Which of the contacts it is; ZONE_REGION_CONTACTS: none that was asked. */

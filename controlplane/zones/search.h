@@ -144,6 +144,9 @@ void zone_search_relay(struct zone_search *search, uint32_t hops);
 /* The next question that is due; false: none now. */
 bool zone_search_poll(struct zone_search *search, struct zone_peers *peers, uint64_t now_ns,
                       struct zone_ask *ask);
+/* Whoever that question was for is known to be gone: nobody waits for him. */
+void zone_search_gone(struct zone_search *search, const struct zone_peers *peers,
+                      const struct zone_ask *ask, uint64_t now_ns);
 /* Takes an answer; ignores one that it did not ask for. */
 void zone_search_answer(struct zone_search *search, struct zone_peers *peers,
                         const struct zone_answer *answer, uint64_t now_ns);

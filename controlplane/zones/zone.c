@@ -92,7 +92,7 @@ void zone_set_self(struct zone *z, const struct zone_record *self, uint64_t now_
 
 /* ---- sending ---- */
 
-void zone_send(struct zone *z, const struct zone_io *io, const struct zone_contact *to,
+bool zone_send(struct zone *z, const struct zone_io *io, const struct zone_contact *to,
                struct zone_msg *msg)
 {
     uint8_t data[ZONE_DATAGRAM_MAX];
@@ -101,9 +101,12 @@ void zone_send(struct zone *z, const struct zone_io *io, const struct zone_conta
     msg->header.epoch = z->epoch;
     msg->header.claim = z->claim;
     size_t size = zone_msg_write(data, msg, z->options.sign_secret);
+    if (!io->send(io->user, to, data, size)) {
+        return false;
+    }
     z->counters.datagrams_sent++;
     z->counters.bytes_sent += size;
-    io->send(io->user, to, data, size);
+    return true;
 }
 
 void zone_broadcast(struct zone *z, const struct zone_io *io, struct zone_msg *msg, uint64_t now_ns)
@@ -529,7 +532,9 @@ void zone_search_step(struct zone *z, struct zone_search *s, uint64_t now_ns,
         msg.header.kind = ZONE_ASK;
         msg.ask.ask = ask;
         msg.ask.query = s->query;
-        zone_send(z, io, &ask.to, &msg);
+        if (!zone_send(z, io, &ask.to, &msg)) {
+            zone_search_gone(s, &z->peers, &ask, now_ns);
+        }
     }
 }
 

@@ -52,7 +52,8 @@
 #define ZONE_SEARCHES_MAX 16u
 
 struct zone_io {
-    void (*send)(void *user, const struct zone_contact *to, const void *data, size_t size);
+    /* False: it is known to be gone, and nothing was sent. */
+    bool (*send)(void *user, const struct zone_contact *to, const void *data, size_t size);
     void *user;
 };
 

@@ -11,14 +11,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void sent_check(void *user, const struct zone_contact *to, const void *data, size_t size)
+static bool sent_check(void *user, const struct zone_contact *to, const void *data, size_t size)
 {
     struct zone_msg msg;
     (void)user;
-    (void)to;
     if (size > ZONE_DATAGRAM_MAX || !zone_msg_read(data, size, NULL, &msg)) {
         abort();
     }
+    return to->node % 4 != 2; /* some are known to be gone */
 }
 
 static void zone_check(const struct zone *z)

@@ -197,12 +197,13 @@ START_TEST(slow_work_is_not_waited_for)
 }
 END_TEST
 
-static void send_nothing(void *user, const struct zone_contact *to, const void *data, size_t size)
+static bool send_nothing(void *user, const struct zone_contact *to, const void *data, size_t size)
 {
     (void)user;
     (void)to;
     (void)data;
     (void)size;
+    return true;
 }
 
 /* Node `from` wants node 0 to search for it. Returns how many node 0 does then. */

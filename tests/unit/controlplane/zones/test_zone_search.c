@@ -169,6 +169,37 @@ START_TEST(a_fifth_dies)
 }
 END_TEST
 
+/* What 300 searches take after a fifth has died. */
+static uint64_t after_deaths_ns(bool known)
+{
+    const struct world_options options = {.nodes = 2000, .seed = 12, .deaths_known = known};
+    uint64_t took_ns = 0;
+    world_begin(&options);
+    for (uint32_t i = 0; i < 400; i++) {
+        world_crash(world, 5 * i);
+    }
+    for (uint32_t i = 0; i < 300; i++) {
+        uint32_t asker = 5 * rng_below(&world->population.rng, 400) + 1;
+        query = population_query(&world->population, &world->truth[asker], POPULATION_MIXED,
+                                 i % 2 == 0);
+        uint64_t from_ns = vnet_now_ns(world->vnet);
+        ask(asker);
+        took_ns += vnet_now_ns(world->vnet) - from_ns;
+    }
+    world_destroy(world);
+    return took_ns;
+}
+
+/* Whom the membership holds dead nobody waits for, whoever still names him. */
+START_TEST(the_dead_are_not_waited_for)
+{
+    uint64_t unknown_ns = after_deaths_ns(false);
+    uint64_t known_ns = after_deaths_ns(true);
+    ck_assert_msg(known_ns < unknown_ns * 9 / 10, "%.1f and %.1f s", (double)known_ns / 1e9,
+                  (double)unknown_ns / 1e9);
+}
+END_TEST
+
 /* A whole range of nodes is cut off: the answer says so. */
 START_TEST(a_lost_zone_is_named)
 {
@@ -361,6 +392,7 @@ int main(void)
     tcase_add_test(tcase, pages_equal_brute_force);
     tcase_add_test(tcase, loss_is_survived);
     tcase_add_test(tcase, a_fifth_dies);
+    tcase_add_test(tcase, the_dead_are_not_waited_for);
     tcase_add_test(tcase, a_lost_zone_is_named);
     tcase_add_loop_test(tcase, mates_name_others_beside_the_last, 0, 2);
     tcase_add_test(tcase, silence_of_all_ends);
