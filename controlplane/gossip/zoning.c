@@ -28,6 +28,7 @@ struct zoning {
     uint64_t since_ns;  /* so long it has been without a zone */
     uint64_t others_ns; /* since others are there; 0: there are none */
     uint64_t watch_ns, join_ns, meet_ns;
+    uint64_t foreign_ns; /* when a member spoke another version of zones last; 0: none has */
     struct asked asked[ZONING_SEARCHES];
 };
 
@@ -97,6 +98,9 @@ static void searches_end(struct zoning *z, bool all, uint64_t now_ns)
             continue;
         }
         zone_search_result(&a->search, &result);
+        if (z->foreign_ns != 0 && now_ns - z->foreign_ns < ZONING_FOREIGN_NS) {
+            result.complete = false; /* nobody can ask that one */
+        }
         zone_search_end(&z->zone, &a->search);
         a->used = false;
         z->options.found(a->ticket, &a->search.query, &result, now_ns - a->begun_ns,
@@ -275,6 +279,10 @@ void zoning_input(struct zoning *z, const struct letter *letter, uint64_t now_ns
     if (from == NULL || !zone_msg_sender(letter->body, letter->size, &node) ||
         node != from->record.id) {
         z->zone.counters.malformed++;
+        return;
+    }
+    if (zone_msg_foreign(letter->body, letter->size)) {
+        z->foreign_ns = now_ns;
         return;
     }
     zone_input(&z->zone, letter->body, letter->size, &from->record.address, NULL, now_ns, &io);

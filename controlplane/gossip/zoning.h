@@ -29,6 +29,7 @@
 #define ZONING_UNKNOWN_NS  (5 * NS_PER_S)     /* a mate whom the membership does not know */
 #define ZONING_WATCH_NS    (100 * NS_PER_MS)  /* between two looks at lives and facts */
 #define ZONING_DEADLINE_NS (1500 * NS_PER_MS) /* of a search */
+#define ZONING_FOREIGN_NS  (60 * NS_PER_S)    /* no search is complete after another version */
 #define ZONING_SEARCHES    8u
 
 struct zoning_options {

@@ -289,6 +289,11 @@ bool zone_msg_sender(const void *data, size_t size, uint32_t *node)
     return !c.failed;
 }
 
+bool zone_msg_foreign(const void *data, size_t size)
+{
+    return size >= 2 && ((const uint8_t *)data)[1] != ZONE_MSG_VERSION;
+}
+
 bool zone_msg_read(const void *data, size_t size, const uint8_t *public_key, struct zone_msg *m)
 {
     struct cursor c;

@@ -126,5 +126,8 @@ bool zone_msg_read(const void *data, size_t size, const uint8_t *public_key, str
 /* Who says that it has sent this; false: that is no message. */
 bool zone_msg_sender(const void *data, size_t size, uint32_t *node);
 
+/* Is it of another version of this format? Nothing but its sender can be read. */
+bool zone_msg_foreign(const void *data, size_t size);
+
 /* Pieces that an answer has room for beside its records. */
 uint32_t zone_answer_room(uint32_t found_count);

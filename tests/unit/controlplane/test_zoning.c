@@ -147,6 +147,42 @@ START_TEST(two_meshes_become_one)
 }
 END_TEST
 
+static bool search_completes(uint32_t node)
+{
+    struct zone_query query = {.k = 8, .tier_max = 7, .model = weft_model_id(MODEL)};
+    search_ticket = 0;
+    ck_assert_int_eq(zoning_search(nodes[node].zoning, &query, 7, now_ns), 0);
+    run(2 * NS_PER_S);
+    ck_assert_uint_eq(search_ticket, 7);
+    return search_result.complete;
+}
+
+/* While nodes are upgraded: who speaks another version of zones cannot be asked, and answers say
+ * that somebody was not. */
+START_TEST(other_versions_are_not_passed_over)
+{
+    uint8_t sealed[SWIM_DATAGRAM_MAX];
+    uint8_t body[6] = {ZONE_STATE, ZONE_MSG_VERSION + 1, 10}; /* of n0 */
+    struct letter letter;
+    mesh_begin(96);
+    for (uint32_t i = 0; i < 3; i++) {
+        mesh_start(i);
+    }
+    run(20 * NS_PER_S);
+    ck_assert(search_completes(1));
+    size_t size =
+        letter_seal(&nodes[0].letters, seen(0, 1)->owner, LETTER_ZONE, body, sizeof(body), sealed);
+    ck_assert(letter_open(&nodes[1].letters, sealed, size, now_ns, &letter));
+    zoning_input(nodes[1].zoning, &letter, now_ns);
+    ck_assert(!search_completes(1));
+    ck_assert(search_completes(2));
+    ck_assert_uint_eq(zoning_zone(nodes[1].zoning)->counters.malformed, 0);
+    run(ZONING_FOREIGN_NS);
+    ck_assert(search_completes(1));
+    end();
+}
+END_TEST
+
 START_TEST(letters_count_once)
 {
     uint8_t sealed[SWIM_DATAGRAM_MAX];
@@ -197,4 +233,4 @@ START_TEST(letters_count_once)
 END_TEST
 
 MAIN_OF("zoning", one_zone_or_many, the_dead_are_not_found, two_meshes_become_one,
-        letters_count_once)
+        other_versions_are_not_passed_over, letters_count_once)
