@@ -18,6 +18,7 @@
 #include "bench/figures.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/pool.h"
+#include "schemas/base/cpu.h"
 
 #define PROMPT_TOKENS   512u
 #define BATCH_ROWS      64u
@@ -34,7 +35,7 @@ static const char usage[] =
     "Decoding of one stream, against the floor of reading the weights' bytes, and prefill of\n"
     "512 tokens.\n\n"
     "  --model FILE     GGUF; default: WEFT_MODEL, else where scripts/model-fetch puts its file\n"
-    "  --threads N      only with so many threads; default: 1, 2, 4 ... all processors\n"
+    "  --threads N      only with so many threads; default: 1, 2, 4 ... all that it may use\n"
     "  --rounds N       default 9\n"
     "  --exact          the float32 kernels instead of the integer ones\n"
     "  --agreement N    instead: how often fast and exact kernels choose the same token in "
@@ -231,8 +232,8 @@ static int measure_all(const struct options *o, const struct model *model)
 {
     struct figures figures[8] = {{0}};
     const char *detail = "";
-    const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    const uint32_t most = cpus < 1 ? 1 : cpus > (long)THREADS_MAX ? THREADS_MAX : (uint32_t)cpus;
+    const uint32_t cpus = cpu_permitted();
+    const uint32_t most = cpus > THREADS_MAX ? THREADS_MAX : cpus;
     struct reading reading = {.count = model->weight_bytes / 64 * 8};
     uint64_t *words =
         mmap(NULL, model->weight_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -19,6 +19,7 @@
 #endif
 #include "kernels/model/chat_tools.h"
 #include "schemas/base/clock.h"
+#include "schemas/base/cpu.h"
 #include "schemas/base/crc32c.h"
 #include "schemas/base/log.h"
 #include "schemas/base/text.h"
@@ -106,11 +107,12 @@ static int open_cpu(struct host *host, const struct host_options *options, uint3
         return rc;
     const uint32_t shards = options->shards ? options->shards : 1;
     const uint32_t stages = options->stages ? options->stages : 1;
-    const long cpus = sysconf(_SC_NPROCESSORS_ONLN) / shards; /* stages take turns */
+    const uint32_t cpus = cpu_permitted() / shards; /* stages take turns */
     const struct cpu_options cpu = {
-        .threads = options->threads ? options->threads
-                   : cpus > 3       ? (uint32_t)cpus / 2
-                                    : 1,
+        .threads = options->threads              ? options->threads
+                   : cpus / 2 > POOL_THREADS_MAX ? POOL_THREADS_MAX
+                   : cpus > 3                    ? cpus / 2
+                                                 : 1,
         .slots = sizes.slots,
         .context = sizes.context,
         .batch_max = sizes.batch_max,

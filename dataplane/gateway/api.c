@@ -41,7 +41,7 @@ static const struct number {
     {"temperature", ANY, FLOAT, 0, 2, offsetof(struct api_request, query.temperature)},
     {"top_p", ANY, FLOAT, 0, 1, offsetof(struct api_request, query.top_p)},
     {"min_p", ANY, FLOAT, 0, 1, offsetof(struct api_request, query.min_p)},
-    {"top_k", ANY, U32, 0, UINT32_MAX, offsetof(struct api_request, query.top_k)},
+    {"top_k", ANY, U32, -1, UINT32_MAX, offsetof(struct api_request, query.top_k)},
     {"seed", ANY, SEED, -9.3e18, 9.3e18, offsetof(struct api_request, query.seed)},
     {"presence_penalty", CHAT | COMPLETION, FLOAT, -2, 2,
      offsetof(struct api_request, query.presence_penalty)},
@@ -69,7 +69,7 @@ static bool number_take(struct api_request *r, const struct number *f, const jso
     if (f->type == FLOAT) {
         *(float *)(void *)at = (float)number;
     } else if (f->type == U32) {
-        *(uint32_t *)(void *)at = (uint32_t)number;
+        *(uint32_t *)(void *)at = number > 0 ? (uint32_t)number : 0; /* top_k: -1 is off, too */
     } else {
         *(uint64_t *)(void *)at =
             (uint64_t)(json_is_integer(value) ? json_integer_value(value) : (json_int_t)number);

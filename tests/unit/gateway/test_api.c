@@ -75,6 +75,10 @@ START_TEST(defaults)
 {
     ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"temperature\":null,\"n\":null,\"stream\":null}"));
     ck_assert(r.query.temperature == 1.0f);
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"top_k\":40}"));
+    ck_assert_uint_eq(r.query.top_k, 40);
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"top_k\":-1}")); /* off, as others have it */
+    ck_assert_uint_eq(r.query.top_k, 0);
     ck_assert_uint_eq(r.n, 1);
     ck_assert(!r.stream && !r.has_seed && !r.include_usage);
     ck_assert_uint_eq(r.query.max_tokens, 0);
@@ -220,6 +224,7 @@ static const struct {
     {CHAT_HEAD ",\"temperature\":2.5}", "temperature"},
     {CHAT_HEAD ",\"temperature\":\"hot\"}", "temperature"},
     {CHAT_HEAD ",\"top_p\":1.01}", "top_p"},
+    {CHAT_HEAD ",\"top_k\":-2}", "top_k"},
     {CHAT_HEAD ",\"n\":17}", "n"},
     {CHAT_HEAD ",\"seed\":1.5}", "seed"},
     {CHAT_HEAD ",\"stream\":1}", "stream"},

@@ -11,6 +11,7 @@
 #include <weft/status.h>
 #include <weft/wire.h>
 
+#include "schemas/base/cpu.h"
 #include "schemas/base/crc32c.h"
 #include "schemas/base/cursor.h"
 #include "schemas/base/geo.h"
@@ -272,6 +273,23 @@ START_TEST(long_sums)
 }
 END_TEST
 
+START_TEST(processors_are_those_that_are_permitted)
+{
+    cpu_set_t had;
+    cpu_set_t one;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(had), &had), 0);
+    ck_assert_uint_eq(cpu_permitted(), (uint32_t)CPU_COUNT(&had));
+    CPU_ZERO(&one);
+    for (size_t cpu = 0; CPU_COUNT(&one) == 0; cpu++) {
+        if (CPU_ISSET(cpu, &had))
+            CPU_SET(cpu, &one);
+    }
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+    ck_assert_uint_eq(cpu_permitted(), 1);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof(had), &had), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("schemas");
@@ -286,6 +304,7 @@ int main(void)
     tcase_add_test(tc, cursor_never_overruns);
     tcase_add_test(tc, crc_has_its_test_vectors);
     tcase_add_test(tc, long_sums);
+    tcase_add_test(tc, processors_are_those_that_are_permitted);
     tcase_add_test(tc, ring_keeps_order_between_threads);
     suite_add_tcase(suite, tc);
     return suite_main(suite);
