@@ -564,15 +564,36 @@ bool api_read(struct api_request *r, enum api_kind kind, const char *body, size_
                                     : response_take(r, error);
 }
 
-bool api_no_downgrade(const struct api_request *r, struct api_error *error)
+bool api_one_model(const struct api_request *r, struct api_error *error)
 {
-    return r->downgrade_count == 0 ||
-           error_bad(error, "weft", "`downgrade` is for chats, completions and responses.");
+    bool one = r->downgrade_count == 0 && r->cascade[0] == '\0';
+    return one || error_bad(error, "weft",
+                            "`downgrade` and `cascade` are for chats, completions and responses.");
+}
+
+static bool cascade_check(const struct api_request *r, struct api_error *error)
+{
+    if (r->cascade[0] == '\0') {
+        return true;
+    }
+    if (!r->has_budget) {
+        return error_bad(error, "weft", "`cascade` needs `budget_ms`: for how long to wait.");
+    }
+    if (r->n * r->prompt_count != 1) {
+        return error_bad(error, "n", "`cascade` is for one answer at a time.");
+    }
+    if (r->downgrade_count != 0) {
+        return error_bad(error, "weft", "`cascade` and `downgrade` exclude each other.");
+    }
+    if (strcmp(r->cascade, r->query.model) == 0) {
+        return error_bad(error, "weft", "`cascade` must be another model than `model`.");
+    }
+    return true;
 }
 
 bool api_check(const struct api_request *r, struct api_error *error)
 {
-    if (r->kind == API_EMBEDDING && !api_no_downgrade(r, error)) {
+    if (r->kind == API_EMBEDDING && !api_one_model(r, error)) {
         return false; /* vectors of another model mean something else */
     }
     if (r->kind != API_EMBEDDING && r->n * r->prompt_count > API_CHOICES_MAX) {
@@ -581,7 +602,15 @@ bool api_check(const struct api_request *r, struct api_error *error)
     if (r->query.end_to_end && !r->has_budget) {
         return error_bad(error, "weft", "`e2e` needs `budget_ms`.");
     }
-    return true;
+    return cascade_check(r, error);
+}
+
+struct api_request api_draft(const struct api_request *r)
+{
+    struct api_request draft = *r;
+    draft.query.model = r->cascade;
+    draft.query.session = NULL; /* the conversation stays with the better one */
+    return draft;
 }
 
 weft_query_t api_query(const struct api_request *r, uint32_t choice)

@@ -55,6 +55,7 @@ struct api_request {
     char downgrade[256]; /* the names below, one behind the other */
     const char *downgrades[API_DOWNGRADES_MAX];
     uint32_t downgrade_count;
+    char cascade[WEFT_MODEL_NAME_MAX]; /* the draft's model; "" = none */
     weft_query_more_t more;
     const char *stops[WEFT_STOPS_MAX];
     weft_query_t query; /* all but the prompt; max_tokens 0 = not given */
@@ -74,10 +75,12 @@ bool api_header(struct api_request *r, const char *name, const char *value,
 bool api_check(const struct api_request *r, struct api_error *error);
 
 /* Of requests that only the model asked for can answer. */
-bool api_no_downgrade(const struct api_request *r, struct api_error *error);
+bool api_one_model(const struct api_request *r, struct api_error *error);
 
 /* The query of answer `choice`, 0..n*prompt_count-1; valid as long as `r`. */
 weft_query_t api_query(const struct api_request *r, uint32_t choice);
+/* The request that the draft of a cascade answers; valid as long as `r`, and not to be ended. */
+struct api_request api_draft(const struct api_request *r);
 
 /* tools.c: what the answer must be; tools, before the messages, of which they are the first then;
  * an assistant's message with calls, whose text becomes `text`. False: no memory or nonsense, with

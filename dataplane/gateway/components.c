@@ -41,7 +41,7 @@ static bool stage_read(struct api_request *r, enum api_kind kind, json_t *body,
         return false;
     }
     bool good = api_read(r, kind, text, strlen(text), error) && api_check(r, error) &&
-                api_no_downgrade(r, error);
+                api_one_model(r, error);
     free(text);
     return good;
 }

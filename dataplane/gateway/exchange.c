@@ -30,10 +30,92 @@ static void calls_hold(struct exchange *x, bool hold)
     }
 }
 
+/* ---- cascades: two are asked, one answers ---- */
+
+static enum cascade_side side_of(const struct call *call)
+{
+    return call == &call->exchange->calls[CASCADE_DRAFT] ? CASCADE_DRAFT : CASCADE_BETTER;
+}
+
+/* Is it open who answers? */
+static bool is_open(const struct exchange *x)
+{
+    return x->draft != NULL && x->draft->cascade.taken == CASCADE_OPEN;
+}
+
+/* Where that call's answer goes; NULL: another was taken. */
+static struct reply *reply_of(const struct call *call)
+{
+    struct exchange *x = call->exchange;
+    if (x->draft == NULL) {
+        return &x->reply;
+    }
+    if (is_open(x)) {
+        return side_of(call) == CASCADE_DRAFT ? &x->draft->reply : &x->reply;
+    }
+    return side_of(call) == x->draft->cascade.taken ? &x->reply : NULL;
+}
+
+/* Takes one of the two when it is known which, and ends the other. */
+static void draft_settle(struct exchange *x)
+{
+    if (!is_open(x) || cascade_settle(&x->draft->cascade) == CASCADE_OPEN) {
+        return;
+    }
+    enum cascade_side taken = x->draft->cascade.taken;
+    const struct call *loser = &x->calls[taken == CASCADE_DRAFT ? CASCADE_BETTER : CASCADE_DRAFT];
+    if (taken == CASCADE_DRAFT) {
+        struct reply better = x->reply;
+        x->reply = x->draft->reply;
+        x->draft->reply = better;
+        x->request.query.model = x->request.cascade;
+        x->downgraded++;
+    }
+    if (loser->request != NULL) {
+        weft_cancel(loser->request);
+    }
+}
+
+/* Whose client is still there: else nobody is asked. */
+static bool is_cascade(const struct exchange *x)
+{
+    return x->request.cascade[0] != '\0' && !x->peer->gone;
+}
+
+static uint32_t calls_most(const struct exchange *x)
+{
+    return is_cascade(x) ? 2 : x->reply.count;
+}
+
+static bool draft_init(struct exchange *x)
+{
+    struct draft *d = calloc(1, sizeof(*d));
+    if (d == NULL) {
+        return false;
+    }
+    d->request = api_draft(&x->request);
+    if (!reply_init(&d->reply, &d->request, x->id, x->reply.created_s)) {
+        free(d);
+        return false;
+    }
+    d->cascade.whole = x->request.query.end_to_end;
+    d->cascade.taken = CASCADE_OPEN;
+    x->draft = d;
+    return true;
+}
+
+static void draft_free(struct exchange *x)
+{
+    if (x->draft != NULL) {
+        reply_deinit(&x->draft->reply);
+        free(x->draft);
+    }
+}
+
 /* There may be something to send now. */
 static void reply_look(struct exchange *x)
 {
-    if (x->connection == NULL) {
+    if (x->connection == NULL || is_open(x)) {
         return;
     }
     if (x->reply.out.failed && !x->reply.failed) {
@@ -65,10 +147,15 @@ static void on_text(weft_request_t *req, const char *text, size_t len, void *use
         x->gateway->figures.waiting--;
         x->gateway->figures.running++;
     }
-    if (x->connection != NULL && !x->turning) {
+    struct reply *reply = reply_of(call);
+    if (x->connection != NULL && !x->turning && reply != NULL) {
         size_t count;
         const weft_logprob_t *logprobs = weft_text_logprobs(req, &count);
-        reply_text(&x->reply, call->index, text, len, logprobs, count);
+        reply_text(reply, call->index, text, len, logprobs, count);
+        if (is_open(x)) {
+            x->draft->cascade.answers[side_of(call)].begun = true;
+            draft_settle(x);
+        }
         reply_look(x);
     }
 }
@@ -128,6 +215,18 @@ static void turn(struct exchange *x)
     calls_submit(x);
 }
 
+/* An answer is there, or what it failed of. */
+static void answer_end(struct call *call, const weft_result_t *result)
+{
+    struct exchange *x = call->exchange;
+    reply_done(reply_of(call), call->index, result);
+    if (is_open(x)) {
+        x->draft->cascade.answers[side_of(call)].done = true;
+        x->draft->cascade.answers[side_of(call)].failed = result->status != 0;
+        draft_settle(x);
+    }
+}
+
 static void on_done(weft_request_t *req, const weft_result_t *result, void *user)
 {
     struct call *call = user;
@@ -137,16 +236,16 @@ static void on_done(weft_request_t *req, const weft_result_t *result, void *user
     result = &taken;
     call->request = NULL;
     x->live--;
-    figures_answer(&x->gateway->figures, x->request.query.model, x->key, result);
-    figures_slo(&x->gateway->figures, x->request.query.model, slo_of(&x->request), result);
-    live_io_answer(x->gateway, x->request.query.model, result);
-    trace_io_answer(call, trace_io_operation(x), x->request.query.model, result);
+    figures_answer(&x->gateway->figures, call->model, x->key, result);
+    figures_slo(&x->gateway->figures, call->model, slo_of(&x->request), result);
+    live_io_answer(x->gateway, call->model, result);
+    trace_io_answer(call, trace_io_operation(x), call->model, result);
     if (!x->turning && may_turn(x, result)) {
         x->turning = true;
         calls_cancel(x);
     }
-    if (!x->turning) {
-        reply_done(&x->reply, call->index, result);
+    if (!x->turning && reply_of(call) != NULL) {
+        answer_end(call, result);
         calls_submit(x);
     }
     if (x->live == 0) {
@@ -186,26 +285,45 @@ static void request_complete(struct exchange *x)
     }
 }
 
+/* The next call, for that answer. False: it could not be made, and its reply has failed. */
+static bool call_submit(struct exchange *x, const struct api_request *request, uint32_t choice)
+{
+    struct call *call = &x->calls[x->next];
+    weft_query_t query = api_query(request, choice);
+    struct trace_told told;
+    *call = (struct call){.exchange = x, .index = choice, .model = query.model};
+    trace_io_submit(x, call, &told, &query);
+    int rc = weft_submit(x->gateway->client, &query, on_text, on_done, call, &call->request);
+    if (rc != 0) {
+        struct api_error error;
+        error_of_status(&error, rc);
+        reply_fail(reply_of(call), &error);
+        return false;
+    }
+    x->next++;
+    x->live++;
+    return true;
+}
+
+/* Both of a cascade. */
+static void draft_submit(struct exchange *x)
+{
+    struct cascade_answer *answers = x->draft->cascade.answers;
+    if (call_submit(x, &x->request, 0)) {
+        answers[CASCADE_DRAFT].failed = !call_submit(x, &x->draft->request, 0);
+    } else { /* for a reason that is the other's, too */
+        answers[CASCADE_BETTER].failed = answers[CASCADE_DRAFT].failed = true;
+    }
+    x->gateway->figures.waiting += x->live > 0;
+    draft_settle(x);
+}
+
 /* As many as may be under way at a time; the others follow as these end. */
 static void calls_submit(struct exchange *x)
 {
     bool first = x->next == 0;
     while (x->next < x->reply.count && x->live < GATEWAY_CALLS_MAX && !x->reply.ended &&
-           x->connection != NULL && !x->peer->gone) {
-        struct call *call = &x->calls[x->next];
-        weft_query_t query = api_query(&x->request, x->next);
-        struct trace_told told;
-        *call = (struct call){.exchange = x, .index = x->next};
-        trace_io_submit(x, call, &told, &query);
-        int rc = weft_submit(x->gateway->client, &query, on_text, on_done, call, &call->request);
-        if (rc != 0) {
-            struct api_error error;
-            error_of_status(&error, rc);
-            reply_fail(&x->reply, &error);
-            break;
-        }
-        x->next++;
-        x->live++;
+           x->connection != NULL && !x->peer->gone && call_submit(x, &x->request, x->next)) {
     }
     x->gateway->figures.waiting += first && x->live > 0;
     if (x->live == 0 && !x->reply.ended) { /* its end was told before, and is not told again */
@@ -247,8 +365,8 @@ void exchange_ask(struct exchange *x, enum api_kind kind)
         return;
     }
     x->inference = reply_init(&x->reply, &x->request, x->id, (uint64_t)time(NULL));
-    x->calls = x->inference ? calloc(x->reply.count, sizeof(*x->calls)) : NULL;
-    if (x->calls == NULL) {
+    x->calls = x->inference ? calloc(calls_most(x), sizeof(*x->calls)) : NULL;
+    if (x->calls == NULL || (is_cascade(x) && !draft_init(x))) {
         error_of_status(&x->error, -ENOMEM);
         exchange_refuse(x, &x->error);
         return;
@@ -256,7 +374,11 @@ void exchange_ask(struct exchange *x, enum api_kind kind)
     x->state = EXCHANGE_ASKING;
     x->asked_model = x->request.query.model;
     x->asked_ns = clock_now_ns();
-    calls_submit(x);
+    if (x->draft != NULL) {
+        draft_submit(x);
+    } else {
+        calls_submit(x);
+    }
     reply_look(x);
 }
 
@@ -284,6 +406,7 @@ void exchange_free(struct exchange *x)
     if (x->inference) {
         reply_deinit(&x->reply);
     }
+    draft_free(x);
     free(x->calls);
     api_deinit(&x->request);
     buf_deinit(&x->body);

@@ -22,6 +22,7 @@
 #include <weft/client.h>
 
 #include "dataplane/gateway/api.h"
+#include "dataplane/gateway/cascade.h"
 #include "dataplane/gateway/census.h"
 #include "dataplane/gateway/components_io.h"
 #include "dataplane/gateway/dashboard.h"
@@ -71,8 +72,16 @@ struct call {
     struct exchange *exchange;
     weft_request_t *request; /* NULL: over */
     uint32_t index;
+    const char *model; /* that was asked */
     uint64_t asked_ns;
     uint64_t span; /* id of its part of the trace */
+};
+
+/* The second model of a cascade; the exchange's first call is the better one's, its second this. */
+struct draft {
+    struct cascade cascade;
+    struct api_request request; /* parts of the exchange's own */
+    struct reply reply;         /* of whoever has not been taken */
 };
 
 struct exchange {
@@ -100,7 +109,8 @@ struct exchange {
     bool turning;            /* what was asked is given up: the next model comes */
     uint32_t downgraded;     /* models that were refused */
     const char *asked_model; /* by the client */
-    struct call *calls;      /* heap, `reply.count`; NULL before they are made */
+    struct draft *draft;     /* heap; NULL: one model is asked */
+    struct call *calls;      /* heap; NULL before they are made */
     uint32_t next;           /* of them to be submitted */
     uint32_t live;           /* calls not over */
     int status;              /* HTTP, once decided */

@@ -18,7 +18,7 @@
 #define SLO_PREFIX    "x-slo-"
 #define VALUE_MAX     256u
 
-enum place_type { TAGS, COUNTRY, TIERS, POSITION, TEXT, U32, FLAG, MODELS };
+enum place_type { TAGS, COUNTRY, TIERS, POSITION, TEXT, U32, FLAG, MODEL, MODELS };
 
 enum place_id {
 #define PLACE_ID_(name, header, type, min, max, text) PLACE_##name,
@@ -130,6 +130,17 @@ static bool session_read(struct api_request *r, const char *text)
     return text[0] != '\0';
 }
 
+static bool model_read(struct api_request *r, const char *text)
+{
+    size_t len = strlen(text);
+    if (len == 0 || len >= sizeof(r->cascade) || !text_is_word(text, len) ||
+        strchr(text, ',') != NULL) {
+        return false;
+    }
+    memcpy(r->cascade, text, len + 1);
+    return true;
+}
+
 static bool models_read(struct api_request *r, const char *text)
 {
     char *rest = NULL;
@@ -216,6 +227,8 @@ static bool place_set(struct api_request *r, enum place_id id, const char *text)
                u32_set(r, id, (uint32_t)number);
     case FLAG:
         return flag_read(text, &flag) && flag_set(r, id, flag);
+    case MODEL:
+        return model_read(r, text);
     case MODELS:
         return models_read(r, text);
     default:
@@ -283,7 +296,9 @@ bool api_places(struct api_request *r, const json_t *weft, struct api_error *err
         if (id == PLACES) {
             return error_bad(error, "weft", "`weft.%.64s` is no constraint that Weft knows.", key);
         }
-        bool fits = places[id].type != MODELS || json_is_string(value) || json_is_array(value);
+        bool fits = places[id].type == MODEL    ? json_is_string(value)
+                    : places[id].type == MODELS ? json_is_string(value) || json_is_array(value)
+                                                : true;
         if (!fits || !value_text(value, places[id].type == TIERS ? '-' : ',', text) ||
             !place_set(r, (enum place_id)id, text)) {
             return error_bad(error, "weft", "`weft.%s` cannot have that value.", key);

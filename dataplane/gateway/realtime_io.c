@@ -200,7 +200,7 @@ static void ask(struct realtime_io *rt)
     char *body = realtime_question(&rt->session, &len);
     memset(&x->error, 0, sizeof(x->error));
     bool good = body != NULL && exchange_read(x, API_CHAT, body, len) &&
-                api_no_downgrade(&x->request, &x->error);
+                api_one_model(&x->request, &x->error);
     if (body == NULL) {
         error_of_status(&x->error, -ENOMEM);
     }

@@ -5,11 +5,13 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 from harness import MODEL, ROOT, MeshSpec, Skip, case, check, wait_until
 from http_client import Stream, chat, content, gateway, sent_whole
@@ -17,6 +19,7 @@ from http_client import Stream, chat, content, gateway, sent_whole
 ONE = MeshSpec(workers="frankfurt")
 TWO = MeshSpec(workers="frankfurt,newyork")
 NONE = MeshSpec(nodes=2, workers="none")
+NONE_OF_THREE = MeshSpec(nodes=3, workers="none")
 CHAT = "/v1/chat/completions"
 TOY = "toy"
 TOY_MS = 5
@@ -27,18 +30,19 @@ IDLE_TICKS = 10  # in two seconds: 5 % of a core
 
 
 @contextlib.contextmanager
-def toy_worker(mesh, node):
+def toy_worker(mesh, node, model=TOY, step_ms=TOY_MS):
     """A runtime that can wait and that writes down when it is cancelled."""
     program = mesh.build_dir / "tests" / "toy_worker"
     if not program.exists():
         raise Skip(f"{program} is not built")
-    log = f"{mesh.folder}/{node}/toy.log"
+    log = f"{mesh.folder}/{node}/{model}.log"
     tries = []
 
     def attached():
         if not tries or tries[-1].poll() is not None:
-            tries.append(subprocess.Popen([program, mesh.node(node)["port"], TOY, str(TOY_MS), log],
-                                          stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            words = [program, mesh.node(node)["port"], model, str(step_ms), log]
+            tries.append(subprocess.Popen(words, stdin=subprocess.DEVNULL,
+                                          stderr=subprocess.DEVNULL))
         return mesh.room(node)
     try:
         wait_until(attached, READY_S, "the toy worker is attached")
@@ -281,6 +285,11 @@ def raw_post(body, *headers):
     return ("\r\n".join(head) + "\r\n\r\n").encode() + body
 
 
+def open_requests(g):
+    lines = g.ask("GET", "/metrics").body.decode().splitlines()
+    return next(line for line in lines if line.startswith("weft_gateway_open_requests "))
+
+
 def all_of(sock):
     parts = []
     with contextlib.suppress(ConnectionResetError):
@@ -293,10 +302,6 @@ def all_of(sock):
 def odd_ends(mesh, _quick):
     """Clients whose end comes along with their request, bodies with two lengths or packed: nobody
     waits, nothing stays, and no end of a body is taken for another request."""
-    def open_requests(g):
-        lines = g.ask("GET", "/metrics").body.decode().splitlines()
-        return next(line for line in lines if line.startswith("weft_gateway_open_requests "))
-
     with toy_worker(mesh, "frankfurt"), gateway(mesh) as g:
         body = json.dumps(chat(TOY, "x", max_tokens=20, stream=True)).encode()
         length = f"content-length: {len(body)}"
@@ -348,6 +353,49 @@ def downgrade(mesh, _quick):
         expect_error(reply, 400, "invalid_value", False)
         usage = {one["model"]: one for one in g.ask("GET", "/v1/usage").json["models"]}
         check(usage[TOY]["whole"] == 6, usage)
+
+
+@case("gateway/cascade", NONE_OF_THREE)
+def cascade(mesh, _quick):
+    """A smaller model answers where the one asked for is not there in time, as a stream and as a
+    whole, and the other one is cancelled."""
+    with toy_worker(mesh, "frankfurt") as (better, better_log), \
+            toy_worker(mesh, "newyork", "small") as (_, small_log), gateway(mesh) as g:
+        def cancels(log):
+            return Path(log).read_text(encoding="utf-8").count("cancel ")
+
+        def ask(**weft):
+            body = chat(TOY, "x", max_tokens=20) | {"weft": {"cascade": "small"} | weft}
+            reply = g.ask("POST", CHAT, body)
+            check(reply.status == 200, reply)
+            stream = Stream(g, CHAT, body)
+            models = {event["model"] for event in stream}
+            check(stream.done and models == {reply.json["model"]}, models, reply)
+            down = reply.headers.get("x-weft-downgraded-from")
+            check(down == stream.response.headers.get("x-weft-downgraded-from"), reply)
+            check((down == TOY) == (reply.json["model"] == "small"), reply)
+            return reply.json["model"]
+        check(ask(budget_ms=5000) == TOY, "the better one was there in time")
+        check(ask(budget_ms=5000, e2e=True) == TOY, "all of the better one was there in time")
+        wait_until(lambda: cancels(small_log) >= 2, CANCELLED_S, "the draft is not wanted")
+        before = cancels(better_log)
+        better.send_signal(signal.SIGUSR1)  # its model stands still
+        try:
+            began = time.monotonic()
+            check(ask(budget_ms=500) == "small", "the better one was taken")
+            took = time.monotonic() - began
+            check(took >= 1, f"the draft was taken after {took / 2:.3f} s")
+        finally:
+            better.send_signal(signal.SIGUSR1)
+        wait_until(lambda: cancels(better_log) == before + 2, CANCELLED_S, "both are cancelled")
+        body = chat("nobody-has-it", "x", max_tokens=5) | {
+            "weft": {"cascade": TOY, "budget_ms": 5000}}
+        check(g.ask("POST", CHAT, body).json["model"] == TOY, "the draft alone answers")
+        body["weft"]["cascade"] = "nor-this"
+        expect_error(g.ask("POST", CHAT, body), 404, "model_not_found", False)
+        body["weft"].pop("budget_ms")
+        expect_error(g.ask("POST", CHAT, body), 400, "invalid_value", False)
+        wait_until(lambda: open_requests(g).endswith(" 1"), CANCELLED_S, "all requests are over")
 
 
 @case("gateway/many_streams", NONE)

@@ -487,6 +487,50 @@ START_TEST(downgrades)
 }
 END_TEST
 
+static bool checked_as(const char *more)
+{
+    char body[512];
+    snprintf(body, sizeof(body), CHAT_HEAD ",\"weft\":{%s}}", more);
+    finish();
+    return read_as(API_CHAT, body) && api_check(&r, &error);
+}
+
+START_TEST(cascades)
+{
+    ck_assert(checked_as("\"cascade\":\"a/b\",\"budget_ms\":50,\"session\":\"s\""));
+    struct api_request draft = api_draft(&r);
+    ck_assert_str_eq(api_query(&draft, 0).model, "a/b");
+    ck_assert_ptr_null(api_query(&draft, 0).session);
+    ck_assert_str_eq(api_query(&r, 0).model, "m");
+    ck_assert_str_eq(api_query(&r, 0).session, "s");
+    ck_assert(api_header(&r, "X-Weft-Cascade", "other", &error));
+    ck_assert_str_eq(r.cascade, "other");
+    static const char *const wrong_ones[] = {
+        "\"cascade\":\"a\"",
+        "\"cascade\":\"m\",\"budget_ms\":50",
+        "\"cascade\":\"\",\"budget_ms\":50",
+        "\"cascade\":\"a b\",\"budget_ms\":50",
+        "\"cascade\":\"a,b\",\"budget_ms\":50",
+        "\"cascade\":[\"a\"],\"budget_ms\":50",
+        "\"cascade\":true,\"budget_ms\":50",
+        "\"cascade\":\"a\",\"downgrade\":\"b\",\"budget_ms\":50",
+        "\"cascade\":\"0123456789012345678901234567890123456789012345678901234567890123\","
+        "\"budget_ms\":50",
+    };
+    for (size_t i = 0; i < sizeof(wrong_ones) / sizeof(wrong_ones[0]); i++) {
+        ck_assert_msg(!checked_as(wrong_ones[i]), "taken: %s", wrong_ones[i]);
+    }
+    finish();
+    ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"n\":2,\"weft\":{\"cascade\":\"a\",\"ttft_ms\":5}}"));
+    ck_assert(!api_check(&r, &error));
+    finish();
+    ck_assert(read_as(API_EMBEDDING, "{\"model\":\"m\",\"input\":\"x\",\"weft\":"
+                                     "{\"cascade\":\"a\",\"budget_ms\":5}}"));
+    ck_assert(!api_check(&r, &error));
+    finish();
+}
+END_TEST
+
 START_TEST(e2e_needs_a_budget)
 {
     ck_assert(read_as(API_CHAT, CHAT_HEAD ",\"weft\":{\"e2e\":true}}"));
@@ -517,6 +561,7 @@ int main(void)
     tcase_add_test(tc, places_of_the_body);
     tcase_add_test(tc, places_of_headers);
     tcase_add_test(tc, downgrades);
+    tcase_add_test(tc, cascades);
     tcase_add_test(tc, e2e_needs_a_budget);
     suite_add_tcase(suite, tc);
     return suite_main(suite);
