@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/model/stop.h"
+#include "tests/unit/kernels/stop_oracle.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -17,30 +18,12 @@ static void need(bool good)
         abort();
 }
 
-/* How many bytes of the text stand before the string that ends it. */
-static size_t found_at(const struct stop_set *set, const char *text, size_t len, bool *ended)
-{
-    for (size_t end = 1; end <= len; end++) {
-        size_t longest = 0;
-        for (size_t i = 0; i < set->count; i++) {
-            const struct gguf_str s = set->strings[i];
-            if (s.len <= end && s.len > longest && memcmp(text + end - s.len, s.data, s.len) == 0)
-                longest = s.len;
-        }
-        *ended = longest != 0;
-        if (*ended)
-            return end - longest;
-    }
-    *ended = false;
-    return len;
-}
-
 static void feed(const struct stop_set *set, const char *text, size_t len, size_t step)
 {
     struct stop_state state = {.held_len = 0};
     bool ended;
     size_t out = 0;
-    const size_t wanted = found_at(set, text, len, &ended);
+    const size_t wanted = stop_oracle(set, text, len, &ended);
     for (size_t at = 0; at < len && !state.ended; at += step) {
         const size_t part = len - at < step ? len - at : step;
         out += stop_feed(set, &state, text + at, part);

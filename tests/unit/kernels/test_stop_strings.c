@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/model/stop.h"
+#include "stop_oracle.h"
 #include "tests/unit/suite.h"
 #include "tiny_model.h"
 
@@ -39,25 +40,6 @@ static size_t feed(const struct stop_set *set, struct stop_state *state, const c
     return certain;
 }
 
-/* Where the answer ends: before the string that is complete first. */
-static size_t cut_of(const struct stop_set *set, const char *text, size_t len, bool *found)
-{
-    for (size_t end = 1; end <= len; end++) {
-        size_t longest = 0;
-        for (size_t i = 0; i < set->count; i++) {
-            const struct gguf_str s = set->strings[i];
-            if (s.len <= end && s.len > longest && memcmp(text + end - s.len, s.data, s.len) == 0)
-                longest = s.len;
-        }
-        if (longest) {
-            *found = true;
-            return end - longest;
-        }
-    }
-    *found = false;
-    return len;
-}
-
 START_TEST(test_against_search)
 {
     uint64_t rng = 12;
@@ -76,7 +58,7 @@ START_TEST(test_against_search)
         }
         const size_t len = random_text(&rng, text, TEXT_MAX);
         bool found;
-        const size_t cut = cut_of(&set, text, len, &found);
+        const size_t cut = stop_oracle(&set, text, len, &found);
         size_t count = 0;
         for (size_t at = 0; at < len;) {
             size_t piece = tiny_random(&rng) % 5;

@@ -13,28 +13,56 @@
 #include "tests/unit/swim/nodes.h"
 
 /* A datagram under the mesh key, as any member could make it. */
+struct forgery {
+    uint8_t data[SWIM_DATAGRAM_MAX];
+    struct swim_keyring ring;
+    struct swim_header header;
+    struct cursor body;
+};
+
+static void forgery_begin(struct forgery *f, uint64_t session, uint64_t counter)
+{
+    uint8_t mesh_key[32];
+    memset(mesh_key, 0x77, sizeof(mesh_key));
+    swim_keyring_init(&f->ring, mesh_key);
+    f->header = (struct swim_header){.version = SWIM_VERSION,
+                                     .kind = SWIM_SEAL_MESH,
+                                     .key_tag = f->ring.keys[0].tag,
+                                     .session = session,
+                                     .counter = counter};
+    cursor_init(&f->body, f->data + SWIM_HEADER_BYTES, 1000);
+}
+
+static size_t forgery_end(struct forgery *f)
+{
+    size_t len = (size_t)(f->body.at - f->data) - SWIM_HEADER_BYTES;
+    return swim_seal(&f->header, f->ring.keys[0].mesh, f->data, len);
+}
+
+static struct swim_identity identity_of(uint32_t node)
+{
+    struct swim_identity identity;
+    uint8_t seed[32];
+    memset(seed, (int)node + 1, sizeof(seed));
+    swim_identity_init(&identity, seed);
+    return identity;
+}
+
+/* One that shows a record, and answers a challenge unless `proof` is 0. Returns its size. */
 static size_t forge(uint64_t session, const uint8_t *raw, size_t raw_size, uint64_t proof,
                     uint8_t *data)
 {
     static uint64_t counter = UINT64_C(1) << 32; /* beyond all that was sent */
-    struct swim_keyring ring;
-    struct cursor body;
-    uint8_t mesh_key[32];
-    memset(mesh_key, 0x77, sizeof(mesh_key));
-    swim_keyring_init(&ring, mesh_key);
-    struct swim_header header = {.version = SWIM_VERSION,
-                                 .kind = SWIM_SEAL_MESH,
-                                 .key_tag = ring.keys[0].tag,
-                                 .session = session,
-                                 .counter = ++counter};
-    cursor_init(&body, data + SWIM_HEADER_BYTES, 1000);
-    swim_put_number(&body, SWIM_ITEM_CHALLENGE, 1);
+    struct forgery f;
+    forgery_begin(&f, session, ++counter);
+    swim_put_number(&f.body, SWIM_ITEM_CHALLENGE, 1);
     if (proof != 0) {
-        swim_put_number(&body, SWIM_ITEM_PROOF, proof);
+        swim_put_number(&f.body, SWIM_ITEM_PROOF, proof);
     }
-    swim_put_bytes(&body, SWIM_ITEM_RECORD, raw, raw_size);
-    return swim_seal(&header, ring.keys[0].mesh, data,
-                     (size_t)(body.at - data) - SWIM_HEADER_BYTES);
+    swim_put_bytes(&f.body, SWIM_ITEM_RECORD, raw, raw_size);
+    size_t size = forgery_end(&f);
+    memcpy(data, f.data, size);
+    return size;
 }
 
 /* Opens what `node` has just put out, and finds its challenge. */
@@ -100,33 +128,21 @@ END_TEST
  * question go out each for itself. */
 START_TEST(an_answer_and_a_question_at_once)
 {
-    uint8_t data[SWIM_DATAGRAM_MAX], seed[32], mesh_key[32];
-    struct swim_identity node2;
-    struct swim_keyring ring;
-    struct cursor body;
+    struct forgery f;
     start_all(4);
-    memset(seed, 3, sizeof(seed)); /* node 2 */
-    memset(mesh_key, 0x77, sizeof(mesh_key));
-    swim_identity_init(&node2, seed);
-    swim_keyring_init(&ring, mesh_key);
+    const struct swim_identity node2 = identity_of(2);
     const struct swim_member *suspect = swim_self(shuttle.nodes[1]);
-    struct swim_header header = {.version = SWIM_VERSION,
-                                 .kind = SWIM_SEAL_MESH,
-                                 .key_tag = ring.keys[0].tag,
-                                 .session = swim_self(shuttle.nodes[2])->record.session,
-                                 /* its own next ones are still in the window */
-                                 .counter = swim_counters(shuttle.nodes[2])->datagrams_out + 200};
     struct swim_vote vote = {.suspect = suspect->uid,
                              .incarnation = suspect->record.incarnation,
                              .observer = swim_self(shuttle.nodes[2])->uid};
     swim_vote_sign(&vote, node2.secret_key);
-    cursor_init(&body, data + SWIM_HEADER_BYTES, 1000);
-    ck_assert(swim_put_token(&body, SWIM_ITEM_PING, 77));
-    ck_assert(swim_put_vote(&body, &vote));
-    size_t size =
-        swim_seal(&header, ring.keys[0].mesh, data, (size_t)(body.at - data) - SWIM_HEADER_BYTES);
+    forgery_begin(&f, swim_self(shuttle.nodes[2])->record.session,
+                  /* its own next ones are still in the window */
+                  swim_counters(shuttle.nodes[2])->datagrams_out + 200);
+    ck_assert(swim_put_token(&f.body, SWIM_ITEM_PING, 77));
+    ck_assert(swim_put_vote(&f.body, &vote));
     memset(&out, 0xff, sizeof(out));
-    give(0, data, size);
+    give(0, f.data, forgery_end(&f));
     struct in6_addr asker = shuttle_address(2);
     struct in6_addr asked = shuttle_address(1);
     ck_assert_uint_eq(out.datagram_count, 2);
@@ -147,32 +163,19 @@ END_TEST
 /* Votes in others' names, and its own in a stranger's: none counts. */
 START_TEST(insiders_cannot_vote_for_others)
 {
-    uint8_t data[SWIM_DATAGRAM_MAX], seed[32], mesh_key[32];
-    struct swim_identity insider;
-    struct swim_keyring ring;
-    struct cursor body;
+    struct forgery f;
     start_all(6);
-    memset(seed, 3, sizeof(seed)); /* node 2 */
-    memset(mesh_key, 0x77, sizeof(mesh_key));
-    swim_identity_init(&insider, seed);
-    swim_keyring_init(&ring, mesh_key);
+    const struct swim_identity insider = identity_of(2);
     const struct swim_member *victim = swim_self(shuttle.nodes[1]);
-    struct swim_header header = {.version = SWIM_VERSION,
-                                 .kind = SWIM_SEAL_MESH,
-                                 .key_tag = ring.keys[0].tag,
-                                 .session = swim_self(shuttle.nodes[2])->record.session,
-                                 .counter = UINT64_C(1) << 32};
-    cursor_init(&body, data + SWIM_HEADER_BYTES, 1000);
+    forgery_begin(&f, swim_self(shuttle.nodes[2])->record.session, UINT64_C(1) << 32);
     for (uint32_t i = 3; i < 6; i++) {
         struct swim_vote vote = {.suspect = victim->uid,
                                  .incarnation = victim->record.incarnation,
                                  .observer = swim_self(shuttle.nodes[i])->uid};
         swim_vote_sign(&vote, insider.secret_key);
-        ck_assert(swim_put_vote(&body, &vote));
+        ck_assert(swim_put_vote(&f.body, &vote));
     }
-    size_t size =
-        swim_seal(&header, ring.keys[0].mesh, data, (size_t)(body.at - data) - SWIM_HEADER_BYTES);
-    give(0, data, size);
+    give(0, f.data, forgery_end(&f));
     ck_assert_uint_eq(out.event_count, 0);
     ck_assert_uint_eq(swim_counters(shuttle.nodes[0])->bad_signatures, 3);
     ck_assert_int_eq(shuttle_view(&shuttle, 0, 1), SWIM_ALIVE);
@@ -210,18 +213,16 @@ END_TEST
 /* The token of a ping from node 0 to node 1, under the key of the two. */
 static uint32_t token_in(const struct swim_datagram *ping)
 {
-    struct swim_identity own;
+    const struct swim_identity own = identity_of(1);
     struct swim_keyring ring;
     struct swim_header header = {.receiver = swim_self(shuttle.nodes[1])->record.session};
     struct swim_item item;
     struct cursor c;
-    uint8_t seed[32], mesh_key[32], shared[32], key[32], body[SWIM_DATAGRAM_MAX];
+    uint8_t mesh_key[32], shared[32], key[32], body[SWIM_DATAGRAM_MAX];
     const uint8_t *other = swim_self(shuttle.nodes[0])->record.public_key;
     uint32_t token = 0;
     bool malformed;
-    memset(seed, 2, sizeof(seed));
     memset(mesh_key, 0x77, sizeof(mesh_key));
-    swim_identity_init(&own, seed);
     swim_keyring_init(&ring, mesh_key);
     ck_assert(swim_pair_shared(&own, other, shared));
     swim_pair_key(&ring, 0, shared, other, own.public_key, key);
@@ -239,28 +240,17 @@ static uint32_t token_in(const struct swim_datagram *ping)
  * two. */
 START_TEST(any_member_could_have_answered)
 {
-    uint8_t data[SWIM_DATAGRAM_MAX], mesh_key[32];
-    struct swim_keyring ring;
-    struct cursor body;
+    struct forgery f;
     start_all(2);
-    memset(mesh_key, 0x77, sizeof(mesh_key));
-    swim_keyring_init(&ring, mesh_key);
     const struct swim_member *member =
         swim_find(shuttle.nodes[0], swim_self(shuttle.nodes[1])->uid);
     out.datagram_count = out.event_count = 0;
     swim_ask(shuttle.nodes[0], member->uid, ++shuttle.now_ns, &out);
     ck_assert_uint_eq(out.datagram_count, 1);
     uint64_t acked_ns = member->acked_ns;
-    struct swim_header header = {.version = SWIM_VERSION,
-                                 .kind = SWIM_SEAL_MESH,
-                                 .key_tag = ring.keys[0].tag,
-                                 .session = swim_self(shuttle.nodes[1])->record.session,
-                                 .counter = UINT64_C(1) << 32};
-    cursor_init(&body, data + SWIM_HEADER_BYTES, 1000);
-    ck_assert(swim_put_token(&body, SWIM_ITEM_ACK, token_in(&out.datagrams[0])));
-    size_t size =
-        swim_seal(&header, ring.keys[0].mesh, data, (size_t)(body.at - data) - SWIM_HEADER_BYTES);
-    give(0, data, size);
+    forgery_begin(&f, swim_self(shuttle.nodes[1])->record.session, UINT64_C(1) << 32);
+    ck_assert(swim_put_token(&f.body, SWIM_ITEM_ACK, token_in(&out.datagrams[0])));
+    give(0, f.data, forgery_end(&f));
     ck_assert_uint_eq(out.datagram_count, 1);
     ck_assert_uint_eq(member->acked_ns, acked_ns);
     shuttle_end(&shuttle);
@@ -272,26 +262,13 @@ END_TEST
 static void give_vote(uint64_t suspect, uint64_t incarnation, uint64_t observer, uint32_t signer)
 {
     static uint64_t counter = UINT64_C(2) << 32;
-    uint8_t data[SWIM_DATAGRAM_MAX], seed[32], mesh_key[32];
-    struct swim_identity identity;
-    struct swim_keyring ring;
-    struct cursor body;
-    memset(seed, (int)signer + 1, sizeof(seed));
-    memset(mesh_key, 0x77, sizeof(mesh_key));
-    swim_identity_init(&identity, seed);
-    swim_keyring_init(&ring, mesh_key);
+    struct forgery f;
+    const struct swim_identity identity = identity_of(signer);
     struct swim_vote vote = {.suspect = suspect, .incarnation = incarnation, .observer = observer};
     swim_vote_sign(&vote, identity.secret_key);
-    struct swim_header header = {.version = SWIM_VERSION,
-                                 .kind = SWIM_SEAL_MESH,
-                                 .key_tag = ring.keys[0].tag,
-                                 .session = swim_self(shuttle.nodes[2])->record.session,
-                                 .counter = ++counter};
-    cursor_init(&body, data + SWIM_HEADER_BYTES, 1000);
-    ck_assert(swim_put_vote(&body, &vote));
-    size_t size =
-        swim_seal(&header, ring.keys[0].mesh, data, (size_t)(body.at - data) - SWIM_HEADER_BYTES);
-    give(0, data, size);
+    forgery_begin(&f, swim_self(shuttle.nodes[2])->record.session, ++counter);
+    ck_assert(swim_put_vote(&f.body, &vote));
+    give(0, f.data, forgery_end(&f));
 }
 
 /* About this node itself: nobody can have it say that it lives in another's name, and who has left
