@@ -61,7 +61,7 @@ static const char *take_apart(CURLU *url, const char *text, struct where *where)
 {
     char scheme[16];
     char path[WHERE_URL_MAX];
-    if (strlen(text) >= WHERE_URL_MAX - 8 || curl_url_set(url, CURLUPART_URL, text, 0))
+    if (strlen(text) >= WHERE_URL_MAX || curl_url_set(url, CURLUPART_URL, text, 0))
         return "not a URL such as http://127.0.0.1:8000";
     if (!part(url, CURLUPART_SCHEME, scheme, sizeof(scheme)) ||
         (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))

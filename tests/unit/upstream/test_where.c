@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* URLs as people write them and as somebody who wants round the rule would; the allow list. */
 #include <check.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,22 @@ START_TEST(urls)
             ck_assert_str_eq(where.host, cases[i].host);
         ck_assert_int_eq(where.tls, cases[i].tls);
         ck_assert_msg(where.local == cases[i].local, "%s", cases[i].url);
+    }
+}
+END_TEST
+
+/* What is taken can be taken again, also where libcurl's way to write it is longer. */
+START_TEST(long_urls)
+{
+    for (size_t len = WHERE_URL_MAX - 16; len < WHERE_URL_MAX + 2; len++) {
+        char url[WHERE_URL_MAX + 8] = "https:/host/"; /* with one slash more in the end */
+        char why[128];
+        struct where where;
+        memset(url + strlen(url), 'o', len - strlen(url));
+        const int rc = where_parse(&where, url, why, sizeof(why));
+        ck_assert_int_eq(rc, len + 1 < WHERE_URL_MAX ? 0 : -EINVAL);
+        if (rc == 0)
+            ck_assert_str_eq(parsed(where.base).base, where.base);
     }
 }
 END_TEST
@@ -158,6 +175,7 @@ int main(void)
     Suite *suite = suite_create("upstream_where");
     TCase *tests = tcase_create("where");
     tcase_add_test(tests, urls);
+    tcase_add_test(tests, long_urls);
     tcase_add_test(tests, no_urls);
     tcase_add_test(tests, addresses);
     tcase_add_test(tests, allow_lists);
