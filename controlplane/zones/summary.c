@@ -378,7 +378,9 @@ bool zone_summary_read(struct cursor *c, struct zone_summary *s)
     }
     bool box_valid =
         s->box.x_lo <= s->box.x_hi && s->box.y_lo <= s->box.y_hi && s->box.z_hi < TORUS_TIERS;
-    c->failed = c->failed || !zone_range_valid(s->range) || (s->live != 0 && !box_valid);
+    /* Nobody is nowhere: else a box that is none would be united with others, and passed on. */
+    bool box_fits = s->live != 0 ? box_valid : zone_box_is_empty(&s->box);
+    c->failed = c->failed || !zone_range_valid(s->range) || !box_fits;
     return !c->failed;
 }
 

@@ -161,6 +161,27 @@ START_TEST(garbled_is_safe)
 }
 END_TEST
 
+/* Where nobody is there is no box: one would be united with others', and passed on. */
+START_TEST(nobody_has_no_box)
+{
+    uint8_t data[ZONE_DATAGRAM_MAX];
+    struct zone_msg m;
+    struct zone_msg out;
+    msg_fill(&m, ZONE_VIEW);
+    m.view.count = 1;
+    zone_summary_init(&m.view.all[0], (struct zone_range){0, 100});
+    ck_assert(zone_msg_read(data, zone_msg_write(data, &m, NULL), NULL, &out));
+    m.view.all[0].box = (struct zone_box){0, 9, 0, 9, 0, 10};
+    ck_assert(!zone_msg_read(data, zone_msg_write(data, &m, NULL), NULL, &out));
+    m.view.all[0].live = 1;
+    ck_assert(!zone_msg_read(data, zone_msg_write(data, &m, NULL), NULL, &out));
+    m.view.all[0].box.z_hi = TORUS_TIERS - 1;
+    ck_assert(zone_msg_read(data, zone_msg_write(data, &m, NULL), NULL, &out));
+    m.view.all[0].box = ZONE_BOX_EMPTY;
+    ck_assert(!zone_msg_read(data, zone_msg_write(data, &m, NULL), NULL, &out));
+}
+END_TEST
+
 START_TEST(signatures)
 {
     uint8_t public_key[crypto_sign_PUBLICKEYBYTES];
@@ -193,6 +214,7 @@ int main(void)
     TCase *tcase = tcase_create("zone_msg");
     tcase_add_loop_test(tcase, there_and_back, ZONE_STATE, ZONE_KINDS);
     tcase_add_test(tcase, garbled_is_safe);
+    tcase_add_test(tcase, nobody_has_no_box);
     tcase_add_test(tcase, signatures);
     suite_add_tcase(suite, tcase);
     return suite_main(suite);
