@@ -487,6 +487,8 @@ START_TEST(downgrades)
 }
 END_TEST
 
+#define LONG_NAME "0123456789012345678901234567890123456789012345678901234567890123" /* 64 */
+
 static bool checked_as(const char *more)
 {
     char body[512];
@@ -514,8 +516,7 @@ START_TEST(cascades)
         "\"cascade\":[\"a\"],\"budget_ms\":50",
         "\"cascade\":true,\"budget_ms\":50",
         "\"cascade\":\"a\",\"downgrade\":\"b\",\"budget_ms\":50",
-        "\"cascade\":\"0123456789012345678901234567890123456789012345678901234567890123\","
-        "\"budget_ms\":50",
+        "\"budget_ms\":50,\"cascade\":\"" LONG_NAME "\"",
     };
     for (size_t i = 0; i < sizeof(wrong_ones) / sizeof(wrong_ones[0]); i++) {
         ck_assert_msg(!checked_as(wrong_ones[i]), "taken: %s", wrong_ones[i]);
