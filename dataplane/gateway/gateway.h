@@ -107,7 +107,7 @@ struct exchange {
     bool inference;     /* `request` and `reply` are in use */
     bool held;
     bool turning;            /* what was asked is given up: the next model comes */
-    uint32_t downgraded;     /* models that were refused */
+    uint32_t downgraded;     /* models that were refused, or too late */
     const char *asked_model; /* by the client */
     struct draft *draft;     /* heap; NULL: one model is asked */
     struct call *calls;      /* heap; NULL before they are made */

@@ -48,6 +48,16 @@ static struct swim_identity identity_of(uint32_t node)
     return identity;
 }
 
+/* As that node would sign it, whoever the observer is said to be. */
+static struct swim_vote vote_of(uint64_t suspect, uint64_t incarnation, uint64_t observer,
+                                uint32_t signer)
+{
+    const struct swim_identity identity = identity_of(signer);
+    struct swim_vote vote = {.suspect = suspect, .incarnation = incarnation, .observer = observer};
+    swim_vote_sign(&vote, identity.secret_key);
+    return vote;
+}
+
 /* One that shows a record, and answers a challenge unless `proof` is 0. Returns its size. */
 static size_t forge(uint64_t session, const uint8_t *raw, size_t raw_size, uint64_t proof,
                     uint8_t *data)
@@ -130,12 +140,9 @@ START_TEST(an_answer_and_a_question_at_once)
 {
     struct forgery f;
     start_all(4);
-    const struct swim_identity node2 = identity_of(2);
     const struct swim_member *suspect = swim_self(shuttle.nodes[1]);
-    struct swim_vote vote = {.suspect = suspect->uid,
-                             .incarnation = suspect->record.incarnation,
-                             .observer = swim_self(shuttle.nodes[2])->uid};
-    swim_vote_sign(&vote, node2.secret_key);
+    const struct swim_vote vote =
+        vote_of(suspect->uid, suspect->record.incarnation, swim_self(shuttle.nodes[2])->uid, 2);
     forgery_begin(&f, swim_self(shuttle.nodes[2])->record.session,
                   /* its own next ones are still in the window */
                   swim_counters(shuttle.nodes[2])->datagrams_out + 200);
@@ -165,14 +172,11 @@ START_TEST(insiders_cannot_vote_for_others)
 {
     struct forgery f;
     start_all(6);
-    const struct swim_identity insider = identity_of(2);
     const struct swim_member *victim = swim_self(shuttle.nodes[1]);
     forgery_begin(&f, swim_self(shuttle.nodes[2])->record.session, UINT64_C(1) << 32);
     for (uint32_t i = 3; i < 6; i++) {
-        struct swim_vote vote = {.suspect = victim->uid,
-                                 .incarnation = victim->record.incarnation,
-                                 .observer = swim_self(shuttle.nodes[i])->uid};
-        swim_vote_sign(&vote, insider.secret_key);
+        const struct swim_vote vote =
+            vote_of(victim->uid, victim->record.incarnation, swim_self(shuttle.nodes[i])->uid, 2);
         ck_assert(swim_put_vote(&f.body, &vote));
     }
     give(0, f.data, forgery_end(&f));
@@ -263,9 +267,7 @@ static void give_vote(uint64_t suspect, uint64_t incarnation, uint64_t observer,
 {
     static uint64_t counter = UINT64_C(2) << 32;
     struct forgery f;
-    const struct swim_identity identity = identity_of(signer);
-    struct swim_vote vote = {.suspect = suspect, .incarnation = incarnation, .observer = observer};
-    swim_vote_sign(&vote, identity.secret_key);
+    const struct swim_vote vote = vote_of(suspect, incarnation, observer, signer);
     forgery_begin(&f, swim_self(shuttle.nodes[2])->record.session, ++counter);
     ck_assert(swim_put_vote(&f.body, &vote));
     give(0, f.data, forgery_end(&f));
